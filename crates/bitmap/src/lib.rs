@@ -1,0 +1,1 @@
+//! Hierarchical bitmap and dirty bitmap.

@@ -1,0 +1,1 @@
+//! The I/O path: drivers, nodes, requests, drain, backends, publication.

@@ -1,0 +1,1 @@
+//! Block drivers: raw, null, memory, throttle.

@@ -1,0 +1,1 @@
+//! One option parser, typed commands and events.

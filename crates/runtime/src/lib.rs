@@ -1,0 +1,1 @@
+//! The abstract executor: spawn, now, sleep; owned I/O buffers.

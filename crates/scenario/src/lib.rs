@@ -1,0 +1,1 @@
+//! Scripts, actors and observers, over any world.

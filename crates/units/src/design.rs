@@ -1,0 +1,213 @@
+//! The design decisions that people argue about, as plain data handed down by the world; and, with the feature
+//! `mutants`, one known bug put back. Defaults are the correct choices.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::str::FromStr;
+
+/// Whether this build can put known bugs back. Programs that serve real images refuse to be built with it.
+pub const MUTANTS: bool = cfg!(feature = "mutants");
+
+/// Declares an enum whose values are words on the command line, with what each means.
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident = $word:literal, $about:literal;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $(#[doc = $about] $variant,)* }
+
+        impl $name {
+            /// Every value, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The word for it.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word,)* }
+            }
+
+            /// What it means, in one line.
+            pub fn about(self) -> &'static str {
+                match self { $(Self::$variant => $about,)* }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = DesignError;
+            fn from_str(text: &str) -> Result<Self, DesignError> {
+                Self::ALL.iter().copied().find(|value| value.word() == text).ok_or_else(|| {
+                    let words: Vec<_> = Self::ALL.iter().map(|value| value.word()).collect();
+                    DesignError(alloc::format!("'{text}' is none of {}", words.join(", ")))
+                })
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.word())
+            }
+        }
+    };
+}
+
+words! {
+    /// How an edge is redirected while others redirect edges too: by the operator's replace-child and by the
+    /// pivot of a job.
+    Replace {
+        Naive = "naive", "a pivot redirects only the edges it recorded at its start, replace-child ignores what is expected";
+        Compare = "compare", "both compare the edge with what they expect, and fail or repeat the whole edit on a mismatch";
+        Transaction = "transaction", "creating a filter and attaching it is one edit; both compare";
+        Parents = "parents", "a pivot redirects every parent the filter has by then; replace-child compares";
+    }
+}
+
+words! {
+    /// What becomes of filters below a job's filter at the pivot.
+    Pivot {
+        FilterParent = "filter-parent", "the parents of the job's filter get the target; filters below it are dropped";
+        ReplaceNode = "replace-node", "the source is replaced by the target where it hangs; filters below the job's filter stay";
+    }
+}
+
+words! {
+    /// How a mirror follows the guest's writes when the command gives no copy-mode.
+    CopyMode {
+        Passive = "passive", "writes are marked in a dirty bitmap and copied later (QEMU: background)";
+        Active = "active", "writes go to source and target before they complete (QEMU: write-blocking)";
+    }
+}
+
+words! {
+    /// A known bug, put back in one place of the implementation. A scenario must notice each.
+    Mutant {
+        MirrorPivotUndrainedWindow = "mirror-pivot-undrained-window", "the drained section ends between the last count and the pivot";
+        MirrorConvergeCheckOutsideDrain = "mirror-converge-check-outside-drain", "the last count is taken before the drained section";
+        MirrorActiveClearsPartialChunk = "mirror-active-clears-partial-chunk", "an active write clears chunks that it covers in part";
+        MirrorMarksBeforeIo = "mirror-marks-before-io", "a write is marked when it begins instead of when it ends";
+        DrainSkipsInFlight = "drain-skips-in-flight", "a drained section begins without waiting for requests in flight";
+        DrainEndForgetsParked = "drain-end-forgets-parked", "the end of a drained section does not wake the requests it parked";
+        PivotKeepsFilterParent = "pivot-keeps-filter-parent", "the pivot leaves the retired filter attached to one of its parents";
+        RequestEndSkipsFailed = "request-end-skips-failed", "a write that failed is not marked, though it may have changed the disk";
+    }
+}
+
+/// The decisions a world runs under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Design {
+    /// How edges are redirected.
+    pub replace: Replace,
+    /// What a pivot does with lower filters.
+    pub pivot: Pivot,
+    /// The mirror's default copy mode.
+    pub mirror: CopyMode,
+    mutant: Option<Mutant>,
+}
+
+impl Default for Design {
+    fn default() -> Self {
+        Self {
+            replace: Replace::Compare,
+            pivot: Pivot::FilterParent,
+            mirror: CopyMode::Passive,
+            mutant: None,
+        }
+    }
+}
+
+/// A decision, its values, and what each means.
+pub struct Decision {
+    /// The key on the command line.
+    pub key: &'static str,
+    /// Value and meaning; the default first.
+    pub values: Vec<(&'static str, &'static str)>,
+}
+
+/// Every decision there is, for people to read.
+pub fn decisions() -> Vec<Decision> {
+    let default = Design::default();
+    let mut decisions = Vec::from([
+        Decision {
+            key: "replace",
+            values: Replace::ALL.iter().map(|v| (v.word(), v.about())).collect(),
+        },
+        Decision {
+            key: "pivot",
+            values: Pivot::ALL.iter().map(|v| (v.word(), v.about())).collect(),
+        },
+        Decision {
+            key: "mirror",
+            values: CopyMode::ALL.iter().map(|v| (v.word(), v.about())).collect(),
+        },
+    ]);
+    for decision in &mut decisions {
+        let default = default.get(decision.key);
+        decision.values.sort_by_key(|(word, _)| Some(*word) != default);
+    }
+    decisions
+}
+
+impl Design {
+    /// Sets decision `key` to `value`, both as the command line has them.
+    ///
+    /// # Errors
+    /// Names the keys or values there are; the design stays as it was.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<(), DesignError> {
+        let named = |error: DesignError| DesignError(alloc::format!("design {key}: {error}"));
+        match key {
+            "replace" => self.replace = value.parse().map_err(named)?,
+            "pivot" => self.pivot = value.parse().map_err(named)?,
+            "mirror" => self.mirror = value.parse().map_err(named)?,
+            _ => {
+                let keys: Vec<_> = decisions().iter().map(|decision| decision.key).collect();
+                return Err(DesignError(alloc::format!(
+                    "there is no design decision '{key}'; there are {}",
+                    keys.join(", ")
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The word that decision `key` stands at.
+    pub fn get(&self, key: &str) -> Option<&'static str> {
+        match key {
+            "replace" => Some(self.replace.word()),
+            "pivot" => Some(self.pivot.word()),
+            "mirror" => Some(self.mirror.word()),
+            _ => None,
+        }
+    }
+
+    /// Puts a known bug back.
+    ///
+    /// # Errors
+    /// If this build has no mutants; the design stays as it was.
+    pub fn set_mutant(&mut self, mutant: Mutant) -> Result<(), DesignError> {
+        if !MUTANTS {
+            return Err(DesignError("this build has no mutants".into()));
+        }
+        self.mutant = Some(mutant);
+        Ok(())
+    }
+
+    /// The bug that was put back, if any.
+    pub fn mutant(&self) -> Option<Mutant> {
+        if MUTANTS { self.mutant } else { None }
+    }
+
+    /// Whether `mutant` is the bug that was put back; a constant `false` in builds without mutants.
+    pub fn is_mutant(&self, mutant: Mutant) -> bool {
+        self.mutant() == Some(mutant)
+    }
+}
+
+/// Why a design was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DesignError(pub String);
+
+impl fmt::Display for DesignError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl core::error::Error for DesignError {}

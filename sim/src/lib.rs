@@ -1,0 +1,1 @@
+//! The simulated world: executor, choices, disk bytes, exploration.
