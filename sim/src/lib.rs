@@ -1,1 +1,37 @@
-//! The simulated world: executor, choices, disk bytes, exploration.
+//! The simulated world: an executor on one thread, virtual time, disks in memory, and the exploration of everything
+//! that may happen in it. Knows nothing of blocks: it runs any program of tasks over the `sync` door.
+//!
+//! A *step* is one event: a poll of one task, the effect of a disk request, its completion, a timer firing, a choice
+//! being made. At each turn the world lists the enabled events in a canonical order (by path) and a chooser picks;
+//! the picks, as text, are the *tape*.
+//!
+//! Invariants:
+//! - `one-tape-one-run`: the tape decides everything; a run repeated has the same hash.
+//! - `independent-steps-commute`: two adjacent steps of different processes whose footprints do not conflict can be
+//!   swapped and lead to the same state. The reduction relies on it; the swap check tests it.
+//! - `a-crash-runs-nothing`: a crash drops every task with the door shut; what their destructors bequeath is lost.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod disk;
+mod event;
+mod explore;
+mod footprint;
+mod handle;
+mod hash;
+mod paths;
+mod tape;
+mod world;
+
+pub use disk::{DiskImage, PowerLoss, SimDisk};
+pub use event::{Action, Event};
+pub use explore::{
+    Chooser, DepthFirst, Execution, Exploration, Explorer, Finding, Limits, Outcome, Pick, Program,
+    RandomWalk, Reduction, Replay, Report, Setup, Summary, Verdict, Watched, run_once, swap_check,
+};
+pub use footprint::conflicts;
+pub use handle::SimHandle;
+pub use tape::{Divergence, SeedFile, SeedFileError, TapeLine};
+pub use world::{Budgets, World};

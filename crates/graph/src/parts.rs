@@ -1,0 +1,185 @@
+//! The parts of a graph: nodes' attributes, edges with their roles and policies, and who holds
+//! them.
+//!
+//! Not for: how parts fit together; a part on its own is always right.
+
+use alloc::string::String;
+use core::fmt;
+
+use blockyard_units::{BackendId, JobId, NodeId};
+
+use crate::permissions::Permissions;
+
+/// What an edge is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// The child holds guest data.
+    Data,
+    /// The child holds the parent's own structures.
+    Metadata,
+    /// The parent is a filter, and this is what it filters.
+    Filtered,
+    /// The child is read where the parent has nothing.
+    Cow,
+    /// The child that stands for the parent where one must.
+    Primary,
+}
+
+const ROLES: [(Role, &str); 5] = [
+    (Role::Data, "data"),
+    (Role::Metadata, "metadata"),
+    (Role::Filtered, "filtered"),
+    (Role::Cow, "cow"),
+    (Role::Primary, "primary"),
+];
+
+/// A set of roles.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Roles(u8);
+
+impl Roles {
+    /// The empty set: an edge that only holds on.
+    pub const NONE: Self = Self(0);
+
+    /// With `role` in it.
+    #[must_use]
+    pub const fn with(self, role: Role) -> Self {
+        Self(self.0 | 1 << role as u8)
+    }
+
+    /// The set of `roles`.
+    pub fn of(roles: &[Role]) -> Self {
+        roles.iter().fold(Self::NONE, |set, role| set.with(*role))
+    }
+
+    /// Whether `role` is in it.
+    pub const fn contains(self, role: Role) -> bool {
+        self.0 & 1 << role as u8 != 0
+    }
+
+    /// Whether no role is in it.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl From<Role> for Roles {
+    fn from(role: Role) -> Self {
+        Self::NONE.with(role)
+    }
+}
+
+impl fmt::Display for Roles {
+    /// The words, with commas between; empty for the empty set.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for (role, word) in ROLES {
+            if self.contains(role) {
+                write!(f, "{separator}{word}")?;
+                separator = ", ";
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Roles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{self}}}")
+    }
+}
+
+/// Who holds an edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Parent {
+    /// A node, on its child.
+    Node(NodeId),
+    /// A backend, on its root.
+    Backend(BackendId),
+    /// A job, on a node it works with.
+    Job(JobId),
+}
+
+/// What sort of driver a node has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NodeKind {
+    /// Guest data laid out inside its storage.
+    Format,
+    /// Shows its main child's data as its own.
+    Filter,
+    /// Reaches outside the graph; without children.
+    Protocol,
+}
+
+/// What the graph knows of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeAttributes {
+    /// The node-name, unique among the nodes of a graph.
+    pub name: String,
+    /// What sort of driver it has.
+    pub kind: NodeKind,
+    /// The driver's name.
+    pub driver: &'static str,
+    /// Grants nobody a permission to modify.
+    pub read_only: bool,
+    /// False while the image belongs to somebody else: the node modifies nothing and shares more.
+    pub active: bool,
+    /// A job is done with it and it only waits to be removed. Has no effect on judging.
+    pub retired: bool,
+}
+
+/// How an edge comes by the permissions it requires and shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EdgePolicy {
+    /// As its holder says.
+    Explicit {
+        /// What the holder needs.
+        required: Permissions,
+        /// What the holder lets other edges to the child have.
+        shared: Permissions,
+    },
+    /// A filter's main child: requires what any parent of the filter requires, shares what all of
+    /// them share.
+    Passthrough,
+    /// A format's storage: always consistent-read; write and resize while the node is writable and
+    /// a parent modifies (or, with the metadata role, whether or not). Shares what the parents
+    /// share, but neither write nor resize, unless the node is inactive.
+    Storage,
+    /// An overlay's base: consistent-read if a parent requires it. Shares consistent-read and
+    /// write-unchanged, and write and resize only if all parents share write or the node is
+    /// inactive.
+    Backing,
+}
+
+/// A parent's hold on a child.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// Who holds it.
+    pub parent: Parent,
+    /// The child's name at its parent: `file`, `root`, `target`; unique at that parent.
+    pub name: String,
+    /// The node it leads to.
+    pub child: NodeId,
+    /// What it is for.
+    pub roles: Roles,
+    /// How its permissions are made.
+    pub policy: EdgePolicy,
+    /// Who froze it, if anybody: until then it may be neither removed nor redirected.
+    pub frozen: Option<String>,
+}
+
+impl Edge {
+    /// What identifies it in its graph.
+    pub fn key(&self) -> EdgeKey {
+        EdgeKey { parent: self.parent, name: self.name.clone() }
+    }
+}
+
+/// What identifies an edge, wherever it leads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EdgeKey {
+    /// Who holds it.
+    pub parent: Parent,
+    /// The child's name at its parent.
+    pub name: String,
+}

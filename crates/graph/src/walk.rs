@@ -1,0 +1,134 @@
+//! Walks over a graph, and what differs between two of them.
+//!
+//! A walk down sweeps the topological order once: when its turn comes a node is marked or never
+//! will be. A walk up sweeps it backwards. Neither follows a path twice, whatever the shape.
+
+use alloc::vec;
+use alloc::vec::Vec;
+
+use blockyard_units::NodeId;
+
+use crate::edit::Edit;
+use crate::graph::{Graph, Held, Tables};
+use crate::parts::{Edge, EdgeKey, Parent};
+
+impl Graph {
+    /// Whether following edges down from `from` arrives at `to`. A node arrives at itself.
+    pub fn reaches(&self, from: Parent, to: NodeId) -> bool {
+        if from == Parent::Node(to) {
+            return self.node(to).is_some();
+        }
+        let tables = &*self.0;
+        let mut marks = Marks::new(tables.nodes.len());
+        tables.mark_children(from, &mut marks);
+        for id in &tables.order {
+            if tables.node_index(*id).is_some_and(|index| marks.has(index)) {
+                if *id == to {
+                    return true;
+                }
+                tables.mark_children(Parent::Node(*id), &mut marks);
+            }
+        }
+        false
+    }
+
+    /// Every node that `node` reaches, itself included, parents before children. Empty if it is not
+    /// there.
+    pub fn descendants(&self, node: NodeId) -> Vec<NodeId> {
+        let tables = &*self.0;
+        let mut marks = Marks::new(tables.nodes.len());
+        let mut found = Vec::new();
+        for id in &tables.order {
+            let marked = tables.node_index(*id).is_some_and(|index| marks.has(index));
+            if marked || *id == node {
+                found.push(*id);
+                tables.mark_children(Parent::Node(*id), &mut marks);
+            }
+        }
+        found
+    }
+
+    /// Every node that reaches `node`, itself included, parents before children. Empty if it is not
+    /// there.
+    pub fn ancestors(&self, node: NodeId) -> Vec<NodeId> {
+        let tables = &*self.0;
+        let mut found: Vec<NodeId> = Vec::new();
+        for id in tables.order.iter().rev() {
+            let mut children = tables.held_by(Parent::Node(*id)).map(|held| held.edge.child);
+            if *id == node || children.any(|child| found.contains(&child)) {
+                found.push(*id);
+            }
+        }
+        found.reverse();
+        found
+    }
+
+    /// Every node, parents before children.
+    pub fn topological(&self) -> Vec<NodeId> {
+        self.0.order.clone()
+    }
+
+    /// The edges that were added, removed or redirected between this graph and `after`, by holder
+    /// and child name.
+    pub fn changed_edges(&self, after: &Self) -> Vec<EdgeKey> {
+        let gone = self.edges().filter(|edge| after.0.held(edge.parent, &edge.name).is_none());
+        let new = after.edges().filter(|edge| {
+            self.child(edge.parent, &edge.name).is_none_or(|child| child != edge.child)
+        });
+        let mut changed: Vec<EdgeKey> = gone.chain(new).map(Edge::key).collect();
+        changed.sort_unstable();
+        changed
+    }
+
+    /// Edits that redirect each edge to `from` so that it leads to `to`, but for the edges that
+    /// `to` itself needs to reach `from`: redirecting those would make a cycle. Each expects its
+    /// edge as it is now.
+    pub fn redirections(&self, from: NodeId, to: NodeId) -> Vec<Edit> {
+        let below = self.descendants(to);
+        let stays = |parent| matches!(parent, Parent::Node(id) if id == to || below.contains(&id));
+        let redirect = |edge: &Edge| Edit::ReplaceChild {
+            parent: edge.parent,
+            name: edge.name.clone(),
+            expected: Some(from),
+            new: to,
+        };
+        self.parents(from).filter(|edge| !stays(edge.parent)).map(redirect).collect()
+    }
+}
+
+impl Tables {
+    fn mark_children(&self, parent: Parent, marks: &mut Marks) {
+        let children = self.held_by(parent).map(|held: &Held| held.edge.child);
+        for index in children.filter_map(|child| self.node_index(child)) {
+            marks.set(index);
+        }
+    }
+}
+
+/// Which nodes a walk has come to, by their place in the table. Allocates only for large graphs.
+struct Marks {
+    low: u128,
+    high: Vec<bool>,
+}
+
+impl Marks {
+    fn new(count: usize) -> Self {
+        Self { low: 0, high: vec![false; count.saturating_sub(Self::LOW)] }
+    }
+
+    const LOW: usize = 128;
+
+    fn set(&mut self, index: usize) {
+        match index.checked_sub(Self::LOW) {
+            None => self.low |= 1 << index,
+            Some(index) => self.high[index] = true,
+        }
+    }
+
+    fn has(&self, index: usize) -> bool {
+        match index.checked_sub(Self::LOW) {
+            None => self.low & 1 << index != 0,
+            Some(index) => self.high[index],
+        }
+    }
+}

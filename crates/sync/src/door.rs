@@ -1,0 +1,296 @@
+//! The door: what a step touched, whom it woke, and what it left behind.
+//!
+//! One thread-local per thread. A simulated world opens it around each step ([`world::begin`] .. [`world::end`]) and
+//! gets the step's log; outside a simulated world it is shut and recording costs one look.
+//!
+//! Invariant `enter-precedes`: an operation is announced before it takes place, so that the same call can become a
+//! scheduling point.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use blockyard_units::Id;
+
+/// How an operation touches an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// Commutes with other reads.
+    Read,
+    /// Commutes with nothing that overlaps.
+    Write,
+    /// A write that commutes with other adds, because its result is not looked at; never with reads or writes.
+    Add,
+}
+
+impl Kind {
+    /// Whether two operations on overlapping parts of one object do not commute.
+    pub fn conflicts(self, other: Kind) -> bool {
+        self != other || self == Kind::Write
+    }
+}
+
+/// A passage through the door: one operation on `from..to` of an object. The range has whatever unit the object's
+/// trusted type gives it (bytes, chunks, edge keys).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Access {
+    /// What was touched.
+    pub object: Id,
+    /// How.
+    pub kind: Kind,
+    /// First unit touched.
+    pub from: u64,
+    /// One past the last unit touched.
+    pub to: u64,
+}
+
+impl Access {
+    /// An operation on the whole object.
+    pub fn whole(object: Id, kind: Kind) -> Self {
+        Self { object, kind, from: 0, to: u64::MAX }
+    }
+
+    /// Whether the two do not commute.
+    pub fn conflicts(&self, other: &Access) -> bool {
+        self.object == other.object
+            && self.kind.conflicts(other.kind)
+            && self.from < other.to
+            && other.from < self.to
+    }
+}
+
+/// A future that nobody holds any more and that must still run to its end.
+pub type Orphan = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A task was made ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wake {
+    /// The task, as its world numbers it.
+    pub task: u32,
+    /// The wake follows from a guard whose object carries the dependence; it is no operation of its own.
+    pub guarded: bool,
+}
+
+/// What one step did.
+#[derive(Default)]
+pub struct StepLog {
+    /// Passages, in order.
+    pub accesses: Vec<Access>,
+    /// Tasks made ready, in order, repetitions included.
+    pub wakes: Vec<Wake>,
+    /// Futures to adopt.
+    pub orphans: Vec<Orphan>,
+    /// What [`sometimes!`](crate::sometimes) saw.
+    pub marks: Vec<&'static str>,
+    /// What [`note!`](crate::note) said, if the world listens.
+    pub notes: Vec<String>,
+}
+
+#[derive(Default)]
+struct Door {
+    open: Cell<bool>,
+    guarded: Cell<bool>,
+    listening: Cell<bool>,
+    creator: Cell<u32>,
+    next_object: Cell<u32>,
+    log: RefCell<StepLog>,
+}
+
+thread_local! {
+    static DOOR: Door = Door::default();
+}
+
+/// Announces an operation. Called before it takes place.
+pub fn enter(access: Access) {
+    DOOR.with(|door| {
+        if door.open.get() {
+            let accesses = &mut door.log.borrow_mut().accesses;
+            if accesses.last() != Some(&access) {
+                accesses.push(access);
+            }
+        }
+    });
+}
+
+/// The id of a new object: (the running task's path, how many it made before). The same id outside a simulated
+/// world every time, where nobody records.
+pub fn new_object() -> Id {
+    DOOR.with(|door| {
+        if !door.open.get() {
+            return Id { creator: 0, index: 0 };
+        }
+        let index = door.next_object.get();
+        door.next_object.set(index + 1);
+        Id { creator: door.creator.get(), index }
+    })
+}
+
+/// Hands over a future whose holder was dropped before it ended; the world adopts it after the step and runs it as
+/// a task of its own.
+pub fn bequeath(orphan: Orphan) {
+    DOOR.with(|door| door.log.borrow_mut().orphans.push(orphan));
+}
+
+/// The futures bequeathed on this thread since the last call. A host's executor calls it after each poll.
+pub fn take_orphans() -> Vec<Orphan> {
+    DOOR.with(|door| std::mem::take(&mut door.log.borrow_mut().orphans))
+}
+
+/// Marks that an exploration came by here; see [`sometimes!`](crate::sometimes).
+pub fn mark(what: &'static str) {
+    DOOR.with(|door| {
+        if door.open.get() {
+            door.log.borrow_mut().marks.push(what);
+        }
+    });
+}
+
+/// Whether somebody wants to read what the steps do; see [`note!`](crate::note).
+pub fn listening() -> bool {
+    DOOR.with(|door| door.open.get() && door.listening.get())
+}
+
+/// Says what the running step does; see [`note!`](crate::note).
+pub fn say(what: std::fmt::Arguments<'_>) {
+    DOOR.with(|door| door.log.borrow_mut().notes.push(what.to_string()));
+}
+
+/// Marks something that an exploration must reach, when `condition` holds: a green run that never got there has
+/// failed.
+#[macro_export]
+macro_rules! sometimes {
+    ($condition:expr, $what:literal) => {
+        if $condition {
+            $crate::door::mark($what);
+        }
+    };
+}
+
+/// Says what the running step does, in the words of the scenario; costs a look unless somebody reads it.
+#[macro_export]
+macro_rules! note {
+    ($($text:tt)*) => {
+        if $crate::door::listening() {
+            $crate::door::say(format_args!($($text)*));
+        }
+    };
+}
+
+/// Wakes a task because a guard holds that its next step examines through the door.
+pub(crate) fn wake_guarded(waker: &Waker) {
+    DOOR.with(|door| door.guarded.set(true));
+    waker.wake_by_ref();
+    DOOR.with(|door| door.guarded.set(false));
+}
+
+/// Ends the step; the task is ready again at once.
+pub fn boundary() -> Boundary {
+    Boundary { crossed: false }
+}
+
+/// See [`boundary`].
+pub struct Boundary {
+    crossed: bool,
+}
+
+impl Future for Boundary {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.crossed {
+            return Poll::Ready(());
+        }
+        self.crossed = true;
+        wake_guarded(context.waker());
+        Poll::Pending
+    }
+}
+
+/// The side that a simulated world uses.
+pub mod world {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::{DOOR, StepLog, Wake};
+
+    /// A world's own state that its tasks reach: no footprint. For worlds, and for observers whose verdict does not
+    /// depend on the order of independent steps.
+    #[derive(Default)]
+    pub struct Quiet<T>(std::sync::Mutex<T>);
+
+    impl<T> Quiet<T> {
+        /// A new cell.
+        pub fn new(value: T) -> Self {
+            Self(std::sync::Mutex::new(value))
+        }
+
+        /// Looks at and changes the value.
+        pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+            f(&mut self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
+        }
+    }
+
+    /// Whether notes are wanted.
+    pub fn listen(on: bool) {
+        DOOR.with(|door| door.listening.set(on));
+    }
+
+    /// Runs a step; a panic in it is the world's end, and its message is a finding.
+    ///
+    /// # Errors
+    /// The panic's message.
+    #[allow(clippy::disallowed_methods)] // the one place: the simulated world goes no further
+    pub fn catch_panic<R>(step: impl FnOnce() -> R) -> Result<R, String> {
+        catch_unwind(AssertUnwindSafe(step)).map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").into()
+        })
+    }
+
+    /// Opens the door for a step of the task with path number `creator`, which has made `next_object` objects.
+    ///
+    /// # Panics
+    /// `one-step-at-a-time`: if a step of a world is going on in this thread.
+    pub fn begin(creator: u32, next_object: u32) {
+        DOOR.with(|door| {
+            assert!(!door.open.replace(true), "one-step-at-a-time");
+            door.creator.set(creator);
+            door.next_object.set(next_object);
+        });
+    }
+
+    /// Shuts the door; `log` receives what the step did, and its former vectors are used for the next step.
+    /// Returns how many objects the task has made.
+    pub fn end(log: &mut StepLog) -> u32 {
+        DOOR.with(|door| {
+            door.open.set(false);
+            log.accesses.clear();
+            log.wakes.clear();
+            log.orphans.clear();
+            log.marks.clear();
+            log.notes.clear();
+            core::mem::swap(&mut *door.log.borrow_mut(), log);
+            door.next_object.get()
+        })
+    }
+
+    /// What a simulated task's waker does. A wake outside any step is forgotten: the world it belonged to is gone.
+    pub fn wake(task: u32) {
+        DOOR.with(|door| {
+            if door.open.get() {
+                let guarded = door.guarded.get();
+                door.log.borrow_mut().wakes.push(Wake { task, guarded });
+            }
+        });
+    }
+
+    /// Forgets an unfinished step and everything bequeathed: the world is gone (a crash, a reset).
+    pub fn abandon() {
+        let log = DOOR.with(|door| {
+            door.open.set(false);
+            std::mem::take(&mut *door.log.borrow_mut())
+        });
+        // Dropped outside the borrow: what dies here may bequeath again, and that is forgotten too.
+        drop(log);
+        DOOR.with(|door| door.log.borrow_mut().orphans.clear());
+    }
+}

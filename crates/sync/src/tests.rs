@@ -1,0 +1,1 @@
+//! Tests of the primitives, polled by hand.

@@ -1,0 +1,184 @@
+//! A simulated disk: what a device promises, what we break, and why the layer must survive it.
+//!
+//! Promises: a request takes effect once, at some moment between its submission and its completion, in any order
+//! with other requests in flight; a read returns what the effects before it left. A write that completed may live in
+//! a volatile cache: it is durable once a flush that was submitted after its completion has completed, or at its own
+//! completion with FUA.
+//!
+//! Broken on demand: a request fails with EIO (it then has no effect); at a power loss each atom (an aligned atomic
+//! unit) keeps any of its versions that no completed flush or FUA write forbids, so that a write in flight may leave
+//! any subset of its atoms. Real devices do all of this; a layer that loses acknowledged data then has a bug.
+//!
+//! Invariant `bytes-are-base-plus-log`: what a read sees is the durable bytes overlaid with the log in order.
+
+mod versions;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use blockyard_runtime::{BoxFuture, Io, IoBuffer, IoErrorKind, Storage};
+use blockyard_sync::Shared;
+use blockyard_sync::door::world::Quiet;
+use blockyard_sync::door::{self, Kind};
+use blockyard_units::{ByteLen, ByteRange};
+
+use crate::footprint;
+use crate::handle::{Operation, Post, SimHandle};
+pub use versions::PowerLoss;
+use versions::Versions;
+
+/// A disk as every execution finds it.
+#[derive(Clone)]
+pub struct DiskImage {
+    /// Its name, unique in the world.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: IoBuffer,
+    /// The unit that is written whole or not at all at a power loss: 512 or 4096 bytes.
+    pub atom: ByteLen,
+}
+
+/// A disk of a simulated world. Clones are the same disk.
+#[derive(Clone)]
+pub struct SimDisk {
+    pub(crate) number: u32,
+    name: Arc<str>,
+    len: ByteLen,
+    state: Arc<Quiet<Versions>>,
+    handle: SimHandle,
+}
+
+impl SimDisk {
+    pub(crate) fn new(number: u32, image: &DiskImage, handle: SimHandle) -> Self {
+        Self {
+            number,
+            name: image.name.as_str().into(),
+            len: ByteLen(image.bytes.len() as u64),
+            state: Arc::new(Quiet::new(Versions::new(image))),
+            handle,
+        }
+    }
+
+    /// Back to its image. `track`: keep versions apart, for power losses.
+    pub(crate) fn reset(&self, track: bool) {
+        self.state.with(|state| state.reset(track));
+    }
+
+    /// The request's effect: what its submitter will learn.
+    pub(crate) fn take_effect(&self, operation: &Operation, request: u64) -> IoBuffer {
+        match operation {
+            Operation::Read(range) => {
+                door::enter(self.bytes(Kind::Read, *range));
+                self.state.with(|state| state.read(*range).into())
+            }
+            Operation::Write { offset, data, .. } => {
+                let range = ByteRange::new(*offset, data.len() as u64);
+                door::enter(self.bytes(Kind::Write, range));
+                self.state.with(|state| state.write(*offset, data, request));
+                IoBuffer::default()
+            }
+            Operation::Flush { covers } => {
+                self.enter_durability(Kind::Write);
+                self.state.with(|state| state.flush(*covers));
+                IoBuffer::default()
+            }
+        }
+    }
+
+    /// The request's completion, if it had an effect.
+    pub(crate) fn complete(&self, operation: &Operation, request: u64) {
+        if let Operation::Write { fua, .. } = operation {
+            self.enter_durability(Kind::Add);
+            let index = self.number as usize;
+            let order = self.handle.mailbox.with(|mailbox| {
+                mailbox.completed[index] += 1;
+                mailbox.completed[index]
+            });
+            self.state.with(|state| state.completed(request, order, *fua));
+        }
+    }
+
+    /// Power is lost: of each atom one permitted version stays, as `fate` picks.
+    pub(crate) fn lose_power(&self, fate: &mut PowerLoss<'_>) {
+        self.state.with(|state| state.lose_power(&self.name, fate));
+    }
+
+    /// What the disk holds, for observers: reads the whole disk through the door.
+    pub fn observe<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
+        let whole = ByteRange::new(0, self.len.0);
+        door::enter(self.bytes(Kind::Read, whole));
+        self.observe_quietly(look)
+    }
+
+    /// What the disk holds, when nothing runs any more.
+    pub fn observe_quietly<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
+        self.state.with(|state| state.look(look))
+    }
+
+    fn bytes(&self, kind: Kind, range: ByteRange) -> door::Access {
+        footprint::disk_bytes(self.number, kind, range.start(), range.end())
+    }
+
+    fn enter_durability(&self, kind: Kind) {
+        // Without power losses nobody reads what is durable.
+        if self.handle.mailbox.with(|mailbox| mailbox.track_durability) {
+            door::enter(footprint::durability(self.number, kind));
+        }
+    }
+
+    fn submit(&self, operation: Operation) -> BoxFuture<'static, Io<IoBuffer>> {
+        let slot = Arc::new(Shared::new(None));
+        self.handle.post(Post::Request { disk: self.number, operation, slot: slot.clone() });
+        Box::pin(async move {
+            slot.wait_for(Option::is_some, |slot| slot.take().expect("guard-holds")).await
+        })
+    }
+
+    fn check(&self, range: ByteRange) -> Io<()> {
+        if range.end() > self.len.0 { Err(IoErrorKind::InvalidInput) } else { Ok(()) }
+    }
+}
+
+impl Storage for SimDisk {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> ByteLen {
+        self.len
+    }
+
+    fn read(&self, range: ByteRange) -> BoxFuture<'static, Io<IoBuffer>> {
+        match self.check(range) {
+            Ok(()) => self.submit(Operation::Read(range)),
+            Err(error) => Box::pin(async move { Err(error) }),
+        }
+    }
+
+    fn write(&self, offset: u64, data: IoBuffer, fua: bool) -> BoxFuture<'static, Io<()>> {
+        if let Err(error) = self.check(ByteRange::new(offset, data.len() as u64)) {
+            return Box::pin(async move { Err(error) });
+        }
+        let written = self.submit(Operation::Write { offset, data, fua });
+        Box::pin(async move { written.await.map(drop) })
+    }
+
+    fn flush(&self) -> BoxFuture<'static, Io<()>> {
+        self.enter_durability(Kind::Read);
+        let covers = self.handle.mailbox.with(|mailbox| mailbox.completed[self.number as usize]);
+        let flushed = self.submit(Operation::Flush { covers });
+        Box::pin(async move { flushed.await.map(drop) })
+    }
+}
+
+/// All disks of a world, for observers.
+pub(crate) fn digest(disks: &[SimDisk]) -> Vec<u64> {
+    let hash = |bytes: &[u8]| {
+        let mut hash = crate::hash::Rolling::EMPTY;
+        hash.feed_bytes(bytes);
+        hash.0
+    };
+    disks.iter().map(|disk| disk.observe_quietly(hash)).collect()
+}

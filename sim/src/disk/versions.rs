@@ -1,0 +1,157 @@
+//! The bytes of a disk, with every version that a power loss could leave.
+
+use alloc::vec::Vec;
+
+use blockyard_runtime::IoBuffer;
+use blockyard_units::{ByteLen, ByteRange};
+
+use super::DiskImage;
+
+/// Picks which version an atom keeps: (disk, atom's offset, how many versions are permitted, oldest first).
+pub type PowerLoss<'a> = dyn FnMut(&str, u64, usize) -> usize + 'a;
+
+/// A write that took effect and is not known to be durable.
+struct Version {
+    request: u64,
+    /// The how-manieth completed write of the disk it was, once it completed.
+    completed: Option<u64>,
+    range: ByteRange,
+    data: IoBuffer,
+}
+
+pub(super) struct Versions {
+    image: IoBuffer,
+    atom: ByteLen,
+    /// Durable bytes if versions are tracked, else all of them.
+    base: Vec<u8>,
+    touched: Vec<ByteRange>,
+    log: Vec<Version>,
+    track: bool,
+}
+
+impl Versions {
+    pub fn new(image: &DiskImage) -> Self {
+        Self {
+            image: image.bytes.clone(),
+            atom: image.atom,
+            base: image.bytes.to_vec(),
+            touched: Vec::new(),
+            log: Vec::new(),
+            track: false,
+        }
+    }
+
+    pub fn reset(&mut self, track: bool) {
+        for range in self.touched.drain(..) {
+            let range = as_indices(range);
+            self.base[range.clone()].copy_from_slice(&self.image[range]);
+        }
+        self.log.clear();
+        self.track = track;
+    }
+
+    pub fn read(&self, range: ByteRange) -> Vec<u8> {
+        let mut bytes = self.base[as_indices(range)].to_vec();
+        for version in &self.log {
+            version.overlay(range, &mut bytes);
+        }
+        bytes
+    }
+
+    pub fn look<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
+        if self.log.is_empty() {
+            return look(&self.base);
+        }
+        look(&self.read(ByteRange::new(0, self.base.len() as u64)))
+    }
+
+    pub fn write(&mut self, offset: u64, data: &IoBuffer, request: u64) {
+        let range = ByteRange::new(offset, data.len() as u64);
+        if self.track {
+            self.log.push(Version { request, completed: None, range, data: data.clone() });
+        } else {
+            self.settle(range, data);
+        }
+    }
+
+    /// A write completed as the disk's `order`-th.
+    pub fn completed(&mut self, request: u64, order: u64, fua: bool) {
+        for version in self.log.iter_mut().filter(|version| version.request == request) {
+            version.completed = Some(order);
+        }
+        if fua {
+            self.make_durable(|version| version.request == request);
+        }
+    }
+
+    /// Every write among the first `covers` completed ones is durable.
+    pub fn flush(&mut self, covers: u64) {
+        self.make_durable(|version| version.completed.is_some_and(|order| order <= covers));
+    }
+
+    /// The versions picked become the oldest that a power loss can leave: they go into the base, and what lies
+    /// beneath them in the log is gone.
+    fn make_durable(&mut self, picked: impl Fn(&Version) -> bool) {
+        while let Some(index) = self.log.iter().position(&picked) {
+            let version = self.log.remove(index);
+            let beneath: Vec<Version> = self.log.drain(..index).collect();
+            let rest = beneath.into_iter().flat_map(|older| older.without(version.range));
+            let rest: Vec<Version> = rest.collect();
+            self.log.splice(0..0, rest);
+            self.settle(version.range, &version.data);
+        }
+    }
+
+    fn settle(&mut self, range: ByteRange, data: &[u8]) {
+        self.base[as_indices(range)].copy_from_slice(data);
+        self.touched.push(range);
+    }
+
+    pub fn lose_power(&mut self, name: &str, fate: &mut PowerLoss<'_>) {
+        let log = core::mem::take(&mut self.log);
+        let mut offset = 0;
+        while offset < self.base.len() as u64 {
+            let end = (offset + self.atom.0).min(self.base.len() as u64);
+            let atom = ByteRange::between(offset, end);
+            let versions: Vec<_> = log.iter().filter(|v| v.range.overlaps(&atom)).collect();
+            if !versions.is_empty() {
+                // Keeping version n of an atom keeps what the earlier ones left of it.
+                let kept = fate(name, offset, versions.len() + 1);
+                let mut bytes = self.base[as_indices(atom)].to_vec();
+                versions[..kept].iter().for_each(|version| version.overlay(atom, &mut bytes));
+                self.settle(atom, &bytes);
+            }
+            offset = end;
+        }
+    }
+}
+
+impl Version {
+    /// Puts its part of `range` over `bytes`, which are those of `range`.
+    fn overlay(&self, range: ByteRange, bytes: &mut [u8]) {
+        let common = self.range.intersection(&range);
+        if common.is_empty() {
+            return;
+        }
+        let to = (common.start() - range.start()) as usize;
+        let from = (common.start() - self.range.start()) as usize;
+        let len = common.len().as_usize();
+        bytes[to..to + len].copy_from_slice(&self.data[from..from + len]);
+    }
+
+    /// What is left of it outside `range`.
+    fn without(self, range: ByteRange) -> Vec<Version> {
+        let before = ByteRange::between(self.range.start(), self.range.end().min(range.start()));
+        let after = ByteRange::between(self.range.start().max(range.end()), self.range.end());
+        let part = |part: ByteRange| {
+            let from = (part.start() - self.range.start()) as usize;
+            let data = self.data.slice(from..from + part.len().as_usize());
+            Version { request: self.request, completed: self.completed, range: part, data }
+        };
+        [before, after].into_iter().filter(|p| !p.is_empty()).map(part).collect()
+    }
+}
+
+fn as_indices(range: ByteRange) -> core::ops::Range<usize> {
+    range.start() as usize..range.end() as usize
+}

@@ -1,0 +1,78 @@
+//! Who decides what happens next: at random, or as a tape says.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use blockyard_sync::door::Access;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::event::Event;
+use crate::tape::Divergence;
+use crate::world::World;
+
+/// What a chooser says.
+pub enum Pick {
+    /// The event at this index of those enabled.
+    Event(usize),
+    /// None of them is worth while.
+    Blocked,
+    /// The event that should come is not among them.
+    Diverged(Divergence),
+}
+
+/// A strategy.
+pub trait Chooser {
+    /// Picks one of `enabled`, which is not empty and in canonical order.
+    fn pick(&mut self, world: &World, enabled: &[Event]) -> Pick;
+
+    /// The event picked has run, with this footprint.
+    fn ran(&mut self, _world: &World, _event: Event, _accesses: &[Access]) {}
+}
+
+/// Picks evenly among the enabled events.
+pub struct RandomWalk(ChaCha8Rng);
+
+impl RandomWalk {
+    /// The walk of this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(ChaCha8Rng::seed_from_u64(seed))
+    }
+}
+
+impl Chooser for RandomWalk {
+    fn pick(&mut self, _world: &World, enabled: &[Event]) -> Pick {
+        let below = enabled.len() as u64;
+        // Multiply-shift: even to one part in 2^32.
+        let index = (u64::from(self.0.next_u32()) * below) >> 32;
+        Pick::Event(usize::try_from(index).expect("an-index-fits"))
+    }
+}
+
+/// Follows a tape; behind its end, the first enabled event.
+pub struct Replay {
+    tape: Vec<String>,
+    position: usize,
+}
+
+impl Replay {
+    /// Follows these lines.
+    pub fn new(tape: Vec<String>) -> Self {
+        Self { tape, position: 0 }
+    }
+}
+
+impl Chooser for Replay {
+    fn pick(&mut self, world: &World, enabled: &[Event]) -> Pick {
+        let Some(line) = self.tape.get(self.position) else { return Pick::Event(0) };
+        self.position += 1;
+        match enabled.iter().position(|event| world.describe(*event) == *line) {
+            Some(index) => Pick::Event(index),
+            None => Pick::Diverged(Divergence {
+                step: self.position,
+                expected: line.clone(),
+                possible: enabled.iter().map(|event| world.describe(*event)).collect(),
+            }),
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Depth-first search of all executions; plain, or reduced to one execution of each trace.
+//!
+//! Source: sleep sets (Godefroid, "Partial-Order Methods for the Verification of Concurrent Systems", 1996) and
+//! source sets (Abdulla, Aronsson, Jonsson, Sagonas, "Optimal Dynamic Partial Order Reduction", POPL 2014, algorithm
+//! 1). Differs: dependence is the conflict of recorded footprints; whether a race can be reversed is decided by the
+//! steps that enabled the later event.
+//!
+//! Invariants: `every-trace-once`: a complete execution is equivalent to no other complete one; blocked ones are
+//! equivalent to one that was or will be explored. `prefix-repeats`: running the chosen events again leads to the
+//! same enabled events.
+
+use alloc::vec::Vec;
+
+use blockyard_sync::door::Access;
+
+use super::chooser::{Chooser, Pick};
+use super::happens_before::{Accesses, Steps};
+use crate::event::{Action, Event};
+use crate::footprint::conflicts;
+use crate::hash::Rolling;
+use crate::paths::PathId;
+use crate::tape::Divergence;
+use crate::world::{BEGINNING, World};
+
+/// Which executions are left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reduction {
+    /// None.
+    Plain,
+    /// Those that are equivalent to an explored one, as soon as that shows.
+    SleepSets,
+    /// Those, and choices that no race asks for.
+    SourceSets,
+}
+
+type Explored = Vec<(Event, Vec<Access>)>;
+
+struct Node {
+    event: Event,
+    accesses: Vec<Access>,
+    /// The steps that happen before this one.
+    before: Steps,
+    enabled: Vec<Event>,
+    /// The processes to explore from here.
+    wanted: Vec<PathId>,
+    explored: Explored,
+    sleeping: Explored,
+    /// The trace up to here, independent of the order of independent steps.
+    trace: u64,
+    own_trace: u64,
+}
+
+/// The search. Its state between executions is the stack of events chosen.
+pub struct DepthFirst {
+    reduction: Reduction,
+    nodes: Vec<Node>,
+    past: Accesses,
+    depth: usize,
+    analysed: usize,
+    /// Of the event just picked: the step it follows, and those that enabled it.
+    follows: u32,
+    enablers: Vec<u32>,
+    conflicting: Vec<u32>,
+}
+
+impl DepthFirst {
+    /// A search that has not begun.
+    pub fn new(reduction: Reduction) -> Self {
+        Self {
+            reduction,
+            nodes: Vec::new(),
+            past: Accesses::default(),
+            depth: 0,
+            analysed: 0,
+            follows: BEGINNING,
+            enablers: Vec::new(),
+            conflicting: Vec::new(),
+        }
+    }
+
+    /// The trace of the execution that just ended: equal exactly for equivalent executions.
+    pub fn trace(&self) -> u64 {
+        self.nodes.last().map_or(0, |node| node.trace)
+    }
+
+    /// Prepares the next execution; false if there is none.
+    pub fn advance(&mut self) -> bool {
+        self.depth = 0;
+        while let Some(node) = self.nodes.last_mut() {
+            node.explored.push((node.event, core::mem::take(&mut node.accesses)));
+            let is_new = |event: &&Event| {
+                node.wanted.contains(&event.path)
+                    && !listed(&node.explored, event)
+                    && !listed(&node.sleeping, event)
+            };
+            if let Some(event) = node.enabled.iter().find(is_new) {
+                node.event = *event;
+                self.analysed = self.nodes.len() - 1;
+                self.past.truncate(self.analysed);
+                return true;
+            }
+            self.nodes.pop();
+        }
+        false
+    }
+
+    /// What need not be explored after the last node's event: what was explored before it, or slept already, and
+    /// does not depend on it.
+    fn sleeping_now(&self) -> Explored {
+        let Some(last) = self.nodes.last() else { return Vec::new() };
+        if self.reduction == Reduction::Plain {
+            return Vec::new();
+        }
+        let independent = |(event, accesses): &&(Event, Vec<Access>)| {
+            event.path != last.event.path && !conflicts(accesses, &last.accesses)
+        };
+        last.sleeping.iter().chain(&last.explored).filter(independent).cloned().collect()
+    }
+
+    fn pick_new(&mut self, enabled: &[Event]) -> Option<Event> {
+        let sleeping = self.sleeping_now();
+        let awake = |event: &&Event| !listed(&sleeping, event);
+        let last = self.nodes.last().map(|node| node.event.path);
+        let goes_on = enabled.iter().filter(awake).find(|event| Some(event.path) == last);
+        let event = *goes_on.or_else(|| enabled.iter().find(awake))?;
+        let wanted = match self.reduction {
+            Reduction::SourceSets => Vec::from([event.path]),
+            _ => enabled.iter().map(|event| event.path).collect(),
+        };
+        self.nodes.push(Node {
+            event,
+            accesses: Vec::new(),
+            before: Steps::default(),
+            enabled: enabled.to_vec(),
+            wanted,
+            explored: Vec::new(),
+            sleeping,
+            trace: 0,
+            own_trace: 0,
+        });
+        Some(event)
+    }
+
+    /// Enters the last node into happens-before; wants its races reversed.
+    fn analyse(&mut self, world: &World, accesses: &[Access]) {
+        let step = self.nodes.len() - 1;
+        let mut before = Steps::default();
+        if self.follows != BEGINNING {
+            before.union_with(&self.nodes[self.follows as usize].before);
+            before.insert(self.follows as usize);
+        }
+        let mut conflicting = core::mem::take(&mut self.conflicting);
+        self.past.conflicting(accesses, &mut conflicting);
+        let mut races = Vec::new();
+        for &earlier in &conflicting {
+            let earlier = earlier as usize;
+            if !before.contains(earlier) {
+                races.push(earlier);
+                before.union_with(&self.nodes[earlier].before);
+                before.insert(earlier);
+            }
+        }
+        self.conflicting = conflicting;
+        self.note_trace(world, step, &before, accesses);
+        let node = &mut self.nodes[step];
+        node.accesses.clear();
+        node.accesses.extend_from_slice(accesses);
+        node.before = before;
+        self.past.push(step, accesses);
+        if self.reduction == Reduction::SourceSets {
+            for earlier in races {
+                if self.reversible(world, earlier, step) {
+                    self.want_reversed(earlier, step);
+                }
+            }
+        }
+    }
+
+    fn note_trace(&mut self, world: &World, step: usize, before: &Steps, accesses: &[Access]) {
+        let mut own = Rolling::EMPTY;
+        own.feed(world.event_hash(self.nodes[step].event));
+        accesses.iter().for_each(|access| own.feed(world.access_hash(access)));
+        let causes = before.iter().map(|cause| self.nodes[cause].own_trace);
+        own.feed(causes.fold(0, u64::wrapping_add));
+        let rest = if step == 0 { 0 } else { self.nodes[step - 1].trace };
+        self.nodes[step].own_trace = own.0;
+        self.nodes[step].trace = rest.wrapping_add(own.0);
+    }
+
+    /// Whether the event of `later` could have run before that of `earlier`: one of the steps that enabled it does
+    /// not come from `earlier`.
+    fn reversible(&self, world: &World, earlier: usize, later: usize) -> bool {
+        let (first, second) = (self.nodes[earlier].event, self.nodes[later].event);
+        if first.action == Action::Fire && second.action == Action::Fire {
+            return world.timers_tie(first.process, second.process);
+        }
+        self.enablers.iter().any(|&enabler| {
+            enabler == BEGINNING
+                || (enabler as usize != earlier
+                    && !self.nodes[enabler as usize].before.contains(earlier))
+        })
+    }
+
+    /// Sees to it that from before `earlier` an execution is explored in which `later` comes first.
+    fn want_reversed(&mut self, earlier: usize, later: usize) {
+        let mut between = Steps::default();
+        let mut first = None;
+        for step in earlier + 1..=later {
+            let node = &self.nodes[step];
+            if step != later && node.before.contains(earlier) {
+                continue;
+            }
+            if !node.before.meets(&between) {
+                if self.nodes[earlier].wanted.contains(&node.event.path) {
+                    return;
+                }
+                first = first.or(Some(node.event.path));
+            }
+            between.insert(step);
+        }
+        let node = &mut self.nodes[earlier];
+        match first.filter(|path| node.enabled.iter().any(|event| event.path == *path)) {
+            Some(path) => node.wanted.push(path),
+            // It was enabled by something that the footprints do not order: try everything.
+            None => node.wanted = node.enabled.iter().map(|event| event.path).collect(),
+        }
+    }
+}
+
+fn listed(events: &Explored, event: &Event) -> bool {
+    events.iter().any(|(other, _)| other.same(event))
+}
+
+impl Chooser for DepthFirst {
+    fn pick(&mut self, world: &World, enabled: &[Event]) -> Pick {
+        let event = match self.nodes.get(self.depth) {
+            Some(node) => node.event,
+            None => match self.pick_new(enabled) {
+                Some(event) => event,
+                None => return Pick::Blocked,
+            },
+        };
+        let process = &world.processes[event.process as usize];
+        self.follows = process.follows();
+        self.enablers.clone_from(&process.enablers);
+        match enabled.iter().position(|candidate| candidate == &event) {
+            Some(index) => Pick::Event(index),
+            None => Pick::Diverged(Divergence {
+                step: self.depth,
+                expected: world.paths.label(event.path).into(),
+                possible: enabled.iter().map(|event| world.describe(*event)).collect(),
+            }),
+        }
+    }
+
+    fn ran(&mut self, world: &World, _event: Event, accesses: &[Access]) {
+        if self.depth >= self.analysed {
+            self.analyse(world, accesses);
+            self.analysed = self.depth + 1;
+        }
+        self.depth += 1;
+    }
+}

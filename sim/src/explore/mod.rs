@@ -1,0 +1,158 @@
+//! Running a program under a chooser, once or through its whole space.
+
+mod chooser;
+mod depth_first;
+mod explorer;
+mod happens_before;
+mod swap;
+
+pub use chooser::{Chooser, Pick, RandomWalk, Replay};
+pub use depth_first::{DepthFirst, Reduction};
+pub use explorer::{Exploration, Explorer, Summary, Verdict};
+pub use swap::swap_check;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::disk::DiskImage;
+use crate::event::Event;
+use crate::tape::Divergence;
+use crate::world::{Budgets, World};
+
+/// A property that a run broke.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// The property's name.
+    pub property: String,
+    /// What happened, in words.
+    pub message: String,
+}
+
+/// A program to explore: the same for every execution.
+pub trait Program {
+    /// Starts the actors.
+    fn start(&self, world: &mut World) -> Box<dyn Execution>;
+}
+
+/// One execution of a program.
+pub trait Execution {
+    /// Judges the end: nothing is enabled any more, whether or not every task has ended.
+    fn judge(&self, world: &World) -> Option<Finding>;
+
+    /// The final state that can be observed, as one number: equal for equivalent executions.
+    fn digest(&self, world: &World) -> u64;
+}
+
+/// What a world for a program is made of.
+#[derive(Clone)]
+pub struct Setup {
+    /// The disks.
+    pub images: Vec<DiskImage>,
+    /// What may go wrong.
+    pub budgets: Budgets,
+    /// Seeds the random numbers that tasks draw.
+    pub seed: u64,
+}
+
+/// When an execution or an exploration stops by itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Executions, blocked ones included.
+    pub executions: u64,
+    /// Steps of one execution; a longer one breaks the property `progress`.
+    pub steps: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { executions: 10_000, steps: 20_000 }
+    }
+}
+
+/// How one execution ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing was left to do, and nothing broken.
+    Ended {
+        /// Equal for equivalent executions.
+        digest: u64,
+    },
+    /// The chooser gave up: everything enabled leads to what was explored before.
+    Blocked,
+    /// A property was broken.
+    Violated(Finding),
+    /// A replay did not fit.
+    Diverged(Divergence),
+}
+
+/// One execution, after its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Events run.
+    pub steps: u32,
+    /// Of all events and footprints, in order.
+    pub hash: u64,
+}
+
+/// Runs `program` once in `world`. `watch` sees each event before it runs, and the world after it.
+pub fn run_once(
+    world: &mut World,
+    program: &dyn Program,
+    chooser: &mut dyn Chooser,
+    limits: Limits,
+    watch: &mut dyn FnMut(&World, Watched<'_>),
+) -> Report {
+    world.reset();
+    let execution = program.start(world);
+    let outcome = run_to_end(world, &*execution, chooser, limits, watch);
+    Report { outcome, steps: world.steps, hash: world.rolling.0 }
+}
+
+/// What a watcher is shown.
+pub enum Watched<'a> {
+    /// This event comes next; these were possible.
+    Before(Event, &'a [Event]),
+    /// It has run.
+    After(Event),
+}
+
+fn run_to_end(
+    world: &mut World,
+    execution: &dyn Execution,
+    chooser: &mut dyn Chooser,
+    limits: Limits,
+    watch: &mut dyn FnMut(&World, Watched<'_>),
+) -> Outcome {
+    let mut enabled = Vec::new();
+    let mut accesses = Vec::new();
+    loop {
+        if let Some(finding) = world.take_finding() {
+            return Outcome::Violated(finding);
+        }
+        world.enabled(&mut enabled);
+        if enabled.is_empty() {
+            return match execution.judge(world) {
+                Some(finding) => Outcome::Violated(finding),
+                None => Outcome::Ended { digest: execution.digest(world) },
+            };
+        }
+        if world.steps >= limits.steps {
+            let message = alloc::format!("still running after {} steps", limits.steps);
+            return Outcome::Violated(Finding { property: "progress".into(), message });
+        }
+        let event = match chooser.pick(world, &enabled) {
+            Pick::Event(index) => enabled[index],
+            Pick::Blocked => return Outcome::Blocked,
+            Pick::Diverged(divergence) => return Outcome::Diverged(divergence),
+        };
+        watch(world, Watched::Before(event, &enabled));
+        if let Err(panic) = world.step(event, &mut accesses) {
+            return Outcome::Violated(Finding { property: "no-panic".into(), message: panic });
+        }
+        chooser.ran(world, event, &accesses);
+        watch(world, Watched::After(event));
+    }
+}

@@ -1,0 +1,89 @@
+//! The swap check: adjacent steps that are called independent are swapped, and must lead to the same end.
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use blockyard_sync::door::Access;
+
+use super::chooser::{Chooser, Pick};
+use super::explorer::{Choices, Recorded};
+use super::{Finding, Limits, Outcome, Program, Report, run_once};
+use crate::event::Event;
+use crate::footprint::conflicts;
+use crate::world::World;
+
+/// Keeps, for each step of a run, what it touched and what was possible instead.
+struct Observed<'a> {
+    inner: &'a mut dyn Chooser,
+    choices: Choices,
+    steps: Vec<(Vec<Access>, Vec<Event>)>,
+}
+
+impl Chooser for Observed<'_> {
+    fn pick(&mut self, world: &World, enabled: &[Event]) -> Pick {
+        let pick = self.inner.pick(world, enabled);
+        if let Pick::Event(index) = pick {
+            self.choices.push((enabled[index].path, enabled[index].action));
+            self.steps.push((Vec::new(), enabled.to_vec()));
+        }
+        pick
+    }
+
+    fn ran(&mut self, world: &World, event: Event, accesses: &[Access]) {
+        self.steps.last_mut().expect("a-step-was-picked").0 = accesses.to_vec();
+        self.inner.ran(world, event, accesses);
+    }
+}
+
+/// Runs `program` once under `chooser`, then again with each pair of adjacent independent steps swapped. Returns how
+/// many pairs were swapped.
+///
+/// # Errors
+/// A finding, if a swap led to another end (property `determinism`), or the run itself broke a property.
+pub fn swap_check(
+    world: &mut World,
+    program: &dyn Program,
+    chooser: &mut dyn Chooser,
+    limits: Limits,
+) -> Result<usize, Finding> {
+    let mut observed = Observed { inner: chooser, choices: Vec::new(), steps: Vec::new() };
+    let report = run_once(world, program, &mut observed, limits, &mut |_, _| ());
+    let Observed { choices, steps, .. } = observed;
+    let digest = digest_of(report)?;
+    let mut swapped = 0;
+    for first in 0..choices.len().saturating_sub(1) {
+        let second = first + 1;
+        let enabled_before =
+            steps[first].1.iter().any(|event| (event.path, event.action) == choices[second]);
+        let same_process = choices[first].0 == choices[second].0;
+        if same_process || !enabled_before || conflicts(&steps[first].0, &steps[second].0) {
+            continue;
+        }
+        let mut order = choices.clone();
+        order.swap(first, second);
+        let mut recorded = Recorded::new(order);
+        let again = run_once(world, program, &mut recorded, limits, &mut |_, _| ());
+        if digest_of(again)? != digest {
+            let label = |step: usize| world.paths.label(choices[step].0);
+            let (a, b) = (label(first), label(second));
+            let message = format!("steps {first} ({a}) and {second} ({b}) do not commute");
+            return Err(Finding { property: "determinism".into(), message });
+        }
+        swapped += 1;
+    }
+    Ok(swapped)
+}
+
+fn digest_of(report: Report) -> Result<u64, Finding> {
+    match report.outcome {
+        Outcome::Ended { digest } => Ok(digest),
+        Outcome::Violated(finding) => Err(finding),
+        Outcome::Diverged(divergence) => {
+            Err(Finding { property: "determinism".into(), message: format!("{divergence}") })
+        }
+        Outcome::Blocked => {
+            let message = "the run went on where it had ended".into();
+            Err(Finding { property: "determinism".into(), message })
+        }
+    }
+}

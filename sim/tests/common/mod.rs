@@ -1,0 +1,108 @@
+//! Small programs over the door.
+
+use std::sync::Arc;
+
+use blockyard_runtime::Runtime;
+use blockyard_sim::{
+    Budgets, DiskImage, Execution, Exploration, Explorer, Finding, Limits, Program, Reduction,
+    Setup, SimDisk, World,
+};
+use blockyard_sync::Shared;
+use blockyard_units::ByteLen;
+
+/// What the tasks of a small program share, and what they saw.
+pub struct Board {
+    pub runtime: Runtime,
+    pub values: Vec<Shared<u64>>,
+    pub mutexes: Vec<blockyard_sync::Mutex<u64>>,
+    pub queue: blockyard_sync::WaitQueue,
+    pub disks: Vec<SimDisk>,
+    /// Indexed by task: a task's own observations, folded into one number.
+    pub seen: Vec<Shared<u64>>,
+}
+
+impl Board {
+    /// Notes what task `task` observed.
+    pub fn saw(&self, task: usize, value: u64) {
+        self.seen[task].write(|seen| *seen = seen.wrapping_mul(31).wrapping_add(value + 1));
+    }
+}
+
+type Body = Box<dyn Fn(&Runtime, Arc<Board>)>;
+
+/// A program that spawns tasks over a [`Board`]; its end is judged by `check`.
+pub struct Small {
+    pub body: Body,
+    pub check: fn(&Board) -> Result<(), String>,
+}
+
+struct Run {
+    board: Arc<Board>,
+    check: fn(&Board) -> Result<(), String>,
+}
+
+impl Program for Small {
+    fn start(&self, world: &mut World) -> Box<dyn Execution> {
+        let disks = ["a", "b"].iter().filter_map(|name| world.disk(name)).collect();
+        let board = world.begin(|runtime| {
+            let board = Arc::new(Board {
+                runtime: runtime.clone(),
+                values: (0..8).map(|_| Shared::new(0)).collect(),
+                mutexes: (0..4).map(|_| blockyard_sync::Mutex::new(0)).collect(),
+                queue: Default::default(),
+                disks,
+                seen: (0..8).map(|_| Shared::new(0)).collect(),
+            });
+            (self.body)(runtime, board.clone());
+            board
+        });
+        Box::new(Run { board, check: self.check })
+    }
+}
+
+impl Execution for Run {
+    fn judge(&self, world: &World) -> Option<Finding> {
+        let unfinished = world.unfinished();
+        if !unfinished.is_empty() {
+            let message = format!("never ended: {}", unfinished.join(", "));
+            return Some(Finding { property: "progress".into(), message });
+        }
+        let broken = (self.check)(&self.board).err();
+        broken.map(|message| Finding { property: "check".into(), message })
+    }
+
+    fn digest(&self, world: &World) -> u64 {
+        let numbers = self.board.values.iter().chain(&self.board.seen);
+        let mut digest = 0u64;
+        for number in numbers {
+            digest = digest.wrapping_mul(0x1_0000_01b3).wrapping_add(number.read(|n| *n));
+        }
+        world.disk_digests().iter().fold(digest, |d, hash| d.rotate_left(7) ^ hash)
+    }
+}
+
+pub fn setup(budgets: Budgets) -> Setup {
+    let image = |name: &str| DiskImage {
+        name: name.into(),
+        bytes: vec![0; 4096].into(),
+        atom: ByteLen(512),
+    };
+    Setup { images: vec![image("a"), image("b")], budgets, seed: 0 }
+}
+
+/// Explores a program to its end, keeping the traces.
+pub fn explore(program: &Small, reduction: Reduction, budgets: Budgets) -> Exploration {
+    let limits = Limits { executions: 20_000, ..Limits::default() };
+    let mut go_on = |_: &blockyard_sim::Summary| true;
+    let mut explorer = Explorer::new(program, setup(budgets), limits, &mut go_on);
+    explorer.keep_traces = true;
+    explorer.depth_first(reduction)
+}
+
+/// Spawns one task.
+pub fn task<F>(runtime: &Runtime, name: &str, body: F)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    drop(runtime.spawn(name, body));
+}
