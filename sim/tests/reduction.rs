@@ -105,7 +105,7 @@ fn generated(number: u64) -> Small {
         let tasks = 2 + roll(2);
         for index in 0..tasks as usize {
             let operations: Vec<(u64, usize)> =
-                (0..1 + roll(4 - tasks)).map(|_| (roll(12), roll(2) as usize)).collect();
+                (0..1 + roll(4 - tasks)).map(|_| (roll(12), roll(4) as usize / 3)).collect();
             let board = board.clone();
             task(runtime, &format!("t{index}"), async move {
                 for (operation, object) in operations {
@@ -184,5 +184,5 @@ fn reduced_search_sees_the_traces_of_plain_search_each_once() {
         }
         large += u64::from(plain.summary.traces.len() >= 20);
     }
-    assert!(large >= 10, "only {large} programs had 20 traces or more");
+    assert!(large >= 4, "only {large} programs had 20 traces or more");
 }

@@ -1,8 +1,8 @@
 //! Bitmaps as plain values: [`HBitmap`] over item indices, [`DirtyBitmap`] over the bytes of a
 //! disk.
 //!
-//! Everything is changed through `&mut self` and answers at once. Not for: sharing between tasks,
-//! locks, names, persistence, or the decision when a write is recorded.
+//! Everything is changed through `&mut self` and answers at once; [`SharedBitmap`] puts a dirty bitmap behind the
+//! door. Not for: names, persistence, or the decision when a write is recorded.
 //!
 //! Invariants, told where they are held: `upper-level-mirrors-lower`, `count-agrees`,
 //! `no-bit-past-end` ([`HBitmap`]); `granules-cover-disk` ([`DirtyBitmap`]).
@@ -17,6 +17,7 @@ mod cursor;
 mod dirty;
 mod error;
 mod hbitmap;
+mod shared;
 mod words;
 
 #[cfg(test)]
@@ -26,3 +27,4 @@ pub use cursor::{Cursor, Iter};
 pub use dirty::DirtyBitmap;
 pub use error::BitmapError;
 pub use hbitmap::HBitmap;
+pub use shared::SharedBitmap;

@@ -1,1 +1,41 @@
-//! The I/O path: drivers, nodes, requests, drain, backends, publication.
+//! The I/O path: drivers, nodes, tracked requests, drained sections, backends, and publishing a new graph.
+//!
+//! Requests travel down by async calls; each hop reads the published graph again and nobody keeps a graph across an
+//! await.
+//!
+//! Invariants:
+//! - `drained-means-quiet`: while a drained section holds, nobody but its owner has a request in its nodes;
+//! - `every-end-marks`: a write-like request that reached the driver is marked in its node's bitmaps at its end,
+//!   whether it succeeded, failed or was given up, before its range is released;
+//! - `redirected-edges-are-quiesced`: an edge is redirected only while a drained section covers where it led;
+//! - `edge-has-permission`: a request travels along an edge that holds the permission it needs.
+//!
+//! Not for: what a driver does with a request, what a job copies, what a command is called.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod backend;
+mod drain;
+mod driver;
+mod error;
+mod io;
+mod layer;
+mod node;
+mod observer;
+mod publish;
+mod request;
+mod state;
+mod tracked;
+
+pub use backend::Backend;
+pub use drain::{Drained, Owner};
+pub use driver::{BlockDriver, Change};
+pub use error::BlockError;
+pub use io::Io;
+pub use layer::BlockLayer;
+pub use node::{BeforeWrite, Node};
+pub use observer::{NoObserver, Observer};
+pub use publish::{NewNode, OnLost, Plan};
+pub use request::{ReadFlags, Requester, Write, WriteFlags, WriteKind};

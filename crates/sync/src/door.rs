@@ -9,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use blockyard_units::Id;
@@ -113,12 +114,13 @@ pub fn enter(access: Access) {
     });
 }
 
-/// The id of a new object: (the running task's path, how many it made before). The same id outside a simulated
-/// world every time, where nobody records.
+/// The id of a new object: (the running task's path, how many it made before). Outside a simulated world, where no
+/// schedule has to be repeated, the process counts.
 pub fn new_object() -> Id {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
     DOOR.with(|door| {
         if !door.open.get() {
-            return Id { creator: 0, index: 0 };
+            return Id { creator: 0, index: COUNT.fetch_add(1, Ordering::Relaxed) };
         }
         let index = door.next_object.get();
         door.next_object.set(index + 1);

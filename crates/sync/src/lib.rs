@@ -22,7 +22,9 @@ pub mod door;
 mod primitives;
 mod shared;
 
-pub use primitives::{Event, Mutex, MutexGuard, Receiver, Sender, Ticket, WaitQueue, oneshot};
+pub use primitives::{
+    Event, Mutex, MutexGuard, Receiver, Sender, Ticket, WaitQueue, first_of, oneshot,
+};
 pub use shared::{Shared, WaitFor};
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The usual async primitives, each a few lines over [`Shared`]; hand-over is first come, first served.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use crate::door;
 use crate::shared::Shared;
@@ -123,7 +126,8 @@ impl<T: Send + 'static> Mutex<T> {
             *tail - 1
         });
         let mut turn = Turn { inner: Some(self.inner.clone()), number };
-        let guard = move |(serving, value): &(u64, Option<T>)| *serving == number && value.is_some();
+        let guard =
+            move |(serving, value): &(u64, Option<T>)| *serving == number && value.is_some();
         let value = self.inner.owner.wait_for(guard, |(_, value)| value.take()).await;
         turn.inner = None;
         MutexGuard { inner: self.inner.clone(), value }
@@ -188,4 +192,21 @@ impl<T: Send + 'static> Drop for MutexGuard<T> {
             door::bequeath(Box::pin(async move { release(&inner, Some(value)) }));
         }
     }
+}
+
+/// Waits until one of two waits ends, looking at `a` first; the other is dropped. Tells whether it was `a`.
+///
+/// # Yields
+/// As the two do.
+pub async fn first_of(a: impl Future<Output = ()>, b: impl Future<Output = ()>) -> bool {
+    let (mut a, mut b) = (pin!(a), pin!(b));
+    std::future::poll_fn(|context| {
+        // Both are polled, so that both are registered.
+        match (a.as_mut().poll(context), b.as_mut().poll(context)) {
+            (Poll::Ready(()), _) => Poll::Ready(true),
+            (_, Poll::Ready(())) => Poll::Ready(false),
+            _ => Poll::Pending,
+        }
+    })
+    .await
 }

@@ -151,14 +151,20 @@ impl DepthFirst {
         }
         let mut conflicting = core::mem::take(&mut self.conflicting);
         self.past.conflicting(accesses, &mut conflicting);
+        // A race behind one that cannot be reversed may still be one: a timer that fired first hides that it could
+        // have been armed later. So only reversible races cover what lies before them.
+        let mut covered = before.clone();
         let mut races = Vec::new();
         for &earlier in &conflicting {
             let earlier = earlier as usize;
-            if !before.contains(earlier) {
+            let closure = &self.nodes[earlier].before;
+            if !covered.contains(earlier) && self.reversible(world, earlier, step) {
                 races.push(earlier);
-                before.union_with(&self.nodes[earlier].before);
-                before.insert(earlier);
+                covered.union_with(closure);
+                covered.insert(earlier);
             }
+            before.union_with(closure);
+            before.insert(earlier);
         }
         self.conflicting = conflicting;
         self.note_trace(world, step, &before, accesses);
@@ -169,9 +175,7 @@ impl DepthFirst {
         self.past.push(step, accesses);
         if self.reduction == Reduction::SourceSets {
             for earlier in races {
-                if self.reversible(world, earlier, step) {
-                    self.want_reversed(earlier, step);
-                }
+                self.want_reversed(earlier, step);
             }
         }
     }

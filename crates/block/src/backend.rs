@@ -1,0 +1,159 @@
+//! Backends: where a guest device, or another user, holds the graph.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::future::Future;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+
+use blockyard_graph::Parent;
+use blockyard_runtime::{BoxFuture, IoBuffer};
+use blockyard_sync::door::{self, Kind};
+use blockyard_sync::{Shared, sometimes};
+use blockyard_units::{BackendId, ByteLen, ByteRange};
+
+use crate::error::BlockError;
+use crate::io::Io;
+use crate::layer::BlockLayer;
+use crate::request::{ReadFlags, Requester, Write};
+use crate::state::{END, SECTIONS, State};
+
+/// A source of requests. Clones are the same backend.
+///
+/// A request may be given up at any time by dropping its future: it then goes on by itself to its end, so that its
+/// range stays tracked and is marked.
+#[derive(Clone)]
+pub struct Backend {
+    layer: BlockLayer,
+    id: BackendId,
+    name: Arc<str>,
+    holder: u64,
+    in_flight: Arc<Shared<u64>>,
+}
+
+/// The name of a backend's one edge.
+const ROOT: &str = "root";
+
+impl Backend {
+    pub(crate) fn new(
+        layer: BlockLayer,
+        id: BackendId,
+        name: String,
+        holder: u64,
+        in_flight: Arc<Shared<u64>>,
+    ) -> Self {
+        Self { layer, id, name: name.into(), holder, in_flight }
+    }
+
+    /// Its id.
+    pub fn id(&self) -> BackendId {
+        self.id
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The length of what its root shows.
+    ///
+    /// # Errors
+    /// If it has no root.
+    pub fn len(&self) -> Result<ByteLen, BlockError> {
+        self.io().len(ROOT)
+    }
+
+    fn io(&self) -> Io {
+        let requester = Requester::Backend(self.id);
+        Io::new(self.layer.clone(), Parent::Backend(self.id), self.holder, requester)
+    }
+
+    /// Reads.
+    ///
+    /// # Errors
+    /// What a driver met.
+    ///
+    /// # Yields
+    /// While a drained section covers what it reaches, and as the drivers do.
+    pub async fn read(&self, range: ByteRange) -> Result<IoBuffer, BlockError> {
+        self.run(move |io| async move { io.read(ROOT, range, ReadFlags::default()).await }).await
+    }
+
+    /// Writes, of every kind.
+    ///
+    /// # Errors
+    /// What a driver met: the range may or may not have changed.
+    ///
+    /// # Yields
+    /// While a drained section covers what it reaches, and as the drivers do.
+    pub async fn write(&self, write: Write) -> Result<(), BlockError> {
+        self.run(move |io| async move { io.write(ROOT, write).await }).await
+    }
+
+    /// Makes everything written before durable.
+    ///
+    /// # Errors
+    /// What a driver met: nothing is known to be durable.
+    ///
+    /// # Yields
+    /// While a drained section covers what it reaches, and as the drivers do.
+    pub async fn flush(&self) -> Result<(), BlockError> {
+        self.run(|io| async move { io.flush(ROOT).await }).await
+    }
+
+    fn run<T, F, R>(&self, request: R) -> Unstoppable<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send,
+        R: FnOnce(Io) -> F + Send + 'static,
+    {
+        let this = self.clone();
+        Unstoppable(Some(Box::pin(async move {
+            this.enter().await;
+            let result = request(this.io()).await;
+            this.in_flight.add(|count| *count -= 1);
+            result
+        })))
+    }
+
+    /// Counts a request as in flight, once nobody has drained what it reaches. It is counted before the sections are
+    /// looked at, and a section is listed before the counts are: so one of the two sees the other.
+    async fn enter(&self) {
+        let parent = Parent::Backend(self.id);
+        loop {
+            self.in_flight.add(|count| *count += 1);
+            if !self.layer.quiesced_now(parent, None) {
+                return;
+            }
+            self.in_flight.add(|count| *count -= 1);
+            sometimes!(true, "guest request parked by a drained section");
+            let free = move |state: &State| !state.quiesced(parent, None);
+            let state = self.layer.state();
+            state.trusted_wait(Kind::Read, SECTIONS, END, free, |_: &mut State| ()).await;
+        }
+    }
+}
+
+/// A request that runs to its end even if nobody waits for it.
+struct Unstoppable<T: Send + 'static>(Option<BoxFuture<'static, T>>);
+
+impl<T: Send + 'static> Future for Unstoppable<T> {
+    type Output = T;
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let request = self.0.as_mut().expect("a-request-ends-once");
+        let poll = request.as_mut().poll(context);
+        if poll.is_ready() {
+            self.0 = None;
+        }
+        poll
+    }
+}
+
+impl<T: Send + 'static> Drop for Unstoppable<T> {
+    fn drop(&mut self) {
+        if let Some(request) = self.0.take() {
+            door::bequeath(Box::pin(async move { drop(request.await) }));
+        }
+    }
+}

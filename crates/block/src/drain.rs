@@ -1,0 +1,143 @@
+//! Drained sections.
+//!
+//! A section names nodes and has an owner. Beginning one lists it; from then on nobody else's requests enter what is
+//! above its nodes. It holds once everything begun before has ended. Of two sections that cover a node in common the
+//! older goes first, so that two owners never wait for each other.
+//!
+//! Invariant `sections-end`: a section that is dropped without being ended is ended by a task of its own.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use blockyard_sync::Shared;
+use blockyard_sync::door::{self, Kind};
+use blockyard_units::{Id, JobId, Mutant, NodeId};
+
+use crate::layer::BlockLayer;
+use crate::node::Node;
+use crate::state::{Activity, END, SECTIONS, Section, State, VERSION, key};
+
+/// Who holds a drained section.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Owner {
+    /// A job.
+    Job(JobId),
+    /// A command, by an id of its own.
+    Command(Id),
+}
+
+impl Owner {
+    /// A new owner, for one command.
+    pub fn command() -> Self {
+        Self::Command(door::new_object())
+    }
+}
+
+/// A drained section that holds. End it by name.
+#[must_use = "a drained section is to be ended"]
+pub struct Drained {
+    layer: BlockLayer,
+    number: u64,
+    ended: bool,
+}
+
+impl BlockLayer {
+    /// Begins a drained section over `nodes` and waits until it holds. Its owner, if a job, counts as parked until
+    /// then.
+    ///
+    /// # Yields
+    /// Always. When it returns, requests that were in flight have ended, and the graph may have changed.
+    pub async fn drain(&self, owner: Owner, nodes: &[NodeId]) -> Drained {
+        let number = self.list_section(owner, nodes);
+        let drained = Drained { layer: self.clone(), number, ended: false };
+        let listed = nodes.to_vec();
+        loop {
+            let free = move |state: &State| !state.section_waits(number);
+            let wait =
+                self.state().trusted_wait(Kind::Read, SECTIONS, END, free, |_: &mut State| ());
+            wait.await;
+            for in_flight in self.backends_above(&listed) {
+                in_flight.wait_until(|count| *count == 0).await;
+            }
+            if self.is_quiet(number, &listed) {
+                break;
+            }
+        }
+        if let Owner::Job(job) = owner {
+            self.state().trusted([key(Kind::Write, crate::state::JOBS)], |state| {
+                state.jobs.insert(job, Activity::Running);
+            });
+        }
+        let covered =
+            self.state().trusted([key(Kind::Read, VERSION)], |state| state.covered(&listed));
+        self.observer().section_begins(number, owner, &covered);
+        drained
+    }
+
+    fn list_section(&self, owner: Owner, nodes: &[NodeId]) -> u64 {
+        let touched = [(Kind::Write, SECTIONS, VERSION), key(Kind::Read, VERSION)];
+        let (number, covered) = self.state().trusted(touched, |state| {
+            state.section_numbers += 1;
+            let number = state.section_numbers;
+            let ids = state.covered(nodes);
+            let covered: Vec<Arc<Node>> =
+                ids.iter().filter_map(|id| state.nodes.get(id).cloned()).collect();
+            let section =
+                Section { number, owner, nodes: nodes.to_vec(), covered: covered.clone() };
+            state.sections.push(section);
+            if let Owner::Job(job) = owner {
+                state.jobs.insert(job, Activity::Parked);
+            }
+            (number, covered)
+        });
+        covered.iter().for_each(|node| node.driver().drain_begin());
+        number
+    }
+
+    fn backends_above(&self, nodes: &[NodeId]) -> Vec<Arc<Shared<u64>>> {
+        if self.design().is_mutant(Mutant::DrainSkipsInFlight) {
+            return Vec::new();
+        }
+        self.state().trusted([key(Kind::Read, VERSION)], |state| state.backends_above(nodes))
+    }
+
+    fn is_quiet(&self, number: u64, nodes: &[NodeId]) -> bool {
+        let waits = self
+            .state()
+            .trusted([(Kind::Read, SECTIONS, END)], |state| state.section_waits(number));
+        !waits && self.backends_above(nodes).iter().all(|count| count.read(|n| *n == 0))
+    }
+
+    fn end_section(&self, number: u64) {
+        let forgets = self.design().is_mutant(Mutant::DrainEndForgetsParked);
+        let covered = self.state().trusted([key(Kind::Write, SECTIONS)], |state| {
+            let index = state.sections.iter().position(|section| section.number == number);
+            let section = state.sections.remove(index.expect("sections-end-once"));
+            let covered = section.covered.clone();
+            if forgets {
+                state.sections.push(section);
+            }
+            covered
+        });
+        covered.iter().for_each(|node| node.driver().drain_end());
+        self.observer().section_ends(number);
+    }
+}
+
+impl Drained {
+    /// Ends the section: what was parked goes on.
+    pub fn end(mut self) {
+        self.ended = true;
+        self.layer.end_section(self.number);
+    }
+}
+
+impl Drop for Drained {
+    fn drop(&mut self) {
+        if !self.ended {
+            let (layer, number) = (self.layer.clone(), self.number);
+            door::bequeath(Box::pin(async move { layer.end_section(number) }));
+        }
+    }
+}

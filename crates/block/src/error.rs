@@ -1,0 +1,44 @@
+//! What can go wrong with a request or an edit.
+
+use alloc::string::String;
+
+use blockyard_graph::Refused;
+use blockyard_runtime::IoErrorKind;
+use blockyard_units::ByteRange;
+
+/// Why a request or an edit failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BlockError {
+    /// The world failed.
+    #[error("{kind} at {range} of node {node}")]
+    Io {
+        /// What kind of failure.
+        kind: IoErrorKind,
+        /// The node whose driver met it.
+        node: String,
+        /// The request's range.
+        range: ByteRange,
+    },
+    /// The edit is not allowed; the graph is as before.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// Somebody else published in between, and the caller chose to fail; the graph is as they left it.
+    #[error("refused: the graph changed while the edit was prepared")]
+    Lost,
+    /// The thing asked for is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// The request or option is not allowed.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl BlockError {
+    /// The kind of world failure, if it is one.
+    pub fn io_kind(&self) -> Option<IoErrorKind> {
+        match self {
+            Self::Io { kind, .. } => Some(*kind),
+            _ => None,
+        }
+    }
+}

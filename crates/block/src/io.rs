@@ -1,0 +1,139 @@
+//! How a request goes down an edge.
+
+use alloc::format;
+use alloc::sync::Arc;
+
+use blockyard_graph::{Parent, Permissions};
+use blockyard_runtime::IoBuffer;
+use blockyard_sync::door::Kind;
+use blockyard_units::{ByteLen, ByteRange, NodeId};
+
+use crate::error::BlockError;
+use crate::layer::BlockLayer;
+use crate::node::Node;
+use crate::request::{ReadFlags, Requester, Write};
+use crate::state::{edge_key, holder_key, key};
+
+/// A holder of edges, on behalf of a requester: what a driver is given to reach its children, and what a backend or
+/// a job reaches the graph with. Each request finds its child anew.
+#[derive(Clone)]
+pub struct Io {
+    layer: BlockLayer,
+    parent: Parent,
+    holder: u64,
+    requester: Requester,
+}
+
+impl Io {
+    pub(crate) fn new(
+        layer: BlockLayer,
+        parent: Parent,
+        holder: u64,
+        requester: Requester,
+    ) -> Self {
+        Self { layer, parent, holder, requester }
+    }
+
+    /// A node's own edges, for requests that `requester` makes in the node's place: a job that copies through its
+    /// filter.
+    pub fn of_node(layer: &BlockLayer, node: &Node, requester: Requester) -> Self {
+        let parent = Parent::Node(node.id());
+        Self::new(layer.clone(), parent, holder_key(parent, node.name()), requester)
+    }
+
+    /// The layer.
+    pub fn layer(&self) -> &BlockLayer {
+        &self.layer
+    }
+
+    fn node_id(&self) -> NodeId {
+        match self.parent {
+            Parent::Node(node) => node,
+            _ => unreachable!("only a node's own view is observed"),
+        }
+    }
+
+    pub(crate) fn observe_begin(&self) {
+        self.layer.observer().request_begins(self.node_id(), self.requester);
+    }
+
+    pub(crate) fn observe_end(&self) {
+        self.layer.observer().request_ends(self.node_id(), self.requester);
+    }
+
+    /// The child that the edge leads to now, if the edge holds the permission needed.
+    fn child(&self, name: &str, needed: Permissions) -> Result<Arc<Node>, BlockError> {
+        let edge = key(Kind::Read, edge_key(self.holder, name));
+        self.layer.state().trusted([edge], |state| {
+            let missing = || {
+                let holder =
+                    state.graph.parent_name(self.parent).unwrap_or("a holder that is gone");
+                BlockError::NotFound(format!("{holder} has no child '{name}'"))
+            };
+            let child = state.graph.child(self.parent, name).ok_or_else(missing)?;
+            let (held, _) = state.graph.permissions(self.parent, name).unwrap_or_default();
+            assert!(
+                held.contains(needed),
+                "edge-has-permission: {name} holds {held}, needs {needed}"
+            );
+            state.nodes.get(&child).cloned().ok_or_else(missing)
+        })
+    }
+
+    /// The child's own view, for the child.
+    fn below(&self, child: &Node) -> Self {
+        Self::of_node(&self.layer, child, self.requester)
+    }
+
+    /// The child's length.
+    ///
+    /// # Errors
+    /// If there is no such child.
+    pub fn len(&self, name: &str) -> Result<ByteLen, BlockError> {
+        let child = self.child(name, Permissions::NONE)?;
+        Ok(child.len(&self.below(&child)))
+    }
+
+    /// Reads from the child.
+    ///
+    /// # Errors
+    /// What the child's driver met; or there is no such child.
+    ///
+    /// # Yields
+    /// As the driver does; the graph may have changed.
+    pub async fn read(
+        &self,
+        name: &str,
+        range: ByteRange,
+        flags: ReadFlags,
+    ) -> Result<IoBuffer, BlockError> {
+        let child = self.child(name, Permissions::CONSISTENT_READ)?;
+        child.read(&self.below(&child), range, flags).await
+    }
+
+    /// Writes to the child.
+    ///
+    /// # Errors
+    /// What the child's driver met: the range may or may not have changed, and is marked. Or there is no such child.
+    ///
+    /// # Yields
+    /// As the driver does; the graph may have changed.
+    pub async fn write(&self, name: &str, write: Write) -> Result<(), BlockError> {
+        let unchanged = write.flags.unchanged;
+        let needed = if unchanged { Permissions::WRITE_UNCHANGED } else { Permissions::WRITE };
+        let child = self.child(name, needed)?;
+        child.write(&self.below(&child), write).await
+    }
+
+    /// Flushes the child.
+    ///
+    /// # Errors
+    /// What the child's driver met: nothing is known to be durable. Or there is no such child.
+    ///
+    /// # Yields
+    /// As the driver does; the graph may have changed.
+    pub async fn flush(&self, name: &str) -> Result<(), BlockError> {
+        let child = self.child(name, Permissions::NONE)?;
+        child.flush(&self.below(&child)).await
+    }
+}

@@ -1,0 +1,184 @@
+//! The layer: what is published, and the handle that everybody holds.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use blockyard_graph::{Edit, Graph, Parent};
+use blockyard_runtime::Runtime;
+use blockyard_sync::Shared;
+use blockyard_sync::door::{self, Kind};
+use blockyard_units::{BackendId, Design, JobId, NodeId};
+
+use crate::backend::Backend;
+use crate::driver::BlockDriver;
+use crate::error::BlockError;
+use crate::node::Node;
+use crate::observer::Observer;
+use crate::publish::NewNode;
+use crate::state::{Activity, END, JOBS, SECTIONS, State, VERSION, holder_key, key};
+
+/// A block layer. Clones are the same layer.
+#[derive(Clone)]
+pub struct BlockLayer(Arc<Inner>);
+
+struct Inner {
+    runtime: Runtime,
+    design: Design,
+    observer: Arc<dyn Observer>,
+    state: Shared<State>,
+}
+
+impl BlockLayer {
+    /// An empty graph in a world.
+    pub fn new(runtime: Runtime, design: Design, observer: Arc<dyn Observer>) -> Self {
+        Self(Arc::new(Inner { runtime, design, observer, state: Shared::default() }))
+    }
+
+    /// The world.
+    pub fn runtime(&self) -> &Runtime {
+        &self.0.runtime
+    }
+
+    /// The decisions it runs under.
+    pub fn design(&self) -> Design {
+        self.0.design
+    }
+
+    pub(crate) fn observer(&self) -> &dyn Observer {
+        &*self.0.observer
+    }
+
+    pub(crate) fn state(&self) -> &Shared<State> {
+        &self.0.state
+    }
+
+    /// The graph as it is now. Not to be kept across an await.
+    pub fn graph(&self) -> Graph {
+        self.state().trusted([key(Kind::Read, VERSION)], |state| state.graph.clone())
+    }
+
+    /// A node by name, as the graph is now.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn node(&self, name: &str) -> Result<Arc<Node>, BlockError> {
+        let found = self.state().trusted([key(Kind::Read, VERSION)], |state| {
+            let id = state.graph.node_by_name(name)?;
+            state.nodes.get(&id).cloned()
+        });
+        found.ok_or_else(|| BlockError::NotFound(format!("there is no node '{name}'")))
+    }
+
+    /// A node by id, if it is still there.
+    pub fn node_by_id(&self, id: NodeId) -> Option<Arc<Node>> {
+        self.state().trusted([key(Kind::Read, VERSION)], |state| state.nodes.get(&id).cloned())
+    }
+
+    /// A node that is not in the graph yet; a plan puts it there.
+    pub fn new_node(&self, name: &str, driver: Box<dyn BlockDriver>) -> NewNode {
+        let id = NodeId(door::new_object());
+        NewNode(Arc::new(Node::new(id, name.into(), driver)))
+    }
+
+    /// A new backend, without a root.
+    ///
+    /// # Errors
+    /// If the name is taken.
+    pub fn add_backend(&self, name: &str) -> Result<Backend, BlockError> {
+        let id = BackendId(door::new_object());
+        let in_flight = Arc::new(Shared::new(0));
+        let edit = Edit::AddBackend { id, name: name.into() };
+        self.state().trusted([key(Kind::Write, VERSION)], |state| {
+            state.graph = state.graph.apply(&[edit])?;
+            state.version += 1;
+            state.backends.insert(id, in_flight.clone());
+            Ok::<_, BlockError>(())
+        })?;
+        let holder = holder_key(Parent::Backend(id), name);
+        Ok(Backend::new(self.clone(), id, name.into(), holder, in_flight))
+    }
+
+    /// Counts `job` among the sources of requests, running.
+    pub fn register_job(&self, job: JobId) {
+        self.set_activity(job, Some(Activity::Running));
+    }
+
+    /// The job makes no requests any more.
+    pub fn unregister_job(&self, job: JobId) {
+        self.set_activity(job, None);
+    }
+
+    /// The job makes no requests until it is [unparked](Self::unpark).
+    pub fn park(&self, job: JobId) {
+        self.set_activity(job, Some(Activity::Parked));
+    }
+
+    fn set_activity(&self, job: JobId, activity: Option<Activity>) {
+        self.state().trusted([key(Kind::Write, JOBS)], |state| match activity {
+            Some(activity) => {
+                state.jobs.insert(job, activity);
+            }
+            None => {
+                state.jobs.remove(&job);
+            }
+        });
+    }
+
+    /// The job goes on as soon as nobody has drained what it reaches.
+    ///
+    /// # Yields
+    /// Always.
+    pub async fn unpark(&self, job: JobId) {
+        let owner = crate::Owner::Job(job);
+        let free = move |state: &State| !state.quiesced(Parent::Job(job), Some(owner));
+        let run = move |state: &mut State| {
+            state.jobs.insert(job, Activity::Running);
+        };
+        // The whole of it: the guard looks at sections and graph, the action changes the jobs.
+        self.state().trusted_wait(Kind::Write, SECTIONS, END, free, run).await;
+    }
+
+    /// Whether somebody else has drained what the job reaches, so that it should park.
+    pub fn is_quiesced(&self, job: JobId) -> bool {
+        self.quiesced_now(Parent::Job(job), Some(crate::Owner::Job(job)))
+    }
+
+    /// Whether `parent` must not begin requests now. Reads the graph only if there is a section at all.
+    pub(crate) fn quiesced_now(&self, parent: Parent, owner: Option<crate::Owner>) -> bool {
+        let none = self.state().trusted([key(Kind::Read, SECTIONS)], |s| s.sections.is_empty());
+        !none
+            && self
+                .state()
+                .trusted([(Kind::Read, SECTIONS, END)], |state| state.quiesced(parent, owner))
+    }
+
+    /// Everything that is not at rest, for the end of a run: nodes with requests in flight, and how many.
+    pub fn in_flight(&self) -> Vec<(String, usize)> {
+        let nodes: Vec<_> = self.state().read(|state| state.nodes.values().cloned().collect());
+        let busy =
+            nodes.iter().map(|node: &Arc<Node>| (String::from(node.name()), node.in_flight()));
+        busy.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// The owners of drained sections that have not ended, for the end of a run.
+    pub fn open_sections(&self) -> Vec<String> {
+        self.state().read(|state| {
+            let owner = |section: &crate::state::Section| match section.owner {
+                crate::Owner::Job(job) => {
+                    format!("of job {}", state.graph.job_name(job).unwrap_or("that is gone"))
+                }
+                crate::Owner::Command(_) => String::from("of a command"),
+            };
+            state.sections.iter().map(owner).collect()
+        })
+    }
+
+    /// Requests of backends in flight or parked, for the end of a run.
+    pub fn backend_requests(&self) -> u64 {
+        let counts: Vec<_> = self.state().read(|state| state.backends.values().cloned().collect());
+        counts.iter().map(|count: &Arc<Shared<u64>>| count.read(|n| *n)).sum()
+    }
+}

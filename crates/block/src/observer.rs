@@ -1,0 +1,30 @@
+//! What happens in the layer, for those who check it.
+
+use blockyard_graph::Graph;
+use blockyard_units::NodeId;
+
+use crate::drain::Owner;
+use crate::request::Requester;
+
+/// Sees what happens, in the step in which it happens; does nothing to it.
+pub trait Observer: Send + Sync {
+    /// A graph was published. `what` says by whom.
+    fn published(&self, _what: &str, _before: &Graph, _after: &Graph) {}
+
+    /// A drained section is quiet: it holds from now on, over these nodes.
+    fn section_begins(&self, _section: u64, _owner: Owner, _nodes: &[NodeId]) {}
+
+    /// A drained section ends.
+    fn section_ends(&self, _section: u64) {}
+
+    /// A request enters a node's driver.
+    fn request_begins(&self, _node: NodeId, _requester: Requester) {}
+
+    /// It has left it.
+    fn request_ends(&self, _node: NodeId, _requester: Requester) {}
+}
+
+/// Sees nothing.
+pub struct NoObserver;
+
+impl Observer for NoObserver {}

@@ -1,0 +1,193 @@
+//! Publishing a new graph: derive, let the drivers prepare, compare, swap, let the drivers commit.
+//!
+//! Between deriving and swapping others may publish: the compare then fails, what was prepared is aborted in reverse,
+//! and the edit fails or starts over, as its caller chose.
+
+use alloc::collections::BTreeSet;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use blockyard_graph::{EdgeKey, Edit, Graph, Parent};
+use blockyard_sync::door::{self, Kind};
+use blockyard_sync::{note, sometimes};
+use blockyard_units::NodeId;
+
+use crate::driver::Change;
+use crate::error::BlockError;
+use crate::layer::BlockLayer;
+use crate::node::Node;
+use crate::state::{SECTIONS, State, VERSION, edge_key, holder_key, key};
+
+/// A node that is not in the graph yet.
+#[derive(Clone)]
+pub struct NewNode(pub(crate) Arc<Node>);
+
+impl NewNode {
+    /// Its id.
+    pub fn id(&self) -> NodeId {
+        self.0.id()
+    }
+
+    /// The node.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.0
+    }
+}
+
+/// An edit as derived from a graph: the edits, and the drivers of the nodes that they add.
+#[derive(Default)]
+pub struct Plan {
+    /// Applied as one list, judged once.
+    pub edits: Vec<Edit>,
+    /// Every node that the edits add.
+    pub nodes: Vec<NewNode>,
+}
+
+/// What becomes of an edit if somebody else published in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnLost {
+    /// It fails.
+    Fail,
+    /// It is derived again from the new graph.
+    StartOver,
+}
+
+impl BlockLayer {
+    /// Publishes what `derive` makes of the current graph; `what` names the edit in traces and observations.
+    ///
+    /// # Errors
+    /// What `derive`, the judging or a driver refused, or [`BlockError::Lost`]; the graph is then as others left it.
+    ///
+    /// # Yields
+    /// Always, between preparing and swapping.
+    ///
+    /// # Panics
+    /// `redirected-edges-are-quiesced`: if the edit redirects an edge outside a drained section.
+    pub async fn publish(
+        &self,
+        what: &str,
+        on_lost: OnLost,
+        mut derive: impl FnMut(&Graph) -> Result<Plan, BlockError>,
+    ) -> Result<(), BlockError> {
+        loop {
+            let (before, version) = self
+                .state()
+                .trusted([key(Kind::Read, VERSION)], |state| (state.graph.clone(), state.version));
+            let plan = derive(&before)?;
+            let after = before.apply(&plan.edits)?;
+            let affected = self.affected(&before, &after, &plan);
+            self.prepare(&affected, &before, &after).await?;
+            // Preparing may yield, so it always does.
+            door::boundary().await;
+            if self.swap(what, &before, version, &after, &plan) {
+                affected.iter().for_each(|node| node.driver().commit());
+                return Ok(());
+            }
+            affected.iter().rev().for_each(|node| node.driver().abort());
+            sometimes!(true, "a publication was lost to another");
+            note!("{what}: the graph changed meanwhile");
+            if on_lost == OnLost::Fail {
+                return Err(BlockError::Lost);
+            }
+        }
+    }
+
+    /// New nodes, and the nodes that hold an edge which changes.
+    fn affected(&self, before: &Graph, after: &Graph, plan: &Plan) -> Vec<Arc<Node>> {
+        let changed = before.changed_edges(after);
+        let holders: BTreeSet<NodeId> = changed
+            .iter()
+            .filter_map(|edge| match edge.parent {
+                Parent::Node(node) => Some(node),
+                _ => None,
+            })
+            .collect();
+        let mut affected: Vec<_> = plan.nodes.iter().map(|new| new.0.clone()).collect();
+        let known: Vec<Arc<Node>> = self.state().trusted([key(Kind::Read, VERSION)], |state| {
+            holders.iter().filter_map(|id| state.nodes.get(id).cloned()).collect()
+        });
+        affected.extend(known);
+        affected
+    }
+
+    async fn prepare(
+        &self,
+        affected: &[Arc<Node>],
+        before: &Graph,
+        after: &Graph,
+    ) -> Result<(), BlockError> {
+        for (index, node) in affected.iter().enumerate() {
+            if let Err(error) = node.driver().prepare(Change { before, after }).await {
+                affected[..index].iter().rev().for_each(|node| node.driver().abort());
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Swaps, if nobody has since `version`.
+    fn swap(&self, what: &str, before: &Graph, version: u64, after: &Graph, plan: &Plan) -> bool {
+        let changed = before.changed_edges(after);
+        let current = self.state().trusted([key(Kind::Read, VERSION)], |state| state.version);
+        if current != version {
+            return false;
+        }
+        let mut touched: Vec<_> = changed
+            .iter()
+            .map(|edge| key(Kind::Write, published_key(edge, before, after)))
+            .collect();
+        touched.push(key(Kind::Write, VERSION));
+        touched.push(key(Kind::Read, SECTIONS));
+        let swapped = self.state().trusted(touched, |state| {
+            // On the host another thread may have come in between.
+            if state.version != version {
+                return false;
+            }
+            assert_quiesced(state, &changed, after);
+            state.graph = after.clone();
+            state.version += 1;
+            for new in &plan.nodes {
+                state.nodes.insert(new.id(), new.0.clone());
+            }
+            state.nodes.retain(|id, _| after.node(*id).is_some());
+            true
+        });
+        if swapped {
+            note!("{what}: {}", describe(before, after, &changed));
+            self.observer().published(what, before, after);
+        }
+        swapped
+    }
+}
+
+fn published_key(edge: &EdgeKey, before: &Graph, after: &Graph) -> u64 {
+    let name = after.parent_name(edge.parent).or(before.parent_name(edge.parent));
+    edge_key(holder_key(edge.parent, name.unwrap_or_default()), &edge.name)
+}
+
+fn assert_quiesced(state: &State, changed: &[EdgeKey], after: &Graph) {
+    for edge in changed {
+        let old = state.graph.child(edge.parent, &edge.name);
+        let new = after.child(edge.parent, &edge.name);
+        let (Some(old), Some(_)) = (old, new) else { continue };
+        let covered = state.sections.iter().any(|section| {
+            section.nodes.iter().any(|node| state.graph.descendants(old).contains(node))
+        });
+        let holder = state.graph.parent_name(edge.parent).unwrap_or_default();
+        assert!(covered, "redirected-edges-are-quiesced: {holder}.{}", edge.name);
+    }
+}
+
+fn describe(before: &Graph, after: &Graph, changed: &[EdgeKey]) -> String {
+    let name = |graph: &Graph, edge: &EdgeKey| -> String {
+        let child = graph.child(edge.parent, &edge.name).and_then(|child| graph.node(child));
+        child.map_or("nothing".into(), |node| node.name.clone())
+    };
+    let line = |edge: &EdgeKey| {
+        let holder = before.parent_name(edge.parent).or(after.parent_name(edge.parent));
+        let (old, new) = (name(before, edge), name(after, edge));
+        alloc::format!("{}.{}: {old} -> {new}", holder.unwrap_or_default(), edge.name)
+    };
+    changed.iter().map(line).collect::<Vec<_>>().join(", ")
+}

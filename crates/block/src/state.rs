@@ -1,0 +1,136 @@
+//! What is published: the graph, its nodes, the drained sections, and which jobs are parked.
+//!
+//! A trusted type. Footprints are ranges of keys: one key for each edge (of its holder's and its own name: a
+//! collision only adds dependence), and three for what is looked at as a whole. A publication writes the edges that
+//! it changes, and the version; whoever looks at more than single edges reads the version.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use blockyard_graph::{Graph, Parent};
+use blockyard_sync::Shared;
+use blockyard_sync::door::Kind;
+use blockyard_units::{BackendId, JobId, NodeId};
+
+use crate::drain::Owner;
+use crate::node::Node;
+
+/// The key of the drained sections.
+pub(crate) const SECTIONS: u64 = 1 << 63;
+/// The key of the jobs' activity.
+pub(crate) const JOBS: u64 = SECTIONS + 1;
+/// The key of the graph as a whole.
+pub(crate) const VERSION: u64 = SECTIONS + 2;
+/// One past the last key.
+pub(crate) const END: u64 = SECTIONS + 3;
+
+/// The key of an edge.
+pub(crate) fn edge_key(holder: u64, name: &str) -> u64 {
+    fold(holder, name) >> 1
+}
+
+/// What all edges of a holder have in common.
+pub(crate) fn holder_key(parent: Parent, name: &str) -> u64 {
+    let kind = match parent {
+        Parent::Node(_) => 1,
+        Parent::Backend(_) => 2,
+        Parent::Job(_) => 3,
+    };
+    fold(kind, name)
+}
+
+fn fold(seed: u64, text: &str) -> u64 {
+    text.bytes().fold(seed ^ 0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3).rotate_left(5)
+    })
+}
+
+/// A key as a footprint.
+pub(crate) fn key(kind: Kind, key: u64) -> (Kind, u64, u64) {
+    (kind, key, key + 1)
+}
+
+pub(crate) struct Section {
+    pub number: u64,
+    pub owner: Owner,
+    pub nodes: Vec<NodeId>,
+    /// Nodes whose drivers were told.
+    pub covered: Vec<Arc<Node>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Activity {
+    Running,
+    Parked,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub graph: Graph,
+    pub version: u64,
+    pub nodes: BTreeMap<NodeId, Arc<Node>>,
+    /// Requests in flight of each backend.
+    pub backends: BTreeMap<BackendId, Arc<Shared<u64>>>,
+    pub sections: Vec<Section>,
+    pub jobs: BTreeMap<JobId, Activity>,
+    pub section_numbers: u64,
+}
+
+impl State {
+    /// Whether `parent` must not begin requests, because somebody else than `owner` has drained what it reaches. Of
+    /// two sections the older goes first: its owner is not held up by the younger.
+    pub fn quiesced(&self, parent: Parent, owner: Option<Owner>) -> bool {
+        for section in &self.sections {
+            if Some(section.owner) == owner {
+                return false;
+            }
+            if section.nodes.iter().any(|node| self.graph.reaches(parent, *node)) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Nodes that a section over `nodes` covers: they and everything above them.
+    pub fn covered(&self, nodes: &[NodeId]) -> Vec<NodeId> {
+        let mut covered: Vec<NodeId> =
+            nodes.iter().flat_map(|node| self.graph.ancestors(*node)).collect();
+        covered.sort();
+        covered.dedup();
+        covered
+    }
+
+    /// Whether section `number` has to wait: for an older one of another owner that covers a node of its own, or for
+    /// a job that is not parked.
+    pub fn section_waits(&self, number: u64) -> bool {
+        let Some(section) = self.sections.iter().find(|section| section.number == number) else {
+            return false;
+        };
+        let covered = self.covered(&section.nodes);
+        let older = self.sections.iter().take_while(|other| other.number != number);
+        let overlaps = |other: &Section| {
+            let theirs = self.covered(&other.nodes);
+            other.owner != section.owner && theirs.iter().any(|node| covered.contains(node))
+        };
+        older.into_iter().any(overlaps) || self.job_runs(section)
+    }
+
+    fn job_runs(&self, section: &Section) -> bool {
+        self.jobs.iter().any(|(job, activity)| {
+            let reaches = |node: &NodeId| self.graph.reaches(Parent::Job(*job), *node);
+            *activity == Activity::Running
+                && section.owner != Owner::Job(*job)
+                && section.nodes.iter().any(reaches)
+        })
+    }
+
+    /// Backends that reach `nodes`.
+    pub fn backends_above(&self, nodes: &[NodeId]) -> Vec<Arc<Shared<u64>>> {
+        let reaches = |backend: &BackendId| {
+            nodes.iter().any(|node| self.graph.reaches(Parent::Backend(*backend), *node))
+        };
+        let above = self.backends.iter().filter(|(backend, _)| reaches(backend));
+        above.map(|(_, in_flight)| in_flight.clone()).collect()
+    }
+}

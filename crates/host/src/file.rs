@@ -1,0 +1,125 @@
+//! A disk in a file or a block device.
+//!
+//! Invariants:
+//! - `submitted-takes-place`: an operation is handed to the file's threads by the call, not by the first poll, and
+//!   runs whether or not its future is kept. Dropping the disk waits for what was submitted.
+//! - `range-inside`: no system call reaches beyond the length that the file had when it was opened.
+//!
+//! What is in memory already is read at once, on the caller's thread. The page cache is used, so any alignment
+//! will do; the disk is not a place to be while others change the file's length.
+
+use std::future::ready;
+use std::path::Path;
+use std::sync::Arc;
+
+use blockyard_runtime::{BoxFuture, Io, IoBuffer, IoErrorKind, Storage};
+use blockyard_units::{ByteLen, ByteRange};
+
+use crate::error::HostError;
+use crate::image::{CreateMode, Image};
+use crate::pool::Pool;
+
+/// Bytes; a longer read goes to the file's threads even if it is in memory, since to copy it takes long.
+const INLINE_READ_MAX: u64 = 64 << 10;
+
+/// A disk in a file or block device, locked against other writers. Dropping it waits for the operations that were
+/// submitted, then closes it; only flushes make durable.
+pub struct HostFile {
+    // Dropped first: the lock goes only when no operation is left.
+    pool: Pool,
+    image: Arc<Image>,
+    name: String,
+}
+
+impl HostFile {
+    /// The disk in the file or block device `path`.
+    ///
+    /// # Errors
+    /// `Missing`, `NotADisk`, `Denied`, `Io`; `InUse` if another opening may write, or if this one shall and there
+    /// is another. The file is as before.
+    pub fn open(path: impl AsRef<Path>, read_only: bool) -> Result<Self, HostError> {
+        let path = path.as_ref();
+        Self::around("open", path, Image::open(path, read_only)?)
+    }
+
+    /// Makes a regular file of `len` bytes that reads as zeros and takes no space yet, open for writing.
+    ///
+    /// # Errors
+    /// `Missing` (its directory), `Exists`, `NotADisk`, `InUse`, `Denied`, `NoSpace`, `Io`. With [`CreateMode::New`]
+    /// no file is left; with [`CreateMode::Replace`] after `NoSpace` and `Io` the file may be empty.
+    pub fn create(path: impl AsRef<Path>, len: u64, mode: CreateMode) -> Result<Self, HostError> {
+        let path = path.as_ref();
+        Self::around("create", path, Image::create(path, len, mode)?)
+    }
+
+    /// Whether writes are refused.
+    pub fn is_read_only(&self) -> bool {
+        self.image.read_only
+    }
+
+    fn around(action: &'static str, path: &Path, image: Image) -> Result<Self, HostError> {
+        let pool = Pool::new().map_err(|error| HostError::from_io(action, path, &error))?;
+        Ok(Self { pool, image: Arc::new(image), name: path.display().to_string() })
+    }
+
+    fn submit<T: Send + 'static>(
+        &self,
+        operation: impl FnOnce(&Image) -> Io<T> + Send + 'static,
+    ) -> BoxFuture<'static, Io<T>> {
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let image = self.image.clone();
+        self.pool.submit(Box::new(move || {
+            let result = operation(&image);
+            drop(image);
+            // Nobody has to be there to hear it.
+            let _ = answer.send(result);
+        }));
+        Box::pin(async move { answered.await.expect("submitted-takes-place") })
+    }
+}
+
+impl Storage for HostFile {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn len(&self) -> ByteLen {
+        ByteLen(self.image.len)
+    }
+
+    fn read(&self, range: ByteRange) -> BoxFuture<'static, Io<IoBuffer>> {
+        if !self.image.contains(range.start(), range.len().0) {
+            return Box::pin(ready(Err(IoErrorKind::InvalidInput)));
+        }
+        let mut bytes = vec![0; range.len().as_usize()];
+        let mut done = 0;
+        if range.len().0 <= INLINE_READ_MAX {
+            done = self.image.read_cached(range.start(), &mut bytes);
+            if done == bytes.len() {
+                return Box::pin(ready(Ok(bytes.into())));
+            }
+        }
+        self.submit(move |image| {
+            image.read(range.start() + done as u64, &mut bytes[done..])?;
+            Ok(bytes.into())
+        })
+    }
+
+    fn write(&self, offset: u64, data: IoBuffer, fua: bool) -> BoxFuture<'static, Io<()>> {
+        if self.image.read_only {
+            return Box::pin(ready(Err(IoErrorKind::ReadOnly)));
+        }
+        if !self.image.contains(offset, data.len() as u64) {
+            return Box::pin(ready(Err(IoErrorKind::InvalidInput)));
+        }
+        self.submit(move |image| image.write(offset, &data, fua))
+    }
+
+    fn flush(&self) -> BoxFuture<'static, Io<()>> {
+        if self.image.read_only {
+            // Whoever may write is not there while this is open.
+            return Box::pin(ready(Ok(())));
+        }
+        self.submit(Image::flush)
+    }
+}

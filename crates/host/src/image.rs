@@ -1,0 +1,145 @@
+//! An open file: how it is found, made and locked, and its system calls.
+//!
+//! Invariants:
+//! - `one-writer`: whoever may write holds the file's exclusive lock, everybody else a shared one, from before the
+//!   first look at its content until it is closed.
+//! - `a-failed-flush-stays-failed`: the system may forget what it could not write and report success the next time,
+//!   so after one failure no flush of this opening succeeds.
+//!
+//! Source: open(2), flock(2), pread(2), fdatasync(2).
+//! Differs: QEMU locks single bytes (OFD locks on bytes 100 and up, 200 and up), one for each permission. Here it
+//! is the whole file by flock, which QEMU does not see.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, IoSliceMut, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use blockyard_runtime::{Io, IoErrorKind};
+use rustix::io::ReadWriteFlags;
+
+use crate::error::{HostError, HostErrorKind};
+
+/// What to do about a file that exists already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CreateMode {
+    /// It is an error.
+    New,
+    /// Its content is lost, unless somebody else has it open.
+    Replace,
+}
+
+/// An open, locked file of fixed length.
+pub(crate) struct Image {
+    file: File,
+    /// Bytes.
+    pub(crate) len: u64,
+    pub(crate) read_only: bool,
+    flush_failure: OnceLock<IoErrorKind>,
+}
+
+impl Image {
+    pub(crate) fn open(path: &Path, read_only: bool) -> Result<Self, HostError> {
+        let failed = |error: io::Error| HostError::from_io("open", path, &error);
+        // Looked at before it is opened: to open a pipe would wait for its other end.
+        let kind = fs::metadata(path).map_err(failed)?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            let reason = "neither a regular file nor a block device";
+            return Err(HostError::new(HostErrorKind::NotADisk, "open", path, reason));
+        }
+        let mut file =
+            OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed)?;
+        lock(&file, path, read_only)?;
+        // The metadata of a block device do not tell its length.
+        let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        Ok(Self { file, len, read_only, flush_failure: OnceLock::new() })
+    }
+
+    pub(crate) fn create(path: &Path, len: u64, mode: CreateMode) -> Result<Self, HostError> {
+        let failed = |error: io::Error| HostError::from_io("create", path, &error);
+        if mode == CreateMode::Replace && fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+            let reason = "not a regular file";
+            return Err(HostError::new(HostErrorKind::NotADisk, "create", path, reason));
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        match mode {
+            CreateMode::New => options.create_new(true),
+            CreateMode::Replace => options.create(true).truncate(false),
+        };
+        let file = options.open(path).map_err(failed)?;
+        lock(&file, path, false)?;
+        // Cut only now, when nobody else has it.
+        let sized = file.set_len(0).and_then(|()| file.set_len(len));
+        if let Err(error) = sized.and_then(|()| sync_directory_of(path)) {
+            if mode == CreateMode::New {
+                // The first error is the one to tell.
+                let _ = fs::remove_file(path);
+            }
+            return Err(failed(error));
+        }
+        Ok(Self { file, len, read_only: false, flush_failure: OnceLock::new() })
+    }
+
+    /// Whether `len` bytes at `offset` are on the disk.
+    pub(crate) fn contains(&self, offset: u64, len: u64) -> bool {
+        offset.checked_add(len).is_some_and(|end| end <= self.len)
+    }
+
+    /// Reads what is in memory already, without waiting; returns how many bytes from the start of `into` it had.
+    pub(crate) fn read_cached(&self, offset: u64, into: &mut [u8]) -> usize {
+        let mut parts = [IoSliceMut::new(into)];
+        // Whatever is wrong, the read that may wait meets it too and reports it.
+        rustix::io::preadv2(&self.file, &mut parts, offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
+    }
+
+    pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> Io<()> {
+        self.file.read_exact_at(into, offset).map_err(io_kind)
+    }
+
+    pub(crate) fn write(&self, offset: u64, data: &[u8], fua: bool) -> Io<()> {
+        self.file.write_all_at(data, offset).map_err(io_kind)?;
+        if fua { self.flush() } else { Ok(()) }
+    }
+
+    pub(crate) fn flush(&self) -> Io<()> {
+        let synced = self.file.sync_data().map_err(|error| {
+            let kind = io_kind(error);
+            *self.flush_failure.get_or_init(|| kind)
+        });
+        self.flush_failure.get().map_or(synced, |kind| Err(*kind))
+    }
+}
+
+/// Takes the lock, or says who is in the way.
+fn lock(file: &File, path: &Path, read_only: bool) -> Result<(), HostError> {
+    let taken = if read_only { file.try_lock_shared() } else { file.try_lock() };
+    match taken {
+        Ok(()) => Ok(()),
+        Err(TryLockError::Error(error)) => Err(HostError::from_io("lock", path, &error)),
+        Err(TryLockError::WouldBlock) => {
+            let only_readers = file.try_lock_shared().is_ok();
+            let purpose = if only_readers { "reading" } else { "writing" };
+            let reason = format!("another process is using it for {purpose}");
+            Err(HostError::new(HostErrorKind::InUse, "lock", path, reason))
+        }
+    }
+}
+
+/// Makes the name of a new file durable; its content is what flushes are for.
+fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn io_kind(error: io::Error) -> IoErrorKind {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => IoErrorKind::NoSpace,
+        io::ErrorKind::InvalidInput => IoErrorKind::InvalidInput,
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            IoErrorKind::ReadOnly
+        }
+        _ => IoErrorKind::Io,
+    }
+}

@@ -1,0 +1,200 @@
+//! What a disk promises, asked of real files; and which files cannot be disks.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use blockyard_host::{CreateMode, Host, HostError, HostErrorKind, HostFile};
+use blockyard_runtime::{IoBuffer, IoErrorKind, Storage};
+use blockyard_units::{ByteLen, ByteRange};
+use common::Directory;
+
+const LEN: u64 = (1 << 20) + 77;
+
+fn on_host<T>(test: impl Future<Output = T>) -> T {
+    Host::new(Host::DEFAULT_WORKERS).expect("the machine has threads").block_on(test)
+}
+
+fn pattern(seed: u64, len: u64) -> IoBuffer {
+    (0..len).map(|index| (index * 7 + index / 251 + seed) as u8).collect::<Vec<_>>().into()
+}
+
+/// Writes, reads and flushes; `reopen` gives the same disk of `LEN` bytes each time, zeros at first.
+async fn check_promises<S: Storage>(reopen: impl Fn() -> S) {
+    let disk = reopen();
+    assert_eq!(disk.len(), ByteLen(LEN));
+    check_reads_return_what_was_written(&disk).await;
+    check_nothing_beyond_the_end(&disk).await;
+    drop(disk);
+    check_dropped_futures_take_effect(reopen).await;
+}
+
+async fn check_reads_return_what_was_written(disk: &impl Storage) {
+    let mut expected = vec![0; LEN as usize];
+    let places = [(0, 1), (0, 512), (511, 2), (4095, 4098), (70_000, 200_000), (LEN - 1, 1)];
+    for (seed, (offset, len)) in (1..).zip(places.into_iter().chain([(LEN, 0), (5, 0)])) {
+        let data = pattern(seed, len);
+        disk.write(offset, data.clone(), seed % 2 == 0).await.expect("writes inside succeed");
+        expected[offset as usize..(offset + len) as usize].copy_from_slice(&data);
+        let back = disk.read(ByteRange::new(offset, len)).await.expect("reads inside succeed");
+        assert_eq!(back, data, "at {offset}");
+    }
+    disk.flush().await.expect("flushes succeed");
+    let whole = disk.read(ByteRange::new(0, LEN)).await.expect("reads inside succeed");
+    assert!(*whole == *expected, "writes touch only their own bytes");
+}
+
+async fn check_nothing_beyond_the_end(disk: &impl Storage) {
+    let refused = Err(IoErrorKind::InvalidInput);
+    for (offset, len) in [(LEN, 1), (LEN - 1, 2), (u64::MAX, 0), (u64::MAX - 9, 9)] {
+        assert_eq!(disk.read(ByteRange::new(offset, len)).await, refused.clone());
+        let written = disk.write(offset, pattern(1, len), false).await;
+        assert_eq!(written, Err(IoErrorKind::InvalidInput));
+    }
+    assert_eq!(disk.write(u64::MAX, pattern(1, 2), false).await, Err(IoErrorKind::InvalidInput));
+    assert_eq!(disk.read(ByteRange::new(0, LEN + 1)).await, refused);
+}
+
+async fn check_dropped_futures_take_effect<S: Storage>(reopen: impl Fn() -> S) {
+    let disk = reopen();
+    let places: Vec<u64> = (0..200).map(|index| index * 5000).collect();
+    for &offset in &places {
+        drop(disk.write(offset, pattern(offset, 5000), false));
+    }
+    drop(disk);
+    let disk = reopen();
+    for offset in places {
+        let back = disk.read(ByteRange::new(offset, 5000)).await;
+        assert_eq!(back, Ok(pattern(offset, 5000)), "at {offset}");
+    }
+}
+
+#[test]
+fn file_keeps_the_promises_of_a_disk() {
+    let directory = Directory::new("promises");
+    let path = directory.path("disk");
+    drop(HostFile::create(&path, LEN, CreateMode::New).expect("a new file"));
+    on_host(check_promises(|| HostFile::open(&path, false).expect("nobody else has it")));
+}
+
+#[test]
+fn operations_overlap_and_all_answer() {
+    let directory = Directory::new("overlap");
+    let disk = HostFile::create(directory.path("disk"), LEN, CreateMode::New).expect("a new file");
+    on_host(async {
+        let writes: Vec<_> = (0..100)
+            .map(|index| disk.write(index * 10_000, pattern(index, 10_000), false))
+            .collect();
+        for write in writes {
+            assert_eq!(write.await, Ok(()));
+        }
+        let reads: Vec<_> =
+            (0..100).map(|index| disk.read(ByteRange::new(index * 10_000, 10_000))).collect();
+        for (index, read) in (0..).zip(reads) {
+            assert_eq!(read.await, Ok(pattern(index, 10_000)));
+        }
+    });
+}
+
+#[test]
+fn read_only_disk_reads_and_refuses_writes() {
+    let directory = Directory::new("read-only");
+    let path = directory.path("disk");
+    fs::write(&path, b"content").unwrap();
+    let disk = HostFile::open(&path, true).unwrap();
+    assert!(disk.is_read_only());
+    on_host(async {
+        assert_eq!(disk.write(0, pattern(0, 1), false).await, Err(IoErrorKind::ReadOnly));
+        assert_eq!(disk.flush().await, Ok(()));
+        assert_eq!(*disk.read(ByteRange::new(3, 4)).await.unwrap(), *b"tent");
+    });
+    assert_eq!(fs::read(&path).unwrap(), b"content");
+}
+
+#[test]
+fn file_that_shrank_is_an_io_error() {
+    let directory = Directory::new("shrank");
+    let path = directory.path("disk");
+    let disk = HostFile::create(&path, 8192, CreateMode::New).unwrap();
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(100).unwrap();
+    let read = on_host(disk.read(ByteRange::new(0, 8192)));
+    assert_eq!(read, Err(IoErrorKind::Io));
+}
+
+#[track_caller]
+fn check_error(result: Result<HostFile, HostError>, kind: HostErrorKind, message: String) {
+    let error = result.err().expect("refused");
+    assert_eq!((error.kind(), error.to_string()), (kind, message));
+}
+
+fn shown(path: &Path) -> std::path::Display<'_> {
+    path.display()
+}
+
+#[test]
+fn what_is_no_disk_is_told_in_one_line() {
+    let directory = Directory::new("no-disk");
+    let none = directory.path("none");
+    let missing = format!("cannot open {}: no such file or directory", shown(&none));
+    check_error(HostFile::open(&none, true), HostErrorKind::Missing, missing.clone());
+    check_error(HostFile::open(&none, false), HostErrorKind::Missing, missing);
+    for read_only in [true, false] {
+        let path = directory.itself();
+        let reason = "neither a regular file nor a block device";
+        let message = format!("cannot open {}: {reason}", shown(path));
+        check_error(HostFile::open(path, read_only), HostErrorKind::NotADisk, message);
+    }
+    let nowhere = none.join("disk");
+    let message = format!("cannot create {}: no such file or directory", shown(&nowhere));
+    let created = HostFile::create(&nowhere, 1, CreateMode::New);
+    check_error(created, HostErrorKind::Missing, message);
+}
+
+#[test]
+fn creation_leaves_what_exists_unless_told_to_replace_it() {
+    let directory = Directory::new("exists");
+    let path = directory.path("disk");
+    fs::write(&path, b"content").unwrap();
+    let message = format!("cannot create {}: file exists", shown(&path));
+    check_error(HostFile::create(&path, 9, CreateMode::New), HostErrorKind::Exists, message);
+    assert_eq!(fs::read(&path).unwrap(), b"content");
+
+    let reader = HostFile::open(&path, true).unwrap();
+    let message = format!("cannot lock {}: another process is using it for reading", shown(&path));
+    check_error(HostFile::create(&path, 9, CreateMode::Replace), HostErrorKind::InUse, message);
+    assert_eq!(fs::read(&path).unwrap(), b"content");
+
+    drop(reader);
+    drop(HostFile::create(&path, 9, CreateMode::Replace).unwrap());
+    assert_eq!(fs::read(&path).unwrap(), [0; 9]);
+
+    let path = directory.itself();
+    let message = format!("cannot create {}: not a regular file", shown(path));
+    check_error(HostFile::create(path, 9, CreateMode::Replace), HostErrorKind::NotADisk, message);
+}
+
+#[test]
+fn creation_that_fails_leaves_no_file() {
+    let directory = Directory::new("too-long");
+    let path = directory.path("disk");
+    let error = HostFile::create(&path, u64::MAX, CreateMode::New).err().unwrap();
+    assert_eq!(error.kind(), HostErrorKind::Io);
+    assert!(!path.exists());
+}
+
+#[test]
+fn writer_excludes_everybody_and_readers_only_writers() {
+    let directory = Directory::new("locks");
+    let path = directory.path("disk");
+    let writer = HostFile::create(&path, 1, CreateMode::New).unwrap();
+    let written = format!("cannot lock {}: another process is using it for writing", shown(&path));
+    check_error(HostFile::open(&path, false), HostErrorKind::InUse, written.clone());
+    check_error(HostFile::open(&path, true), HostErrorKind::InUse, written);
+    drop(writer);
+    let readers = [HostFile::open(&path, true).unwrap(), HostFile::open(&path, true).unwrap()];
+    let read = format!("cannot lock {}: another process is using it for reading", shown(&path));
+    check_error(HostFile::open(&path, false), HostErrorKind::InUse, read);
+    drop(readers);
+    HostFile::open(&path, false).unwrap();
+}
