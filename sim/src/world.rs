@@ -4,11 +4,11 @@
 //! apart: of the armed ones those of least deadline are enabled, in untimed mode at any moment).
 
 use alloc::collections::BTreeSet;
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::task::Wake;
 use alloc::vec::Vec;
-use alloc::format;
 use core::task::{Context, Waker};
 
 use blockyard_runtime::{Io, IoBuffer, IoErrorKind, Runtime};

@@ -69,6 +69,11 @@ impl SharedBitmap {
         })
     }
 
+    /// The first dirty granule.
+    pub fn first(&self) -> Option<ByteRange> {
+        self.bitmap.read(|bitmap| bitmap.next_dirty(Default::default()))
+    }
+
     /// Dirty granules.
     pub fn count(&self) -> u64 {
         self.bitmap.read(DirtyBitmap::count)

@@ -21,8 +21,8 @@ use crate::state::{END, SECTIONS, State};
 
 /// A source of requests. Clones are the same backend.
 ///
-/// A request may be given up at any time by dropping its future: it then goes on by itself to its end, so that its
-/// range stays tracked and is marked.
+/// A request may be given up at any time by dropping its future: while it is parked it then never happens; later it
+/// goes on by itself to its end, so that its range stays tracked and is marked.
 #[derive(Clone)]
 pub struct Backend {
     layer: BlockLayer,
@@ -102,19 +102,20 @@ impl Backend {
         self.run(|io| async move { io.flush(ROOT).await }).await
     }
 
-    fn run<T, F, R>(&self, request: R) -> Unstoppable<T>
+    async fn run<T, F, R>(&self, request: R) -> T
     where
         T: Send + 'static,
         F: Future<Output = T> + Send,
         R: FnOnce(Io) -> F + Send + 'static,
     {
-        let this = self.clone();
-        Unstoppable(Some(Box::pin(async move {
-            this.enter().await;
-            let result = request(this.io()).await;
-            this.in_flight.add(|count| *count -= 1);
+        self.enter().await;
+        let (io, in_flight) = (self.io(), self.in_flight.clone());
+        let whole = async move {
+            let result = request(io).await;
+            in_flight.add(|count| *count -= 1);
             result
-        })))
+        };
+        Unstoppable(Some(Box::pin(whole))).await
     }
 
     /// Counts a request as in flight, once nobody has drained what it reaches. It is counted before the sections are

@@ -39,6 +39,11 @@ pub trait BlockDriver: Send + Sync {
     /// Makes what was written durable.
     fn flush<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>>;
 
+    /// Whether overlapping writes through this node must not run side by side.
+    fn serialises_writes(&self) -> bool {
+        false
+    }
+
     /// Gets ready for a change that touches this node: takes locks, opens what is needed. May yield; changes nothing
     /// that a request can see.
     fn prepare<'a>(&'a self, _change: Change<'a>) -> BoxFuture<'a, Result<(), BlockError>> {

@@ -29,12 +29,15 @@ struct Inner {
     design: Design,
     observer: Arc<dyn Observer>,
     state: Shared<State>,
+    /// Counts generated names.
+    names: Shared<u64>,
 }
 
 impl BlockLayer {
     /// An empty graph in a world.
     pub fn new(runtime: Runtime, design: Design, observer: Arc<dyn Observer>) -> Self {
-        Self(Arc::new(Inner { runtime, design, observer, state: Shared::default() }))
+        let (state, names) = (Shared::default(), Shared::default());
+        Self(Arc::new(Inner { runtime, design, observer, state, names }))
     }
 
     /// The world.
@@ -47,7 +50,8 @@ impl BlockLayer {
         self.0.design
     }
 
-    pub(crate) fn observer(&self) -> &dyn Observer {
+    /// Who watches.
+    pub fn observer(&self) -> &dyn Observer {
         &*self.0.observer
     }
 
@@ -81,6 +85,14 @@ impl BlockLayer {
     pub fn new_node(&self, name: &str, driver: Box<dyn BlockDriver>) -> NewNode {
         let id = NodeId(door::new_object());
         NewNode(Arc::new(Node::new(id, name.into(), driver)))
+    }
+
+    /// A node-name that nobody gave; no user can give one like it.
+    pub fn generate_name(&self) -> String {
+        self.0.names.write(|names| {
+            *names += 1;
+            format!("#block{names}")
+        })
     }
 
     /// A new backend, without a root.

@@ -35,7 +35,7 @@ pub use driver::{BlockDriver, Change};
 pub use error::BlockError;
 pub use io::Io;
 pub use layer::BlockLayer;
-pub use node::{BeforeWrite, Node};
+pub use node::{BeforeWrite, Node, Serialised};
 pub use observer::{NoObserver, Observer};
 pub use publish::{NewNode, OnLost, Plan};
 pub use request::{ReadFlags, Requester, Write, WriteFlags, WriteKind};

@@ -14,12 +14,19 @@ use crate::driver::BlockDriver;
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::request::{ReadFlags, Write, WriteKind};
-use crate::tracked::Tracked;
+use crate::tracked::{Number, Tracked};
 
 /// Runs before a write-like request reaches the driver: after it has waited for those it must not overlap.
 pub trait BeforeWrite: Send + Sync {
     /// Does what must precede `write`; an error fails the request.
     fn before<'a>(&'a self, io: &'a Io, write: &'a Write) -> BoxFuture<'a, Result<(), BlockError>>;
+}
+
+/// A range that a filter keeps to itself; see [`Node::begin_serialising`].
+#[must_use = "the range is to be released"]
+pub struct Serialised {
+    number: Number,
+    range: ByteRange,
 }
 
 /// A node of the block graph: a driver, its requests in flight, its bitmaps and hooks.
@@ -73,7 +80,8 @@ impl Node {
         self.tracked.count()
     }
 
-    pub(crate) fn len(&self, io: &Io) -> ByteLen {
+    /// The length of what it shows. `io`: the node's own view.
+    pub fn len(&self, io: &Io) -> ByteLen {
         self.driver.len(io)
     }
 
@@ -113,7 +121,8 @@ impl Node {
         }
         self.check(io, write.range)?;
         let (range, flags) = (write.range, write.flags);
-        let number = self.tracked.begin(range, flags.serialising).await;
+        let serialising = flags.serialising || self.driver.serialises_writes();
+        let number = self.tracked.begin(range, serialising).await;
         io.observe_begin();
         let design = io.layer().design();
         let marks_early = design.is_mutant(Mutant::MirrorMarksBeforeIo);
@@ -137,8 +146,22 @@ impl Node {
             self.mark(&range, flags.unchanged);
         }
         io.observe_end();
-        self.tracked.end(number, range, flags.serialising);
+        self.tracked.end(number, range, serialising);
         result
+    }
+
+    /// Keeps overlapping requests out of `range`: waits for those in flight, and later ones wait until it is
+    /// [ended](Self::end_serialising). For a filter's own copies.
+    ///
+    /// # Yields
+    /// Only if there are any.
+    pub async fn begin_serialising(&self, range: ByteRange) -> Serialised {
+        Serialised { number: self.tracked.begin(range, true).await, range }
+    }
+
+    /// Lets the requests that waited go on.
+    pub fn end_serialising(&self, serialised: Serialised) {
+        self.tracked.end(serialised.number, serialised.range, true);
     }
 
     async fn run_hooks(&self, io: &Io, write: &Write) -> Result<(), BlockError> {

@@ -17,6 +17,9 @@ pub trait Observer: Send + Sync {
     /// A drained section ends.
     fn section_ends(&self, _section: u64) {}
 
+    /// A job came to a point that observers look for.
+    fn milestone(&self, _what: &'static str) {}
+
     /// A request enters a node's driver.
     fn request_begins(&self, _node: NodeId, _requester: Requester) {}
 

@@ -1,1 +1,29 @@
-//! The job state machine and the jobs: mirror.
+//! Jobs: their states and verbs, their transactions, and the mirror with its filter.
+//!
+//! Invariants:
+//! - `only-legal-transitions`: a job's status changes along the table in `status.rs` only;
+//! - `one-outcome`: a job announces exactly one of completed and cancelled, when the graph is as it says;
+//! - `parked-jobs-are-quiet`: a job that is parked makes no requests until nobody else has drained what it reaches.
+//!
+//! Not for: command syntax, events as JSON, real time.
+//!
+//! Source: QEMU's documented job states, verbs and events. Differs: a drained section parks a job without changing
+//! its status.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod job;
+mod mirror;
+mod registry;
+mod status;
+mod transaction;
+
+pub use job::{Job, JobDriver, JobEvent, JobOptions};
+pub use mirror::{MirrorOptions, SyncMode, start_mirror};
+pub use registry::{EventSink, JobInfo, Jobs};
+pub use status::{Status, Verb, picture};
+
+#[cfg(test)]
+mod tests;

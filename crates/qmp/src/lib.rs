@@ -1,23 +1,33 @@
-//! One option parser for every way in: JSON text and dotted keys become one [`Value`] tree, and a
-//! typed visitor reads the tree into the struct that a command asks for.
+//! One option parser for every way in, and the commands: JSON text and dotted keys become one [`Value`] tree, a typed
+//! visitor reads the tree into the struct that a command asks for, and a [`Monitor`] executes it on a block layer.
 //!
 //! Text → ([`parse_json`] | [`parse_keyval`] | [`parse_options`]) → [`Value`] → [`visit`] → typed
 //! arguments. The [`Mode`] travels with the value: what came as JSON is strictly typed, what came
-//! as dotted keys is all strings, converted when the type asked for is known. Not for: what an
-//! option means. Nothing here waits or does I/O.
+//! as dotted keys is all strings, converted when the type asked for is known. Not for: transport,
+//! sessions, or how a world finds a file.
 #![no_std]
 #![forbid(unsafe_code)]
 
 extern crate alloc;
 
+mod error;
+mod events;
 mod json;
 mod keyval;
+mod monitor;
+mod nodes;
 mod options;
+mod query;
+mod replace;
 mod value;
 mod visitor;
 
+pub use error::{ErrorClass, QmpError};
+pub use events::{Event, EventHub, Subscriber};
 pub use json::parse_json;
 pub use keyval::{MAX_DEPTH, MAX_FRAGMENT_LEN, merge, parse_keyval};
+pub use monitor::{COMMANDS, Monitor};
+pub use nodes::{DRIVERS, Files};
 pub use options::{Options, ParseError, parse_options};
 pub use value::{Dict, Reference, ReferenceOrNull, Shape, Value};
 pub use visitor::{Mode, Problem, Size, VisitError, take, visit};

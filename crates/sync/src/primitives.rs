@@ -194,19 +194,18 @@ impl<T: Send + 'static> Drop for MutexGuard<T> {
     }
 }
 
-/// Waits until one of two waits ends, looking at `a` first; the other is dropped. Tells whether it was `a`.
+/// Waits until one of two waits ends; the other is dropped. `a` is looked at first: once it has ended, `b` does not
+/// move any more. Tells whether it was `a`.
 ///
 /// # Yields
 /// As the two do.
 pub async fn first_of(a: impl Future<Output = ()>, b: impl Future<Output = ()>) -> bool {
     let (mut a, mut b) = (pin!(a), pin!(b));
     std::future::poll_fn(|context| {
-        // Both are polled, so that both are registered.
-        match (a.as_mut().poll(context), b.as_mut().poll(context)) {
-            (Poll::Ready(()), _) => Poll::Ready(true),
-            (_, Poll::Ready(())) => Poll::Ready(false),
-            _ => Poll::Pending,
+        if a.as_mut().poll(context).is_ready() {
+            return Poll::Ready(true);
         }
+        b.as_mut().poll(context).map(|()| false)
     })
     .await
 }

@@ -1,0 +1,104 @@
+//! The arithmetic of the bucket, and what the graph makes of the edges.
+
+use alloc::vec::Vec;
+
+use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, NodeKind, Parent, Permissions, Roles};
+use blockyard_units::{BackendId, Id, NodeId};
+
+use crate::bucket::Bucket;
+use crate::{attributes, child_edges, node_kind};
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+#[test]
+fn an_empty_bucket_takes_any_one_request() {
+    let mut bucket = Bucket::new(10);
+    assert_eq!(bucket.wait_ns(0), 0);
+    bucket.fill(0, 1_000);
+    assert_eq!(bucket.wait_ns(0), 100 * SECOND_NS - SECOND_NS / 10);
+    assert_eq!(bucket.wait_ns(100 * SECOND_NS), 0);
+}
+
+#[test]
+fn a_wait_is_rounded_up_and_is_enough() {
+    for rate in [1, 3, 7, 999_999_999, 1_000_000_007, u64::MAX] {
+        let mut bucket = Bucket::new(rate);
+        bucket.fill(5, rate);
+        bucket.fill(5, 1);
+        let wait_ns = bucket.wait_ns(5);
+        assert!(wait_ns > 0, "rate {rate}");
+        assert!(
+            bucket.wait_ns(5 + wait_ns - 1) > 0,
+            "rate {rate}: one nanosecond less is too early"
+        );
+        assert_eq!(bucket.wait_ns(5 + wait_ns), 0, "rate {rate}");
+    }
+}
+
+#[test]
+fn a_bucket_never_leaks_below_empty_and_time_never_runs_back() {
+    let mut bucket = Bucket::new(100);
+    assert_eq!(bucket.wait_ns(1_000 * SECOND_NS), 0);
+    bucket.fill(1_000 * SECOND_NS, 20);
+    assert_eq!(bucket.wait_ns(1_000 * SECOND_NS), SECOND_NS / 10);
+    assert_eq!(bucket.wait_ns(0), SECOND_NS / 10);
+}
+
+#[test]
+fn without_a_rate_nobody_waits() {
+    let mut bucket = Bucket::new(0);
+    bucket.fill(0, u64::MAX);
+    assert_eq!(bucket.wait_ns(0), 0);
+}
+
+#[test]
+fn kinds_are_as_the_drivers_are() {
+    assert_eq!(node_kind("memory"), Some(NodeKind::Protocol));
+    assert_eq!(node_kind("null-co"), Some(NodeKind::Protocol));
+    assert_eq!(node_kind("file"), Some(NodeKind::Protocol));
+    assert_eq!(node_kind("raw"), Some(NodeKind::Format));
+    assert_eq!(node_kind("throttle"), Some(NodeKind::Filter));
+    assert_eq!(node_kind("qcow3"), None);
+}
+
+/// disk0 -> throttle -> raw -> file: what the lowest edge requires and shares.
+fn at_the_bottom(required: Permissions, shared: Permissions) -> (Permissions, Permissions) {
+    let id = |index| Id { creator: 9, index };
+    let nodes = [("throttle", NodeId(id(1))), ("raw", NodeId(id(2))), ("file", NodeId(id(3)))];
+    let backend = BackendId(id(0));
+    let mut edits = Vec::from([Edit::AddBackend { id: backend, name: "disk0".into() }]);
+    for (driver, node) in nodes {
+        edits.push(Edit::AddNode { id: node, attributes: attributes(driver, driver, false) });
+    }
+    edits.push(Edit::AddEdge(Edge {
+        parent: Parent::Backend(backend),
+        name: "root".into(),
+        child: nodes[0].1,
+        roles: Roles::NONE,
+        policy: EdgePolicy::Explicit { required, shared },
+        frozen: None,
+    }));
+    for pair in nodes.windows(2) {
+        let edges = child_edges(pair[0].1, pair[0].0, &[("file", pair[1].1)]);
+        edits.extend(edges.into_iter().map(Edit::AddEdge));
+    }
+    let graph = Graph::default().apply(&edits).expect("nobody conflicts");
+    graph.permissions(Parent::Node(nodes[1].1), "file").expect("raw has a child")
+}
+
+#[test]
+fn permissions_pass_through_raw_and_throttle() {
+    for required in [Permissions::WRITE, Permissions::WRITE_UNCHANGED, Permissions::NONE] {
+        let required = required.union(Permissions::CONSISTENT_READ);
+        for shared in [Permissions::ALL, Permissions::CONSISTENT_READ] {
+            assert_eq!(at_the_bottom(required, shared), (required, shared));
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "driver-has-child: memory.file")]
+fn a_protocol_driver_has_no_children() {
+    let id = |index| NodeId(Id { creator: 9, index });
+    child_edges(id(0), "memory", &[("file", id(1))]);
+}

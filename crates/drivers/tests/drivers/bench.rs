@@ -1,0 +1,156 @@
+//! A program whose one actor gets a layer and a disk, and builds a chain of nodes below a backend.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use blockyard_block::{
+    Backend, BlockDriver, BlockError, BlockLayer, NewNode, NoObserver, OnLost, Plan,
+};
+use blockyard_drivers::{Throttle, ThrottleLimits, attributes, child_edges};
+use blockyard_graph::{Edge, EdgePolicy, Edit, Parent, Permissions, Roles};
+use blockyard_runtime::{BoxFuture, IoBuffer, Runtime};
+use blockyard_sim::{
+    Action, Budgets, Chooser, DiskImage, Event, Execution, Exploration, Explorer, Finding, Limits,
+    Outcome, Pick, Program, RandomWalk, Reduction, Setup, SimDisk, World, run_once,
+};
+use blockyard_units::{ByteLen, Design, NodeId};
+
+pub const LEN: u64 = 4096;
+pub const FAULTLESS: Budgets = Budgets { faults: 0, crashes: 0 };
+
+/// A node to be, with the name of its driver as its own.
+pub type Link = (&'static str, Box<dyn BlockDriver>);
+
+/// What the actor works with.
+pub struct Bench {
+    pub runtime: Runtime,
+    pub layer: BlockLayer,
+    pub disk: SimDisk,
+}
+
+pub fn throttle(bps_total: u64, iops_total: u64) -> Link {
+    ("throttle", Box::new(Throttle::new(ThrottleLimits { bps_total, iops_total })))
+}
+
+/// `len` bytes that differ from those of every other `seed` below 256.
+pub fn bytes(seed: u8, len: u64) -> IoBuffer {
+    (0..len).map(|index| seed.wrapping_add(index as u8)).collect::<Vec<u8>>().into()
+}
+
+impl Bench {
+    /// A backend `disk0` above `links`, the top one first, and the id of each node.
+    pub async fn chain(&self, links: Vec<Link>) -> Result<(Backend, Vec<NodeId>), BlockError> {
+        let backend = self.layer.add_backend("disk0")?;
+        let new = |(name, driver): Link| (name, self.layer.new_node(name, driver));
+        let nodes: Vec<(&str, NewNode)> = links.into_iter().map(new).collect();
+        let required = Permissions::ALL.difference(Permissions::RESIZE);
+        let policy = EdgePolicy::Explicit { required, shared: Permissions::ALL };
+        let root = Edge {
+            parent: Parent::Backend(backend.id()),
+            name: "root".into(),
+            child: nodes[0].1.id(),
+            roles: Roles::NONE,
+            policy,
+            frozen: None,
+        };
+        let mut edits = vec![Edit::AddEdge(root)];
+        for (name, node) in &nodes {
+            let attributes = attributes(name, name, false);
+            edits.push(Edit::AddNode { id: node.id(), attributes });
+        }
+        for pair in nodes.windows(2) {
+            let edges = child_edges(pair[0].1.id(), pair[0].0, &[("file", pair[1].1.id())]);
+            edits.extend(edges.into_iter().map(Edit::AddEdge));
+        }
+        let ids = nodes.iter().map(|(_, node)| node.id()).collect();
+        let nodes: Vec<NewNode> = nodes.into_iter().map(|(_, node)| node).collect();
+        let plan = || Plan { edits: edits.clone(), nodes: nodes.clone() };
+        self.layer.publish("add", OnLost::StartOver, |_| Ok(plan())).await?;
+        Ok((backend, ids))
+    }
+}
+
+type Body = Box<dyn Fn(Arc<Bench>) -> BoxFuture<'static, ()>>;
+
+/// A program of one actor; its asserts are the findings.
+pub struct Test(Body);
+
+impl Test {
+    pub fn new<F: Future<Output = ()> + Send + 'static>(
+        body: impl Fn(Arc<Bench>) -> F + 'static,
+    ) -> Self {
+        Self(Box::new(move |bench| Box::pin(body(bench))))
+    }
+}
+
+struct Run(Arc<Bench>);
+
+impl Program for Test {
+    fn start(&self, world: &mut World) -> Box<dyn Execution> {
+        let disk = world.disk("disk").expect("the setup has it");
+        let bench = world.begin(|runtime| {
+            let layer = BlockLayer::new(runtime.clone(), Design::default(), Arc::new(NoObserver));
+            let bench = Arc::new(Bench { runtime: runtime.clone(), layer, disk });
+            drop(runtime.spawn("actor", (self.0)(bench.clone())));
+            bench
+        });
+        Box::new(Run(bench))
+    }
+}
+
+impl Execution for Run {
+    fn judge(&self, world: &World) -> Option<Finding> {
+        let layer = &self.0.layer;
+        let rest = (layer.in_flight(), layer.open_sections(), layer.backend_requests());
+        let unfinished = world.unfinished();
+        let at_rest = unfinished.is_empty() && rest == (Vec::new(), Vec::new(), 0);
+        let message = format!("never ended: {}, {rest:?}", unfinished.join(", "));
+        (!at_rest).then(|| Finding { property: "progress".into(), message })
+    }
+
+    fn digest(&self, world: &World) -> u64 {
+        world.disk_digests().iter().fold(0, |digest, hash| digest.rotate_left(7) ^ hash)
+    }
+}
+
+fn setup(budgets: Budgets) -> Setup {
+    let disk = DiskImage { name: "disk".into(), bytes: bytes(1, LEN), atom: ByteLen(512) };
+    Setup { images: vec![disk], budgets, seed: 0 }
+}
+
+/// Picks evenly among what may happen now; time passes only when nothing else may.
+struct Prompt(RandomWalk);
+
+impl Chooser for Prompt {
+    fn pick(&mut self, world: &World, enabled: &[Event]) -> Pick {
+        let now = |event: &&Event| event.action != Action::Fire;
+        let prompt: Vec<Event> = enabled.iter().filter(now).copied().collect();
+        if prompt.is_empty() {
+            return self.0.pick(world, enabled);
+        }
+        match self.0.pick(world, &prompt) {
+            Pick::Event(index) => {
+                let same = |event: &Event| *event == prompt[index];
+                Pick::Event(enabled.iter().position(same).expect("prompt-is-enabled"))
+            }
+            other => other,
+        }
+    }
+}
+
+/// Runs once at random, each task promptly.
+pub fn walk(test: &Test, seed: u64) {
+    let Setup { images, budgets, seed: stream } = setup(FAULTLESS);
+    let mut world = World::new(&images, budgets, stream);
+    let limits = Limits { steps: 2_000_000, ..Limits::default() };
+    let mut chooser = Prompt(RandomWalk::new(seed));
+    let report = run_once(&mut world, test, &mut chooser, limits, &mut |_, _| ());
+    assert!(matches!(report.outcome, Outcome::Ended { .. }), "{:?}", report.outcome);
+}
+
+/// Runs all that may happen.
+pub fn explore(test: &Test, budgets: Budgets) -> Exploration {
+    let mut go_on = |_: &blockyard_sim::Summary| true;
+    let limits = Limits { executions: 100_000, ..Limits::default() };
+    Explorer::new(test, setup(budgets), limits, &mut go_on).depth_first(Reduction::SourceSets)
+}

@@ -1,0 +1,59 @@
+//! Copying one chunk.
+
+use blockyard_block::{BlockError, Io, ReadFlags, Write};
+use blockyard_sync::note;
+use blockyard_units::{ByteRange, CopyMode};
+
+use super::Mirror;
+use super::filter::{FILE, TARGET};
+use crate::job::Job;
+
+impl Mirror {
+    /// Copies the next dirty chunk; false if there is none.
+    pub(super) async fn copy_next(&self, job: &Job) -> Result<bool, BlockError> {
+        let io = self.io(job);
+        let copied = match self.mode {
+            CopyMode::Passive => match self.dirty.take_next() {
+                // Clean before it is read: a write that ends from now on marks it again.
+                Some(chunk) => self.copy(&io, chunk).await.map(|()| true),
+                None => return Ok(false),
+            },
+            CopyMode::Active => match self.dirty.first() {
+                Some(chunk) => {
+                    let serialised = self.filter.begin_serialising(chunk).await;
+                    let copied = self.copy_if_dirty(&io, chunk).await;
+                    self.filter.end_serialising(serialised);
+                    copied.map(|()| true)
+                }
+                None => return Ok(false),
+            },
+        };
+        if copied.is_ok() {
+            self.note_progress(job);
+        }
+        copied
+    }
+
+    /// Nobody writes to the chunk while this runs; a guest may have done so before.
+    async fn copy_if_dirty(&self, io: &Io, chunk: ByteRange) -> Result<(), BlockError> {
+        if !self.dirty.dirty_in(chunk) {
+            return Ok(());
+        }
+        self.dirty.reset_inward(chunk);
+        self.copy(io, chunk).await
+    }
+
+    async fn copy(&self, io: &Io, chunk: ByteRange) -> Result<(), BlockError> {
+        note!("copies {chunk}");
+        let copied = self.read_and_write(io, chunk).await;
+        if copied.is_err() {
+            self.dirty.mark(chunk);
+        }
+        copied
+    }
+
+    async fn read_and_write(&self, io: &Io, chunk: ByteRange) -> Result<(), BlockError> {
+        let data = io.read(FILE, chunk, ReadFlags::default()).await?;
+        io.write(TARGET, Write::data(chunk.start(), data)).await
+    }
+}

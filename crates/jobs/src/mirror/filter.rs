@@ -1,0 +1,76 @@
+//! The mirror's filter.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use blockyard_bitmap::SharedBitmap;
+use blockyard_block::{BlockDriver, BlockError, Io, ReadFlags, Write};
+use blockyard_runtime::{BoxFuture, IoBuffer};
+use blockyard_sync::sometimes;
+use blockyard_units::{ByteLen, ByteRange, CopyMode, Mutant};
+
+/// The name of the edge to what is filtered.
+pub(crate) const FILE: &str = "file";
+/// The name of the edge to the copy.
+pub(crate) const TARGET: &str = "target";
+
+/// Passes requests on; in active mode writes go to the target too.
+pub(crate) struct MirrorFilter {
+    pub mode: CopyMode,
+    pub dirty: Arc<SharedBitmap>,
+}
+
+impl MirrorFilter {
+    async fn write_both(&self, io: &Io, write: Write) -> Result<(), BlockError> {
+        let range = write.range;
+        let written = io.write(FILE, write.clone()).await;
+        if let Err(error) = written {
+            // It may have changed the source, which the copy does not know.
+            self.dirty.mark(range);
+            return Err(error);
+        }
+        match io.write(TARGET, write).await {
+            Ok(()) if io.layer().design().is_mutant(Mutant::MirrorActiveClearsPartialChunk) => {
+                let outward = range.align_outward(self.dirty.granularity());
+                // Aligned, so it cannot be refused.
+                let _ = self.dirty.reset(outward);
+            }
+            Ok(()) => self.dirty.reset_inward(range),
+            Err(_) => {
+                sometimes!(true, "an active write failed on the target");
+                self.dirty.mark(range);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl BlockDriver for MirrorFilter {
+    fn len(&self, io: &Io) -> ByteLen {
+        io.len(FILE).unwrap_or_default()
+    }
+
+    fn read<'a>(
+        &'a self,
+        io: &'a Io,
+        range: ByteRange,
+        flags: ReadFlags,
+    ) -> BoxFuture<'a, Result<IoBuffer, BlockError>> {
+        Box::pin(io.read(FILE, range, flags))
+    }
+
+    fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
+        match self.mode {
+            CopyMode::Passive => Box::pin(io.write(FILE, write)),
+            CopyMode::Active => Box::pin(self.write_both(io, write)),
+        }
+    }
+
+    fn flush<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(io.flush(FILE))
+    }
+
+    fn serialises_writes(&self) -> bool {
+        self.mode == CopyMode::Active
+    }
+}

@@ -1,0 +1,202 @@
+//! Starting a mirror: the filter goes above the source before anything is copied.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use blockyard_bitmap::{DirtyBitmap, SharedBitmap};
+use blockyard_block::{BlockError, BlockLayer, Io, NewNode, Node, OnLost, Owner, Plan, Requester};
+use blockyard_graph::{
+    Edge, EdgePolicy, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions, Role, Roles,
+};
+use blockyard_sync::door::{self, world::Quiet};
+use blockyard_units::{ByteLen, CopyMode, JobId, NodeId};
+
+use super::Mirror;
+use super::filter::{FILE, MirrorFilter, TARGET};
+use crate::job::{Job, JobOptions};
+use crate::registry::Jobs;
+use crate::status::Status;
+use crate::transaction::Transaction;
+
+/// The name of the job's edge to its filter.
+pub(super) const HOLD: &str = "filter";
+
+/// What is copied at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Everything.
+    Full,
+    /// Nothing: only what is written from now on.
+    None,
+}
+
+/// What a mirror is started with.
+#[derive(Clone, Debug)]
+pub struct MirrorOptions {
+    /// As any job.
+    pub job: JobOptions,
+    /// The node to copy; its parents will hold the filter.
+    pub source: String,
+    /// The node to copy to; nobody else may write to it.
+    pub target: String,
+    /// What is copied at the start.
+    pub sync: SyncMode,
+    /// How guest writes are followed.
+    pub copy_mode: CopyMode,
+    /// Bytes; a power of two.
+    pub granularity: ByteLen,
+    /// The filter's node-name.
+    pub filter_name: String,
+}
+
+/// Starts a mirror. It runs as a task of its own.
+///
+/// # Errors
+/// If the options do not fit the graph: no such node, a target that is too short, a name taken, a permission that
+/// somebody does not share. The graph is then as before.
+///
+/// # Yields
+/// Always: the source is drained while the filter goes in.
+pub async fn start_mirror(
+    layer: &BlockLayer,
+    jobs: &Jobs,
+    options: MirrorOptions,
+) -> Result<Arc<Job>, BlockError> {
+    jobs.check_name(&options.job.name)?;
+    let source = layer.node(&options.source)?;
+    let target = layer.node(&options.target)?;
+    let len = check_lengths(layer, &source, &target)?;
+    let mut bitmap = DirtyBitmap::new(len, options.granularity)
+        .map_err(|error| BlockError::Invalid(format!("granularity: {error}")))?;
+    if options.sync == SyncMode::Full {
+        bitmap.mark_all();
+    }
+    let dirty = Arc::new(SharedBitmap::new(bitmap));
+    let driver = MirrorFilter { mode: options.copy_mode, dirty: dirty.clone() };
+    let filter = layer.new_node(&options.filter_name, Box::new(driver));
+    if options.copy_mode == CopyMode::Passive {
+        filter.node().add_bitmap(dirty.clone());
+    }
+    let id = JobId(door::new_object());
+    let data = below_filters(&layer.graph(), source.id());
+    insert_filter(layer, id, &options, &filter, [source.id(), target.id()]).await?;
+    let mirror = Mirror {
+        filter: filter.node().clone(),
+        source: data,
+        target: target.id(),
+        dirty,
+        mode: options.copy_mode,
+        len,
+        section: Quiet::new(None),
+    };
+    let name = options.job.name.clone();
+    let job = Job::new(id, options.job, layer.clone(), jobs.clone(), Box::new(mirror));
+    jobs.insert(job.clone());
+    layer.register_job(id);
+    job.enter(Status::Created);
+    let transaction = Transaction::new(Vec::from([job.clone()]));
+    drop(layer.runtime().spawn(name, transaction.run()));
+    Ok(job)
+}
+
+fn check_lengths(
+    layer: &BlockLayer,
+    source: &Arc<Node>,
+    target: &Arc<Node>,
+) -> Result<ByteLen, BlockError> {
+    if source.id() == target.id() {
+        let name = source.name();
+        return Err(BlockError::Invalid(format!("node {name} cannot be mirrored to itself")));
+    }
+    let requester = Requester::Job(JobId(source.id().0));
+    let len = |node: &Node| node.len(&Io::of_node(layer, node, requester));
+    let (source_len, target_len) = (len(source), len(target));
+    if target_len < source_len {
+        let (source, target) = (source.name(), target.name());
+        return Err(BlockError::Invalid(format!(
+            "target {target} ({target_len} bytes) is shorter than source {source} ({source_len} bytes)"
+        )));
+    }
+    Ok(source_len)
+}
+
+/// What holds the data that `node` shows: itself, or what lies below it if it is a filter.
+fn below_filters(graph: &Graph, node: NodeId) -> NodeId {
+    let is_filter = graph.node(node).is_some_and(|node| node.kind == NodeKind::Filter);
+    match graph.child(Parent::Node(node), FILE) {
+        Some(child) if is_filter => below_filters(graph, child),
+        _ => node,
+    }
+}
+
+async fn insert_filter(
+    layer: &BlockLayer,
+    job: JobId,
+    options: &MirrorOptions,
+    filter: &NewNode,
+    [source, target]: [NodeId; 2],
+) -> Result<(), BlockError> {
+    let section = layer.drain(Owner::command(), &[source]).await;
+    let inserted = layer
+        .publish("blockdev-mirror", OnLost::StartOver, |graph| {
+            let id = filter.id();
+            let mut edits = Vec::from([
+                Edit::AddNode { id, attributes: attributes(options) },
+                Edit::AddJob { id: job, name: options.job.name.clone() },
+            ]);
+            edits.extend(graph.redirections(source, id));
+            edits.extend(edges(job, &options.job.name, id, [source, target]).map(Edit::AddEdge));
+            Ok(Plan { edits, nodes: Vec::from([filter.clone()]) })
+        })
+        .await;
+    section.end();
+    inserted
+}
+
+fn attributes(options: &MirrorOptions) -> NodeAttributes {
+    NodeAttributes {
+        name: options.filter_name.clone(),
+        kind: NodeKind::Filter,
+        driver: "mirror_top",
+        read_only: false,
+        active: true,
+        retired: false,
+    }
+}
+
+/// The filter holds source and target, frozen: they are the job's. The job holds the filter.
+fn edges(job: JobId, name: &str, filter: NodeId, [source, target]: [NodeId; 2]) -> [Edge; 3] {
+    let frozen = || Some(format!("job {name}"));
+    let explicit = |required, shared| EdgePolicy::Explicit { required, shared };
+    let read = Permissions::CONSISTENT_READ;
+    let node = Parent::Node(filter);
+    [
+        Edge {
+            parent: node,
+            name: FILE.into(),
+            child: source,
+            roles: Roles::of(&[Role::Filtered, Role::Primary]),
+            policy: EdgePolicy::Passthrough,
+            frozen: frozen(),
+        },
+        Edge {
+            parent: node,
+            name: TARGET.into(),
+            child: target,
+            roles: Roles::of(&[Role::Data]),
+            policy: explicit(Permissions::WRITE, read),
+            frozen: frozen(),
+        },
+        Edge {
+            parent: Parent::Job(job),
+            name: HOLD.into(),
+            child: filter,
+            roles: Roles::NONE,
+            policy: explicit(read, Permissions::ALL),
+            frozen: None,
+        },
+    ]
+}

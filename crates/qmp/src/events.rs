@@ -1,0 +1,104 @@
+//! Events, and who waits for which.
+
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use blockyard_jobs::{EventSink, Job, JobEvent};
+use blockyard_sync::Shared;
+
+use crate::value::{Dict, Value};
+
+/// A QMP event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// Its name.
+    pub name: &'static str,
+    /// Its data.
+    pub data: Dict,
+}
+
+/// Somebody who waits for events of some names; others do not reach him.
+pub struct Subscriber {
+    names: Vec<String>,
+    mailbox: Shared<VecDeque<Event>>,
+}
+
+/// Where events go.
+#[derive(Default)]
+pub struct EventHub(Shared<Vec<Arc<Subscriber>>>);
+
+impl EventHub {
+    /// From now on events of these names are kept for the subscriber.
+    pub fn subscribe(&self, names: Vec<String>) -> Arc<Subscriber> {
+        let subscriber = Arc::new(Subscriber { names, mailbox: Shared::default() });
+        self.0.write(|subscribers| subscribers.push(subscriber.clone()));
+        subscriber
+    }
+
+    fn publish(&self, name: &'static str, data: impl Fn() -> Dict) {
+        let subscribers = self.0.read(Clone::clone);
+        for subscriber in subscribers.iter().filter(|s| s.names.iter().any(|wanted| wanted == name))
+        {
+            let event = Event { name, data: data() };
+            subscriber.mailbox.write(|mailbox| mailbox.push_back(event));
+        }
+    }
+}
+
+impl Subscriber {
+    /// Waits for an event of this name whose data contain `matching`; earlier events are dropped with it.
+    ///
+    /// # Yields
+    /// Always.
+    pub async fn wait(&self, name: &str, matching: Dict) -> Event {
+        let fits = fits(name.into(), matching);
+        let guard = fits.clone();
+        self.mailbox
+            .wait_for(
+                move |mailbox| mailbox.iter().any(&guard),
+                |mailbox| {
+                    while let Some(event) = mailbox.pop_front() {
+                        if fits(&event) {
+                            return event;
+                        }
+                    }
+                    unreachable!("guard-holds")
+                },
+            )
+            .await
+    }
+}
+
+fn fits(name: String, matching: Dict) -> impl Fn(&Event) -> bool + Clone + Send + Unpin + 'static {
+    move |event| {
+        event.name == name && matching.iter().all(|(key, value)| event.data.get(key) == Some(value))
+    }
+}
+
+impl EventSink for EventHub {
+    fn job_event(&self, job: &Job, event: &JobEvent) {
+        let id = || (String::from("id"), Value::from(job.name()));
+        let device = || (String::from("device"), Value::from(job.name()));
+        let kind = || (String::from("type"), Value::from(job.kind()));
+        match event {
+            JobEvent::StatusChange(status) => self.publish("JOB_STATUS_CHANGE", || {
+                Dict::from_iter([id(), ("status".into(), Value::from(status.word()))])
+            }),
+            JobEvent::Ready => {
+                self.publish("BLOCK_JOB_READY", || Dict::from_iter([kind(), device()]));
+            }
+            JobEvent::Pending => {
+                self.publish("BLOCK_JOB_PENDING", || Dict::from_iter([kind(), id()]));
+            }
+            JobEvent::Cancelled => {
+                self.publish("BLOCK_JOB_CANCELLED", || Dict::from_iter([kind(), device()]));
+            }
+            JobEvent::Completed(error) => self.publish("BLOCK_JOB_COMPLETED", || {
+                let error = error.iter().map(|text| ("error".into(), Value::from(text.as_str())));
+                Dict::from_iter([kind(), device()].into_iter().chain(error))
+            }),
+        }
+    }
+}

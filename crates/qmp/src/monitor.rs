@@ -1,0 +1,263 @@
+//! The commands.
+//!
+//! Source: QEMU's QMP reference, for names, arguments, defaults and errors. Differs: commands that QEMU lacks begin
+//! with `x-`; arguments that are not implemented are refused, never ignored.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use blockyard_block::{Backend, BlockError, BlockLayer, OnLost, Plan};
+use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, Parent, Permissions, Role, Roles};
+use blockyard_jobs::{JobOptions, Jobs, MirrorOptions, SyncMode, start_mirror};
+use blockyard_units::{ByteLen, CopyMode};
+use serde::Deserialize;
+
+use crate::error::{ErrorClass, QmpError};
+use crate::events::EventHub;
+use crate::nodes::{Files, define};
+use crate::value::{Dict, Value};
+use crate::visitor::{Mode, visit};
+
+/// Every command, with what it does.
+pub const COMMANDS: &[(&str, &str)] = &[
+    ("blockdev-add", "creates a node"),
+    ("blockdev-del", "removes a node that nobody holds"),
+    ("blockdev-mirror", "copies a node to another and follows the writes, until it is completed"),
+    ("job-cancel", "stops a job"),
+    ("job-complete", "finishes a job that is ready"),
+    ("job-dismiss", "forgets a concluded job"),
+    ("job-finalize", "makes a pending job change the graph"),
+    ("job-pause", "makes a job rest"),
+    ("job-resume", "makes a job go on"),
+    ("query-jobs", "lists the jobs"),
+    ("query-named-block-nodes", "lists the nodes"),
+    ("x-blockdev-replace-child", "redirects an edge, named by both of its ends"),
+    ("x-debug-query-block-graph", "shows nodes, edges and permissions"),
+];
+
+/// Executes commands on a block layer. Clones are the same monitor.
+#[derive(Clone)]
+pub struct Monitor(Arc<Inner>);
+
+struct Inner {
+    layer: BlockLayer,
+    jobs: Jobs,
+    hub: Arc<EventHub>,
+    files: Arc<dyn Files>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct NodeName {
+    node_name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct JobId {
+    id: String,
+}
+
+#[derive(Deserialize)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Sync {
+    Full,
+    None,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum MirrorCopyMode {
+    Background,
+    WriteBlocking,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct BlockdevMirror {
+    job_id: Option<String>,
+    device: String,
+    target: String,
+    sync: Sync,
+    granularity: Option<u32>,
+    copy_mode: Option<MirrorCopyMode>,
+    filter_node_name: Option<String>,
+    auto_finalize: Option<bool>,
+    auto_dismiss: Option<bool>,
+}
+
+/// QEMU's default, for targets without clusters of their own.
+const DEFAULT_GRANULARITY: u32 = 65536;
+
+impl Monitor {
+    /// A monitor of an empty layer.
+    pub fn new(layer: BlockLayer, files: Arc<dyn Files>) -> Self {
+        let hub = Arc::new(EventHub::default());
+        let jobs = Jobs::new(hub.clone());
+        Self(Arc::new(Inner { layer, jobs, hub, files }))
+    }
+
+    /// The layer.
+    pub fn layer(&self) -> &BlockLayer {
+        &self.0.layer
+    }
+
+    /// The jobs.
+    pub fn jobs(&self) -> &Jobs {
+        &self.0.jobs
+    }
+
+    /// Where events go.
+    pub fn events(&self) -> &EventHub {
+        &self.0.hub
+    }
+
+    pub(crate) fn files(&self) -> &dyn Files {
+        &*self.0.files
+    }
+
+    /// Executes a command; its arguments are strictly typed, or strings to be converted, as `mode` says.
+    ///
+    /// # Errors
+    /// As QMP has them; everything is then as before.
+    ///
+    /// # Yields
+    /// Where the graph changes; others may have changed it too.
+    pub async fn execute(
+        &self,
+        command: &str,
+        arguments: Dict,
+        mode: Mode,
+    ) -> Result<Value, QmpError> {
+        let done = |()| Value::Dict(Dict::new());
+        let value = Value::Dict(arguments);
+        match command {
+            "blockdev-add" => self.blockdev_add(value, mode).await.map(done),
+            "blockdev-del" => self.blockdev_del(visit(&value, mode)?).await.map(done),
+            "blockdev-mirror" => self.blockdev_mirror(visit(&value, mode)?).await.map(done),
+            "x-blockdev-replace-child" => {
+                self.replace_child(visit(&value, mode)?, mode).await.map(done)
+            }
+            "query-jobs" => {
+                visit::<Nothing>(&value, mode).map(|_| self.query_jobs()).map_err(Into::into)
+            }
+            "query-named-block-nodes" => {
+                visit::<Nothing>(&value, mode)?;
+                Ok(self.query_named_block_nodes())
+            }
+            "x-debug-query-block-graph" => {
+                visit::<Nothing>(&value, mode)?;
+                Ok(self.query_block_graph())
+            }
+            _ => self.job_command(command, &value, mode).map(done),
+        }
+    }
+
+    fn job_command(&self, command: &str, value: &Value, mode: Mode) -> Result<(), QmpError> {
+        if !COMMANDS.iter().any(|(name, _)| *name == command) {
+            return Err(QmpError {
+                class: ErrorClass::CommandNotFound,
+                desc: format!("the command {command} has not been found"),
+                mismatch: false,
+            });
+        }
+        let job = self.jobs().get(&visit::<JobId>(value, mode)?.id)?;
+        Ok(match command {
+            "job-cancel" => job.cancel(true),
+            "job-complete" => job.complete(),
+            "job-dismiss" => job.dismiss(),
+            "job-finalize" => job.finalize(),
+            "job-pause" => job.pause(),
+            _ => job.resume(),
+        }?)
+    }
+
+    async fn blockdev_add(&self, options: Value, mode: Mode) -> Result<(), QmpError> {
+        let Value::Dict(options) = options else { unreachable!("arguments are a dict") };
+        let definition = define(self.layer(), self.files(), options, mode, None)?;
+        let derive = |graph: &Graph| definition.plan(graph);
+        Ok(self.layer().publish("blockdev-add", OnLost::StartOver, derive).await?)
+    }
+
+    async fn blockdev_del(&self, arguments: NodeName) -> Result<(), QmpError> {
+        let id = self.layer().node(&arguments.node_name)?.id();
+        let derive = |graph: &Graph| {
+            let parent = Parent::Node(id);
+            let edges = graph.children(parent).map(|edge| Edit::RemoveEdge {
+                parent,
+                name: edge.name.clone(),
+                expected: Some(edge.child),
+            });
+            let edits = edges.chain([Edit::RemoveNode { id }]).collect();
+            Ok(Plan { edits, ..Plan::default() })
+        };
+        Ok(self.layer().publish("blockdev-del", OnLost::StartOver, derive).await?)
+    }
+
+    async fn blockdev_mirror(&self, arguments: BlockdevMirror) -> Result<(), QmpError> {
+        let name = arguments.job_id.unwrap_or_else(|| arguments.device.clone());
+        let copy_mode = match arguments.copy_mode {
+            Some(MirrorCopyMode::Background) => CopyMode::Passive,
+            Some(MirrorCopyMode::WriteBlocking) => CopyMode::Active,
+            None => self.layer().design().mirror,
+        };
+        let options = MirrorOptions {
+            job: JobOptions {
+                name,
+                auto_finalize: arguments.auto_finalize.unwrap_or(true),
+                auto_dismiss: arguments.auto_dismiss.unwrap_or(true),
+            },
+            source: self.node_or_root(&arguments.device)?,
+            target: arguments.target,
+            sync: match arguments.sync {
+                Sync::Full => SyncMode::Full,
+                Sync::None => SyncMode::None,
+            },
+            copy_mode,
+            granularity: ByteLen(arguments.granularity.unwrap_or(DEFAULT_GRANULARITY).into()),
+            filter_name: arguments.filter_node_name.unwrap_or_else(|| self.layer().generate_name()),
+        };
+        start_mirror(self.layer(), self.jobs(), options).await?;
+        Ok(())
+    }
+
+    /// A device stands for the node below it.
+    fn node_or_root(&self, name: &str) -> Result<String, QmpError> {
+        let graph = self.layer().graph();
+        let Some(backend) = graph.backend_by_name(name) else { return Ok(name.into()) };
+        let root = graph.child(Parent::Backend(backend), "root").and_then(|root| graph.node(root));
+        let empty = || QmpError::generic(format!("device '{name}' has no medium"));
+        root.map(|node| node.name.clone()).ok_or_else(empty)
+    }
+
+    /// A guest device `id` on a node.
+    ///
+    /// # Errors
+    /// If the name is taken, or the node does not allow it.
+    ///
+    /// # Yields
+    /// Always.
+    pub async fn attach_device(&self, id: &str, node: &str) -> Result<Backend, QmpError> {
+        let child = self.layer().node(node)?.id();
+        let backend = self.layer().add_backend(id)?;
+        let required = Permissions::CONSISTENT_READ.union(Permissions::WRITE);
+        let edge = Edge {
+            parent: Parent::Backend(backend.id()),
+            name: "root".into(),
+            child,
+            roles: Roles::of(&[Role::Primary]),
+            policy: EdgePolicy::Explicit { required, shared: Permissions::ALL },
+            frozen: None,
+        };
+        let derive =
+            |_: &Graph| Ok(Plan { edits: [Edit::AddEdge(edge.clone())].into(), ..Plan::default() });
+        let attached: Result<(), BlockError> =
+            self.layer().publish("attach device", OnLost::StartOver, derive).await;
+        attached?;
+        Ok(backend)
+    }
+}

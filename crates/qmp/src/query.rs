@@ -1,0 +1,88 @@
+//! Queries.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use blockyard_graph::{Edge, Graph, Parent, Permissions};
+
+use crate::monitor::Monitor;
+use crate::value::{Dict, Value};
+
+fn dict<const N: usize>(members: [(&str, Value); N]) -> Value {
+    Value::Dict(members.into_iter().map(|(key, value)| (String::from(key), value)).collect())
+}
+
+fn child_name(graph: &Graph, edge: &Edge) -> Value {
+    Value::from(graph.node(edge.child).map_or("", |node| node.name.as_str()))
+}
+
+impl Monitor {
+    pub(crate) fn query_named_block_nodes(&self) -> Value {
+        let graph = self.layer().graph();
+        let node = |(id, node): (_, &blockyard_graph::NodeAttributes)| {
+            let children = graph.children(Parent::Node(id)).map(|edge| {
+                let child = ("child", Value::from(edge.name.as_str()));
+                dict([child, ("node-name", child_name(&graph, edge))])
+            });
+            dict([
+                ("node-name", Value::from(node.name.as_str())),
+                ("drv", Value::from(node.driver)),
+                ("ro", Value::Bool(node.read_only)),
+                ("active", Value::Bool(node.active)),
+                ("children", Value::List(children.collect())),
+            ])
+        };
+        Value::List(graph.nodes().map(node).collect())
+    }
+
+    pub(crate) fn query_jobs(&self) -> Value {
+        let job = |job: blockyard_jobs::JobInfo| {
+            let mut members = Dict::from_iter([
+                (String::from("id"), Value::from(job.id.as_str())),
+                ("type".into(), Value::from(job.kind)),
+                ("status".into(), Value::from(job.status.word())),
+                ("current-progress".into(), Value::from(job.current_progress)),
+                ("total-progress".into(), Value::from(job.total_progress)),
+            ]);
+            if let Some(error) = job.error {
+                members.insert("error", error.as_str());
+            }
+            Value::Dict(members)
+        };
+        Value::List(self.jobs().query().into_iter().map(job).collect())
+    }
+
+    pub(crate) fn query_block_graph(&self) -> Value {
+        let graph = self.layer().graph();
+        let mut vertices: Vec<Value> = Vec::new();
+        let mut vertex = |kind: &str, name: &str| {
+            vertices.push(dict([("type", Value::from(kind)), ("name", Value::from(name))]));
+        };
+        graph.backends().for_each(|(_, name)| vertex("block-backend", name));
+        graph.jobs().for_each(|(_, name)| vertex("block-job", name));
+        graph.nodes().for_each(|(_, node)| vertex("block-driver", &node.name));
+        let edges = graph.edges().map(|edge| {
+            let (required, shared) = graph.permissions(edge.parent, &edge.name).unwrap_or_default();
+            dict([
+                ("parent", Value::from(graph.parent_name(edge.parent).unwrap_or_default())),
+                ("name", Value::from(edge.name.as_str())),
+                ("child", child_name(&graph, edge)),
+                ("perm", words(required)),
+                ("shared-perm", words(shared)),
+            ])
+        });
+        let edges = Value::List(edges.collect());
+        dict([("nodes", Value::List(vertices)), ("edges", edges)])
+    }
+}
+
+fn words(permissions: Permissions) -> Value {
+    let words = [
+        (Permissions::CONSISTENT_READ, "consistent-read"),
+        (Permissions::WRITE, "write"),
+        (Permissions::WRITE_UNCHANGED, "write-unchanged"),
+        (Permissions::RESIZE, "resize"),
+    ];
+    let held = words.into_iter().filter(|(permission, _)| permissions.contains(*permission));
+    Value::List(held.map(|(_, word)| Value::from(word)).collect())
+}

@@ -1,0 +1,100 @@
+//! What the loom models share: how they are explored, and a block layer to explore.
+//!
+//! The twin packages beside this one build the sources of the block layer with loom's locks, so every passage
+//! through the door is a point where loom may switch threads. Loom looks for what the simulator cannot see: two
+//! threads inside one step.
+//!
+//! Not for: the order of whole steps (the simulator explores that), or waits on time and disks: there is no world
+//! here, and asking for one is a panic.
+#![forbid(unsafe_code)]
+
+mod layer;
+
+pub use layer::{Null, empty_layer, new_node};
+
+use std::future::Future;
+use std::mem::{self, ManuallyDrop};
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+
+use blockyard_sync::door;
+use loom::sync::{Condvar, Mutex};
+
+/// More switches away from a thread that could go on are not tried: bugs need few.
+const PREEMPTIONS: usize = 3;
+
+/// More than any model here passes in one execution.
+const MAX_BRANCHES: usize = 10_000;
+
+/// Runs `model` in every order of its threads, up to the bound.
+///
+/// # Panics
+/// What the model panics with in some order; a deadlock is a panic too.
+pub fn explore(model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    if builder.preemption_bound.is_none() {
+        builder.preemption_bound = Some(PREEMPTIONS);
+    }
+    if builder.preemption_bound == Some(99) {
+        builder.preemption_bound = None;
+    }
+    builder.max_branches = MAX_BRANCHES;
+    static N: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    builder.check(move || {
+        N.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        model()
+    });
+    eprintln!("EXECUTIONS {}", N.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+/// Explores a model with a planted bug.
+///
+/// # Panics
+/// `planted-bugs-are-found`: if no order panics with a message that contains `expected`.
+pub fn explore_finds(expected: &str, model: impl Fn() + Send + Sync + 'static) {
+    let outcome = door::world::catch_panic(|| explore(model));
+    // What the broken execution left behind holds locks of a loom that is gone; they must not be touched again.
+    mem::forget(door::take_orphans());
+    let message = outcome.expect_err("planted-bugs-are-found");
+    assert!(message.contains(expected), "planted-bugs-are-found: {expected:?} in {message:?}");
+}
+
+/// Runs a future to its end on this loom thread.
+///
+/// Differs: loom's own passes its scheduler while it unwinds from a deadlock, which aborts; and so would a wait that is
+/// dropped then. Here only what has ended is dropped.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let signal = Arc::new(Signal { woken: Mutex::new(false), changed: Condvar::new() });
+    let waker = Waker::from(signal.clone());
+    let mut future = ManuallyDrop::new(Box::pin(future));
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            drop(ManuallyDrop::into_inner(future));
+            return output;
+        }
+        signal.wait();
+    }
+}
+
+/// Whether a loom thread's future was woken.
+struct Signal {
+    woken: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Signal {
+    fn wait(&self) {
+        let mut woken = self.woken.lock().expect("loom-locks-are-not-poisoned");
+        while !*woken {
+            woken = self.changed.wait(woken).expect("loom-locks-are-not-poisoned");
+        }
+        *woken = false;
+    }
+}
+
+impl Wake for Signal {
+    fn wake(self: Arc<Self>) {
+        *self.woken.lock().expect("loom-locks-are-not-poisoned") = true;
+        self.changed.notify_one();
+    }
+}
