@@ -26,19 +26,33 @@ pub struct Subscriber {
 }
 
 /// Where events go.
-#[derive(Default)]
-pub struct EventHub(Shared<Vec<Arc<Subscriber>>>);
+pub struct EventHub {
+    subscribers: Shared<Vec<Arc<Subscriber>>>,
+    watcher: Arc<dyn EventSink>,
+}
+
+/// Watches nothing.
+pub struct NoWatcher;
+
+impl EventSink for NoWatcher {
+    fn job_event(&self, _job: &Job, _event: &JobEvent) {}
+}
 
 impl EventHub {
+    /// No subscribers yet; `watcher` sees every event before them.
+    pub fn new(watcher: Arc<dyn EventSink>) -> Self {
+        Self { subscribers: Shared::default(), watcher }
+    }
+
     /// From now on events of these names are kept for the subscriber.
     pub fn subscribe(&self, names: Vec<String>) -> Arc<Subscriber> {
         let subscriber = Arc::new(Subscriber { names, mailbox: Shared::default() });
-        self.0.write(|subscribers| subscribers.push(subscriber.clone()));
+        self.subscribers.write(|subscribers| subscribers.push(subscriber.clone()));
         subscriber
     }
 
     fn publish(&self, name: &'static str, data: impl Fn() -> Dict) {
-        let subscribers = self.0.read(Clone::clone);
+        let subscribers = self.subscribers.read(Clone::clone);
         for subscriber in subscribers.iter().filter(|s| s.names.iter().any(|wanted| wanted == name))
         {
             let event = Event { name, data: data() };
@@ -79,6 +93,7 @@ fn fits(name: String, matching: Dict) -> impl Fn(&Event) -> bool + Clone + Send 
 
 impl EventSink for EventHub {
     fn job_event(&self, job: &Job, event: &JobEvent) {
+        self.watcher.job_event(job, event);
         let id = || (String::from("id"), Value::from(job.name()));
         let device = || (String::from("device"), Value::from(job.name()));
         let kind = || (String::from("type"), Value::from(job.kind()));

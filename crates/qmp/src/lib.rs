@@ -23,7 +23,7 @@ mod value;
 mod visitor;
 
 pub use error::{ErrorClass, QmpError};
-pub use events::{Event, EventHub, Subscriber};
+pub use events::{Event, EventHub, NoWatcher, Subscriber};
 pub use json::parse_json;
 pub use keyval::{MAX_DEPTH, MAX_FRAGMENT_LEN, merge, parse_keyval};
 pub use monitor::{COMMANDS, Monitor};

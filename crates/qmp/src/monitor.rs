@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 
 use blockyard_block::{Backend, BlockError, BlockLayer, OnLost, Plan};
 use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, Parent, Permissions, Role, Roles};
-use blockyard_jobs::{JobOptions, Jobs, MirrorOptions, SyncMode, start_mirror};
+use blockyard_jobs::{EventSink, JobOptions, Jobs, MirrorOptions, SyncMode, start_mirror};
 use blockyard_units::{ByteLen, CopyMode};
 use serde::Deserialize;
 
@@ -17,7 +17,7 @@ use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
 use crate::nodes::{Files, define};
 use crate::value::{Dict, Value};
-use crate::visitor::{Mode, visit};
+use crate::visitor::{Mode, Size, visit};
 
 /// Every command, with what it does.
 pub const COMMANDS: &[(&str, &str)] = &[
@@ -83,7 +83,7 @@ struct BlockdevMirror {
     device: String,
     target: String,
     sync: Sync,
-    granularity: Option<u32>,
+    granularity: Option<Size>,
     copy_mode: Option<MirrorCopyMode>,
     filter_node_name: Option<String>,
     auto_finalize: Option<bool>,
@@ -91,12 +91,12 @@ struct BlockdevMirror {
 }
 
 /// QEMU's default, for targets without clusters of their own.
-const DEFAULT_GRANULARITY: u32 = 65536;
+const DEFAULT_GRANULARITY: u64 = 65536;
 
 impl Monitor {
-    /// A monitor of an empty layer.
-    pub fn new(layer: BlockLayer, files: Arc<dyn Files>) -> Self {
-        let hub = Arc::new(EventHub::default());
+    /// A monitor of an empty layer. `watcher` sees every job event.
+    pub fn new(layer: BlockLayer, files: Arc<dyn Files>, watcher: Arc<dyn EventSink>) -> Self {
+        let hub = Arc::new(EventHub::new(watcher));
         let jobs = Jobs::new(hub.clone());
         Self(Arc::new(Inner { layer, jobs, hub, files }))
     }
@@ -218,7 +218,7 @@ impl Monitor {
                 Sync::None => SyncMode::None,
             },
             copy_mode,
-            granularity: ByteLen(arguments.granularity.unwrap_or(DEFAULT_GRANULARITY).into()),
+            granularity: ByteLen(arguments.granularity.map_or(DEFAULT_GRANULARITY, |size| size.0)),
             filter_name: arguments.filter_node_name.unwrap_or_else(|| self.layer().generate_name()),
         };
         start_mirror(self.layer(), self.jobs(), options).await?;

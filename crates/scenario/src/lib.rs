@@ -1,1 +1,26 @@
-//! Scripts, actors and observers, over any world.
+//! Scenarios: scripts of commands and guest I/O for several actors, run over any world, and watched by the models.
+//!
+//! A scenario is data. [`Script::compile`] checks it whole, with its parameters put in, before anything happens;
+//! [`Stage::run`] plays it in a world. What happens is translated into the plain observations that the models
+//! understand, in the step in which it happens.
+//!
+//! Invariant `observations-have-footprints`: where the order of two guest requests matters to a model, invocation
+//! and response say so through the door, by range; the other models see publications, sections and requests in steps
+//! that conflict already.
+//!
+//! Not for: how a world runs tasks or finds disks ([`World`]), exploring, the command line.
+#![forbid(unsafe_code)]
+
+mod actors;
+mod builtin;
+mod checks;
+mod script;
+mod stage;
+mod steps;
+mod world;
+
+pub use builtin::{BUILTIN, builtin};
+pub use script::{Parameters, Script, ScriptError};
+pub use stage::{Ended, Stage};
+pub use steps::DiskSpec;
+pub use world::{Contents, World};

@@ -1,6 +1,6 @@
 //! A block layer without a world, and a driver that does nothing.
 
-use std::sync::Arc;
+use alloc::sync::Arc;
 
 use blockyard_block::{
     BlockDriver, BlockError, BlockLayer, Io, NewNode, NoObserver, ReadFlags, Write,

@@ -1,27 +1,31 @@
 //! What the loom models share: how they are explored, and a block layer to explore.
 //!
-//! The twin packages beside this one build the sources of the block layer with loom's locks, so every passage
-//! through the door is a point where loom may switch threads. Loom looks for what the simulator cannot see: two
-//! threads inside one step.
+//! The twin packages beside this one build the sources of the block layer with loom's locks, so every
+//! passage through the door is a point where loom may switch threads. Loom looks for what the simulator
+//! cannot see: two threads inside one step.
 //!
-//! Not for: the order of whole steps (the simulator explores that), or waits on time and disks: there is no world
-//! here, and asking for one is a panic.
+//! Not for: the order of whole steps (the simulator explores that), or waits on time and disks: there is
+//! no world here, and asking for one is a panic.
 #![forbid(unsafe_code)]
+
+extern crate alloc;
 
 mod layer;
 
 pub use layer::{Null, empty_layer, new_node};
 
-use std::future::Future;
-use std::mem::{self, ManuallyDrop};
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use alloc::sync::Arc;
+use alloc::task::Wake;
+use core::future::Future;
+use core::mem::{self, ManuallyDrop};
+use core::task::{Context, Poll, Waker};
 
 use blockyard_sync::door;
 use loom::sync::{Condvar, Mutex};
+use loom::thread::JoinHandle;
 
-/// More switches away from a thread that could go on are not tried: bugs need few.
-const PREEMPTIONS: usize = 3;
+/// More switches away from a thread that could go on are not tried. The planted bugs need up to four.
+const PREEMPTIONS: usize = 5;
 
 /// More than any model here passes in one execution.
 const MAX_BRANCHES: usize = 10_000;
@@ -32,19 +36,9 @@ const MAX_BRANCHES: usize = 10_000;
 /// What the model panics with in some order; a deadlock is a panic too.
 pub fn explore(model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
-    if builder.preemption_bound.is_none() {
-        builder.preemption_bound = Some(PREEMPTIONS);
-    }
-    if builder.preemption_bound == Some(99) {
-        builder.preemption_bound = None;
-    }
+    builder.preemption_bound = Some(PREEMPTIONS);
     builder.max_branches = MAX_BRANCHES;
-    static N: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-    builder.check(move || {
-        N.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        model()
-    });
-    eprintln!("EXECUTIONS {}", N.load(std::sync::atomic::Ordering::Relaxed));
+    builder.check(model);
 }
 
 /// Explores a model with a planted bug.
@@ -53,16 +47,21 @@ pub fn explore(model: impl Fn() + Send + Sync + 'static) {
 /// `planted-bugs-are-found`: if no order panics with a message that contains `expected`.
 pub fn explore_finds(expected: &str, model: impl Fn() + Send + Sync + 'static) {
     let outcome = door::world::catch_panic(|| explore(model));
-    // What the broken execution left behind holds locks of a loom that is gone; they must not be touched again.
+    // What the broken execution left behind holds locks of a loom that is gone; nobody may touch them.
     mem::forget(door::take_orphans());
     let message = outcome.expect_err("planted-bugs-are-found");
     assert!(message.contains(expected), "planted-bugs-are-found: {expected:?} in {message:?}");
 }
 
+/// Waits for a loom thread's end.
+pub fn join<T>(thread: JoinHandle<T>) -> T {
+    thread.join().expect("a-panic-ends-the-execution")
+}
+
 /// Runs a future to its end on this loom thread.
 ///
-/// Differs: loom's own passes its scheduler while it unwinds from a deadlock, which aborts; and so would a wait that is
-/// dropped then. Here only what has ended is dropped.
+/// Differs: loom's own passes its scheduler while it unwinds from a deadlock, which aborts; and so would
+/// a wait that is dropped then. Here only what has ended is dropped.
 pub fn block_on<T>(future: impl Future<Output = T>) -> T {
     let signal = Arc::new(Signal { woken: Mutex::new(false), changed: Condvar::new() });
     let waker = Waker::from(signal.clone());

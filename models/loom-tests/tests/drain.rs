@@ -1,11 +1,11 @@
-//! A request that starts against a drained section that begins: each looks for the other after it has shown itself,
-//! so one of them waits. The planted bugs are to look first, and not to drain.
+//! A request that starts against a drained section that begins: each looks for the other after it has
+//! shown itself, so one of them waits. The planted bugs are to look first, and not to drain.
 
 use std::sync::Arc;
 
 use blockyard_block::{Backend, BlockLayer, Drained, OnLost, Owner, Plan, Write};
 use blockyard_graph::{Edge, EdgePolicy, Edit, Parent, Permissions, Role, Roles};
-use blockyard_loom_tests::{Null, block_on, empty_layer, explore, explore_finds, new_node};
+use blockyard_loom_tests::{Null, block_on, empty_layer, explore, explore_finds, join, new_node};
 use blockyard_sync::Shared;
 use blockyard_units::{ByteRange, NodeId};
 use loom::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +23,7 @@ struct Guest {
 impl Guest {
     fn new() -> Self {
         let layer = empty_layer();
-        let backend = layer.add_backend("guest").unwrap();
+        let backend = layer.add_backend("guest").expect("the-name-is-free");
         let inside = Arc::new(AtomicUsize::new(0));
         let (node, edit) = new_node(&layer, "disk", Null { inside: inside.clone() });
         let disk = node.id();
@@ -39,12 +39,14 @@ impl Guest {
             frozen: None,
         });
         let plan = || Plan { edits: vec![edit.clone(), root.clone()], nodes: vec![node.clone()] };
-        block_on(layer.publish("setup", OnLost::Fail, |_| Ok(plan()))).unwrap();
+        block_on(layer.publish("setup", OnLost::Fail, |_| Ok(plan())))
+            .expect("nobody-else-publishes");
         Self { layer, backend, disk, inside }
     }
 
     fn write(&self) {
-        block_on(self.backend.write(Write::zeroes(ByteRange::new(0, 512)))).unwrap();
+        block_on(self.backend.write(Write::zeroes(ByteRange::new(0, 512))))
+            .expect("the-driver-takes-it");
     }
 
     fn drain(&self) -> Drained {
@@ -71,7 +73,7 @@ fn beside_a_request(section: fn(&Guest)) {
         move || guest.write()
     });
     section(&guest);
-    request.join().unwrap();
+    join(request);
     guest.assert_at_rest();
 }
 
@@ -116,13 +118,13 @@ fn sections_of_two_owners_over_one_node_hold_one_after_the_other() {
         };
         let other = thread::spawn(run.clone());
         run();
-        other.join().unwrap();
+        join(other);
         guest.assert_at_rest();
     });
 }
 
-/// A count of requests and a count of sections, entered as a backend does it or, with `looks_first`, the wrong way
-/// round.
+/// A count of requests and a flag for a section, entered as a backend does it or, with `looks_first`, the
+/// wrong way round.
 fn counted_request_beside_a_section(looks_first: bool) {
     let state = Arc::new((Shared::new(0), Shared::new(false), AtomicUsize::new(0)));
     let request = thread::spawn({
@@ -142,7 +144,7 @@ fn counted_request_beside_a_section(looks_first: bool) {
                     !quiesced()
                 }
             };
-            // One that must not enter is turned away here; waiting for the section's end is not what this is about.
+            // One that must not enter is turned away; waiting for the end is not what this is about.
             if enters {
                 inside.fetch_add(1, Ordering::SeqCst);
                 inside.fetch_sub(1, Ordering::SeqCst);
@@ -155,7 +157,7 @@ fn counted_request_beside_a_section(looks_first: bool) {
     block_on(in_flight.wait_until(|count| *count == 0));
     assert_eq!(inside.load(Ordering::SeqCst), 0, "drained-means-quiet");
     section.write(|holds| *holds = false);
-    request.join().unwrap();
+    join(request);
 }
 
 #[test]

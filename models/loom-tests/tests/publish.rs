@@ -1,10 +1,10 @@
-//! Publishing against publishing: no edit that succeeded is missing from the graph, none that failed is in it. The
-//! planted bug swaps without comparing.
+//! Publishing against publishing: no edit that succeeded is missing from the graph, none that failed is
+//! in it. The planted bug swaps without comparing.
 
 use std::sync::Arc;
 
 use blockyard_block::{BlockError, BlockLayer, OnLost, Plan};
-use blockyard_loom_tests::{Null, block_on, empty_layer, explore, explore_finds, new_node};
+use blockyard_loom_tests::{Null, block_on, empty_layer, explore, explore_finds, join, new_node};
 use blockyard_sync::{Shared, door};
 use loom::thread;
 
@@ -23,7 +23,7 @@ fn two_adds(names: [&'static str; 2], on_lost: OnLost) -> ([Result<(), BlockErro
         move || add(&layer, names[1], on_lost)
     });
     let first = add(&layer, names[0], on_lost);
-    let results = [first, other.join().unwrap()];
+    let results = [first, join(other)];
     let graph = layer.graph();
     graph.check_invariants();
     let mut found: Vec<_> = graph.nodes().map(|(_, node)| node.name.as_str()).collect();
@@ -93,7 +93,7 @@ fn two_in_small(compares: bool) {
         move || publish(&state, 1, compares)
     });
     publish(&state, 2, compares);
-    other.join().unwrap();
+    join(other);
     assert_eq!(state.read(|state| state.1.len()), 2, "published-edits-stay");
 }
 

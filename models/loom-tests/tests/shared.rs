@@ -1,9 +1,9 @@
-//! Waits and locks of the door: none is lost, none lets two in. The planted bugs are the usual ones: to look before
-//! one is registered, and to look and take in two passages.
+//! Waits and locks of the door: none is lost, none lets two in. The planted bugs are the usual ones: to
+//! look before one is registered, and to look and take in two passages.
 
 use std::sync::Arc;
 
-use blockyard_loom_tests::{block_on, explore, explore_finds};
+use blockyard_loom_tests::{block_on, explore, explore_finds, join};
 use blockyard_sync::{Mutex, Shared, WaitQueue, oneshot};
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
@@ -18,7 +18,7 @@ fn a_wait_sees_the_write_that_makes_its_guard_true() {
         });
         block_on(flag.wait_until(|flag| *flag));
         assert!(flag.read(|flag| *flag));
-        writer.join().unwrap();
+        join(writer);
     });
 }
 
@@ -32,7 +32,7 @@ fn a_wait_sees_the_last_of_two_writes_that_make_its_guard_true_together() {
         };
         let writers = [add(), add()];
         block_on(count.wait_until(|count| *count == 2));
-        writers.into_iter().for_each(|writer| writer.join().unwrap());
+        writers.into_iter().for_each(join);
     });
 }
 
@@ -50,8 +50,8 @@ fn two_waits_share_out_what_two_writes_provide() {
             move || (0..2).for_each(|_| tokens.add(|tokens| *tokens += 1))
         });
         take();
-        taker.join().unwrap();
-        provider.join().unwrap();
+        join(taker);
+        join(provider);
         assert_eq!(tokens.read(|tokens| *tokens), 0, "a-token-is-taken-once");
     });
 }
@@ -62,12 +62,12 @@ fn what_is_sent_is_received() {
         let (sender, receiver) = oneshot();
         let sender = thread::spawn(move || sender.send(7));
         assert_eq!(block_on(receiver.receive()), 7);
-        sender.join().unwrap();
+        join(sender);
     });
 }
 
-/// One thread sets a flag and notifies; the other registers and looks, in the order that `look_first` says, and
-/// waits if it saw nothing.
+/// One thread sets a flag and notifies; the other registers and looks, in the order that `look_first`
+/// says, and waits if it saw nothing.
 fn notified_once(look_first: bool) {
     let state = Arc::new((Shared::new(false), WaitQueue::default()));
     let setter = thread::spawn({
@@ -84,7 +84,7 @@ fn notified_once(look_first: bool) {
     if !seen && (look_first || !is_set()) {
         block_on(ticket.wait());
     }
-    setter.join().unwrap();
+    join(setter);
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn planted_look_before_registration_loses_the_notification() {
     explore_finds("deadlock", || notified_once(true));
 }
 
-/// Two threads pass a section that `enter` and `leave` guard.
+/// Two threads `pass` a lock; what it is given to run is the section that the lock guards.
 fn two_inside<L: Send + Sync + 'static>(lock: L, pass: fn(&L, &dyn Fn())) {
     let state = Arc::new((lock, AtomicUsize::new(0)));
     let run = {
@@ -111,7 +111,7 @@ fn two_inside<L: Send + Sync + 'static>(lock: L, pass: fn(&L, &dyn Fn())) {
     };
     let other = thread::spawn(run.clone());
     run();
-    other.join().unwrap();
+    join(other);
 }
 
 #[test]
@@ -139,7 +139,7 @@ fn a_mutex_hands_over_what_its_last_owner_left() {
         };
         let other = thread::spawn(add.clone());
         add();
-        other.join().unwrap();
+        join(other);
         let guard = block_on(mutex.lock());
         assert_eq!(*guard, 2, "no-change-is-lost");
         guard.unlock();

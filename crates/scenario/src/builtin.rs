@@ -1,0 +1,17 @@
+//! The scenarios that come with the program.
+
+/// Name and text of each.
+pub const BUILTIN: &[(&str, &str)] = &[
+    ("mirror-active", include_str!("../../../tests/scenarios/mirror-active.json")),
+    (
+        "mirror-keeps-upper-filter",
+        include_str!("../../../tests/scenarios/mirror-keeps-upper-filter.json"),
+    ),
+    ("mirror-passive", include_str!("../../../tests/scenarios/mirror-passive.json")),
+    ("resurrected-filter", include_str!("../../../tests/scenarios/resurrected-filter.json")),
+];
+
+/// The text of a built-in scenario.
+pub fn builtin(name: &str) -> Option<&'static str> {
+    BUILTIN.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}

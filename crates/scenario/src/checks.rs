@@ -1,0 +1,262 @@
+//! What happens, translated for the models.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use blockyard_block::{Observer, Owner, Requester};
+use blockyard_graph::{Graph, Parent, Permissions};
+use blockyard_jobs::{EventSink, Job, JobEvent};
+use blockyard_models::{
+    DrainedMeansQuiet, EdgeView, GraphValidity, GraphView, JobProtocol, MirrorConvergence,
+    NodeView, ParentView, Violation,
+};
+use blockyard_sync::door::world::Quiet;
+use blockyard_sync::sometimes;
+use blockyard_units::{ByteLen, Id, NodeId};
+
+use crate::steps::DiskSpec;
+use crate::world::World;
+
+/// The models of one run, and what the marks need.
+pub(crate) struct Checks {
+    world: Arc<dyn World>,
+    state: Quiet<State>,
+}
+
+struct State {
+    graph: GraphValidity,
+    drain: DrainedMeansQuiet,
+    jobs: JobProtocol,
+    /// The last status of each job.
+    statuses: BTreeMap<String, String>,
+    disks: BTreeMap<String, DiskSpec>,
+    /// Which disk a protocol node shows.
+    filenames: BTreeMap<String, String>,
+    writes_in_flight: u64,
+    /// Mirrors that promise a full copy.
+    full: bool,
+    filter_created: bool,
+    filter_inserted: bool,
+    pivoted: bool,
+}
+
+impl Checks {
+    pub fn new(world: Arc<dyn World>, disks: BTreeMap<String, DiskSpec>) -> Self {
+        let state = State {
+            graph: GraphValidity::new(),
+            drain: DrainedMeansQuiet::new(),
+            jobs: JobProtocol::new(),
+            statuses: BTreeMap::new(),
+            disks,
+            filenames: BTreeMap::new(),
+            writes_in_flight: 0,
+            full: false,
+            filter_created: false,
+            filter_inserted: false,
+            pivoted: false,
+        };
+        Self { world, state: Quiet::new(state) }
+    }
+
+    /// Reports what a model found.
+    pub fn judge(&self, verdict: Result<(), Violation>) {
+        if let Err(Violation { property, message }) = verdict {
+            self.world.report(property.word(), message);
+        }
+    }
+
+    /// A protocol node was added over this file.
+    pub fn file_added(&self, node: &str, filename: &str) {
+        self.state.with(|state| state.filenames.insert(node.into(), filename.into()));
+    }
+
+    /// A mirror was asked for that copies everything.
+    pub fn full_mirror(&self) {
+        self.state.with(|state| state.full = true);
+    }
+
+    /// Guest writes begin and end.
+    pub fn writes_in_flight(&self, change: i64) {
+        self.state.with(|state| {
+            state.writes_in_flight = state.writes_in_flight.saturating_add_signed(change);
+        });
+    }
+
+    /// Whether a mirror has pivoted.
+    pub fn has_pivoted(&self) -> bool {
+        self.state.with(|state| state.pivoted)
+    }
+
+    /// The tag that the disk below `node` was filled with, and the disk's size.
+    pub fn fill_below(&self, graph: &Graph, node: NodeId) -> Option<DiskSpec> {
+        let name = disk_below(graph, node)?;
+        self.state.with(|state| {
+            let filename = state.filenames.get(&name)?;
+            state.disks.get(filename).cloned()
+        })
+    }
+
+    /// At the end: every job's events were whole.
+    pub fn judge_end(&self) -> Result<(), Violation> {
+        self.state.with(|state| state.jobs.end())
+    }
+
+    /// The jobs that have neither concluded nor gone.
+    pub fn unfinished_jobs(&self) -> Vec<(String, String)> {
+        self.state.with(|state| {
+            let jobs = state.statuses.iter().map(|(job, status)| (job.clone(), status.clone()));
+            jobs.collect()
+        })
+    }
+
+    fn pivot(&self, before: &Graph) {
+        let disks = self.state.with(|state| {
+            let inserted = state.filter_inserted;
+            sometimes!(inserted, "pivot after the filter's insertion");
+            sometimes!(
+                state.filter_created && !inserted,
+                "pivot between the filter's creation and its insertion"
+            );
+            sometimes!(!state.filter_created, "pivot before the filter's creation");
+            state.pivoted = true;
+            state.full.then(|| mirrored_disks(state, before)).flatten()
+        });
+        if let Some((source, target, len)) = disks {
+            let judge = |(source, target): crate::Contents<'_>| {
+                MirrorConvergence::check(source, target, len)
+            };
+            self.judge(self.world.compare((&source, &target), len, &judge));
+        }
+    }
+}
+
+/// The name of the node at the bottom of `node`'s main path.
+fn disk_below(graph: &Graph, node: NodeId) -> Option<String> {
+    match graph.child(Parent::Node(node), "file") {
+        Some(child) => disk_below(graph, child),
+        None => graph.node(node).map(|node| node.name.clone()),
+    }
+}
+
+/// Source and target disk of the mirror whose filter is in the graph.
+fn mirrored_disks(state: &State, graph: &Graph) -> Option<(String, String, ByteLen)> {
+    let (filter, _) = graph.nodes().find(|(_, node)| node.driver == "mirror_top")?;
+    let disk = |edge: &str| {
+        let node = disk_below(graph, graph.child(Parent::Node(filter), edge)?)?;
+        state.filenames.get(&node).cloned()
+    };
+    let (source, target) = (disk("file")?, disk("target")?);
+    let len = ByteLen(state.disks.get(&source)?.size);
+    Some((source, target, len))
+}
+
+impl Observer for Checks {
+    fn published(&self, what: &str, before: &Graph, after: &Graph) {
+        if matches!(what, "replace child" | "insert filter") {
+            self.state.with(|state| state.filter_inserted = true);
+        }
+        let verdict = self.state.with(|state| state.graph.observe(&view(after)));
+        self.judge(verdict);
+        if what == "pivot" {
+            self.pivot(before);
+        }
+    }
+
+    fn section_begins(&self, section: u64, owner: Owner, nodes: &[NodeId]) {
+        let owner = match owner {
+            Owner::Job(job) => job.0.as_u64(),
+            Owner::Command(command) => command.as_u64(),
+        };
+        let nodes: Vec<u64> = nodes.iter().map(|node| node.0.as_u64()).collect();
+        let verdict = self.state.with(|state| state.drain.begin(section, owner, &nodes));
+        self.judge(verdict);
+    }
+
+    fn section_ends(&self, section: u64) {
+        self.state.with(|state| state.drain.end(section));
+    }
+
+    fn request_begins(&self, node: NodeId, requester: Requester) {
+        let (node, requester) = (node.0.as_u64(), number(requester));
+        let verdict = self.state.with(|state| state.drain.request_begins(node, requester));
+        self.judge(verdict);
+    }
+
+    fn request_ends(&self, node: NodeId, requester: Requester) {
+        let (node, requester) = (node.0.as_u64(), number(requester));
+        self.state.with(|state| state.drain.request_ends(node, requester));
+    }
+
+    fn milestone(&self, what: &'static str) {
+        let writes = self.state.with(|state| {
+            state.filter_created |= what == "filter created";
+            state.writes_in_flight
+        });
+        if what == "final count" {
+            sometimes!(writes > 0, "guest write in flight when the final count is taken");
+        }
+    }
+}
+
+fn number(requester: Requester) -> u64 {
+    match requester {
+        Requester::Backend(backend) => backend.0.as_u64(),
+        Requester::Job(job) => job.0.as_u64(),
+    }
+}
+
+impl EventSink for Checks {
+    fn job_event(&self, job: &Job, event: &JobEvent) {
+        use blockyard_models::JobEvent as Model;
+        let name = job.name();
+        let verdict = self.state.with(|state| match event {
+            JobEvent::StatusChange(status) => {
+                let last = state.statuses.insert(name.into(), status.word().into());
+                state.jobs.observe(name, last.as_deref().unwrap_or("undefined"), status.word())
+            }
+            JobEvent::Ready => {
+                sometimes!(state.writes_in_flight > 0, "mirror ready while writes in flight");
+                state.jobs.event(name, Model::Ready)
+            }
+            JobEvent::Pending => state.jobs.event(name, Model::Pending),
+            JobEvent::Completed(_) => state.jobs.event(name, Model::Completed),
+            JobEvent::Cancelled => state.jobs.event(name, Model::Cancelled),
+        });
+        self.judge(verdict);
+    }
+}
+
+fn view(graph: &Graph) -> GraphView {
+    let number = |id: Id| id.as_u64();
+    let nodes = graph.nodes().map(|(id, node)| NodeView {
+        id: number(id.0),
+        name: node.name.clone(),
+        retired: node.retired,
+        read_only: node.read_only,
+    });
+    let name = |parent| String::from(graph.parent_name(parent).unwrap_or_default());
+    let edges = graph.edges().map(|edge| {
+        let (required, shared) = graph.permissions(edge.parent, &edge.name).unwrap_or_default();
+        EdgeView {
+            parent: match edge.parent {
+                Parent::Node(id) => ParentView::Node(number(id.0)),
+                Parent::Backend(id) => ParentView::Backend(number(id.0), name(edge.parent)),
+                Parent::Job(id) => ParentView::Job(number(id.0), name(edge.parent)),
+            },
+            name: edge.name.clone(),
+            child: number(edge.child.0),
+            required: bits(required),
+            shared: bits(shared),
+        }
+    });
+    GraphView { nodes: nodes.collect(), edges: edges.collect() }
+}
+
+/// The models' bit set of permissions.
+fn bits(permissions: Permissions) -> u8 {
+    let bit = |permission, bit| if permissions.contains(permission) { bit } else { 0 };
+    bit(Permissions::CONSISTENT_READ, 1)
+        | bit(Permissions::WRITE, 2)
+        | bit(Permissions::WRITE_UNCHANGED, 4)
+        | bit(Permissions::RESIZE, 8)
+}

@@ -1,0 +1,224 @@
+//! A scenario with its parameters put in, checked whole.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use blockyard_qmp::{Dict, Mode, Value, parse_json, visit};
+use blockyard_units::decisions;
+
+use crate::steps::{
+    BudgetOptions, DiskOptions, DiskSpec, Fill, LoadOptions, Step, member, parse_steps,
+};
+
+/// Parameter values by name.
+pub type Parameters = BTreeMap<String, String>;
+
+/// Why a text is no scenario.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScriptError(pub String);
+
+impl fmt::Display for ScriptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ScriptError {}
+
+impl From<String> for ScriptError {
+    fn from(message: String) -> Self {
+        Self(message)
+    }
+}
+
+/// A scenario, ready to run.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// Its name.
+    pub name: String,
+    /// What it is about.
+    pub about: String,
+    /// Every parameter, as it was put in.
+    pub parameters: Parameters,
+    /// The design decisions that it is about.
+    pub designs: Vec<String>,
+    /// The disks, by name.
+    pub disks: BTreeMap<String, DiskSpec>,
+    /// Requests that may fail.
+    pub faults: u32,
+    /// What an exhaustive exploration must reach.
+    pub marks: Vec<String>,
+    pub(crate) setup: Vec<Step>,
+    pub(crate) actors: Vec<(String, Vec<Step>)>,
+    pub(crate) load: Option<LoadOptions>,
+}
+
+/// Fill tags are above those of guest writes.
+const FIRST_FILL_TAG: u64 = 0xF000_0000;
+
+impl Script {
+    /// Reads a scenario and puts `set` in the place of its parameters' own values.
+    ///
+    /// # Errors
+    /// Says which key or step is wrong.
+    pub fn compile(text: &str, set: &Parameters) -> Result<Self, ScriptError> {
+        let value = parse_json(text).map_err(|error| ScriptError(error.to_string()))?;
+        let Value::Dict(mut top) = value else {
+            return Err(ScriptError("a scenario is an object".into()));
+        };
+        let name: String = required(&mut top, "scenario")?;
+        if required::<u64>(&mut top, "version")? != 1 {
+            return Err(ScriptError("version: only version 1 is known".into()));
+        }
+        let parameters = parameters(&mut top, set)?;
+        let mut top = match substitute(Value::Dict(top), &parameters)? {
+            Value::Dict(top) => top,
+            _ => unreachable!("substitution keeps the shape"),
+        };
+        let about = required(&mut top, "about")?;
+        let designs = check_designs(member(&mut top, "designs")?.unwrap_or_default())?;
+        let budgets: BudgetOptions = member(&mut top, "budgets")?.unwrap_or_default();
+        if budgets.crashes.unwrap_or(0) > 0 {
+            return Err(ScriptError(
+                "budgets.crashes: crashes in scenarios are not there yet".into(),
+            ));
+        }
+        let script = Self {
+            name,
+            about,
+            parameters,
+            designs,
+            disks: disks(required(&mut top, "disks")?)?,
+            faults: budgets.faults.unwrap_or(0),
+            marks: member(&mut top, "marks")?.unwrap_or_default(),
+            setup: steps(&mut top, "setup")?,
+            actors: actors(required(&mut top, "actors")?)?,
+            load: member(&mut top, "load")?,
+        };
+        match top.iter().next() {
+            Some((key, _)) => Err(ScriptError(format!("{key}: unexpected"))),
+            None => script.check(),
+        }
+    }
+
+    /// Every device that a step names is made by the setup.
+    fn check(self) -> Result<Self, ScriptError> {
+        let mut devices = Vec::new();
+        self.each_step(&mut |step| {
+            if let Step::Device { id, .. } = step {
+                devices.push(id.clone());
+            }
+        });
+        let mut unknown = None;
+        self.each_step(&mut |step| {
+            if let Step::Request { device, .. }
+            | Step::Flush { device }
+            | Step::CheckPath { device, .. } = step
+                && !devices.contains(device)
+            {
+                unknown = Some(device.clone());
+            }
+        });
+        match unknown {
+            Some(device) => Err(ScriptError(format!("no step makes the device '{device}'"))),
+            None => Ok(self),
+        }
+    }
+
+    fn each_step(&self, see: &mut dyn FnMut(&Step)) {
+        let actors = self.actors.iter().flat_map(|(_, steps)| steps);
+        self.setup.iter().chain(actors).for_each(|step| step.visit_all(see));
+    }
+
+    /// The names of the actors.
+    pub fn actor_names(&self) -> Vec<&str> {
+        self.actors.iter().map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+fn required<T: serde::de::DeserializeOwned>(
+    top: &mut Dict,
+    key: &'static str,
+) -> Result<T, ScriptError> {
+    member(top, key)?.ok_or_else(|| ScriptError(format!("{key}: missing")))
+}
+
+fn parameters(top: &mut Dict, set: &Parameters) -> Result<Parameters, ScriptError> {
+    let mut parameters: Parameters = member(top, "parameters")?.unwrap_or_default();
+    for (name, value) in set {
+        let known: Vec<String> = parameters.keys().cloned().collect();
+        let place = parameters.get_mut(name).ok_or_else(|| {
+            let known = known.join(", ");
+            ScriptError(format!("the scenario has no parameter '{name}'; it has {known}"))
+        })?;
+        place.clone_from(value);
+    }
+    Ok(parameters)
+}
+
+/// Puts values in the place of strings that are `$` and a parameter's name.
+fn substitute(value: Value, parameters: &Parameters) -> Result<Value, ScriptError> {
+    Ok(match value {
+        Value::Str(text) => match text.strip_prefix('$') {
+            None => Value::Str(text),
+            Some(name) => {
+                let missing = || ScriptError(format!("'${name}': there is no such parameter"));
+                Value::Str(parameters.get(name).ok_or_else(missing)?.clone())
+            }
+        },
+        Value::List(items) => {
+            let items = items.into_iter().map(|item| substitute(item, parameters));
+            Value::List(items.collect::<Result<_, _>>()?)
+        }
+        Value::Dict(dict) => {
+            let members =
+                dict.into_iter().map(|(key, value)| Ok((key, substitute(value, parameters)?)));
+            Value::Dict(members.collect::<Result<Dict, ScriptError>>()?)
+        }
+        other => other,
+    })
+}
+
+fn check_designs(designs: Vec<String>) -> Result<Vec<String>, ScriptError> {
+    let known: Vec<&str> = decisions().iter().map(|decision| decision.key).collect();
+    match designs.iter().find(|design| !known.contains(&design.as_str())) {
+        Some(design) => Err(ScriptError(format!("designs: there is no decision '{design}'"))),
+        None => Ok(designs),
+    }
+}
+
+fn disks(disks: Dict) -> Result<BTreeMap<String, DiskSpec>, ScriptError> {
+    let mut tag = FIRST_FILL_TAG;
+    let disk = |(name, value): (String, Value)| {
+        let at = |error: blockyard_qmp::VisitError| error.within(&name).within("disks").to_string();
+        let options: DiskOptions = visit(&value, Mode::Strings).map_err(at)?;
+        let size = options.size.0;
+        if size == 0 || !size.is_multiple_of(512) {
+            return Err(ScriptError(format!(
+                "disks.{name}.size: a positive multiple of 512 is needed"
+            )));
+        }
+        let unique = options.fill == Some(Fill::Unique);
+        tag += u64::from(unique);
+        Ok((name, DiskSpec { size, fill_tag: if unique { tag } else { 0 } }))
+    };
+    disks.into_iter().map(disk).collect()
+}
+
+fn steps(top: &mut Dict, key: &'static str) -> Result<Vec<Step>, ScriptError> {
+    let Some(value) = member::<Value>(top, key)? else { return Ok(Vec::new()) };
+    parse_steps(&value).map_err(|error| ScriptError(format!("{key}: {error}")))
+}
+
+fn actors(actors: Dict) -> Result<Vec<(String, Vec<Step>)>, ScriptError> {
+    let actor = |(name, value): (String, Value)| {
+        let fine = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && !name.is_empty();
+        if !fine {
+            return Err(ScriptError(format!("actors: '{name}' is no name for an actor")));
+        }
+        let steps = parse_steps(&value);
+        let steps = steps.map_err(|error| ScriptError(format!("actors.{name}: {error}")))?;
+        Ok((name, steps))
+    };
+    actors.into_iter().map(actor).collect()
+}

@@ -1,0 +1,221 @@
+//! A scenario being played in a world.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use blockyard_block::{Backend, BlockLayer};
+use blockyard_models::{EndState, GuestRegister, Progress, Violation, data};
+use blockyard_qmp::{Monitor, Subscriber};
+use blockyard_runtime::IoBuffer;
+use blockyard_sync::door::Kind;
+use blockyard_sync::door::world::Quiet;
+use blockyard_sync::{Event, Shared};
+use blockyard_units::{ByteRange, Design};
+
+use crate::actors::Actor;
+use crate::checks::Checks;
+use crate::script::Script;
+use crate::steps::Step;
+use crate::world::World;
+
+/// A guest device: a backend, and the register that says what reads may return.
+pub(crate) struct Device {
+    pub backend: Backend,
+    /// Orders invocations and responses of overlapping requests: an invocation reads, a response adds.
+    order: Shared<()>,
+    register: Quiet<(GuestRegister, u64)>,
+}
+
+/// How far the guest load has come.
+#[derive(Default)]
+pub(crate) struct Load {
+    pub writes: Shared<u64>,
+    pub stop: Event,
+}
+
+/// A scenario being played.
+pub struct Stage {
+    pub(crate) script: Arc<Script>,
+    pub(crate) design: Design,
+    pub(crate) world: Arc<dyn World>,
+    pub(crate) monitor: Monitor,
+    pub(crate) checks: Arc<Checks>,
+    pub(crate) devices: Quiet<BTreeMap<String, Arc<Device>>>,
+    pub(crate) load: Option<Load>,
+    /// The setup is done.
+    ready: Event,
+    /// Actors still at work.
+    at_work: Shared<u64>,
+    /// No guest request begins any more.
+    pub(crate) hold: Event,
+}
+
+/// How a run ended, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// The graph.
+    pub graph: String,
+    /// Guest writes of the load, if there was one.
+    pub load_writes: u64,
+}
+
+impl Stage {
+    /// Builds the layer and starts the actors. Called in the world's own first step. `with_load`: run the guest load
+    /// too, if the scenario has one.
+    pub fn start(
+        script: Arc<Script>,
+        design: Design,
+        world: Arc<dyn World>,
+        with_load: bool,
+    ) -> Arc<Self> {
+        let checks = Arc::new(Checks::new(world.clone(), script.disks.clone()));
+        let layer = BlockLayer::new(world.runtime(), design, checks.clone());
+        let monitor = Monitor::new(layer, world.files(), checks.clone());
+        let stage = Arc::new(Self {
+            design,
+            world,
+            monitor,
+            checks,
+            devices: Quiet::default(),
+            load: (with_load && script.load.is_some()).then(Load::default),
+            ready: Event::default(),
+            at_work: Shared::new(script.actors.len() as u64),
+            hold: Event::default(),
+            script,
+        });
+        stage.spawn_actors();
+        stage
+    }
+
+    fn spawn_actors(self: &Arc<Self>) {
+        let runtime = self.world.runtime();
+        let setup = Actor::new(self.clone(), 0, "setup", &self.script.setup);
+        let stage = self.clone();
+        drop(runtime.spawn("setup", async move {
+            setup.run(&stage.script.setup).await;
+            stage.ready.set();
+        }));
+        for (index, (name, steps)) in self.script.actors.iter().enumerate() {
+            let actor = Actor::new(self.clone(), index as u64 + 1, name, steps);
+            let stage = self.clone();
+            drop(runtime.spawn(name.as_str(), async move {
+                stage.ready.wait().await;
+                actor.run(&stage.script.actors[index].1).await;
+                stage.at_work.add(|left| *left -= 1);
+            }));
+        }
+        if self.load.is_some() {
+            let stage = self.clone();
+            drop(runtime.spawn("load", async move {
+                stage.ready.wait().await;
+                crate::actors::run_load(&stage).await;
+            }));
+        }
+    }
+
+    /// Ends guest I/O from now on: requests that have not begun never do. To be called in the step that asks for it.
+    pub fn hold_guests(&self) {
+        self.hold.set();
+    }
+
+    /// Whether a mirror has pivoted.
+    pub fn has_pivoted(&self) -> bool {
+        self.checks.has_pivoted()
+    }
+
+    /// The monitor, for looking at the graph.
+    pub fn monitor(&self) -> &Monitor {
+        &self.monitor
+    }
+
+    /// Guest writes that the load has completed.
+    pub fn load_writes(&self) -> u64 {
+        self.load.as_ref().map_or(0, |load| load.writes.read(|writes| *writes))
+    }
+
+    /// Waits until every actor has come to its end; then stops the load.
+    ///
+    /// # Yields
+    /// Always.
+    pub async fn wait_actors(&self) {
+        self.at_work.wait_until(|left| *left == 0).await;
+        if let Some(load) = &self.load {
+            load.stop.set();
+        }
+    }
+
+    /// Judges the end, when nothing can happen any more. `unfinished`: tasks that wait for ever.
+    ///
+    /// # Errors
+    /// What is not at rest.
+    pub fn judge(&self, unfinished: Vec<String>) -> Result<Ended, Violation> {
+        let layer = self.monitor.layer();
+        let over = |(_, status): &(String, String)| status == "null" || status == "concluded";
+        let jobs = self.checks.unfinished_jobs().into_iter().filter(|job| !over(job)).collect();
+        Progress::check(&EndState {
+            in_flight: layer.in_flight(),
+            sections: layer.open_sections(),
+            parked: layer.backend_requests() as usize,
+            unfinished,
+            jobs,
+        })?;
+        self.checks.judge_end()?;
+        Ok(Ended { graph: layer.graph().describe(), load_writes: self.load_writes() })
+    }
+
+    pub(crate) fn device(&self, id: &str) -> Arc<Device> {
+        let device = self.devices.with(|devices| devices.get(id).cloned());
+        device.expect("a script names only devices that its setup makes")
+    }
+
+    pub(crate) fn subscribe(&self, steps: &[Step]) -> Option<Arc<Subscriber>> {
+        let mut names = Vec::new();
+        for step in steps {
+            step.visit_all(&mut |step| {
+                if let Step::Wait { event, .. } = step {
+                    names.push(event.clone());
+                }
+            });
+        }
+        (!names.is_empty()).then(|| self.monitor.events().subscribe(names))
+    }
+}
+
+impl Device {
+    pub fn new(backend: Backend, fill: Option<(ByteRange, u64)>) -> Self {
+        let mut register = GuestRegister::new(backend.name());
+        if let Some((range, tag)) = fill {
+            register.fill(range, tag);
+        }
+        Self { backend, order: Shared::new(()), register: Quiet::new((register, 0)) }
+    }
+
+    /// A request begins; its number.
+    pub fn invoke(&self, range: ByteRange, invoke: impl FnOnce(&mut GuestRegister, u64)) -> u64 {
+        self.order.trusted([(Kind::Read, range.start(), range.end())], |()| {
+            self.register.with(|(register, numbers)| {
+                *numbers += 1;
+                invoke(register, *numbers);
+                *numbers
+            })
+        })
+    }
+
+    /// A request ends.
+    pub fn respond(
+        &self,
+        range: ByteRange,
+        respond: impl FnOnce(&mut GuestRegister) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
+        self.order.trusted([(Kind::Add, range.start(), range.end())], |()| {
+            self.register.with(|(register, _)| respond(register))
+        })
+    }
+}
+
+/// The data of the guest write with this tag.
+pub(crate) fn guest_data(tag: u64, range: ByteRange) -> IoBuffer {
+    let mut bytes = vec![0; range.len().as_usize()];
+    data::fill_pattern(tag, range, &mut bytes);
+    bytes.into()
+}

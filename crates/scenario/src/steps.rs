@@ -1,0 +1,237 @@
+//! The shape of a scenario file, and its steps as they are run.
+
+use std::collections::BTreeMap;
+
+use blockyard_qmp::{Dict, Mode, Size, Value, VisitError, take, visit};
+use blockyard_units::ByteRange;
+use serde::Deserialize;
+
+/// A disk as every run finds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskSpec {
+    /// Bytes.
+    pub size: u64,
+    /// The tag of the data it is filled with; 0 for zeroes.
+    pub fill_tag: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct DiskOptions {
+    pub size: Size,
+    pub fill: Option<Fill>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Fill {
+    Zero,
+    Unique,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct BudgetOptions {
+    pub faults: Option<u32>,
+    pub crashes: Option<u32>,
+}
+
+/// A guest load, where a world has one: writes at random places, `every` so many nanoseconds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct LoadOptions {
+    pub device: String,
+    pub length: Size,
+    pub every: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Expect {
+    #[default]
+    Ok,
+    Error,
+    Any,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct ExecuteOptions {
+    execute: String,
+    arguments: Option<Dict>,
+    expect: Option<Expect>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RequestOptions {
+    device: String,
+    offset: Size,
+    length: Size,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FlushOptions {
+    device: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct DeviceOptions {
+    id: String,
+    node: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct WaitOptions {
+    wait: String,
+    data: Option<Dict>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct PathOptions {
+    device: String,
+    when: Option<BTreeMap<String, String>>,
+    path: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    Read,
+    Write,
+    Zeroes,
+    Discard,
+}
+
+/// One thing that an actor does.
+#[derive(Clone, Debug)]
+pub(crate) enum Step {
+    Execute { command: String, arguments: Dict, expect: Expect },
+    Request { kind: Request, device: String, range: ByteRange },
+    Flush { device: String },
+    Device { id: String, node: String },
+    Wait { event: String, data: Dict },
+    WaitLoad { writes: u64 },
+    Either { branches: Vec<Vec<Step>> },
+    CheckPath { device: String, when: BTreeMap<String, String>, path: Vec<String> },
+}
+
+/// The keys by which a step is known.
+const KINDS: &[&str] = &[
+    "execute",
+    "write",
+    "read",
+    "write-zeroes",
+    "discard",
+    "flush",
+    "device",
+    "wait",
+    "wait-load",
+    "either",
+    "check-path",
+];
+
+impl Step {
+    /// Reads one step.
+    pub fn parse(value: &Value) -> Result<Self, String> {
+        let Value::Dict(step) = value else { return Err("a step is an object".into()) };
+        let kind = KINDS.iter().find(|kind| step.contains_key(kind));
+        let kind = kind.ok_or_else(|| format!("a step has one of {}", KINDS.join(", ")))?;
+        Self::parse_kind(kind, step.clone(), value)
+    }
+
+    fn parse_kind(kind: &str, mut step: Dict, whole: &Value) -> Result<Self, String> {
+        let text = |error: VisitError| error.to_string();
+        match kind {
+            "execute" => {
+                let ExecuteOptions { execute, arguments, expect } =
+                    visit(whole, Mode::Strings).map_err(text)?;
+                let (arguments, expect) =
+                    (arguments.unwrap_or_default(), expect.unwrap_or_default());
+                return Ok(Self::Execute { command: execute, arguments, expect });
+            }
+            "wait" => {
+                let WaitOptions { wait, data } = visit(whole, Mode::Strings).map_err(text)?;
+                return Ok(Self::Wait { event: wait, data: data.unwrap_or_default() });
+            }
+            _ => {}
+        }
+        let inner: Value = step.remove(kind).unwrap_or(Value::Null);
+        if let Some((other, _)) = step.iter().next() {
+            return Err(format!("{other}: unexpected beside '{kind}'"));
+        }
+        let within = |error: VisitError| error.within(kind).to_string();
+        Ok(match kind {
+            "device" => {
+                let DeviceOptions { id, node } = visit(&inner, Mode::Strings).map_err(within)?;
+                Self::Device { id, node }
+            }
+            "flush" => {
+                let FlushOptions { device } = visit(&inner, Mode::Strings).map_err(within)?;
+                Self::Flush { device }
+            }
+            "wait-load" => Self::WaitLoad { writes: visit(&inner, Mode::Strings).map_err(within)? },
+            "check-path" => {
+                let PathOptions { device, when, path } =
+                    visit(&inner, Mode::Strings).map_err(within)?;
+                Self::CheckPath { device, when: when.unwrap_or_default(), path }
+            }
+            "either" => Self::parse_either(&inner)?,
+            _ => {
+                let RequestOptions { device, offset, length } =
+                    visit(&inner, Mode::Strings).map_err(within)?;
+                if offset.0.checked_add(length.0).is_none() {
+                    return Err(format!("{kind}: offset and length pass the end of all disks"));
+                }
+                let range = ByteRange::new(offset.0, length.0);
+                Self::Request { kind: request_kind(kind), device, range }
+            }
+        })
+    }
+
+    fn parse_either(inner: &Value) -> Result<Self, String> {
+        let Value::List(branches) = inner else { return Err("either: a list of lists".into()) };
+        if branches.is_empty() {
+            return Err("either: at least one branch".into());
+        }
+        let branch =
+            |branch: &Value| parse_steps(branch).map_err(|error| format!("either: {error}"));
+        Ok(Self::Either { branches: branches.iter().map(branch).collect::<Result<_, _>>()? })
+    }
+
+    /// Calls `see` with this step, and with those inside it.
+    pub fn visit_all(&self, see: &mut dyn FnMut(&Step)) {
+        see(self);
+        if let Self::Either { branches } = self {
+            branches.iter().flatten().for_each(|step| step.visit_all(see));
+        }
+    }
+}
+
+fn request_kind(word: &str) -> Request {
+    match word {
+        "read" => Request::Read,
+        "write" => Request::Write,
+        "discard" => Request::Discard,
+        _ => Request::Zeroes,
+    }
+}
+
+/// Reads a list of steps; errors say which.
+pub(crate) fn parse_steps(value: &Value) -> Result<Vec<Step>, String> {
+    let Value::List(steps) = value else { return Err("a list of steps is needed".into()) };
+    let step =
+        |(index, step)| Step::parse(step).map_err(|error| format!("step {}: {error}", index + 1));
+    steps.iter().enumerate().map(step).collect()
+}
+
+/// Takes a member of a scenario's top level, if it is there.
+pub(crate) fn member<T: serde::de::DeserializeOwned>(
+    dict: &mut Dict,
+    key: &'static str,
+) -> Result<Option<T>, String> {
+    take::<Option<T>>(dict, key, Mode::Strings).map_err(|error| error.to_string())
+}
