@@ -13,7 +13,7 @@ use core::task::{Context, Waker};
 
 use blockyard_runtime::{Io, IoBuffer, IoErrorKind, Runtime};
 use blockyard_sync::door::world as door_world;
-use blockyard_sync::door::{self, Access, Kind, Orphan, StepLog};
+use blockyard_sync::door::{self, Access, Kind, Orphan, Reason, StepLog};
 
 use crate::disk::{self, DiskImage, PowerLoss, SimDisk};
 use crate::event::{Action, Event};
@@ -61,8 +61,8 @@ enum State {
 pub(crate) struct Process {
     pub path: PathId,
     state: State,
-    /// The steps that enabled its next event, as far as several did.
-    pub enablers: Vec<u32>,
+    /// What enabled its next event; several may have.
+    pub enablers: Vec<Enabler>,
     /// Its own last step.
     pub last_step: u32,
     created_by: u32,
@@ -71,6 +71,14 @@ pub(crate) struct Process {
     next_object: u32,
     draws: u64,
     children: Vec<(String, u32)>,
+}
+
+/// A step that enabled a process's next event.
+#[derive(Clone, Copy)]
+pub(crate) struct Enabler {
+    pub step: u32,
+    /// By making a guard true: it may have been true before, and made false by others in between.
+    pub guarded: bool,
 }
 
 struct TaskWaker(u32);
@@ -183,6 +191,11 @@ impl World {
         let result = set_up(&runtime);
         self.finish_step(0, BEGINNING);
         result
+    }
+
+    /// What the last step looked at to see whether it may go on.
+    pub(crate) fn guards(&self) -> &[Access] {
+        &self.log.guards
     }
 
     /// The disk called `name`.
@@ -339,7 +352,7 @@ impl World {
     fn effect(&mut self, index: u32, well: bool) {
         let step = self.steps - 1;
         let process = &mut self.processes[index as usize];
-        process.enablers = Vec::from([step]);
+        process.enablers = Vec::from([Enabler { step, guarded: false }]);
         let State::Request { disk, operation, result, .. } = &mut process.state else {
             unreachable!("runnable-is-exact")
         };
@@ -398,9 +411,9 @@ impl World {
                 if !core::mem::replace(ready, true) {
                     self.runnable.push(wake.task);
                 }
-                process.enablers.push(step);
+                process.enablers.push(Enabler { step, guarded: wake.reason == Reason::Guard });
             }
-            if !wake.guarded {
+            if wake.reason == Reason::Waker {
                 process.woken_plainly = true;
                 self.log.accesses.push(footprint::readiness(process.path, Kind::Add));
             }
@@ -530,7 +543,7 @@ impl Process {
         Self {
             path,
             state,
-            enablers: Vec::from([created_by]),
+            enablers: Vec::from([Enabler { step: created_by, guarded: false }]),
             last_step: BEGINNING,
             created_by,
             woken_plainly: false,

@@ -69,8 +69,20 @@ pub type Orphan = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub struct Wake {
     /// The task, as its world numbers it.
     pub task: u32,
-    /// The wake follows from a guard whose object carries the dependence; it is no operation of its own.
-    pub guarded: bool,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a task was made ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reason {
+    /// Somebody called its waker: an operation of its own.
+    #[default]
+    Waker,
+    /// A guard holds. Its object carries the dependence, and the task will look at it; the wake is no operation.
+    Guard,
+    /// It ended its step by itself.
+    Boundary,
 }
 
 /// What one step did.
@@ -78,6 +90,8 @@ pub struct Wake {
 pub struct StepLog {
     /// Passages, in order.
     pub accesses: Vec<Access>,
+    /// Those of them that looked at the guard of a wait.
+    pub guards: Vec<Access>,
     /// Tasks made ready, in order, repetitions included.
     pub wakes: Vec<Wake>,
     /// Futures to adopt.
@@ -91,7 +105,7 @@ pub struct StepLog {
 #[derive(Default)]
 struct Door {
     open: Cell<bool>,
-    guarded: Cell<bool>,
+    reason: Cell<Reason>,
     listening: Cell<bool>,
     creator: Cell<u32>,
     next_object: Cell<u32>,
@@ -179,11 +193,21 @@ macro_rules! note {
     };
 }
 
-/// Wakes a task because a guard holds that its next step examines through the door.
-pub(crate) fn wake_guarded(waker: &Waker) {
-    DOOR.with(|door| door.guarded.set(true));
+/// Announces that a wait looks at its guard.
+pub(crate) fn enter_guard(access: Access) {
+    enter(access);
+    DOOR.with(|door| {
+        if door.open.get() {
+            door.log.borrow_mut().guards.push(access);
+        }
+    });
+}
+
+/// Wakes a task for a reason that is no operation of its own.
+pub(crate) fn wake_because(reason: Reason, waker: &Waker) {
+    DOOR.with(|door| door.reason.set(reason));
     waker.wake_by_ref();
-    DOOR.with(|door| door.guarded.set(false));
+    DOOR.with(|door| door.reason.set(Reason::Waker));
 }
 
 /// Ends the step; the task is ready again at once.
@@ -203,7 +227,7 @@ impl Future for Boundary {
             return Poll::Ready(());
         }
         self.crossed = true;
-        wake_guarded(context.waker());
+        wake_because(Reason::Boundary, context.waker());
         Poll::Pending
     }
 }
@@ -266,6 +290,7 @@ pub mod world {
         DOOR.with(|door| {
             door.open.set(false);
             log.accesses.clear();
+            log.guards.clear();
             log.wakes.clear();
             log.orphans.clear();
             log.marks.clear();
@@ -279,8 +304,8 @@ pub mod world {
     pub fn wake(task: u32) {
         DOOR.with(|door| {
             if door.open.get() {
-                let guarded = door.guarded.get();
-                door.log.borrow_mut().wakes.push(Wake { task, guarded });
+                let reason = door.reason.get();
+                door.log.borrow_mut().wakes.push(Wake { task, reason });
             }
         });
     }

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use blockyard_units::Id;
 
-use crate::door::{self, Access, Kind};
+use crate::door::{self, Access, Kind, Reason};
 
 #[cfg(feature = "loom")]
 use loom::sync::Mutex as Lock;
@@ -156,7 +156,7 @@ impl<T, R, A: FnOnce(&mut T) -> R> Future for WaitFor<'_, T, A> {
             self.register(context.waker());
             return Poll::Pending;
         };
-        door::enter(self.access);
+        door::enter_guard(self.access);
         let mut state = self.shared.lock();
         let index = position(&state.waiters, key);
         if !(state.waiters[index].guard)(&state.value) {
@@ -184,7 +184,7 @@ impl<T, A> WaitFor<'_, T, A> {
         drop(state);
         self.key = Some(key);
         if holds {
-            door::wake_guarded(waker);
+            door::wake_because(Reason::Guard, waker);
         }
     }
 }
@@ -209,7 +209,7 @@ fn wake_ready<T>(state: impl DerefMut<Target = State<T>>) {
     let ready: Vec<Waker> =
         state.waiters.iter().filter(holds).map(|waiter| waiter.waker.clone()).collect();
     drop(state);
-    ready.iter().for_each(door::wake_guarded);
+    ready.iter().for_each(|waker| door::wake_because(Reason::Guard, waker));
 }
 
 fn position<T>(waiters: &[Waiter<T>], key: u64) -> usize {

@@ -20,7 +20,7 @@ use crate::footprint::conflicts;
 use crate::hash::Rolling;
 use crate::paths::PathId;
 use crate::tape::Divergence;
-use crate::world::{BEGINNING, World};
+use crate::world::{BEGINNING, Enabler, World};
 
 /// Which executions are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ pub struct DepthFirst {
     analysed: usize,
     /// Of the event just picked: the step it follows, and those that enabled it.
     follows: u32,
-    enablers: Vec<u32>,
+    enablers: Vec<Enabler>,
     conflicting: Vec<u32>,
 }
 
@@ -151,17 +151,25 @@ impl DepthFirst {
         }
         let mut conflicting = core::mem::take(&mut self.conflicting);
         self.past.conflicting(accesses, &mut conflicting);
-        // A race behind one that cannot be reversed may still be one: a timer that fired first hides that it could
-        // have been armed later. So only reversible races cover what lies before them.
+        let mut guarding = Vec::new();
+        self.past.conflicting(world.guards(), &mut guarding);
+        // A reversible race covers what lies before it. One that cannot be reversed does not: a timer that fired first
+        // hides that it could have been armed later. Nor does one with a guard: that the guard was made true hides
+        // that it was true before it was made false.
         let mut covered = before.clone();
+        let program_order = before.clone();
         let mut races = Vec::new();
-        for &earlier in &conflicting {
-            let earlier = earlier as usize;
+        for &race in &conflicting {
+            let earlier = race as usize;
             let closure = &self.nodes[earlier].before;
-            if !covered.contains(earlier) && self.reversible(world, earlier, step) {
+            let guards = guarding.contains(&race) && !program_order.contains(earlier);
+            let open = guards || !covered.contains(earlier);
+            if open && self.reversible(world, earlier, step) {
                 races.push(earlier);
-                covered.union_with(closure);
-                covered.insert(earlier);
+                if !guards {
+                    covered.union_with(closure);
+                    covered.insert(earlier);
+                }
             }
             before.union_with(closure);
             before.insert(earlier);
@@ -191,17 +199,18 @@ impl DepthFirst {
         self.nodes[step].trace = rest.wrapping_add(own.0);
     }
 
-    /// Whether the event of `later` could have run before that of `earlier`: one of the steps that enabled it does
-    /// not come from `earlier`.
+    /// Whether the event of `later` could have run before that of `earlier`: something enabled it that does not come
+    /// from `earlier`. A guard that another step made true may have been true before `earlier` too, and is taken to
+    /// have been.
     fn reversible(&self, world: &World, earlier: usize, later: usize) -> bool {
         let (first, second) = (self.nodes[earlier].event, self.nodes[later].event);
         if first.action == Action::Fire && second.action == Action::Fire {
             return world.timers_tie(first.process, second.process);
         }
-        self.enablers.iter().any(|&enabler| {
-            enabler == BEGINNING
-                || (enabler as usize != earlier
-                    && !self.nodes[enabler as usize].before.contains(earlier))
+        self.enablers.iter().any(|&Enabler { step, guarded }| {
+            let enabler = step as usize;
+            step == BEGINNING
+                || enabler != earlier && (guarded || !self.nodes[enabler].before.contains(earlier))
         })
     }
 
