@@ -21,6 +21,7 @@ mod tree;
 
 use tree::{Tree, hold};
 
+const README: &str = "README.md";
 const MAP: &str = "crates/README.md";
 
 #[test]
@@ -35,9 +36,10 @@ fn every_arrow_between_packages_is_in_the_table() {
 #[test]
 fn only_loom_packages_use_loom_packages() {
     let tree = Tree::read();
+    let all = tree.manifests();
     hold(
-        "a loom package is a leaf: it checks others, and nobody builds on it",
-        tree.manifests().iter().flat_map(arrows::loom_offences),
+        "a loom package is a leaf: it uses what its original uses, and nobody builds on it",
+        all.iter().flat_map(|manifest| arrows::loom_offences(manifest, &all)),
     );
 }
 
@@ -116,10 +118,21 @@ fn documents_name_paths_that_exist() {
     let tree = Tree::read();
     hold(
         "correct the path, or write the document it stands for",
-        ["README.md", MAP].into_iter().flat_map(|document| match tree.text(document) {
+        [README, MAP].into_iter().flat_map(|document| match tree.text(document) {
             Some(text) => documents::lost_paths(document, text, |path| tree.exists(path)),
             None => vec![format!("{document}: does not exist")],
         }),
+    );
+}
+
+#[test]
+fn the_readme_and_the_checks_run_the_same_tests() {
+    let tree = Tree::read();
+    let readme = tree.text(README).unwrap_or_default();
+    let script = tree.unlisted_text(".ci/run").unwrap_or_default();
+    hold(
+        "write the same test command in README.md and .ci/run, without --all-targets",
+        documents::test_command_offences(readme, &script),
     );
 }
 

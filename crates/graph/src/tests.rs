@@ -151,7 +151,8 @@ fn picture_is_stable() {
         ])
         .unwrap();
     let picture = "\
-mf.file -> src (filtered) [requires consistent-read, write; shares consistent-read, write-unchanged, resize] frozen by job m0
+mf.file -> src (filtered) [requires consistent-read, write; shares consistent-read, write-unchanged, resize] \
+frozen by job m0
 disk0.root -> mf [requires consistent-read, write; shares consistent-read, write-unchanged, resize]
 dst: without edges
 old: read-only, inactive, retired, without edges

@@ -96,6 +96,24 @@ impl Checks {
         })
     }
 
+    /// Shows what the disk holds that `node` leads to, if the world can.
+    pub fn look_below(
+        &self,
+        graph: &Graph,
+        node: NodeId,
+        judge: &dyn Fn(&[u8]) -> Result<(), Violation>,
+    ) -> Result<(), Violation> {
+        let disk = disk_below(graph, node).and_then(|name| {
+            self.state.with(|state| {
+                let filename = state.filenames.get(&name)?.clone();
+                let len = ByteLen(state.disks.get(&filename)?.size);
+                Some((filename, len))
+            })
+        });
+        let Some((disk, len)) = disk else { return Ok(()) };
+        self.world.compare((&disk, &disk), len, &|(bytes, _)| judge(bytes))
+    }
+
     /// At the end: every job's events were whole.
     pub fn judge_end(&self) -> Result<(), Violation> {
         self.state.with(|state| state.jobs.end())

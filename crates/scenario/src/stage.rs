@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use blockyard_block::{Backend, BlockLayer};
+use blockyard_graph::Parent;
 use blockyard_models::{EndState, GuestRegister, Progress, Violation, data};
 use blockyard_qmp::{Monitor, Subscriber};
 use blockyard_runtime::IoBuffer;
@@ -160,7 +161,24 @@ impl Stage {
             jobs,
         })?;
         self.checks.judge_end()?;
+        self.judge_contents()?;
         Ok(Ended { graph: layer.graph().describe(), load_writes: self.load_writes() })
+    }
+
+    /// What each device leads to in the end is what its guest may read there.
+    fn judge_contents(&self) -> Result<(), Violation> {
+        let graph = self.monitor.layer().graph();
+        for device in self.devices.with(|devices| devices.values().cloned().collect::<Vec<_>>()) {
+            let Some(root) = graph.child(Parent::Backend(device.backend.id()), "root") else {
+                continue;
+            };
+            self.checks.look_below(&graph, root, &|bytes| {
+                let whole = ByteRange::new(0, bytes.len() as u64);
+                let read = device.invoke(whole, |register, read| register.invoke_read(read, whole));
+                device.respond(whole, |register| register.respond_read(read, bytes))
+            })?;
+        }
+        Ok(())
     }
 
     pub(crate) fn device(&self, id: &str) -> Arc<Device> {

@@ -53,8 +53,10 @@ words! {
     /// How an edge is redirected while others redirect edges too: by the operator's replace-child and by the
     /// pivot of a job.
     Replace {
-        Naive = "naive", "a pivot redirects only the edges it recorded at its start, replace-child ignores what is expected";
-        Compare = "compare", "both compare the edge with what they expect, and fail or repeat the whole edit on a mismatch";
+        Naive = "naive",
+            "a pivot redirects only the edges it recorded at its start, replace-child ignores what is expected";
+        Compare = "compare",
+            "both compare the edge with what they expect, and fail or repeat the whole edit on a mismatch";
         Transaction = "transaction", "creating a filter and attaching it is one edit; both compare";
         Parents = "parents", "a pivot redirects every parent the filter has by then; replace-child compares";
     }
@@ -64,7 +66,8 @@ words! {
     /// What becomes of filters below a job's filter at the pivot.
     Pivot {
         FilterParent = "filter-parent", "the parents of the job's filter get the target; filters below it are dropped";
-        ReplaceNode = "replace-node", "the source is replaced by the target where it hangs; filters below the job's filter stay";
+        ReplaceNode = "replace-node",
+            "the source is replaced by the target where it hangs; filters below the job's filter stay";
     }
 }
 
@@ -79,14 +82,20 @@ words! {
 words! {
     /// A known bug, put back in one place of the implementation. A scenario must notice each.
     Mutant {
-        MirrorPivotUndrainedWindow = "mirror-pivot-undrained-window", "the drained section ends between the last count and the pivot";
-        MirrorConvergeCheckOutsideDrain = "mirror-converge-check-outside-drain", "the last count is taken before the drained section";
-        MirrorActiveClearsPartialChunk = "mirror-active-clears-partial-chunk", "an active write clears chunks that it covers in part";
+        MirrorPivotUndrainedWindow = "mirror-pivot-undrained-window",
+            "the drained section ends between the last count and the pivot";
+        MirrorConvergeCheckOutsideDrain = "mirror-converge-check-outside-drain",
+            "the last count is taken before the drained section";
+        MirrorActiveClearsPartialChunk = "mirror-active-clears-partial-chunk",
+            "an active write clears chunks that it covers in part";
         MirrorMarksBeforeIo = "mirror-marks-before-io", "a write is marked when it begins instead of when it ends";
         DrainSkipsInFlight = "drain-skips-in-flight", "a drained section begins without waiting for requests in flight";
-        DrainEndForgetsParked = "drain-end-forgets-parked", "the end of a drained section does not wake the requests it parked";
-        PivotKeepsFilterParent = "pivot-keeps-filter-parent", "the pivot leaves the retired filter attached to one of its parents";
-        RequestEndSkipsFailed = "request-end-skips-failed", "a write that failed is not marked, though it may have changed the disk";
+        DrainEndForgetsParked = "drain-end-forgets-parked",
+            "the end of a drained section does not wake the requests it parked";
+        PivotKeepsFilterParent = "pivot-keeps-filter-parent",
+            "the pivot leaves the retired filter attached to one of its parents";
+        RequestEndSkipsFailed = "request-end-skips-failed",
+            "a write that failed is not marked, though it may have changed the disk";
     }
 }
 

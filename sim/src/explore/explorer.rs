@@ -96,9 +96,9 @@ impl<'p> Explorer<'p> {
         let mut search = DepthFirst::new(reduction);
         let mut summary = Summary::default();
         loop {
-            let (report, choices) = self.run(&mut world, &mut search, &mut summary);
-            if let (true, Outcome::Ended { digest }) = (self.keep_traces, &report.outcome) {
-                summary.traces.insert((search.trace(), *digest));
+            let (report, choices, digest) = self.run(&mut world, &mut search, &mut summary);
+            if let Some(digest) = digest.filter(|_| report.outcome == Outcome::Ended) {
+                summary.traces.insert((search.trace(), digest));
             }
             if let Some(verdict) = self.judge(&mut world, report, &choices, &mut summary, None) {
                 return Exploration { verdict, summary };
@@ -119,7 +119,7 @@ impl<'p> Explorer<'p> {
         for seed in seeds {
             world.reseed(seed);
             let mut walk = RandomWalk::new(seed);
-            let (report, choices) = self.run(&mut world, &mut walk, &mut summary);
+            let (report, choices, _) = self.run(&mut world, &mut walk, &mut summary);
             let verdict = self.judge(&mut world, report, &choices, &mut summary, Some(seed));
             if let Some(verdict) = verdict.or_else(|| self.stop(&summary)) {
                 return Exploration { verdict, summary };
@@ -139,19 +139,20 @@ impl<'p> Explorer<'p> {
         world: &mut World,
         chooser: &mut dyn Chooser,
         summary: &mut Summary,
-    ) -> (Report, Choices) {
+    ) -> (Report, Choices, Option<u64>) {
         let mut choices = Choices::new();
-        let mut watch = |_: &World, watched: Watched<'_>| {
-            if let Watched::Before(event, _) = watched {
-                choices.push((event.path, event.action));
-            }
+        let mut digest = None;
+        let mut watch = |world: &World, watched: Watched<'_>| match watched {
+            Watched::Before(event, _) => choices.push((event.path, event.action)),
+            Watched::End(execution) if self.keep_traces => digest = Some(execution.digest(world)),
+            Watched::End(_) | Watched::After(_) => {}
         };
         let report = run_once(world, self.program, chooser, self.limits, &mut watch);
         summary.executions += 1;
         summary.steps += u64::from(report.steps);
         summary.blocked += u64::from(report.outcome == Outcome::Blocked);
         summary.marks.append(&mut world.marks);
-        (report, choices)
+        (report, choices, digest)
     }
 
     fn judge(
@@ -165,7 +166,7 @@ impl<'p> Explorer<'p> {
         let finding = match report.outcome {
             Outcome::Violated(ref finding) => finding.clone(),
             Outcome::Diverged(divergence) => diverged(&divergence),
-            Outcome::Ended { .. } | Outcome::Blocked => {
+            Outcome::Ended | Outcome::Blocked => {
                 // A run repeated must be the same run: tried on the first, the second, the fourth …
                 if !summary.executions.is_power_of_two() {
                     return None;
@@ -218,6 +219,7 @@ fn describe(
             let line = tape.last_mut().expect("before-comes-before-after");
             line.notes = world.notes().to_vec();
         }
+        Watched::End(_) => {}
     };
     let report = run_once(world, program, chooser, limits, &mut watch);
     door_world::listen(false);

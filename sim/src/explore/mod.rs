@@ -74,10 +74,7 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Nothing was left to do, and nothing broken.
-    Ended {
-        /// Equal for equivalent executions.
-        digest: u64,
-    },
+    Ended,
     /// The chooser gave up: everything enabled leads to what was explored before.
     Blocked,
     /// A property was broken.
@@ -113,6 +110,8 @@ pub fn run_once(
 
 /// What a watcher is shown.
 pub enum Watched<'a> {
+    /// Nothing is left to do.
+    End(&'a dyn Execution),
     /// This event comes next; these were possible.
     Before(Event, &'a [Event]),
     /// It has run.
@@ -134,10 +133,8 @@ fn run_to_end(
         }
         world.enabled(&mut enabled);
         if enabled.is_empty() {
-            return match execution.judge(world) {
-                Some(finding) => Outcome::Violated(finding),
-                None => Outcome::Ended { digest: execution.digest(world) },
-            };
+            watch(world, Watched::End(execution));
+            return execution.judge(world).map_or(Outcome::Ended, Outcome::Violated);
         }
         if world.steps >= limits.steps {
             let message = alloc::format!("still running after {} steps", limits.steps);

@@ -7,7 +7,7 @@ use blockyard_sync::door::Access;
 
 use super::chooser::{Chooser, Pick};
 use super::explorer::{Choices, Recorded};
-use super::{Finding, Limits, Outcome, Program, Report, run_once};
+use super::{Finding, Limits, Outcome, Program, Watched, run_once};
 use crate::event::Event;
 use crate::footprint::conflicts;
 use crate::world::World;
@@ -47,9 +47,8 @@ pub fn swap_check(
     limits: Limits,
 ) -> Result<usize, Finding> {
     let mut observed = Observed { inner: chooser, choices: Vec::new(), steps: Vec::new() };
-    let report = run_once(world, program, &mut observed, limits, &mut |_, _| ());
+    let digest = digest_of(world, program, &mut observed, limits)?;
     let Observed { choices, steps, .. } = observed;
-    let digest = digest_of(report)?;
     let mut swapped = 0;
     for first in 0..choices.len().saturating_sub(1) {
         let second = first + 1;
@@ -61,9 +60,7 @@ pub fn swap_check(
         }
         let mut order = choices.clone();
         order.swap(first, second);
-        let mut recorded = Recorded::new(order);
-        let again = run_once(world, program, &mut recorded, limits, &mut |_, _| ());
-        if digest_of(again)? != digest {
+        if digest_of(world, program, &mut Recorded::new(order), limits)? != digest {
             let label = |step: usize| world.paths.label(choices[step].0);
             let (a, b) = (label(first), label(second));
             let message = format!("steps {first} ({a}) and {second} ({b}) do not commute");
@@ -74,16 +71,23 @@ pub fn swap_check(
     Ok(swapped)
 }
 
-fn digest_of(report: Report) -> Result<u64, Finding> {
-    match report.outcome {
-        Outcome::Ended { digest } => Ok(digest),
+fn digest_of(
+    world: &mut World,
+    program: &dyn Program,
+    chooser: &mut dyn Chooser,
+    limits: Limits,
+) -> Result<u64, Finding> {
+    let mut digest = 0;
+    let mut watch = |world: &World, watched: Watched<'_>| {
+        if let Watched::End(execution) = watched {
+            digest = execution.digest(world);
+        }
+    };
+    let determinism = |message| Err(Finding { property: "determinism".into(), message });
+    match run_once(world, program, chooser, limits, &mut watch).outcome {
+        Outcome::Ended => Ok(digest),
         Outcome::Violated(finding) => Err(finding),
-        Outcome::Diverged(divergence) => {
-            Err(Finding { property: "determinism".into(), message: format!("{divergence}") })
-        }
-        Outcome::Blocked => {
-            let message = "the run went on where it had ended".into();
-            Err(Finding { property: "determinism".into(), message })
-        }
+        Outcome::Diverged(divergence) => determinism(format!("{divergence}")),
+        Outcome::Blocked => determinism("the run went on where it had ended".into()),
     }
 }

@@ -138,14 +138,17 @@ pub fn unlisted(manifest: &Manifest) -> Vec<String> {
     wrong.map(|package| format!("{path}: {name} may not depend on {package}")).collect()
 }
 
-/// Loom packages that use more than loom and our own, and other packages that use them.
-pub fn loom_offences(manifest: &Manifest) -> Vec<String> {
+/// Loom packages that use more than loom, our own and what their original uses, and other packages that use them.
+/// The original of `blockyard-loom-sync` is `blockyard-sync`.
+pub fn loom_offences(manifest: &Manifest, all: &[Manifest]) -> Vec<String> {
     let Manifest { path, dependencies, .. } = manifest;
     let name = manifest.name();
-    let is_loom = name.starts_with(LOOM);
-    let wrong = dependencies.iter().filter(|package| match is_loom {
-        true => !is_ours(package) && *package != "loom",
-        false => package.starts_with(LOOM),
+    let twin = name.strip_prefix(LOOM).map(|of| format!("blockyard-{of}"));
+    let original = all.iter().find(|other| twin.as_deref() == Some(other.name()));
+    let inherited = |package: &String| original.is_some_and(|it| it.dependencies.contains(package));
+    let wrong = dependencies.iter().filter(|package| match twin {
+        Some(_) => !is_ours(package) && *package != "loom" && !inherited(package),
+        None => package.starts_with(LOOM),
     });
     wrong.map(|package| format!("{path}: {name} may not depend on {package}")).collect()
 }

@@ -1,5 +1,7 @@
 //! What documents and scenarios promise.
 
+use std::collections::BTreeSet;
+
 use crate::tree::File;
 
 const SCENARIOS: &str = "tests/scenarios/";
@@ -67,6 +69,26 @@ pub fn missing_from_map<'a>(map: &str, names: impl IntoIterator<Item = &'a str>)
     let told = |name: &str| spans.iter().any(|(_, span)| *span == name);
     let missing = names.into_iter().filter(|name| !told(name));
     missing.map(|name| format!("crates/README.md: `{name}` is not there")).collect()
+}
+
+/// The lines that run the tests, without what keeps the lock file as it is.
+fn test_commands(text: &str) -> BTreeSet<String> {
+    let lines = text.lines().map(str::trim).filter(|line| line.starts_with("cargo test"));
+    lines.map(|line| line.replace(" --locked", "")).collect()
+}
+
+/// Where the test commands of the document and of the script differ, and why one may not be as it is.
+pub fn test_command_offences(document: &str, script: &str) -> Vec<String> {
+    let (told, run) = (test_commands(document), test_commands(script));
+    let one_sided = told.symmetric_difference(&run).map(|line| match told.contains(line) {
+        true => format!("the script does not run `{line}`"),
+        false => format!("the document does not tell of `{line}`"),
+    });
+    let everywhere = told.union(&run).filter(|line| line.contains("--all-targets"));
+    // The twins beside `models` have no tests of their own: they would run those of their originals without a world.
+    let everywhere = everywhere.map(|line| format!("`{line}` runs the twins' tests"));
+    let none = told.is_empty().then(|| "the document has no test command".to_owned());
+    one_sided.chain(everywhere).chain(none).collect()
 }
 
 /// Why a scenario is none: no JSON, or another name than its file's.

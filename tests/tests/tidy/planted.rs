@@ -64,14 +64,18 @@ fn rows_name_everything_below_and_nothing_twice() {
 
 #[test]
 fn loom_packages_use_loom_and_ours_and_are_used_by_no_other() {
+    let originals = [manifest("blockyard-bitmap", "[dependencies]\nthiserror = '2'")];
     let offences = |name: &str, used: &str| {
         let dependencies = format!("[dependencies]\n{used}.workspace = true");
-        arrows::loom_offences(&manifest(name, &dependencies))
+        arrows::loom_offences(&manifest(name, &dependencies), &originals)
     };
     check(offences("blockyard-loom-sync", "loom"), &[]);
     check(offences("blockyard-loom-sync", "blockyard-units"), &[]);
     check(offences("blockyard-loom-bitmap", "blockyard-loom-sync"), &[]);
     check(offences("blockyard-loom-sync", "tokio"), &["may not depend on tokio"]);
+    check(offences("blockyard-loom-bitmap", "thiserror"), &[]);
+    check(offences("blockyard-loom-block", "thiserror"), &["may not depend on thiserror"]);
+    check(offences("blockyard-loom-bitmap", "tokio"), &["may not depend on tokio"]);
     check(offences("blockyard-jobs", "blockyard-loom-sync"), &["depend on blockyard-loom-sync"]);
 }
 
@@ -129,8 +133,8 @@ fn a_long_file_is_found() {
 fn a_wide_line_is_found() {
     let wide =
         |columns: usize| text::too_wide(&file("a.rs", &("\n".to_owned() + &"ü".repeat(columns))));
-    check(wide(110), &[]);
-    check(wide(111), &["a.rs:2: 111 columns, at most 110"]);
+    check(wide(120), &[]);
+    check(wide(121), &["a.rs:2: 121 columns, at most 120"]);
 }
 
 #[test]
@@ -188,6 +192,17 @@ fn a_lost_path_is_found() {
     check(lost("`cargo test\n--all` `a/b` c/d `e/f`\n"), &["2: a/b", "2: e/f"]);
     check(lost("an open `quotation\n\nends: a/b `c/d`\n"), &["3: c/d"]);
     check(lost("```\n`crates/gone`\n```\ncrates/gone\n`target/debug/blockyard`\n"), &[]);
+}
+
+#[test]
+fn test_commands_that_differ_are_found() {
+    let told = |document: &str, script: &str| documents::test_command_offences(document, script);
+    check(told("```\ncargo test --a\n```\n", "set -e\ncargo test --a --locked\n"), &[]);
+    check(told("cargo test\n", ""), &["the script does not run `cargo test`"]);
+    check(told("cargo test\n", "cargo test\ncargo test b\n"), &["not tell of `cargo test b`"]);
+    check(told("", ""), &["the document has no test command"]);
+    let all = "cargo test --all-targets\n";
+    check(told(all, all), &["`cargo test --all-targets` runs the twins' tests"]);
 }
 
 #[test]

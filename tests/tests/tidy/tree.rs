@@ -52,6 +52,11 @@ impl Tree {
         self.files.iter().find(|file| file.path == path).map(|file| file.text.as_str())
     }
 
+    /// What is in a file that the walk does not see, such as one in a dot folder.
+    pub fn unlisted_text(&self, path: &str) -> Option<String> {
+        fs::read_to_string(self.root.join(path)).ok()
+    }
+
     /// Whether a path from the root is there, be it a file or a folder, dot folders included.
     pub fn exists(&self, path: &str) -> bool {
         self.root.join(path).exists()
