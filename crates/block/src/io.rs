@@ -119,11 +119,10 @@ impl Io {
     /// # Yields
     /// As the driver does; the graph may have changed.
     pub async fn write(&self, name: &str, write: Write) -> Result<(), BlockError> {
-        let child = self.child(name, if write.flags.unchanged {
-            Permissions::WRITE_UNCHANGED
-        } else {
-            Permissions::WRITE
-        })?;
+        let child = self.child(
+            name,
+            if write.flags.unchanged { Permissions::WRITE_UNCHANGED } else { Permissions::WRITE },
+        )?;
         child.write(&self.below(&child), write).await
     }
 

@@ -1,1 +1,192 @@
-//! stub
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::failure::Failure;
+use crate::report::{Output, Status};
+use crate::{explore, list, play, replay};
+
+/// Explores what may go wrong in a block layer: schedules of guests, jobs and operators over a graph of nodes.
+///
+/// A scenario says who does what; the commands play it in a simulated world, where every interleaving can be tried,
+/// or on real files.
+///
+/// Begin with:
+///
+///   blockyard list
+///   blockyard explore resurrected-filter --design replace=naive
+///   blockyard explore resurrected-filter --design replace=compare --exhaust
+///
+/// Exit status: 0 nothing broken; 1 a property was violated (the seed file and the command that replays it are
+/// printed); 2 usage or bad input; 3 exhaustion was asked for and the budget ran out first; 130 interrupted.
+#[derive(Parser)]
+#[command(name = "blockyard", version, verbatim_doc_comment)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// Print one JSON object on standard output instead of text; errors too.
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// Where findings go.
+    #[arg(long, global = true, value_name = "DIR", default_value = ".")]
+    out: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List scenarios, design decisions, mutants, properties and commands.
+    List,
+    /// Try the interleavings of a scenario.
+    ///
+    /// The default strategy, reduced, runs one execution of each class of equivalent ones, and ends when there are
+    /// no more: then the space is exhausted. Without --exhaust it stops after 10,000 executions.
+    Explore(ExploreArgs),
+    /// Run scenarios at random, one run for each seed.
+    Fuzz(FuzzArgs),
+    /// Run a failure again from its seed file.
+    Replay(ReplayArgs),
+    /// Play a scenario once, in the simulated world or on real files.
+    Run(RunArgs),
+}
+
+/// What selects and changes a scenario.
+#[derive(Args, Clone)]
+pub(crate) struct ScenarioArgs {
+    /// Decide a design question, as K=V; see `blockyard list`.
+    #[arg(long = "design", value_name = "K=V")]
+    pub designs: Vec<String>,
+    /// Put a known bug back; see `blockyard list`.
+    #[arg(long, value_name = "MUTANT")]
+    pub mutant: Option<String>,
+    /// Set a parameter of the scenario, as K=V.
+    #[arg(long = "set", value_name = "K=V")]
+    pub sets: Vec<String>,
+    /// How many disk requests may fail with EIO, instead of what the scenario says.
+    #[arg(long, value_name = "N")]
+    pub faults: Option<u32>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Strategy {
+    /// Depth first, one execution of each trace (source sets with sleep sets).
+    Reduced,
+    /// Depth first with sleep sets only.
+    Sleep,
+    /// Depth first, every execution.
+    Dfs,
+    /// At random, from seed 0 on.
+    Random,
+}
+
+#[derive(Args)]
+pub(crate) struct ExploreArgs {
+    /// A built-in scenario's name, or the path of a file (with `/` or ending in .json).
+    pub scenario: String,
+    #[command(flatten)]
+    pub change: ScenarioArgs,
+    /// How to search.
+    #[arg(long, value_enum, default_value = "reduced")]
+    pub strategy: Strategy,
+    /// Go on until everything was tried; exit with 3 if --max-executions comes first.
+    #[arg(long)]
+    pub exhaust: bool,
+    /// Stop after so many executions.
+    #[arg(long, value_name = "N")]
+    pub max_executions: Option<u64>,
+}
+
+#[derive(Args)]
+pub(crate) struct FuzzArgs {
+    /// Built-in scenarios, or paths of files.
+    #[arg(required_unless_present = "all")]
+    pub scenarios: Vec<String>,
+    /// Every built-in scenario.
+    #[arg(long, conflicts_with = "scenarios")]
+    pub all: bool,
+    /// The seeds, from A up to, not including, B.
+    #[arg(long, value_name = "A..B")]
+    pub seeds: String,
+    #[command(flatten)]
+    pub change: ScenarioArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct ReplayArgs {
+    /// The seed file.
+    pub seed_file: PathBuf,
+    /// Take the scenario from here instead of the one that the file names.
+    #[arg(long, value_name = "S")]
+    pub scenario: Option<String>,
+    /// Print every step.
+    #[arg(long)]
+    pub log: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ground {
+    /// The simulated world, in one random order.
+    Sim,
+    /// Real files and time.
+    Files,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Hold {
+    /// In the drained section of a mirror's pivot.
+    Pivot,
+}
+
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    /// A built-in scenario's name, or the path of a file (with `/` or ending in .json).
+    pub script: String,
+    /// Where to play it.
+    #[arg(long, value_enum, value_name = "sim|files")]
+    pub on: Ground,
+    /// Where the image files are made (on files).
+    #[arg(long, value_name = "DIR", default_value = "blockyard-images")]
+    pub dir: PathBuf,
+    /// End guest I/O at this point, so that both images can be compared.
+    #[arg(long, value_enum)]
+    pub hold: Option<Hold>,
+    /// The seed of the order in the simulated world.
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub change: ScenarioArgs,
+}
+
+/// Runs the command line; the process's exit status.
+pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let json = arguments.iter().any(|argument| argument == "--json");
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && json => {
+            let text = error.to_string();
+            let line = text.lines().next().unwrap_or_default();
+            return Output::json().fail(&Failure::usage(line.trim_start_matches("error: ")));
+        }
+        Err(error) => {
+            // Nobody is left to tell if even this cannot be written.
+            let _ = error.print();
+            return if error.use_stderr() { Status::BadInput as u8 } else { Status::Clean as u8 };
+        }
+    };
+    let output = if cli.json { Output::json() } else { Output::text() };
+    let done = match &cli.command {
+        Command::List => list::list(&output),
+        Command::Explore(args) => explore::explore(args, &cli.out, &output),
+        Command::Fuzz(args) => explore::fuzz(args, &cli.out, &output),
+        Command::Replay(args) => replay::replay(args, &output),
+        Command::Run(args) => play::play(args, &output),
+    };
+    match done {
+        Ok(status) => status as u8,
+        Err(failure) => output.fail(&failure),
+    }
+}

@@ -1,1 +1,1 @@
-//! stub
+//! Real files.

@@ -1,1 +1,66 @@
-//! stub
+//! Progress on a terminal, and Ctrl-C.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use blockyard_sim::Summary;
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Set once somebody pressed Ctrl-C.
+#[derive(Clone, Default)]
+pub(crate) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Listens from now on.
+    pub fn listen() -> Self {
+        let interrupt = Self::default();
+        let flag = interrupt.0.clone();
+        // A second handler in one process is refused; the first one then serves.
+        let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
+        interrupt
+    }
+
+    /// Whether it was pressed.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A line on a terminal; nothing elsewhere.
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    began: Instant,
+}
+
+impl Progress {
+    /// `of`: how many there will be, if that is known.
+    pub fn new(what: &str, of: Option<u64>) -> Self {
+        let bar = of.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+        let counter = if of.is_some() { "{pos}/{len}" } else { "{pos}" };
+        let template = format!("{{spinner}} {what}: {counter} {{msg}} [{{elapsed}}]");
+        // The template is ours; a wrong one would show in the first run.
+        bar.set_style(ProgressStyle::with_template(&template).expect("template-is-right"));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self { bar, began: Instant::now() }
+    }
+
+    /// Shows how far it is.
+    pub fn show(&self, summary: &Summary) {
+        if summary.executions.is_multiple_of(64) {
+            self.bar.set_position(summary.executions);
+            let rate = summary.executions as f64 / self.seconds().max(0.001);
+            self.bar.set_message(format!("executions, {rate:.0}/s"));
+        }
+    }
+
+    /// Since the beginning.
+    pub fn seconds(&self) -> f64 {
+        self.began.elapsed().as_secs_f64()
+    }
+
+    /// Takes the line away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,1 +1,100 @@
-//! stub
+//! `blockyard replay`.
+
+use std::fmt::Write;
+
+use blockyard_sim::{Explorer, Limits, Outcome, Report, Summary, TapeLine};
+use serde_json::{Map, Value, json};
+
+use crate::args::ReplayArgs;
+use crate::explore::schedule;
+use crate::failure::Failure;
+use crate::report::{Output, Status};
+use crate::seed::{self, Kept};
+
+pub(crate) fn replay(args: &ReplayArgs, output: &Output) -> Result<Status, Failure> {
+    let kept = seed::read(&args.seed_file, args.scenario.as_deref())?;
+    let (report, tape) = run(&kept);
+    let path = args.seed_file.display();
+    if let Outcome::Diverged(divergence) = &report.outcome {
+        let why = if kept.changed { "the scenario has changed" } else { "the code has changed" };
+        return Err(Failure::usage(format!("{path}: {why}; the replay diverged at {divergence}")));
+    }
+    let expected = kept.file.head("property").unwrap_or_default().to_string();
+    let again =
+        matches!(&report.outcome, Outcome::Violated(finding) if finding.property == expected);
+    let same_hash =
+        kept.file.head("hash").is_ok_and(|hash| hash == format!("{:016x}", report.hash));
+    let replayed = Replayed { kept: &kept, report: &report, tape: &tape, again, same_hash };
+    output.print(|| replayed.as_text(args.log), || replayed.as_json());
+    Ok(match report.outcome {
+        Outcome::Violated(_) => Status::Violated,
+        _ => Status::Clean,
+    })
+}
+
+fn run(kept: &Kept) -> (Report, Vec<TapeLine>) {
+    let seed = kept.file.head("seed").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
+    let program = kept.spec.program();
+    let mut go_on = |_: &Summary| true;
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    let setup = kept.spec.setup(seed);
+    let mut explorer = Explorer::new(&program, setup, Limits::default(), &mut go_on);
+    let result = explorer.replay(kept.file.tape.iter().map(|line| line.event.clone()).collect());
+    std::panic::set_hook(hook);
+    result
+}
+
+struct Replayed<'a> {
+    kept: &'a Kept,
+    report: &'a Report,
+    tape: &'a [TapeLine],
+    /// The property that the file names was broken.
+    again: bool,
+    same_hash: bool,
+}
+
+impl Replayed<'_> {
+    fn as_text(&self, log: bool) -> String {
+        let mut text = String::new();
+        // A String takes everything.
+        let _ = match &self.report.outcome {
+            Outcome::Violated(finding) => {
+                let how =
+                    if self.again { "the same property" } else { "another property than then" };
+                writeln!(text, "{}: {} ({how})", finding.property, finding.message)
+            }
+            _ => writeln!(text, "nothing broken: the failure is not there any more"),
+        };
+        let same = if self.same_hash { "as then" } else { "another than then" };
+        let _ =
+            writeln!(text, "steps {}, hash {:016x} ({same})", self.report.steps, self.report.hash);
+        if self.kept.changed {
+            text += "the scenario has changed since; the tape still fits\n";
+        }
+        if log {
+            text += "\n";
+            text += &schedule(self.tape);
+        }
+        text
+    }
+
+    fn as_json(&self) -> Map<String, Value> {
+        let (verdict, property, message) = match &self.report.outcome {
+            Outcome::Violated(finding) => {
+                ("violated", json!(finding.property), json!(finding.message))
+            }
+            _ => ("clean", Value::Null, Value::Null),
+        };
+        let members = [
+            ("verdict", json!(verdict)),
+            ("property", property),
+            ("message", message),
+            ("steps", json!(self.report.steps)),
+            ("hash", json!(format!("{:016x}", self.report.hash))),
+            ("same_hash", json!(self.same_hash)),
+            ("same_property", json!(self.again)),
+        ];
+        members.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
+    }
+}

@@ -1,1 +1,58 @@
-//! stub
+//! What a command says, as text or as one JSON object.
+
+use serde_json::{Map, Value};
+
+use crate::failure::Failure;
+
+/// The process's exit status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Status {
+    /// Nothing broken.
+    Clean = 0,
+    /// A property was violated.
+    Violated = 1,
+    /// Usage or bad input.
+    BadInput = 2,
+    /// Exhaustion was asked for, and the budget ran out first.
+    Budget = 3,
+    /// Interrupted.
+    Interrupted = 130,
+}
+
+/// Where a command's result goes.
+pub(crate) struct Output {
+    json: bool,
+}
+
+impl Output {
+    /// For people.
+    pub fn text() -> Self {
+        Self { json: false }
+    }
+
+    /// For programs.
+    pub fn json() -> Self {
+        Self { json: true }
+    }
+
+    /// The command's result, in the form asked for.
+    pub fn print(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> Map<String, Value>) {
+        if self.json {
+            println!("{}", Value::Object(json()));
+        } else {
+            println!("{}", text().trim_end());
+        }
+    }
+
+    /// Says why the command could not be done.
+    pub fn fail(&self, failure: &Failure) -> u8 {
+        if self.json {
+            let message = Value::String(failure.to_string());
+            println!("{}", Value::Object(Map::from_iter([("error".into(), message)])));
+        } else {
+            eprintln!("blockyard: {failure}");
+        }
+        Status::BadInput as u8
+    }
+}

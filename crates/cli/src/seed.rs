@@ -1,1 +1,90 @@
-//! stub
+//! Seed files: a failure, with everything that it takes to run it again.
+
+use std::path::{Path, PathBuf};
+
+use blockyard_scenario::Parameters;
+use blockyard_sim::{Finding, SeedFile, TapeLine};
+use blockyard_units::{Design, decisions};
+
+use crate::failure::Failure;
+use crate::spec::{Spec, set_mutant};
+
+/// What is kept beside the scenario's own facts.
+pub(crate) struct Found<'a> {
+    pub finding: &'a Finding,
+    pub tape: Vec<TapeLine>,
+    pub hash: u64,
+    pub strategy: &'a str,
+    pub seed: u64,
+}
+
+/// Writes a seed file into `out`; its path.
+pub(crate) fn write(spec: &Spec, found: Found<'_>, out: &Path) -> Result<PathBuf, Failure> {
+    let mut file = SeedFile::default();
+    file.push_head("scenario", &spec.named);
+    file.push_head("scenario-hash", spec.text_hash());
+    file.push_head("parameters", words(spec.script.parameters.iter()));
+    let design = decisions();
+    let design = design.iter().map(|d| (d.key, spec.design.get(d.key).unwrap_or_default()));
+    file.push_head("design", words(design));
+    file.push_head("mutant", spec.design.mutant().map_or("none", |mutant| mutant.word()));
+    file.push_head("budgets", format!("faults={} crashes=0", spec.faults));
+    file.push_head("granularity", "await");
+    file.push_head("time", "untimed");
+    file.push_head("strategy", found.strategy);
+    file.push_head("seed", found.seed);
+    file.push_head("property", &found.finding.property);
+    file.push_head("message", &found.finding.message);
+    file.push_head("steps", found.tape.len());
+    file.push_head("hash", format!("{:016x}", found.hash));
+    file.tape = found.tape;
+    let mutant = spec.design.mutant().map_or(String::new(), |mutant| format!("-{mutant}"));
+    let name = format!("{}{mutant}-{:08x}.seed", spec.script.name, found.hash as u32);
+    let path = out.join(name);
+    std::fs::write(&path, file.to_string()).map_err(|error| Failure::file(&path, error))?;
+    Ok(path)
+}
+
+fn words(pairs: impl Iterator<Item = (impl std::fmt::Display, impl std::fmt::Display)>) -> String {
+    pairs.map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" ")
+}
+
+/// A seed file, and the spec that it was made from.
+pub(crate) struct Kept {
+    pub file: SeedFile,
+    pub spec: Spec,
+    /// The scenario's text is not what it was.
+    pub changed: bool,
+}
+
+/// Reads a seed file; the scenario is read anew, from where the file says or from `scenario`.
+pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::file(path, error))?;
+    let file = SeedFile::parse(&text).map_err(|error| Failure::file(path, error))?;
+    let head = |key: &str| file.head(key).map_err(|error| Failure::file(path, error));
+    let named = scenario.unwrap_or(head("scenario")?).to_string();
+    let design = read_design(head("design")?, head("mutant")?)?;
+    let parameters = read_words(head("parameters")?);
+    let budgets = read_words(head("budgets")?);
+    let faults = budgets.get("faults").and_then(|faults| faults.parse().ok());
+    let text = crate::spec::read_text(&named)?;
+    let spec = Spec::compile(&named, text, parameters, design, faults)?;
+    let changed = head("scenario-hash")? != spec.text_hash();
+    Ok(Kept { spec, changed, file })
+}
+
+fn read_words(words: &str) -> Parameters {
+    let pairs = words.split_whitespace().filter_map(|word| word.split_once('='));
+    pairs.map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+fn read_design(words: &str, mutant: &str) -> Result<Design, Failure> {
+    let mut design = Design::default();
+    for (key, value) in read_words(words) {
+        design.set(&key, &value).map_err(|error| Failure::usage(error.to_string()))?;
+    }
+    if mutant != "none" {
+        set_mutant(&mut design, mutant)?;
+    }
+    Ok(design)
+}

@@ -1,1 +1,98 @@
-//! stub
+//! What is to be run: a scenario with its parameters, under a design, within budgets.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use blockyard_scenario::{BUILTIN, Parameters, Script, builtin};
+use blockyard_sim::Setup;
+use blockyard_units::{Design, Mutant};
+
+use crate::args::ScenarioArgs;
+use crate::failure::Failure;
+use crate::simulated::{ScenarioProgram, setup_of};
+
+/// A scenario as asked for.
+pub struct Spec {
+    /// As it was named: a built-in's name, or a path.
+    pub named: String,
+    /// The text that it was read from.
+    pub text: String,
+    /// The scenario, with its parameters put in.
+    pub script: Arc<Script>,
+    /// The decisions.
+    pub design: Design,
+    /// Requests that may fail.
+    pub faults: u32,
+}
+
+impl Spec {
+    /// Reads and checks a scenario.
+    ///
+    /// # Errors
+    /// One line that names the scenario and what is wrong with it.
+    pub(crate) fn read(named: &str, change: &ScenarioArgs) -> Result<Self, Failure> {
+        let sets = pairs("--set", &change.sets)?;
+        let mut design = Design::default();
+        for (key, value) in pairs("--design", &change.designs)? {
+            design.set(&key, &value).map_err(|error| Failure::usage(error.to_string()))?;
+        }
+        if let Some(mutant) = &change.mutant {
+            set_mutant(&mut design, mutant)?;
+        }
+        Self::compile(named, read_text(named)?, sets.into_iter().collect(), design, change.faults)
+    }
+
+    /// From parts that were kept in a seed file.
+    pub(crate) fn compile(
+        named: &str,
+        text: String,
+        sets: Parameters,
+        design: Design,
+        faults: Option<u32>,
+    ) -> Result<Self, Failure> {
+        let script = Script::compile(&text, &sets)
+            .map_err(|error| Failure::usage(format!("scenario {named}: {error}")))?;
+        let faults = faults.unwrap_or(script.faults);
+        Ok(Self { named: named.into(), text, script: Arc::new(script), design, faults })
+    }
+
+    /// As a program of the simulated world.
+    pub fn program(&self) -> ScenarioProgram {
+        ScenarioProgram { script: self.script.clone(), design: self.design }
+    }
+
+    /// The simulated world for it.
+    pub fn setup(&self, seed: u64) -> Setup {
+        setup_of(&self.script, self.faults, seed)
+    }
+
+    /// Tells versions of the scenario's text apart.
+    pub(crate) fn text_hash(&self) -> String {
+        blake3::hash(self.text.as_bytes()).to_hex()[..16].into()
+    }
+}
+
+pub(crate) fn set_mutant(design: &mut Design, word: &str) -> Result<(), Failure> {
+    let wrong = |error| Failure::usage(format!("mutant: {error}"));
+    let mutant: Mutant = word.parse().map_err(wrong)?;
+    design.set_mutant(mutant).map_err(wrong)
+}
+
+pub(crate) fn read_text(named: &str) -> Result<String, Failure> {
+    if named.contains('/') || named.ends_with(".json") {
+        let path = PathBuf::from(named);
+        return std::fs::read_to_string(&path).map_err(|error| Failure::file(&path, error));
+    }
+    builtin(named).map(String::from).ok_or_else(|| {
+        let known: Vec<_> = BUILTIN.iter().map(|(name, _)| *name).collect();
+        Failure::usage(format!("there is no scenario '{named}'; there are {}", known.join(", ")))
+    })
+}
+
+pub(crate) fn pairs(what: &str, words: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let pair = |word: &String| match word.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
+        _ => Err(Failure::usage(format!("{what} {word}: K=V is needed"))),
+    };
+    words.iter().map(pair).collect()
+}
