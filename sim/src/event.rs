@@ -13,6 +13,8 @@ pub enum Action {
     Fail,
     /// Whoever submitted a disk request may learn its result.
     Complete,
+    /// A write that had its effect is said to have failed with EIO.
+    FailLate,
     /// A timer fires.
     Fire,
     /// A choice falls on this alternative.

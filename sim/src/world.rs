@@ -256,7 +256,13 @@ impl World {
         let mut push = |action| events.push(Event { path: *path, action, process });
         match state {
             State::Task { .. } => push(Action::Poll),
-            State::Request { result: Some(_), .. } => push(Action::Complete),
+            State::Request { result: Some(result), operation, .. } => {
+                push(Action::Complete);
+                let wrote = result.is_ok() && matches!(operation, Operation::Write { .. });
+                if self.faults_left > 0 && wrote {
+                    push(Action::FailLate);
+                }
+            }
             State::Request { operation, .. } => {
                 push(Action::Effect);
                 let may_fail = matches!(operation, Operation::Read(_) | Operation::Write { .. });
@@ -318,11 +324,14 @@ impl World {
             Action::Poll => self.poll(process),
             Action::Effect => self.effect(process, true),
             Action::Fail => {
-                self.faults_left -= 1;
-                door::enter(footprint::fault_budget(Kind::Write));
+                self.inject();
                 self.effect(process, false);
             }
-            Action::Complete => self.complete(process),
+            Action::Complete => self.complete(process, true),
+            Action::FailLate => {
+                self.inject();
+                self.complete(process, false);
+            }
             Action::Fire => self.fire(process),
             Action::Choose(alternative) => {
                 if let State::Choice { slot, .. } = self.end(process) {
@@ -360,10 +369,16 @@ impl World {
         *result = Some(if well { Ok(effect()) } else { Err(IoErrorKind::Io) });
     }
 
-    fn complete(&mut self, index: u32) {
+    fn inject(&mut self) {
+        self.faults_left -= 1;
+        door::enter(footprint::fault_budget(Kind::Write));
+    }
+
+    fn complete(&mut self, index: u32, well: bool) {
         let State::Request { disk, operation, slot, result } = self.end(index) else {
             unreachable!("runnable-is-exact")
         };
+        let result = if well { result } else { Some(Err(IoErrorKind::Io)) };
         if matches!(result, Some(Ok(_))) {
             self.disks[disk as usize].complete(&operation, u64::from(index));
         }
@@ -490,7 +505,8 @@ impl World {
             Action::Fail => 3,
             Action::Complete => 4,
             Action::Fire => 5,
-            Action::Choose(alternative) => 6 + u64::from(alternative),
+            Action::FailLate => 6,
+            Action::Choose(alternative) => 7 + u64::from(alternative),
         };
         self.paths.hash(event.path) ^ action
     }
@@ -516,6 +532,7 @@ impl World {
                 let verb = match action {
                     Action::Effect => "effect",
                     Action::Fail => "fail",
+                    Action::FailLate => "fail-late",
                     _ => "complete",
                 };
                 let disk = self.disks[*disk as usize].name();

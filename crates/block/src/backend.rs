@@ -10,7 +10,7 @@ use core::task::{Context, Poll};
 use blockyard_graph::Parent;
 use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::door::{self, Kind};
-use blockyard_sync::{Shared, sometimes};
+use blockyard_sync::{Shared, note, sometimes};
 use blockyard_units::{BackendId, ByteLen, ByteRange};
 
 use crate::error::BlockError;
@@ -128,6 +128,7 @@ impl Backend {
                 return;
             }
             self.in_flight.add(|count| *count -= 1);
+            note!("{} is drained: parked", self.name);
             sometimes!(true, "guest request parked by a drained section");
             let free = move |state: &State| !state.quiesced(parent, None);
             let state = self.layer.state();

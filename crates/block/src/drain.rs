@@ -10,8 +10,8 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_sync::Shared;
 use blockyard_sync::door::{self, Kind};
+use blockyard_sync::{Shared, note};
 use blockyard_units::{Id, JobId, Mutant, NodeId};
 
 use crate::layer::BlockLayer;
@@ -71,6 +71,7 @@ impl BlockLayer {
         }
         let covered =
             self.state().trusted([key(Kind::Read, VERSION)], |state| state.covered(&listed));
+        note!("drained");
         self.observer().section_begins(number, owner, &covered);
         drained
     }
@@ -91,6 +92,7 @@ impl BlockLayer {
             }
             (number, covered)
         });
+        note!("drains {}", covered.iter().map(|node| node.name()).collect::<Vec<_>>().join(", "));
         covered.iter().for_each(|node| node.driver().drain_begin());
         number
     }
@@ -120,6 +122,7 @@ impl BlockLayer {
             }
             covered
         });
+        note!("ends the drained section");
         covered.iter().for_each(|node| node.driver().drain_end());
         self.observer().section_ends(number);
     }

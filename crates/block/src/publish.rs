@@ -78,6 +78,7 @@ impl BlockLayer {
             let after = before.apply(&plan.edits)?;
             let affected = self.affected(&before, &after, &plan);
             self.prepare(&affected, &before, &after).await?;
+            note!("{what}: prepared");
             // Preparing may yield, so it always does.
             door::boundary().await;
             if self.swap(what, &before, version, &after, &plan) {

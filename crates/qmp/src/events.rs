@@ -62,12 +62,13 @@ impl EventHub {
 }
 
 impl Subscriber {
-    /// Waits for an event of this name whose data contain `matching`; earlier events are dropped with it.
+    /// Waits for an event of this name whose data contain `matching`, or for one of the `others`, whatever their data;
+    /// earlier events are dropped with it.
     ///
     /// # Yields
     /// Always.
-    pub async fn wait(&self, name: &str, matching: Dict) -> Event {
-        let fits = fits(name.into(), matching);
+    pub async fn wait(&self, name: &str, matching: Dict, others: Vec<String>) -> Event {
+        let fits = fits(name.into(), matching, others);
         let guard = fits.clone();
         self.mailbox
             .wait_for(
@@ -85,9 +86,15 @@ impl Subscriber {
     }
 }
 
-fn fits(name: String, matching: Dict) -> impl Fn(&Event) -> bool + Clone + Send + Unpin + 'static {
+fn fits(
+    name: String,
+    matching: Dict,
+    others: Vec<String>,
+) -> impl Fn(&Event) -> bool + Clone + Send + Unpin + 'static {
     move |event| {
-        event.name == name && matching.iter().all(|(key, value)| event.data.get(key) == Some(value))
+        let matches = |(key, value)| event.data.get(key) == Some(value);
+        (event.name == name && matching.iter().all(matches))
+            || others.iter().any(|other| event.name == other)
     }
 }
 

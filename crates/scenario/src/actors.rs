@@ -10,8 +10,9 @@ use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{first_of, note};
 use blockyard_units::{ByteRange, NodeId};
 
-use crate::stage::{Device, Stage, guest_data};
+use crate::stage::{Device, Load, Stage, guest_data};
 use crate::steps::{Expect, Request, Step};
+use crate::written::GuestWrite;
 
 /// Somebody who does steps.
 pub(crate) struct Actor {
@@ -60,11 +61,11 @@ impl Actor {
                 true
             }
             Step::Device { id, node } => self.attach(id, node).await,
-            Step::Wait { event, data } => {
+            Step::Wait { event, data, or_end } => {
                 let events = self.events.as_ref().expect("an actor that waits has subscribed");
-                events.wait(event, data.clone()).await;
-                note!("{event}");
-                true
+                let came = events.wait(event, data.clone(), or_end.clone()).await;
+                note!("{}", came.name);
+                came.name == event
             }
             Step::WaitLoad { writes } => {
                 self.wait_load(*writes).await;
@@ -77,7 +78,9 @@ impl Actor {
             }
             Step::CheckPath { device, when, path } => {
                 let design = self.stage.design;
-                if when.iter().all(|(key, value)| design.get(key) == Some(value)) {
+                let applies = when.iter().all(|(key, value)| design.get(key) == Some(value));
+                // A mirror that failed leaves the path as it was.
+                if applies && self.stage.checks.has_pivoted() {
                     self.check_path(device, path);
                 }
                 true
@@ -197,7 +200,12 @@ async fn run_request(
     range: ByteRange,
     tag: u64,
 ) -> bool {
-    let device = stage.device(device);
+    if stage.hold.is_set() {
+        note!("{kind:?} {range}: held");
+        return false;
+    }
+    let name = device;
+    let device = stage.device(name);
     let number = device.invoke(range, |register, number| match kind {
         Request::Read => register.invoke_read(number, range),
         Request::Write => register.invoke_write(number, range, tag),
@@ -205,12 +213,19 @@ async fn run_request(
         Request::Discard => register.invoke_discard(number, range),
     });
     let writes = kind != Request::Read;
+    if writes {
+        let wanted = kind == Request::Write && tag < FIRST_LOAD_TAG && stage.checks.has_pivoted();
+        stage.writes.begin(GuestWrite { device: name.into(), range, tag }, wanted);
+    }
     stage.checks.writes_in_flight(i64::from(writes));
     let mut result = None;
     let request = async { result = Some(submit(&device, kind, range, tag).await) };
     let held = first_of(stage.hold.wait(), request).await;
     stage.checks.writes_in_flight(-i64::from(writes));
     let ok = matches!(result, Some(Ok(_)));
+    if writes {
+        stage.writes.end(tag, ok);
+    }
     let verdict = device.respond(range, |register| match &result {
         // Held: it never began, and nobody learns of an end.
         None => Ok(()),
@@ -251,8 +266,8 @@ async fn submit(
 }
 
 /// Writes at random places until it is stopped.
-pub(crate) async fn run_load(stage: &Stage) {
-    let (Some(options), Some(load)) = (&stage.script.load, &stage.load) else { return };
+pub(crate) async fn run_load(stage: &Stage, load: &Load) {
+    let Some(options) = &stage.script.load else { return };
     let runtime = stage.world.runtime();
     let device = stage.device(&options.device);
     let size = device.backend.len().map_or(0, |len| len.0);
@@ -265,6 +280,7 @@ pub(crate) async fn run_load(stage: &Stage) {
         let tag = FIRST_LOAD_TAG + written;
         written += 1;
         if run_request(stage, &options.device, Request::Write, range, tag).await {
+            stage.world.load_wrote();
             load.writes.add(|writes| *writes += 1);
         }
         let due = began + written * options.every;

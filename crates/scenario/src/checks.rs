@@ -11,15 +11,17 @@ use blockyard_models::{
     NodeView, ParentView, Violation,
 };
 use blockyard_sync::door::world::Quiet;
-use blockyard_sync::sometimes;
+use blockyard_sync::{Event, sometimes};
 use blockyard_units::{ByteLen, Id, NodeId};
 
 use crate::steps::DiskSpec;
-use crate::world::World;
+use crate::world::{Moment, World};
 
 /// The models of one run, and what the marks need.
 pub(crate) struct Checks {
     world: Arc<dyn World>,
+    /// Ends guest I/O.
+    hold: Arc<Event>,
     state: Quiet<State>,
 }
 
@@ -33,15 +35,19 @@ struct State {
     /// Which disk a protocol node shows.
     filenames: BTreeMap<String, String>,
     writes_in_flight: u64,
+    /// What people call the things that the models know by number.
+    names: BTreeMap<u64, String>,
     /// Mirrors that promise a full copy.
     full: bool,
     filter_created: bool,
     filter_inserted: bool,
     pivoted: bool,
+    /// Source and target disk of the full mirror that has pivoted.
+    mirrored: Option<(String, String)>,
 }
 
 impl Checks {
-    pub fn new(world: Arc<dyn World>, disks: BTreeMap<String, DiskSpec>) -> Self {
+    pub fn new(world: Arc<dyn World>, hold: Arc<Event>, disks: BTreeMap<String, DiskSpec>) -> Self {
         let state = State {
             graph: GraphValidity::new(),
             drain: DrainedMeansQuiet::new(),
@@ -50,17 +56,26 @@ impl Checks {
             disks,
             filenames: BTreeMap::new(),
             writes_in_flight: 0,
+            names: BTreeMap::new(),
             full: false,
             filter_created: false,
             filter_inserted: false,
             pivoted: false,
+            mirrored: None,
         };
-        Self { world, state: Quiet::new(state) }
+        Self { world, hold, state: Quiet::new(state) }
     }
 
-    /// Reports what a model found.
+    /// Reports what a model found, with names in the place of the models' numbers.
     pub fn judge(&self, verdict: Result<(), Violation>) {
         if let Err(Violation { property, message }) = verdict {
+            let message = self.state.with(|state| {
+                let name = |text: String, (number, name): (&u64, &String)| {
+                    text.replace(&number.to_string(), name)
+                };
+                // The larger number first: none is then taken for a part of another.
+                state.names.iter().rev().fold(message, name)
+            });
             self.world.report(property.word(), message);
         }
     }
@@ -87,6 +102,11 @@ impl Checks {
         self.state.with(|state| state.pivoted)
     }
 
+    /// The disks of the full mirror that has pivoted: source and target.
+    pub fn mirrored(&self) -> Option<(String, String)> {
+        self.state.with(|state| state.mirrored.clone())
+    }
+
     /// The tag that the disk below `node` was filled with, and the disk's size.
     pub fn fill_below(&self, graph: &Graph, node: NodeId) -> Option<DiskSpec> {
         let name = disk_below(graph, node)?;
@@ -94,6 +114,12 @@ impl Checks {
             let filename = state.filenames.get(&name)?;
             state.disks.get(filename).cloned()
         })
+    }
+
+    /// The name of the disk that `node` leads to.
+    pub fn filename_below(&self, graph: &Graph, node: NodeId) -> Option<String> {
+        let name = disk_below(graph, node)?;
+        self.state.with(|state| state.filenames.get(&name).cloned())
     }
 
     /// Shows what the disk holds that `node` leads to, if the world can.
@@ -137,7 +163,9 @@ impl Checks {
             );
             sometimes!(!state.filter_created, "pivot before the filter's creation");
             state.pivoted = true;
-            state.full.then(|| mirrored_disks(state, before)).flatten()
+            let disks = state.full.then(|| mirrored_disks(state, before)).flatten();
+            state.mirrored = disks.as_ref().map(|(from, to, _)| (from.clone(), to.clone()));
+            disks
         });
         if let Some((source, target, len)) = disks {
             let judge = |(source, target): crate::Contents<'_>| {
@@ -173,9 +201,19 @@ impl Observer for Checks {
         if matches!(what, "replace child" | "insert filter") {
             self.state.with(|state| state.filter_inserted = true);
         }
-        let verdict = self.state.with(|state| state.graph.observe(&view(after)));
+        let verdict = self.state.with(|state| {
+            let nodes = after.nodes().map(|(id, node)| (id.0.as_u64(), node.name.clone()));
+            let backends = after.backends().map(|(id, name)| (id.0.as_u64(), name.into()));
+            let jobs = after.jobs().map(|(id, name)| (id.0.as_u64(), format!("job {name}")));
+            state.names.extend(nodes.chain(backends).chain(jobs));
+            state.graph.observe(&view(after))
+        });
         self.judge(verdict);
         if what == "pivot" {
+            if self.world.holds_at_pivot() {
+                self.hold.set();
+            }
+            self.world.reached(Moment::Pivot);
             self.pivot(before);
         }
     }
@@ -183,7 +221,11 @@ impl Observer for Checks {
     fn section_begins(&self, section: u64, owner: Owner, nodes: &[NodeId]) {
         let owner = match owner {
             Owner::Job(job) => job.0.as_u64(),
-            Owner::Command(command) => command.as_u64(),
+            Owner::Command(command) => {
+                let number = command.as_u64();
+                self.state.with(|state| state.names.insert(number, "a command".into()));
+                number
+            }
         };
         let nodes: Vec<u64> = nodes.iter().map(|node| node.0.as_u64()).collect();
         let verdict = self.state.with(|state| state.drain.begin(section, owner, &nodes));
@@ -227,6 +269,12 @@ impl EventSink for Checks {
     fn job_event(&self, job: &Job, event: &JobEvent) {
         use blockyard_models::JobEvent as Model;
         let name = job.name();
+        match event {
+            JobEvent::StatusChange(_) => self.world.reached(Moment::JobBegins),
+            JobEvent::Ready => self.world.reached(Moment::JobReady),
+            JobEvent::Pending => {}
+            JobEvent::Completed(_) | JobEvent::Cancelled => self.world.reached(Moment::JobEnds),
+        }
         let verdict = self.state.with(|state| match event {
             JobEvent::StatusChange(status) => {
                 let last = state.statuses.insert(name.into(), status.word().into());

@@ -18,9 +18,11 @@ mod script;
 mod stage;
 mod steps;
 mod world;
+mod written;
 
 pub use builtin::{BUILTIN, builtin};
 pub use script::{Parameters, Script, ScriptError};
 pub use stage::{Ended, Stage};
 pub use steps::DiskSpec;
-pub use world::{Contents, World};
+pub use world::{Contents, Moment, World};
+pub use written::GuestWrite;

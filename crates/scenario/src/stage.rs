@@ -18,6 +18,7 @@ use crate::checks::Checks;
 use crate::script::Script;
 use crate::steps::Step;
 use crate::world::World;
+use crate::written::{GuestWrite, Writes};
 
 /// A guest device: a backend, and the register that says what reads may return.
 pub(crate) struct Device {
@@ -32,6 +33,8 @@ pub(crate) struct Device {
 pub(crate) struct Load {
     pub writes: Shared<u64>,
     pub stop: Event,
+    /// Its last write has ended.
+    pub ended: Event,
 }
 
 /// A scenario being played.
@@ -47,8 +50,10 @@ pub struct Stage {
     ready: Event,
     /// Actors still at work.
     at_work: Shared<u64>,
+    /// Guest writes under way.
+    pub(crate) writes: Writes,
     /// No guest request begins any more.
-    pub(crate) hold: Event,
+    pub(crate) hold: Arc<Event>,
 }
 
 /// How a run ended, for people.
@@ -69,7 +74,8 @@ impl Stage {
         world: Arc<dyn World>,
         with_load: bool,
     ) -> Arc<Self> {
-        let checks = Arc::new(Checks::new(world.clone(), script.disks.clone()));
+        let hold = Arc::new(Event::default());
+        let checks = Arc::new(Checks::new(world.clone(), hold.clone(), script.disks.clone()));
         let layer = BlockLayer::new(world.runtime(), design, checks.clone());
         let monitor = Monitor::new(layer, world.files(), checks.clone());
         let stage = Arc::new(Self {
@@ -81,7 +87,8 @@ impl Stage {
             load: (with_load && script.load.is_some()).then(Load::default),
             ready: Event::default(),
             at_work: Shared::new(script.actors.len() as u64),
-            hold: Event::default(),
+            writes: Writes::default(),
+            hold,
             script,
         });
         stage.spawn_actors();
@@ -109,19 +116,32 @@ impl Stage {
             let stage = self.clone();
             drop(runtime.spawn("load", async move {
                 stage.ready.wait().await;
-                crate::actors::run_load(&stage).await;
+                if let Some(load) = &stage.load {
+                    crate::actors::run_load(&stage, load).await;
+                    load.ended.set();
+                }
             }));
         }
-    }
-
-    /// Ends guest I/O from now on: requests that have not begun never do. To be called in the step that asks for it.
-    pub fn hold_guests(&self) {
-        self.hold.set();
     }
 
     /// Whether a mirror has pivoted.
     pub fn has_pivoted(&self) -> bool {
         self.checks.has_pivoted()
+    }
+
+    /// The disks of the full mirror that has pivoted, if one has: source and target.
+    pub fn mirrored(&self) -> Option<(String, String)> {
+        self.checks.mirrored()
+    }
+
+    /// An actor's last acknowledged write that began after the pivot, and the disk that its device leads to; none if
+    /// another write may have changed the same place after it.
+    pub fn last_write(&self) -> Option<(GuestWrite, String)> {
+        let write = self.writes.last()?;
+        let graph = self.monitor.layer().graph();
+        let root = graph.child(Parent::Backend(self.device(&write.device).backend.id()), "root")?;
+        let disk = self.checks.filename_below(&graph, root)?;
+        Some((write, disk))
     }
 
     /// The monitor, for looking at the graph.
@@ -134,7 +154,7 @@ impl Stage {
         self.load.as_ref().map_or(0, |load| load.writes.read(|writes| *writes))
     }
 
-    /// Waits until every actor has come to its end; then stops the load.
+    /// Waits until every actor has come to its end; then stops the load, and waits for its end.
     ///
     /// # Yields
     /// Always.
@@ -142,6 +162,7 @@ impl Stage {
         self.at_work.wait_until(|left| *left == 0).await;
         if let Some(load) = &self.load {
             load.stop.set();
+            load.ended.wait().await;
         }
     }
 
@@ -190,8 +211,9 @@ impl Stage {
         let mut names = Vec::new();
         for step in steps {
             step.visit_all(&mut |step| {
-                if let Step::Wait { event, .. } = step {
+                if let Step::Wait { event, or_end, .. } = step {
                     names.push(event.clone());
+                    names.extend(or_end.iter().cloned());
                 }
             });
         }

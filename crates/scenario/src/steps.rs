@@ -88,6 +88,7 @@ struct DeviceOptions {
 struct WaitOptions {
     wait: String,
     data: Option<Dict>,
+    or_end: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -109,14 +110,40 @@ pub(crate) enum Request {
 /// One thing that an actor does.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Execute { command: String, arguments: Dict, expect: Expect },
-    Request { kind: Request, device: String, range: ByteRange },
-    Flush { device: String },
-    Device { id: String, node: String },
-    Wait { event: String, data: Dict },
-    WaitLoad { writes: u64 },
-    Either { branches: Vec<Vec<Step>> },
-    CheckPath { device: String, when: BTreeMap<String, String>, path: Vec<String> },
+    Execute {
+        command: String,
+        arguments: Dict,
+        expect: Expect,
+    },
+    Request {
+        kind: Request,
+        device: String,
+        range: ByteRange,
+    },
+    Flush {
+        device: String,
+    },
+    Device {
+        id: String,
+        node: String,
+    },
+    /// Waits for an event; if one of the others comes first, the actor ends.
+    Wait {
+        event: String,
+        data: Dict,
+        or_end: Vec<String>,
+    },
+    WaitLoad {
+        writes: u64,
+    },
+    Either {
+        branches: Vec<Vec<Step>>,
+    },
+    CheckPath {
+        device: String,
+        when: BTreeMap<String, String>,
+        path: Vec<String>,
+    },
 }
 
 /// The keys by which a step is known.
@@ -154,8 +181,10 @@ impl Step {
                 return Ok(Self::Execute { command: execute, arguments, expect });
             }
             "wait" => {
-                let WaitOptions { wait, data } = visit(whole, Mode::Strings).map_err(text)?;
-                return Ok(Self::Wait { event: wait, data: data.unwrap_or_default() });
+                let WaitOptions { wait, data, or_end } =
+                    visit(whole, Mode::Strings).map_err(text)?;
+                let (data, or_end) = (data.unwrap_or_default(), or_end.unwrap_or_default());
+                return Ok(Self::Wait { event: wait, data, or_end });
             }
             _ => {}
         }

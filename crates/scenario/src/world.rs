@@ -10,6 +10,19 @@ use blockyard_units::ByteLen;
 /// What two disks hold, at one moment.
 pub type Contents<'a> = (&'a [u8], &'a [u8]);
 
+/// A point in a run that worlds may want to know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    /// A job's status changed; the first time, it was created.
+    JobBegins,
+    /// A job is in sync.
+    JobReady,
+    /// A mirror's pivot was published; its drained section still holds.
+    Pivot,
+    /// A job has completed or was cancelled.
+    JobEnds,
+}
+
 /// A world to play a scenario in.
 pub trait World: Send + Sync {
     /// Tasks and time.
@@ -20,6 +33,18 @@ pub trait World: Send + Sync {
 
     /// A property is broken. A simulated world ends the run after the step.
     fn report(&self, property: &str, message: String);
+
+    /// The run came to a moment; told in the step in which it did.
+    fn reached(&self, _moment: Moment) {}
+
+    /// The guest load has completed a write.
+    fn load_wrote(&self) {}
+
+    /// Whether guest I/O ends inside the drained section of a pivot, so that source and target stay as they are there.
+    /// Exact only where one step ends before the next begins: on one thread.
+    fn holds_at_pivot(&self) -> bool {
+        false
+    }
 
     /// Shows what two disks hold now, if the world can; a simulated world reads them through the door.
     fn compare(

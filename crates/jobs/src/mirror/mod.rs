@@ -26,7 +26,7 @@ use blockyard_block::{BlockError, Drained, Io, Node, Owner, Requester};
 use blockyard_graph::EdgeKey;
 use blockyard_runtime::BoxFuture;
 use blockyard_sync::door::world::Quiet;
-use blockyard_sync::{first_of, note, sometimes};
+use blockyard_sync::{door, first_of, note, sometimes};
 use blockyard_units::{ByteLen, CopyMode, Mutant, NodeId};
 
 use crate::job::{Cancel, Job, JobDriver};
@@ -112,6 +112,7 @@ impl Mirror {
         let mut section = self.converge(job).await?;
         if job.layer().design().is_mutant(Mutant::MirrorPivotUndrainedWindow) {
             section.end();
+            door::boundary().await;
             section = job.layer().drain(Owner::Job(job.id()), &[self.source]).await;
         }
         self.section.with(|kept| *kept = Some(section));
