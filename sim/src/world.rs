@@ -101,6 +101,8 @@ pub struct World {
     wakers: Vec<Waker>,
     runnable: Vec<u32>,
     timers: Vec<u32>,
+    /// The timers that the last step disarmed.
+    pub(crate) disarmed: Vec<PathId>,
     log: StepLog,
     budgets: Budgets,
     faults_left: u32,
@@ -126,6 +128,7 @@ impl World {
             wakers: Vec::new(),
             runnable: Vec::new(),
             timers: Vec::new(),
+            disarmed: Vec::new(),
             log: StepLog::default(),
             budgets,
             faults_left: 0,
@@ -407,6 +410,7 @@ impl World {
         let (mut posts, draws) =
             self.handle.mailbox.with(|m| (core::mem::take(&mut m.posts), m.draws));
         self.processes[index as usize].draws = draws;
+        self.disarmed.clear();
         for post in posts.drain(..) {
             self.take_post(index, step, post);
         }
@@ -452,13 +456,12 @@ impl World {
                 self.create(creator, step, "@", state);
             }
             Post::Disarm { timer } => {
-                let armed = |index: &u32| match self.processes[*index as usize].state {
-                    State::Timer { number, .. } => number != timer,
-                    _ => true,
+                let disarmed = |index: &mut u32| match self.processes[*index as usize].state {
+                    State::Timer { number, .. } => number == timer,
+                    _ => false,
                 };
-                let mut timers = core::mem::take(&mut self.timers);
-                timers.retain(armed);
-                self.timers = timers;
+                let gone = self.timers.extract_if(.., disarmed);
+                self.disarmed.extend(gone.map(|index| self.processes[index as usize].path));
             }
         }
     }

@@ -11,7 +11,7 @@ use blockyard_graph::Parent;
 use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::door::{self, Kind};
 use blockyard_sync::{Shared, note, sometimes};
-use blockyard_units::{BackendId, ByteLen, ByteRange};
+use blockyard_units::{BackendId, ByteLen, ByteRange, Mutant};
 
 use crate::error::BlockError;
 use crate::io::Io;
@@ -88,7 +88,14 @@ impl Backend {
     /// # Yields
     /// While a drained section covers what it reaches, and as the drivers do.
     pub async fn write(&self, write: Write) -> Result<(), BlockError> {
-        self.run(move |io| async move { io.write(ROOT, write).await }).await
+        let this = self.clone();
+        let request =
+            async move { this.run(move |io| async move { io.write(ROOT, write).await }).await };
+        if self.layer.design().is_mutant(Mutant::WriteAcknowledgedEarly) {
+            drop(self.layer.runtime().spawn("early", request));
+            return Ok(());
+        }
+        request.await
     }
 
     /// Makes everything written before durable.

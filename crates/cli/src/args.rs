@@ -183,7 +183,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
         Command::Explore(args) => explore::explore(args, &cli.out, &output),
         Command::Fuzz(args) => explore::fuzz(args, &cli.out, &output),
         Command::Replay(args) => replay::replay(args, &output),
-        Command::Run(args) => play::play(args, &output),
+        Command::Run(args) => play::play(args, &cli.out, &output),
     };
     match done {
         Ok(status) => status as u8,

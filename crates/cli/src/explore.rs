@@ -90,6 +90,13 @@ impl Search<'_> {
     fn run_and_report(&self, out: &Path, output: &Output) -> Result<Status, Failure> {
         let (exploration, seconds) = self.run();
         let seed_file = match &exploration.verdict {
+            // A setup that fails has no interleavings: the scenario asks for what is not there.
+            Verdict::Violated { finding, .. }
+                if finding.property == "script" && finding.message.starts_with("setup: ") =>
+            {
+                let name = &self.spec.named;
+                return Err(Failure::usage(format!("scenario {name}: {}", finding.message)));
+            }
             Verdict::Violated { finding, tape, hash, seed } => {
                 let (tape, strategy) = (tape.clone(), self.strategy);
                 let found = Found { finding, tape, hash: *hash, strategy, seed: seed.unwrap_or(0) };

@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+mod blockdev;
 mod error;
 mod events;
 mod json;
@@ -22,12 +23,13 @@ mod replace;
 mod value;
 mod visitor;
 
+pub use blockdev::DRIVERS;
 pub use error::{ErrorClass, QmpError};
 pub use events::{Event, EventHub, NoWatcher, Subscriber};
 pub use json::parse_json;
 pub use keyval::{MAX_DEPTH, MAX_FRAGMENT_LEN, merge, parse_keyval};
-pub use monitor::{COMMANDS, Monitor};
-pub use nodes::{DRIVERS, Files};
+pub use monitor::{COMMANDS, Monitor, check_command};
+pub use nodes::Files;
 pub use options::{Options, ParseError, parse_options};
 pub use value::{Dict, Reference, ReferenceOrNull, Shape, Value};
 pub use visitor::{Mode, Problem, Size, VisitError, take, visit};

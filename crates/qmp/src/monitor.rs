@@ -13,9 +13,11 @@ use blockyard_jobs::{EventSink, JobOptions, Jobs, MirrorOptions, SyncMode, start
 use blockyard_units::{ByteLen, CopyMode};
 use serde::Deserialize;
 
+use crate::blockdev::Blockdev;
 use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
 use crate::nodes::{Files, define};
+use crate::replace::ReplaceChild;
 use crate::value::{Dict, Value};
 use crate::visitor::{Mode, Size, visit};
 
@@ -90,6 +92,31 @@ struct BlockdevMirror {
     auto_dismiss: Option<bool>,
 }
 
+fn check_known(command: &str) -> Result<(), QmpError> {
+    if COMMANDS.iter().any(|(name, _)| *name == command) {
+        return Ok(());
+    }
+    let desc = format!("the command {command} has not been found");
+    Err(QmpError { class: ErrorClass::CommandNotFound, desc, mismatch: false })
+}
+
+/// Checks a command and its arguments as far as that goes without a layer.
+///
+/// # Errors
+/// As [`Monitor::execute`] has them.
+pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), QmpError> {
+    check_known(command)?;
+    let value = Value::Dict(arguments.clone());
+    match command {
+        "blockdev-add" => Blockdev::parse(arguments.clone(), mode).map(drop),
+        "blockdev-del" => Ok(visit::<NodeName>(&value, mode).map(drop)?),
+        "blockdev-mirror" => Ok(visit::<BlockdevMirror>(&value, mode).map(drop)?),
+        "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
+        _ if command.starts_with("job-") => Ok(visit::<JobId>(&value, mode).map(drop)?),
+        _ => Ok(visit::<Nothing>(&value, mode).map(drop)?),
+    }
+}
+
 /// QEMU's default, for targets without clusters of their own.
 const DEFAULT_GRANULARITY: u64 = 65536;
 
@@ -134,9 +161,11 @@ impl Monitor {
         mode: Mode,
     ) -> Result<Value, QmpError> {
         let done = |()| Value::Dict(Dict::new());
+        if command == "blockdev-add" {
+            return self.blockdev_add(arguments, mode).await.map(done);
+        }
         let value = Value::Dict(arguments);
         match command {
-            "blockdev-add" => self.blockdev_add(value, mode).await.map(done),
             "blockdev-del" => self.blockdev_del(visit(&value, mode)?).await.map(done),
             "blockdev-mirror" => self.blockdev_mirror(visit(&value, mode)?).await.map(done),
             "x-blockdev-replace-child" => {
@@ -158,13 +187,7 @@ impl Monitor {
     }
 
     fn job_command(&self, command: &str, value: &Value, mode: Mode) -> Result<(), QmpError> {
-        if !COMMANDS.iter().any(|(name, _)| *name == command) {
-            return Err(QmpError {
-                class: ErrorClass::CommandNotFound,
-                desc: format!("the command {command} has not been found"),
-                mismatch: false,
-            });
-        }
+        check_known(command)?;
         let job = self.jobs().get(&visit::<JobId>(value, mode)?.id)?;
         Ok(match command {
             "job-cancel" => job.cancel(true),
@@ -176,9 +199,9 @@ impl Monitor {
         }?)
     }
 
-    async fn blockdev_add(&self, options: Value, mode: Mode) -> Result<(), QmpError> {
-        let Value::Dict(options) = options else { unreachable!("arguments are a dict") };
-        let definition = define(self.layer(), self.files(), options, mode, None)?;
+    async fn blockdev_add(&self, options: Dict, mode: Mode) -> Result<(), QmpError> {
+        let options = Blockdev::parse(options, mode)?;
+        let definition = define(self.layer(), self.files(), options, None)?;
         let derive = |graph: &Graph| definition.plan(graph);
         Ok(self.layer().publish("blockdev-add", OnLost::StartOver, derive).await?)
     }

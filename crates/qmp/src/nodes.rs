@@ -1,4 +1,4 @@
-//! Nodes from options: the registry of drivers, and what each asks for.
+//! Nodes from options: opening what they define, and the edits that put it into a graph.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -11,14 +11,9 @@ use blockyard_drivers::{FileDriver, Memory, Null, Raw, Throttle, ThrottleLimits}
 use blockyard_graph::{Edit, Graph};
 use blockyard_runtime::Storage;
 use blockyard_units::NodeId;
-use serde::Deserialize;
 
+use crate::blockdev::{Blockdev, Child, Kind};
 use crate::error::QmpError;
-use crate::value::{Dict, Reference, Value};
-use crate::visitor::{Mode, Size, take, visit};
-
-/// The drivers that `blockdev-add` knows.
-pub const DRIVERS: &[&str] = &["file", "memory", "null-co", "raw", "throttle"];
 
 /// How a world finds the disk behind a filename.
 pub trait Files: Send + Sync {
@@ -27,38 +22,6 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// Says which file, and why not.
     fn open(&self, filename: &str, read_only: bool) -> Result<Arc<dyn Storage>, String>;
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct FileOptions {
-    filename: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct SizeOptions {
-    size: Size,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct ChildOptions {
-    file: Option<Reference>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct ThrottleOptions {
-    file: Option<Reference>,
-    limits: Option<Limits>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Limits {
-    bps_total: Option<Size>,
-    iops_total: Option<u64>,
 }
 
 /// A node as options define it, opened and not yet in the graph; children that were defined in place come first.
@@ -70,10 +33,10 @@ pub(crate) struct Part {
     pub new: NewNode,
     driver: &'static str,
     read_only: bool,
-    child: Option<Child>,
+    child: Option<Below>,
 }
 
-enum Child {
+enum Below {
     Named(String),
     Defined(NodeId),
 }
@@ -82,82 +45,50 @@ enum Child {
 pub(crate) fn define(
     layer: &BlockLayer,
     files: &dyn Files,
-    options: Dict,
-    mode: Mode,
+    options: Blockdev,
     default_child: Option<NodeId>,
 ) -> Result<Definition, QmpError> {
     let mut definition = Definition { parts: Vec::new() };
-    define_part(layer, files, options, mode, default_child, &mut definition.parts)?;
+    define_part(layer, files, options, default_child, &mut definition.parts)?;
     Ok(definition)
 }
 
 fn define_part(
     layer: &BlockLayer,
     files: &dyn Files,
-    mut options: Dict,
-    mode: Mode,
+    options: Blockdev,
     default_child: Option<NodeId>,
     parts: &mut Vec<Part>,
 ) -> Result<NodeId, QmpError> {
-    let driver = known_driver(&take::<String>(&mut options, "driver", mode)?)?;
-    let name = match take::<Option<String>>(&mut options, "node-name", mode)? {
-        Some(name) => check_name(name)?,
-        None => layer.generate_name(),
-    };
-    let read_only = take::<Option<bool>>(&mut options, "read-only", mode)?.unwrap_or(false);
-    let rest = Value::Dict(options);
-    let mut below = None;
-    let made: Box<dyn BlockDriver> = match driver {
-        "file" => {
-            let FileOptions { filename } = visit(&rest, mode)?;
+    let Blockdev { driver, name, read_only, kind } = options;
+    let name = name.unwrap_or_else(|| layer.generate_name());
+    let (made, below): (Box<dyn BlockDriver>, Option<Child>) = match kind {
+        Kind::File { filename } => {
             let storage = files.open(&filename, read_only).map_err(QmpError::generic)?;
-            Box::new(FileDriver::new(name.as_str(), storage))
+            (Box::new(FileDriver::new(name.as_str(), storage)), None)
         }
-        "memory" => Box::new(Memory::new(visit::<SizeOptions>(&rest, mode)?.size.0, None)),
-        "null-co" => Box::new(Null::new(visit::<SizeOptions>(&rest, mode)?.size.0)),
-        "raw" => {
-            below = Some(visit::<ChildOptions>(&rest, mode)?.file);
-            Box::new(Raw)
-        }
-        _ => {
-            let ThrottleOptions { file, limits } = visit(&rest, mode)?;
-            below = Some(file);
-            let limits = limits.unwrap_or_default();
-            Box::new(Throttle::new(ThrottleLimits {
-                bps_total: limits.bps_total.map_or(0, |size| size.0),
-                iops_total: limits.iops_total.unwrap_or(0),
-            }))
+        Kind::Memory { size } => (Box::new(Memory::new(size, None)), None),
+        Kind::Null { size } => (Box::new(Null::new(size)), None),
+        Kind::Raw { file } => (Box::new(Raw), Some(file)),
+        Kind::Throttle { file, bps_total, iops_total } => {
+            (Box::new(Throttle::new(ThrottleLimits { bps_total, iops_total })), Some(file))
         }
     };
     let child = match below {
         None => None,
-        Some(Some(Reference::Name(name))) => Some(Child::Named(name)),
-        Some(Some(Reference::Definition(inner))) => {
-            Some(Child::Defined(define_part(layer, files, inner, mode, None, parts)?))
+        Some(Child::Named(name)) => Some(Below::Named(name)),
+        Some(Child::Defined(inner)) => {
+            Some(Below::Defined(define_part(layer, files, *inner, None, parts)?))
         }
-        Some(None) => {
+        Some(Child::LeftOut) => {
             let missing = || QmpError::generic("file: missing");
-            Some(Child::Defined(default_child.ok_or_else(missing)?))
+            Some(Below::Defined(default_child.ok_or_else(missing)?))
         }
     };
     let new = layer.new_node(&name, made);
     let id = new.id();
     parts.push(Part { new, driver, read_only, child });
     Ok(id)
-}
-
-fn known_driver(name: &str) -> Result<&'static str, QmpError> {
-    DRIVERS.iter().copied().find(|known| *known == name).ok_or_else(|| {
-        QmpError::generic(format!("unknown driver '{name}'; known are {}", DRIVERS.join(", ")))
-    })
-}
-
-fn check_name(name: String) -> Result<String, QmpError> {
-    let rest = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    let fine = name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.chars().all(rest)
-        && name.len() < 32;
-    if fine { Ok(name) } else { Err(QmpError::generic(format!("invalid node-name '{name}'"))) }
 }
 
 impl Definition {
@@ -176,8 +107,8 @@ impl Definition {
             plan.edits.push(Edit::AddNode { id, attributes });
             let child = match &part.child {
                 None => None,
-                Some(Child::Defined(child)) => Some(*child),
-                Some(Child::Named(name)) => Some(graph.node_by_name(name).ok_or_else(|| {
+                Some(Below::Defined(child)) => Some(*child),
+                Some(Below::Named(name)) => Some(graph.node_by_name(name).ok_or_else(|| {
                     blockyard_block::BlockError::NotFound(format!("there is no node '{name}'"))
                 })?),
             };

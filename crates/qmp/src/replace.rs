@@ -16,6 +16,7 @@ use blockyard_sync::{note, sometimes};
 use blockyard_units::{NodeId, Replace};
 use serde::Deserialize;
 
+use crate::blockdev::Blockdev;
 use crate::error::QmpError;
 use crate::monitor::Monitor;
 use crate::nodes::{Definition, define};
@@ -38,6 +39,16 @@ pub(crate) struct ReplaceChild {
     expected: Option<String>,
     new: Reference,
     on_mismatch: Option<OnMismatch>,
+}
+
+impl ReplaceChild {
+    /// Checks a definition in place.
+    pub fn check(&self, mode: Mode) -> Result<(), QmpError> {
+        match &self.new {
+            Reference::Name(_) => Ok(()),
+            Reference::Definition(options) => Blockdev::parse(options.clone(), mode).map(drop),
+        }
+    }
 }
 
 /// An edge by its holder and its name.
@@ -123,8 +134,8 @@ impl Monitor {
                 self.redirect(place, expected, new).await
             }
             Reference::Definition(options) => {
-                let files = self.files();
-                let filter = define(self.layer(), files, options.clone(), mode, Some(expected))?;
+                let options = Blockdev::parse(options.clone(), mode)?;
+                let filter = define(self.layer(), self.files(), options, Some(expected))?;
                 self.insert(place, expected, &filter).await
             }
         }

@@ -156,7 +156,9 @@ impl Actor {
     async fn wait_load(&self, writes: u64) {
         if let Some(load) = &self.stage.load {
             let so_far = load.writes.read(|writes| *writes);
-            load.writes.wait_until(move |now| *now >= so_far + writes).await;
+            let enough = load.writes.wait_until(move |now| *now >= so_far + writes);
+            // Once guests are held there is no load to wait for.
+            first_of(self.stage.hold.wait(), enough).await;
         }
     }
 
@@ -280,8 +282,8 @@ pub(crate) async fn run_load(stage: &Stage, load: &Load) {
         let tag = FIRST_LOAD_TAG + written;
         written += 1;
         if run_request(stage, &options.device, Request::Write, range, tag).await {
-            stage.world.load_wrote();
             load.writes.add(|writes| *writes += 1);
+            stage.world.load_wrote();
         }
         let due = began + written * options.every;
         let now = runtime.now_ns();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use blockyard_qmp::{Dict, Mode, Size, Value, VisitError, take, visit};
+use blockyard_qmp::{Dict, Mode, Size, Value, VisitError, check_command, take, visit};
 use blockyard_units::ByteRange;
 use serde::Deserialize;
 
@@ -178,6 +178,8 @@ impl Step {
                     visit(whole, Mode::Strings).map_err(text)?;
                 let (arguments, expect) =
                     (arguments.unwrap_or_default(), expect.unwrap_or_default());
+                check_command(&execute, &arguments, Mode::Strings)
+                    .map_err(|e| format!("{execute}: {e}"))?;
                 return Ok(Self::Execute { command: execute, arguments, expect });
             }
             "wait" => {

@@ -96,6 +96,8 @@ words! {
             "the pivot leaves the retired filter attached to one of its parents";
         RequestEndSkipsFailed = "request-end-skips-failed",
             "a write that failed is not marked, though it may have changed the disk";
+        WriteAcknowledgedEarly = "write-acknowledged-early",
+            "a guest's write is acknowledged before it has ended";
     }
 }
 

@@ -185,6 +185,10 @@ impl DepthFirst {
             for earlier in races {
                 self.want_reversed(earlier, step);
             }
+            // A timer that this step disarmed leaves no event to race with: it might have fired before.
+            let node = &mut self.nodes[step];
+            let armed = |path: &&PathId| node.enabled.iter().any(|event| event.path == **path);
+            node.wanted.extend(world.disarmed.iter().filter(armed));
         }
     }
 

@@ -1,14 +1,22 @@
 //! Small programs over the door.
+#![allow(dead_code)] // each test file uses a part
 
+pub mod programs;
+
+use std::collections::BTreeSet;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use blockyard_runtime::Runtime;
 use blockyard_sim::{
     Budgets, DiskImage, Execution, Exploration, Explorer, Finding, Limits, Program, Reduction,
-    Setup, SimDisk, World,
+    Setup, SimDisk, Verdict, World,
 };
 use blockyard_sync::Shared;
+use blockyard_sync::door::world::Quiet;
 use blockyard_units::ByteLen;
+
+pub const FAULTLESS: Budgets = Budgets { faults: 0, crashes: 0 };
 
 /// What the tasks of a small program share, and what they saw.
 pub struct Board {
@@ -26,19 +34,44 @@ impl Board {
     pub fn saw(&self, task: usize, value: u64) {
         self.seen[task].write(|seen| *seen = seen.wrapping_mul(31).wrapping_add(value + 1));
     }
+
+    /// The first values, at the end.
+    pub fn first_values<const COUNT: usize>(&self) -> [u64; COUNT] {
+        std::array::from_fn(|index| self.values[index].read(|value| *value))
+    }
 }
 
 type Body = Box<dyn Fn(&Runtime, Arc<Board>)>;
+type Check = Rc<dyn Fn(&Board) -> Result<(), String>>;
 
 /// A program that spawns tasks over a [`Board`]; its end is judged by `check`.
 pub struct Small {
-    pub body: Body,
-    pub check: fn(&Board) -> Result<(), String>,
+    body: Body,
+    check: Check,
+    may_hang: bool,
+}
+
+/// A program whose tasks must all end.
+pub fn program(body: impl Fn(&Runtime, Arc<Board>) + 'static) -> Small {
+    Small { body: Box::new(body), check: Rc::new(|_| Ok(())), may_hang: false }
+}
+
+impl Small {
+    /// Judged at its end by `check`.
+    pub fn checked(self, check: impl Fn(&Board) -> Result<(), String> + 'static) -> Self {
+        Self { check: Rc::new(check), ..self }
+    }
+
+    /// A task that waits for ever is an end like others.
+    pub fn hanging(self) -> Self {
+        Self { may_hang: true, ..self }
+    }
 }
 
 struct Run {
     board: Arc<Board>,
-    check: fn(&Board) -> Result<(), String>,
+    check: Check,
+    may_hang: bool,
 }
 
 impl Program for Small {
@@ -56,14 +89,14 @@ impl Program for Small {
             (self.body)(runtime, board.clone());
             board
         });
-        Box::new(Run { board, check: self.check })
+        Box::new(Run { board, check: self.check.clone(), may_hang: self.may_hang })
     }
 }
 
 impl Execution for Run {
     fn judge(&self, world: &World) -> Option<Finding> {
         let unfinished = world.unfinished();
-        if !unfinished.is_empty() {
+        if !unfinished.is_empty() && !self.may_hang {
             let message = format!("never ended: {}", unfinished.join(", "));
             return Some(Finding { property: "progress".into(), message });
         }
@@ -73,9 +106,11 @@ impl Execution for Run {
 
     fn digest(&self, world: &World) -> u64 {
         let numbers = self.board.values.iter().chain(&self.board.seen);
+        let numbers = numbers.map(|number| number.read(|n| *n));
+        let hung = world.unfinished().into_iter().flat_map(|name| name.bytes().map(u64::from));
         let mut digest = 0u64;
-        for number in numbers {
-            digest = digest.wrapping_mul(0x1_0000_01b3).wrapping_add(number.read(|n| *n));
+        for number in numbers.chain(hung) {
+            digest = digest.wrapping_mul(0x1_0000_01b3).wrapping_add(number);
         }
         world.disk_digests().iter().fold(digest, |d, hash| d.rotate_left(7) ^ hash)
     }
@@ -97,6 +132,26 @@ pub fn explore(program: &Small, reduction: Reduction, budgets: Budgets) -> Explo
     let mut explorer = Explorer::new(program, setup(budgets), limits, &mut go_on);
     explorer.keep_traces = true;
     explorer.depth_first(reduction)
+}
+
+/// What `look` sees at the end of every execution; both searches must see the same.
+pub fn outcomes<T: Ord + std::fmt::Debug + 'static>(
+    small: Small,
+    look: impl Fn(&Board) -> T + 'static,
+) -> BTreeSet<T> {
+    let seen: Rc<Quiet<BTreeSet<T>>> = Rc::default();
+    let seeing = seen.clone();
+    let small = small.checked(move |board| {
+        seeing.with(|seen| seen.insert(look(board)));
+        Ok(())
+    });
+    let [plain, reduced] = [Reduction::Plain, Reduction::SourceSets].map(|reduction| {
+        let exploration = explore(&small, reduction, FAULTLESS);
+        assert_eq!(exploration.verdict, Verdict::Clean { exhausted: true }, "{reduction:?}");
+        seen.with(std::mem::take)
+    });
+    assert_eq!(plain, reduced);
+    plain
 }
 
 /// Spawns one task.

@@ -1,0 +1,209 @@
+//! What exploration promises: the naive design is caught and its failure replays; the right designs are exhausted
+//! clean; each known bug is noticed.
+
+mod common;
+
+use common::{blockyard, blockyard_json, folder};
+use serde_json::Value;
+
+const RESURRECTED: [&str; 2] = ["explore", "resurrected-filter"];
+
+fn text<'a>(value: &'a Value, key: &str) -> &'a str {
+    value[key].as_str().unwrap_or_else(|| panic!("no text '{key}' in {value}"))
+}
+
+#[test]
+fn the_naive_design_brings_the_filter_back_in_a_short_schedule() {
+    let folder = folder("naive");
+    let ran = blockyard(&folder, &[&RESURRECTED[..], &["--design", "replace=naive"]].concat());
+    assert_eq!(ran.status, 1, "{}{}", ran.stdout, ran.stderr);
+    assert!(ran.stdout.contains("the retired node mf is reachable again"), "{}", ran.stdout);
+    let is_step = |line: &&str| {
+        let number = line.split_whitespace().next().unwrap_or_default();
+        line.starts_with(' ') && number.parse::<u32>().is_ok()
+    };
+    let steps = ran.stdout.lines().filter(is_step).count();
+    assert!((10..=40).contains(&steps), "{steps} steps from the mirror's start: {}", ran.stdout);
+    let replay = ran.stdout.lines().find_map(|line| line.strip_prefix("replay it:  blockyard "));
+    let arguments: Vec<&str> =
+        replay.expect("the replay's command is printed").split(' ').collect();
+    let again = blockyard(&folder, &arguments);
+    assert_eq!(again.status, 1, "{}{}", again.stdout, again.stderr);
+    assert!(again.stdout.contains("(the same property)"), "{}", again.stdout);
+}
+
+#[test]
+fn a_failure_replays_with_the_same_hash_in_fresh_processes() {
+    let folder = folder("replays");
+    let naive = [&RESURRECTED[..], &["--design", "replace=naive"]].concat();
+    let (_, found) = blockyard_json(&folder, &naive);
+    let seed_file = text(&found, "seed_file");
+    for _ in 0..100 {
+        let (status, replayed) = blockyard_json(&folder, &["replay", seed_file]);
+        assert_eq!(status, 1);
+        assert_eq!(text(&replayed, "property"), text(&found, "property"));
+        assert_eq!(text(&replayed, "message"), text(&found, "message"));
+        assert_eq!(replayed["same_hash"], true, "{replayed}");
+    }
+}
+
+#[test]
+fn a_replay_says_where_it_diverged_when_the_scenario_was_edited() {
+    let folder = folder("diverges");
+    let scenario = blockyard_scenario::builtin("resurrected-filter").expect("it is built in");
+    let path = folder.join("edited.json");
+    std::fs::write(&path, scenario).expect("the folder is writable");
+    let arguments = ["explore", "./edited.json", "--design", "replace=naive"];
+    let (_, found) = blockyard_json(&folder, &arguments);
+    let edited = scenario.replace(r#""admin": ["#, r#""nobody": ["#);
+    assert_ne!(edited, scenario);
+    std::fs::write(&path, edited).expect("the folder is writable");
+    let ran = blockyard(&folder, &["replay", text(&found, "seed_file")]);
+    assert_eq!(ran.status, 2, "{}", ran.stdout);
+    let said = ["the scenario has changed", "step 1: the tape says 'poll admin'", "possible were"];
+    said.iter().for_each(|said| assert!(ran.stderr.contains(said), "{}", ran.stderr));
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+}
+
+#[test]
+fn random_search_finds_the_resurrected_filter() {
+    let folder = folder("random");
+    let arguments =
+        ["fuzz", "resurrected-filter", "--seeds", "0..10000", "--design", "replace=naive"];
+    let (status, found) = blockyard_json(&folder, &arguments);
+    assert_eq!((status, text(&found, "property")), (1, "graph-validity"));
+    let (status, replayed) = blockyard_json(&folder, &["replay", text(&found, "seed_file")]);
+    assert_eq!((status, &replayed["same_hash"]), (1, &Value::Bool(true)));
+}
+
+/// Exhausts a scenario under designs; nothing is broken, and every mark reached.
+fn check_exhausted(scenario: &str, change: &[&str]) {
+    let folder = folder(&format!("exhaust-{scenario}-{}", change.join("").replace('=', "-")));
+    let (status, result) =
+        blockyard_json(&folder, &[&["explore", scenario, "--exhaust"], change].concat());
+    assert_eq!(status, 0, "{scenario} {change:?}: {result}");
+    assert_eq!(result["exhausted"], true, "{result}");
+    assert_eq!(result["marks_missed"], Value::Array(Vec::new()), "{result}");
+}
+
+#[test]
+fn comparing_exhausts_clean() {
+    check_exhausted("resurrected-filter", &["--design", "replace=compare"]);
+}
+
+#[test]
+fn a_transaction_exhausts_clean() {
+    check_exhausted("resurrected-filter", &["--design", "replace=transaction"]);
+}
+
+#[test]
+fn redirecting_every_parent_exhausts_clean() {
+    check_exhausted("resurrected-filter", &["--design", "replace=parents"]);
+}
+
+#[test]
+fn the_mirror_scenarios_exhaust_clean() {
+    for scenario in ["mirror-passive", "mirror-active", "mirror-keeps-upper-filter"] {
+        for pivot in ["pivot=filter-parent", "pivot=replace-node"] {
+            check_exhausted(scenario, &["--design", pivot]);
+        }
+    }
+    check_exhausted("mirror-keeps-upper-filter", &["--design", "mirror=active"]);
+}
+
+#[test]
+fn the_mirror_scenarios_exhaust_clean_with_one_fault() {
+    for scenario in ["mirror-active", "mirror-keeps-upper-filter"] {
+        check_exhausted(scenario, &["--faults", "1"]);
+    }
+}
+
+/// Each known bug, a scenario that shows it, what it breaks, and the faults that it needs.
+const NOTICED: &[(&str, &str, &str, &str)] = &[
+    ("mirror-pivot-undrained-window", "mirror-passive", "mirror-convergence", "0"),
+    ("mirror-converge-check-outside-drain", "mirror-passive", "mirror-convergence", "0"),
+    ("mirror-active-clears-partial-chunk", "mirror-active", "mirror-convergence", "0"),
+    ("mirror-marks-before-io", "mirror-passive", "mirror-convergence", "0"),
+    ("drain-skips-in-flight", "mirror-passive", "drained-means-quiet", "0"),
+    ("drain-end-forgets-parked", "mirror-passive", "progress", "0"),
+    ("pivot-keeps-filter-parent", "mirror-passive", "graph-validity", "0"),
+    ("request-end-skips-failed", "mirror-passive", "mirror-convergence", "1"),
+    ("write-acknowledged-early", "mirror-keeps-upper-filter", "guest-consistency", "0"),
+];
+
+#[test]
+fn every_known_bug_is_noticed_by_random_and_by_reduced_search() {
+    let folder = folder("mutants");
+    let (_, listed) = blockyard_json(&folder, &["list"]);
+    let listed = listed["mutants"].as_array().expect("a list").iter().filter_map(Value::as_str);
+    let noticed: Vec<&str> = NOTICED.iter().map(|(mutant, ..)| *mutant).collect();
+    assert_eq!(listed.collect::<Vec<_>>(), noticed, "every mutant has its row");
+    for (mutant, scenario, property, faults) in NOTICED {
+        let change = ["--mutant", mutant, "--faults", faults];
+        let fuzz = [&["fuzz", scenario, "--seeds", "0..10000"], &change[..]].concat();
+        let explore = [&["explore", scenario], &change[..]].concat();
+        for arguments in [fuzz, explore] {
+            let (status, found) = blockyard_json(&folder, &arguments);
+            assert_eq!(status, 1, "{arguments:?}: {found}");
+            assert_eq!(text(&found, "property"), *property, "{arguments:?}: {found}");
+        }
+    }
+}
+
+#[test]
+fn a_budget_that_runs_out_before_exhaustion_is_said() {
+    let folder = folder("budget");
+    let arguments = ["explore", "mirror-passive", "--exhaust", "--max-executions", "10"];
+    let (status, result) = blockyard_json(&folder, &arguments);
+    assert_eq!((status, text(&result, "verdict")), (3, "budget"));
+    assert_eq!((&result["exhausted"], &result["executions"]), (&Value::Bool(false), &10.into()));
+}
+
+/// Bad input: exit status 2, one line that says `said`, nothing left behind.
+fn check_refused(arguments: &[&str], said: &str) {
+    let folder = folder("refused").join(format!("{:x}", arguments.join(" ").len()));
+    std::fs::create_dir_all(&folder).expect("the target folder is writable");
+    for (name, contents) in [
+        ("malformed.json", "{ \"scenario\": "),
+        ("unknown-key.json", include_str!("data/unknown-key.json")),
+        ("unknown-driver.json", include_str!("data/unknown-driver.json")),
+        ("missing-disk.json", include_str!("data/missing-disk.json")),
+        ("no.seed", "something else"),
+    ] {
+        std::fs::write(folder.join(name), contents).expect("the folder is writable");
+    }
+    let count = || std::fs::read_dir(&folder).expect("it is there").count();
+    let before = count();
+    let ran = blockyard(&folder, arguments);
+    assert_eq!(ran.status, 2, "{arguments:?}: {}{}", ran.stdout, ran.stderr);
+    assert!(ran.stderr.contains(said), "{arguments:?}: {}", ran.stderr);
+    assert_eq!(ran.stderr.lines().count(), 1, "{arguments:?}: {}", ran.stderr);
+    assert_eq!(count(), before, "{arguments:?} left something behind");
+    let json = blockyard(&folder, &[arguments, &["--json"]].concat());
+    let error: Value = serde_json::from_str(&json.stdout).expect("errors are JSON too");
+    assert!(text(&error, "error").contains(said), "{error}");
+}
+
+#[test]
+fn bad_input_is_refused_in_one_line_and_changes_nothing() {
+    check_refused(&["explore", "no-such"], "there is no scenario 'no-such'; there are");
+    check_refused(&["explore", "./missing.json"], "./missing.json: No such file");
+    check_refused(&["explore", "./malformed.json"], "line 1");
+    check_refused(&["explore", "./unknown-key.json"], "surprise: unexpected");
+    check_refused(
+        &["explore", "./unknown-driver.json"],
+        "setup: step 1: blockdev-add: unknown driver 'flie'",
+    );
+    check_refused(&["explore", "./missing-disk.json"], "there is no disk 'sorc'");
+    check_refused(&["explore", "mirror-passive", "--design", "replace=maybe"], "none of naive");
+    check_refused(&["explore", "mirror-passive", "--design", "colour=red"], "no design decision");
+    check_refused(&["explore", "mirror-passive", "--mutant", "mosquito"], "mutant: 'mosquito'");
+    check_refused(&["explore", "mirror-passive", "--set", "sise=1k"], "no parameter 'sise'");
+    check_refused(&["explore", "mirror-passive", "--set", "size=1"], "multiple of 512");
+    check_refused(&["explore", "mirror-passive", "--set", "size"], "K=V is needed");
+    check_refused(&["explore", "mirror-passive", "--max-executions", "0"], "at least 1");
+    check_refused(&["explore", "mirror-passive", "--out", "nowhere"], "not writable");
+    check_refused(&["fuzz", "mirror-passive", "--seeds", "9..3"], "A..B");
+    check_refused(&["replay", "missing.seed"], "missing.seed: No such file");
+    check_refused(&["replay", "no.seed"], "not a seed file");
+}
