@@ -13,6 +13,7 @@ use alloc::vec::Vec;
 use blockyard_sync::door::{self, Kind};
 use blockyard_sync::{Shared, note};
 use blockyard_units::{Id, JobId, Mutant, NodeId};
+use tracing::{Instrument, debug_span};
 
 use crate::layer::BlockLayer;
 use crate::node::Node;
@@ -49,6 +50,10 @@ impl BlockLayer {
     /// # Yields
     /// Always. When it returns, requests that were in flight have ended, and the graph may have changed.
     pub async fn drain(&self, owner: Owner, nodes: &[NodeId]) -> Drained {
+        self.drain_in_span(owner, nodes).instrument(debug_span!("drain", ?owner)).await
+    }
+
+    async fn drain_in_span(&self, owner: Owner, nodes: &[NodeId]) -> Drained {
         let number = self.list_section(owner, nodes);
         let drained = Drained { layer: self.clone(), number, ended: false };
         let listed = nodes.to_vec();

@@ -7,6 +7,7 @@ use blockyard_graph::{Parent, Permissions};
 use blockyard_runtime::IoBuffer;
 use blockyard_sync::door::Kind;
 use blockyard_units::{ByteLen, ByteRange, NodeId};
+use tracing::{Instrument, trace_span};
 
 use crate::error::BlockError;
 use crate::layer::BlockLayer;
@@ -108,7 +109,8 @@ impl Io {
         flags: ReadFlags,
     ) -> Result<IoBuffer, BlockError> {
         let child = self.child(name, Permissions::CONSISTENT_READ)?;
-        child.read(&self.below(&child), range, flags).await
+        let span = trace_span!("request", kind = "read", node = child.name(), %range);
+        child.read(&self.below(&child), range, flags).instrument(span).await
     }
 
     /// Writes to the child.
@@ -123,7 +125,9 @@ impl Io {
             name,
             if write.flags.unchanged { Permissions::WRITE_UNCHANGED } else { Permissions::WRITE },
         )?;
-        child.write(&self.below(&child), write).await
+        let (node, range) = (child.name(), write.range);
+        let span = trace_span!("request", kind = write.kind.word(), node, %range);
+        child.write(&self.below(&child), write).instrument(span).await
     }
 
     /// Flushes the child.
@@ -135,6 +139,7 @@ impl Io {
     /// As the driver does; the graph may have changed.
     pub async fn flush(&self, name: &str) -> Result<(), BlockError> {
         let child = self.child(name, Permissions::NONE)?;
-        child.flush(&self.below(&child)).await
+        let span = trace_span!("request", kind = "flush", node = child.name());
+        child.flush(&self.below(&child)).instrument(span).await
     }
 }

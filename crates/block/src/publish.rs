@@ -12,6 +12,7 @@ use blockyard_graph::{EdgeKey, Edit, Graph, Parent};
 use blockyard_sync::door::{self, Kind};
 use blockyard_sync::{note, sometimes};
 use blockyard_units::NodeId;
+use tracing::{Instrument, debug_span};
 
 use crate::driver::Change;
 use crate::error::BlockError;
@@ -65,6 +66,17 @@ impl BlockLayer {
     /// # Panics
     /// `redirected-edges-are-quiesced`: if the edit redirects an edge outside a drained section.
     pub async fn publish(
+        &self,
+        what: &str,
+        on_lost: OnLost,
+        derive: impl FnMut(&Graph) -> Result<Plan, BlockError>,
+    ) -> Result<(), BlockError> {
+        self.publish_in_span(what, on_lost, derive)
+            .instrument(debug_span!("publication", what))
+            .await
+    }
+
+    async fn publish_in_span(
         &self,
         what: &str,
         on_lost: OnLost,

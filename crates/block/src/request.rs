@@ -41,6 +41,17 @@ pub enum WriteKind {
     Discard,
 }
 
+impl WriteKind {
+    /// What people call it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Data(_) => "write",
+            Self::Zeroes => "write-zeroes",
+            Self::Discard => "discard",
+        }
+    }
+}
+
 /// A write-like request: all kinds take one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Write {

@@ -9,6 +9,7 @@ use blockyard_block::{BlockError, BlockLayer};
 use blockyard_runtime::BoxFuture;
 use blockyard_sync::{Shared, note};
 use blockyard_units::JobId;
+use tracing::debug_span;
 
 use crate::registry::Jobs;
 use crate::status::{Status, Verb};
@@ -153,7 +154,8 @@ impl Job {
             "only-legal-transitions: {name} {last} -> {next}"
         );
         note!("{name}: {next}");
-        self.emit(JobEvent::StatusChange(next));
+        let span = debug_span!("job transition", job = name, from = last.word(), to = next.word());
+        span.in_scope(|| self.emit(JobEvent::StatusChange(next)));
     }
 
     pub(crate) fn emit(&self, event: JobEvent) {
@@ -288,20 +290,17 @@ impl Job {
     }
 
     async fn rest(&self) {
-        let resting = match self.status() {
-            Status::Ready => Some((Status::Standby, Status::Ready)),
-            Status::Running => Some((Status::Paused, Status::Running)),
-            _ => None,
+        let (rest, work) = match self.status() {
+            Status::Ready => (Status::Standby, Status::Ready),
+            Status::Running => (Status::Paused, Status::Running),
+            // It is past the states that take the verb resume: nobody could wake it.
+            _ => return,
         };
-        if let Some((rest, _)) = resting {
-            self.enter(rest);
-        }
+        self.enter(rest);
         self.layer.park(self.id);
         self.control.wait_until(|control| !control.paused).await;
         self.layer.unpark(self.id).await;
-        if let Some((_, work)) = resting {
-            self.enter(work);
-        }
+        self.enter(work);
     }
 
     pub(crate) fn check_cancelled(&self) -> Result<(), BlockError> {

@@ -2,7 +2,9 @@
 //!
 //! Invariant `guards-are-pure`: a guard looks at the value it is given and at what it owns, nothing else. It is
 //! examined by whoever changes the value (no footprint: that a task became ready is no operation) and again by the
-//! waiting task's own step, where the read is recorded.
+//! waiting task's own step, where the read is recorded. A guard that held when the wait was registered may be false
+//! again by then: that step finds so, changes nothing, and the task waits on; so orders of steps may differ by steps
+//! that do nothing, and by nothing else.
 
 use std::future::Future;
 use std::ops::DerefMut;
