@@ -118,6 +118,8 @@ impl BlockLayer {
 
     fn end_section(&self, number: u64) {
         let forgets = self.design().is_mutant(Mutant::DrainEndForgetsParked);
+        // Told while it still holds: requests begin as soon as it does not.
+        self.observer().section_ends(number);
         let covered = self.state().trusted([key(Kind::Write, SECTIONS)], |state| {
             let index = state.sections.iter().position(|section| section.number == number);
             let section = state.sections.remove(index.expect("sections-end-once"));
@@ -129,7 +131,6 @@ impl BlockLayer {
         });
         note!("ends the drained section");
         covered.iter().for_each(|node| node.driver().drain_end());
-        self.observer().section_ends(number);
     }
 }
 

@@ -13,6 +13,14 @@ impl Failure {
         Self(message.into())
     }
 
+    /// If what was broken is that the setup of the scenario `named` failed: bad input, no finding.
+    pub fn check_setup(named: &str, property: &str, message: &str) -> Result<(), Self> {
+        if property == "script" && message.starts_with("setup: ") {
+            return Err(Self(format!("scenario {named}: {message}")));
+        }
+        Ok(())
+    }
+
     /// About a file.
     pub fn file(path: &Path, error: impl fmt::Display) -> Self {
         Self(format!("{}: {error}", path.display()))

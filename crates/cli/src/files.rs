@@ -25,6 +25,23 @@ const CHUNK: u64 = 4 << 20;
 /// Longer images are not compared while the run goes on.
 const COMPARED_MAX: u64 = 64 << 20;
 
+/// What was made for a run.
+pub(crate) struct Made {
+    /// Every image is there and filled.
+    pub whole: bool,
+    files: Vec<PathBuf>,
+    /// Directories that were not there; inner ones first.
+    dirs: Vec<PathBuf>,
+}
+
+impl Made {
+    /// Takes it away again, as far as that is possible: whoever calls this has an error of his own to tell.
+    pub fn remove(&self) {
+        self.files.iter().for_each(|path| drop(fs::remove_file(path)));
+        self.dirs.iter().for_each(|path| drop(fs::remove_dir(path)));
+    }
+}
+
 /// The image files, by the names of the scenario's disks.
 #[derive(Clone)]
 pub(crate) struct Images(Arc<BTreeMap<String, PathBuf>>);
@@ -47,7 +64,7 @@ impl Images {
         Ok(Self(Arc::new(script.disks.keys().map(path).collect::<Result<_, _>>()?)))
     }
 
-    /// Makes and fills them, and their directory; false if it was interrupted, and then they are as far as they came.
+    /// Makes and fills them, and their directory. If it is interrupted, they are left as far as they came.
     ///
     /// # Errors
     /// The first file that cannot be made; nothing is left then.
@@ -57,24 +74,27 @@ impl Images {
         dir: &Path,
         host: &Host,
         interrupt: &Interrupt,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Made, Failure> {
         if let Some(path) = self.0.values().find(|path| path.symlink_metadata().is_ok()) {
             return Err(exists(path));
         }
-        let was_there = dir.exists();
+        let missing =
+            dir.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+        let mut made = Made {
+            whole: false,
+            files: Vec::new(),
+            dirs: missing.map(Path::to_path_buf).collect(),
+        };
         fs::create_dir_all(dir).map_err(|error| {
             Failure::file(dir, format!("cannot be made a directory: {}", words(&error)))
         })?;
-        let mut made = Vec::new();
-        let result = self.make_each(script, host, interrupt, &mut made);
-        if result.is_err() {
-            // The first error is the one to tell.
-            made.iter().for_each(|path| drop(fs::remove_file(path)));
-            if !was_there {
-                drop(fs::remove_dir(dir));
+        match self.make_each(script, host, interrupt, &mut made.files) {
+            Ok(whole) => Ok(Made { whole, ..made }),
+            Err(failure) => {
+                made.remove();
+                Err(failure)
             }
         }
-        result
     }
 
     fn make_each(

@@ -11,6 +11,7 @@ mod explore;
 mod failure;
 mod files;
 mod list;
+mod outcome;
 mod play;
 mod progress;
 mod replay;

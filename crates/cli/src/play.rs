@@ -8,19 +8,18 @@ use std::time::Instant;
 use blockyard_host::Host;
 use blockyard_models::{Property, Violation};
 use blockyard_scenario::{Ended, Moment, Stage};
-use blockyard_sim::{Explorer, Limits, Verdict};
+use blockyard_sim::Limits;
 use blockyard_sync::door::world::catch_panic;
 use blockyard_sync::first_of;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use crate::args::{Ground, RunArgs};
-use crate::explore::schedule;
+use crate::explore::Search;
 use crate::failure::Failure;
 use crate::files::{Images, Log, OnFiles};
-use crate::progress::Interrupt;
+use crate::progress::{Interrupt, quietly};
 use crate::report::{Output, Status};
-use crate::seed::{self, Found};
 use crate::spec::Spec;
 
 /// How often a run on files looks up.
@@ -51,57 +50,17 @@ fn play_simulated(
     }
     let end = args.seed.checked_add(1);
     let end = end.ok_or_else(|| Failure::usage("--seed: below 2^64 - 1 is needed"))?;
-    let began = Instant::now();
-    let program = spec.program();
-    let mut go_on = |_: &_| true;
-    let mut explorer =
-        Explorer::new(&program, spec.setup(args.seed), Limits::default(), &mut go_on);
-    // A panic of a simulated task is a finding; its message need not come twice.
-    let exploration = quietly(|| explorer.random(args.seed..end));
-    let seconds = began.elapsed().as_secs_f64();
-    let (name, seed, steps) = (&spec.script.name, args.seed, exploration.summary.steps);
-    let mut json = object([
-        ("scenario", json!(name)),
-        ("verdict", json!("clean")),
-        ("on", json!("sim")),
-        ("seed", json!(seed)),
-        ("steps", json!(steps)),
-        ("seconds", json!(seconds)),
-    ]);
-    let Verdict::Violated { finding, tape, hash, .. } = exploration.verdict else {
-        let text = || format!("{name} on sim, seed {seed}: nothing broken in {steps} steps");
-        output.print(text, || json);
-        return Ok(Status::Clean);
-    };
-    let found = Found { finding: &finding, tape: tape.clone(), hash, strategy: "random", seed };
-    let file = seed::write(spec, found, out)?.display().to_string();
-    json.extend(object([
-        ("verdict", json!("violated")),
-        ("property", json!(finding.property)),
-        ("message", json!(finding.message)),
-        ("seed_file", json!(file)),
-        ("steps_to_failure", json!(tape.len())),
-    ]));
-    let text = || {
-        let (property, message, tape) = (&finding.property, &finding.message, schedule(&tape));
-        format!(
-            "{property}: {message}\n\n{tape}seed file: {file}\nreplay it:  blockyard replay {file} --log"
-        )
-    };
-    output.print(text, || json);
-    Ok(Status::Violated)
+    let limits = Limits::default();
+    let seeds = args.seed..end;
+    let search = Search { spec, strategy: "random", seeds, limits, exhaust: false };
+    let outcome = search.run(&Interrupt::listen(), out)?;
+    let on = object([("on", json!("sim")), ("seed", json!(args.seed))]);
+    output.print(|| outcome.as_text(), || outcome.as_json().into_iter().chain(on).collect());
+    Ok(outcome.status())
 }
 
 fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
     members.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
-}
-
-fn quietly<R>(run: impl FnOnce() -> R) -> R {
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| ()));
-    let result = run();
-    std::panic::set_hook(hook);
-    result
 }
 
 fn play_on_files(args: &RunArgs, spec: &Spec, output: &Output) -> Result<Status, Failure> {
@@ -111,13 +70,19 @@ fn play_on_files(args: &RunArgs, spec: &Spec, output: &Output) -> Result<Status,
     let images = Images::of(&spec.script, &args.dir)?;
     let interrupt = Interrupt::listen();
     let hold = args.hold.is_some();
-    // Guests are held exactly only if a step ends before the next begins.
-    let workers = if hold { 1 } else { Host::DEFAULT_WORKERS };
-    let host = Host::new(workers)
-        .map_err(|error| Failure::usage(format!("cannot start threads: {error}")))?;
+    // One thread: the models see what happens in the order in which it does, and guests are held exactly, only if a
+    // step ends before the next begins.
+    let host =
+        Host::new(1).map_err(|error| Failure::usage(format!("cannot start threads: {error}")))?;
     let made = images.make(&spec.script, &args.dir, &host, &interrupt)?;
     let run = Run { spec, images, hold, interrupt };
-    let outcome = if made { run.play(&host) } else { Outcome::interrupted() };
+    let outcome = if made.whole { run.play(&host) } else { Outcome::interrupted() };
+    if let Some((property, message)) = &outcome.log.violation
+        && let Err(failure) = Failure::check_setup(&spec.named, property, message)
+    {
+        made.remove();
+        return Err(failure);
+    }
     output.print(|| run.as_text(&outcome), || run.as_json(&outcome));
     Ok(outcome.status)
 }
@@ -159,13 +124,20 @@ impl Run<'_> {
         let began = Instant::now();
         let world = Arc::new(OnFiles::new(host.runtime(), self.images.clone(), self.hold));
         let (script, design) = (self.spec.script.clone(), self.spec.design);
-        let stage = Stage::start(script, design, world.clone(), true);
-        let wait = async {
-            first_of(stage.wait_actors(), self.watch(host, &world, &stage)).await
-                && self.interrupt_or_violation(&world).is_none()
-        };
+        let (runtime, begun) = (host.runtime(), world.clone());
+        // In one step of the worker: no actor runs before all are listening.
+        let start =
+            runtime.spawn("stage", async move { Stage::start(script, design, begun, true) });
         // A panic of a task is told in the outcome.
-        let ended = quietly(|| catch_panic(|| host.block_on(wait)));
+        let (stage, ended) = quietly(|| {
+            let stage = host.block_on(start.join());
+            let wait = async {
+                first_of(stage.wait_actors(), self.watch(host, &world, &stage)).await
+                    && self.interrupt_or_violation(&world).is_none()
+            };
+            let ended = catch_panic(|| host.block_on(wait));
+            (stage, ended)
+        });
         let mut outcome = Outcome { status: Status::Clean, ..Outcome::interrupted() };
         if let (Ok(true), None) = (&ended, host.failed()) {
             let judged = self.judge(host, &stage, &mut outcome);

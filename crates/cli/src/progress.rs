@@ -16,7 +16,7 @@ impl Interrupt {
     pub fn listen() -> Self {
         let interrupt = Self::default();
         let flag = interrupt.0.clone();
-        // A second handler in one process is refused; the first one then serves.
+        // Without a handler Ctrl-C ends the process at once, which loses nothing but the summary.
         let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
         interrupt
     }
@@ -63,4 +63,13 @@ impl Progress {
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Runs something whose panics are findings, reported with their tape: their messages need not come twice.
+pub(crate) fn quietly<R>(run: impl FnOnce() -> R) -> R {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| ()));
+    let result = run();
+    std::panic::set_hook(hook);
+    result
 }

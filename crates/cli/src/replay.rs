@@ -6,8 +6,9 @@ use blockyard_sim::{Explorer, Limits, Outcome, Report, Summary, TapeLine};
 use serde_json::{Map, Value, json};
 
 use crate::args::ReplayArgs;
-use crate::explore::schedule;
 use crate::failure::Failure;
+use crate::outcome::schedule;
+use crate::progress::quietly;
 use crate::report::{Output, Status};
 use crate::seed::{self, Kept};
 
@@ -36,13 +37,10 @@ fn run(kept: &Kept) -> (Report, Vec<TapeLine>) {
     let seed = kept.file.head("seed").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
     let program = kept.spec.program();
     let mut go_on = |_: &Summary| true;
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| ()));
     let setup = kept.spec.setup(seed);
     let mut explorer = Explorer::new(&program, setup, Limits::default(), &mut go_on);
-    let result = explorer.replay(kept.file.tape.iter().map(|line| line.event.clone()).collect());
-    std::panic::set_hook(hook);
-    result
+    let tape = kept.file.tape.iter().map(|line| line.event.clone()).collect();
+    quietly(|| explorer.replay(tape))
 }
 
 struct Replayed<'a> {

@@ -41,7 +41,14 @@ impl Output {
         if self.json {
             println!("{}", Value::Object(json()));
         } else {
-            println!("{}", text().trim_end());
+            self.print_part(text);
+        }
+    }
+
+    /// A part of the result, for people who wait for the rest.
+    pub fn print_part(&self, text: impl FnOnce() -> String) {
+        if !self.json {
+            print!("{}", text());
         }
     }
 

@@ -24,9 +24,10 @@ fn the_naive_design_brings_the_filter_back_in_a_short_schedule() {
     };
     let steps = ran.stdout.lines().filter(is_step).count();
     assert!((10..=40).contains(&steps), "{steps} steps from the mirror's start: {}", ran.stdout);
-    let replay = ran.stdout.lines().find_map(|line| line.strip_prefix("replay it:  blockyard "));
-    let arguments: Vec<&str> =
-        replay.expect("the replay's command is printed").split(' ').collect();
+    let replay = ran.stdout.lines().find_map(|line| line.strip_prefix("replay it:  "));
+    let mut words = replay.expect("the replay's command is printed").split(' ');
+    assert_eq!(words.next(), Some(env!("CARGO_BIN_EXE_blockyard")));
+    let arguments: Vec<&str> = words.collect();
     let again = blockyard(&folder, &arguments);
     assert_eq!(again.status, 1, "{}{}", again.stdout, again.stderr);
     assert!(again.stdout.contains("(the same property)"), "{}", again.stdout);

@@ -131,7 +131,7 @@ fn scenario_runs_in_the_simulated_world() {
     let dir = Dir::new("sim");
     let output = dir.run(&["mirror-passive", "--on", "sim", "--seed", "3"]);
     assert_eq!(output.status.code(), Some(0));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("nothing broken"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("clean so far"));
     assert!(!dir.images().exists());
 }
 
@@ -171,6 +171,24 @@ fn directory_that_cannot_be_made_is_refused() {
         assert_refused(&output, &[&images.display().to_string(), "directory"]);
     }
     assert!(file.is_file());
+}
+
+#[test]
+fn setup_that_fails_leaves_no_images() {
+    let dir = Dir::new("setup-fails");
+    let script = dir.0.join("script.json");
+    let text = r#"{ "scenario": "wrong", "version": 1, "about": "a name is wrong", "disks": { "a": { "size": "4k" } },
+        "setup": [
+          { "execute": "blockdev-add", "arguments": { "driver": "file", "node-name": "n", "filename": "b" } },
+          { "device": { "id": "d", "node": "n" } } ],
+        "actors": { "guest": [ { "read": { "device": "d", "offset": 0, "length": 512 } } ] } }"#;
+    fs::write(&script, text).expect("the test's own file");
+    let script = script.display().to_string();
+    for ground in ["files", "sim"] {
+        let output = dir.run(&[&script, "--on", ground]);
+        assert_refused(&output, &["setup: ", "there is no disk 'b'"]);
+        assert!(!dir.images().exists());
+    }
 }
 
 #[test]

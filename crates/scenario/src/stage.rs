@@ -100,8 +100,10 @@ impl Stage {
         let setup = Actor::new(self.clone(), 0, "setup", &self.script.setup);
         let stage = self.clone();
         drop(runtime.spawn("setup", async move {
-            setup.run(&stage.script.setup).await;
-            stage.ready.set();
+            // A setup that fails has been reported, and nobody begins.
+            if setup.run(&stage.script.setup).await {
+                stage.ready.set();
+            }
         }));
         for (index, (name, steps)) in self.script.actors.iter().enumerate() {
             let actor = Actor::new(self.clone(), index as u64 + 1, name, steps);

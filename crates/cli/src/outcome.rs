@@ -1,0 +1,148 @@
+//! What a search found, as text and as JSON.
+
+use std::fmt::Write;
+
+use blockyard_sim::{Exploration, TapeLine, Verdict};
+use serde_json::{Map, Value, json};
+
+use crate::explore::Search;
+use crate::report::Status;
+
+/// What a search found, for people and for programs.
+pub(crate) struct Outcome<'a> {
+    pub search: &'a Search<'a>,
+    pub exploration: Exploration,
+    pub seconds: f64,
+    pub seed_file: Option<String>,
+}
+
+impl Outcome<'_> {
+    fn exhausted(&self) -> bool {
+        self.exploration.verdict == Verdict::Clean { exhausted: true }
+    }
+
+    /// The exit status it stands for.
+    pub fn status(&self) -> Status {
+        match &self.exploration.verdict {
+            Verdict::Violated { .. } => Status::Violated,
+            Verdict::Interrupted => Status::Interrupted,
+            Verdict::Clean { exhausted: true } if !self.missed().is_empty() => Status::Violated,
+            Verdict::Clean { exhausted: false } if self.search.exhaust => Status::Budget,
+            Verdict::Clean { .. } => Status::Clean,
+        }
+    }
+
+    /// Marks of the scenario that an exhausted space does not have: the scenario does not test what it says.
+    fn missed(&self) -> Vec<&str> {
+        let marks = &self.exploration.summary.marks;
+        let asked = self.search.spec.script.marks.iter().map(String::as_str);
+        asked.filter(|mark| self.exhausted() && !marks.contains(mark)).collect()
+    }
+
+    /// For people.
+    pub fn as_text(&self) -> String {
+        let mut text = String::new();
+        let summary = &self.exploration.summary;
+        let spec = self.search.spec;
+        // A String takes everything.
+        let _ = match &self.exploration.verdict {
+            Verdict::Violated { finding, tape, .. } => {
+                writeln!(text, "{}: {}\n", finding.property, finding.message)
+                    .and_then(|()| text.write_str(&schedule(tape)))
+            }
+            Verdict::Clean { exhausted: true } => writeln!(
+                text,
+                "{}: exhausted: all {} executions are clean",
+                spec.script.name, summary.executions
+            ),
+            Verdict::Clean { exhausted: false } => writeln!(
+                text,
+                "{}: clean so far; not exhausted{}",
+                spec.script.name,
+                if self.search.strategy == "random" {
+                    ""
+                } else {
+                    " (--exhaust goes on to the end)"
+                }
+            ),
+            Verdict::Interrupted => {
+                writeln!(text, "{}: interrupted; clean so far", spec.script.name)
+            }
+        };
+        let _ = self.write_summary(&mut text);
+        if let Some(path) = &self.seed_file {
+            let program = std::env::args().next().unwrap_or_else(|| "blockyard".into());
+            let _ = writeln!(text, "seed file: {path}\nreplay it:  {program} replay {path} --log");
+        }
+        text
+    }
+
+    fn write_summary(&self, text: &mut String) -> std::fmt::Result {
+        let summary = &self.exploration.summary;
+        let rate = summary.executions as f64 / self.seconds.max(1e-9);
+        writeln!(
+            text,
+            "strategy {}: {} executions ({} blocked), {} steps, {:.1} s, {rate:.0} executions/s",
+            self.search.strategy, summary.executions, summary.blocked, summary.steps, self.seconds
+        )?;
+        for mark in &self.search.spec.script.marks {
+            let reached = summary.marks.contains(mark.as_str());
+            writeln!(text, "  {} {mark}", if reached { "reached    " } else { "not reached" })?;
+        }
+        if !self.missed().is_empty() {
+            writeln!(
+                text,
+                "the space is exhausted without its marks: the scenario does not test what it says"
+            )?;
+        }
+        Ok(())
+    }
+
+    /// For programs.
+    pub fn as_json(&self) -> Map<String, Value> {
+        let summary = &self.exploration.summary;
+        let verdict = match self.status() {
+            Status::Violated => "violated",
+            Status::Clean => "clean",
+            Status::Interrupted => "interrupted",
+            _ => "budget",
+        };
+        let random = self.search.strategy == "random";
+        let traces = (!random).then(|| summary.executions - summary.blocked);
+        let members = [
+            ("scenario", json!(self.search.spec.script.name)),
+            ("verdict", json!(verdict)),
+            ("exhausted", json!(self.exhausted())),
+            ("strategy", json!(self.search.strategy)),
+            ("executions", json!(summary.executions)),
+            ("blocked", json!(summary.blocked)),
+            ("traces", json!(traces)),
+            ("steps", json!(summary.steps)),
+            ("seconds", json!(self.seconds)),
+            ("marks", json!(summary.marks)),
+            ("marks_missed", json!(self.missed())),
+        ];
+        let mut object: Map<_, _> = members.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
+        if let Verdict::Violated { finding, tape, .. } = &self.exploration.verdict {
+            object.insert("property".into(), json!(finding.property));
+            object.insert("message".into(), json!(finding.message));
+            object.insert("seed_file".into(), json!(self.seed_file));
+            object.insert("steps_to_failure".into(), json!(tape.len()));
+        }
+        object
+    }
+}
+
+/// The tape for people: from the first step in which somebody starts a job, if one does.
+pub(crate) fn schedule(tape: &[TapeLine]) -> String {
+    let starts =
+        |line: &TapeLine| line.notes.iter().any(|note| note.starts_with("blockdev-mirror {"));
+    let first = tape.iter().position(starts).unwrap_or(0);
+    let mut text = String::new();
+    for (index, line) in tape.iter().enumerate().skip(first) {
+        // A String takes everything.
+        let _ = writeln!(text, "{:>4}  {line}", index + 1);
+    }
+    text.push('\n');
+    text
+}
