@@ -15,6 +15,7 @@
 
 extern crate alloc;
 
+mod describe;
 mod disk;
 mod event;
 mod explore;
@@ -22,6 +23,7 @@ mod footprint;
 mod handle;
 mod hash;
 mod paths;
+mod process;
 mod tape;
 mod world;
 

@@ -4,24 +4,22 @@
 //! apart: of the armed ones those of least deadline are enabled, in untimed mode at any moment).
 
 use alloc::collections::BTreeSet;
-use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
-use alloc::task::Wake;
 use alloc::vec::Vec;
 use core::task::{Context, Waker};
 
-use blockyard_runtime::{Io, IoBuffer, IoErrorKind, Runtime};
+use blockyard_runtime::{IoErrorKind, Runtime};
 use blockyard_sync::door::world as door_world;
-use blockyard_sync::door::{self, Access, Kind, Orphan, Reason, StepLog};
+use blockyard_sync::door::{self, Access, Kind, Reason, StepLog};
 
 use crate::disk::{self, DiskImage, PowerLoss, SimDisk};
 use crate::event::{Action, Event};
 use crate::explore::Finding;
 use crate::footprint;
-use crate::handle::{Operation, Post, SimHandle, Slot};
+use crate::handle::{Operation, Post, SimHandle};
 use crate::hash::Rolling;
 use crate::paths::{PathId, PathTable, ROOT};
+use crate::process::{self, BEGINNING, Enabler, Process, State};
 
 /// How much may go wrong in one execution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,72 +30,12 @@ pub struct Budgets {
     pub crashes: u32,
 }
 
-/// Before the first step.
-pub(crate) const BEGINNING: u32 = u32::MAX;
-
-enum State {
-    Task {
-        body: Orphan,
-        ready: bool,
-    },
-    Request {
-        disk: u32,
-        operation: Operation,
-        slot: Slot<Io<IoBuffer>>,
-        result: Option<Io<IoBuffer>>,
-    },
-    Timer {
-        number: u64,
-        deadline_ns: u64,
-        slot: Slot<()>,
-    },
-    Choice {
-        alternatives: u32,
-        slot: Slot<u32>,
-    },
-    Ended,
-}
-
-pub(crate) struct Process {
-    pub path: PathId,
-    state: State,
-    /// What enabled its next event; several may have.
-    pub enablers: Vec<Enabler>,
-    /// Its own last step.
-    pub last_step: u32,
-    created_by: u32,
-    /// Somebody woke it without a guard: its polls write its readiness.
-    woken_plainly: bool,
-    next_object: u32,
-    draws: u64,
-    children: Vec<(String, u32)>,
-}
-
-/// A step that enabled a process's next event.
-#[derive(Clone, Copy)]
-pub(crate) struct Enabler {
-    pub step: u32,
-    /// By making a guard true: it may have been true before, and made false by others in between.
-    pub guarded: bool,
-}
-
-struct TaskWaker(u32);
-
-impl Wake for TaskWaker {
-    fn wake(self: Arc<Self>) {
-        door_world::wake(self.0);
-    }
-    fn wake_by_ref(self: &Arc<Self>) {
-        door_world::wake(self.0);
-    }
-}
-
 /// A simulated world, reset before each execution.
 pub struct World {
     pub(crate) paths: PathTable,
     pub(crate) processes: Vec<Process>,
     pub(crate) handle: SimHandle,
-    disks: Vec<SimDisk>,
+    pub(crate) disks: Vec<SimDisk>,
     wakers: Vec<Waker>,
     runnable: Vec<u32>,
     timers: Vec<u32>,
@@ -172,11 +110,15 @@ impl World {
         self.runnable.clear();
         self.timers.clear();
         self.processes.clear();
-        self.handle.mailbox.with(|mailbox| {
-            mailbox.posts.clear();
-            mailbox.findings.clear();
-        });
-        door_world::abandon();
+        loop {
+            door_world::abandon();
+            // Dropped outside the mailbox: what dies here may post or bequeath again, and that is forgotten too.
+            let posts = self.handle.mailbox.with(|mailbox| core::mem::take(&mut mailbox.posts));
+            if posts.is_empty() {
+                break;
+            }
+        }
+        self.handle.mailbox.with(|mailbox| mailbox.findings.clear());
     }
 
     /// Power is lost: every task is gone, and of each disk's atoms one permitted version stays, as `fate` picks. The
@@ -190,6 +132,7 @@ impl World {
     /// Runs `set_up` as the world's own first step; what it spawns are the world's actors.
     pub fn begin<R>(&mut self, set_up: impl FnOnce(&Runtime) -> R) -> R {
         let runtime = self.handle.runtime();
+        self.announce(0);
         door_world::begin(ROOT, self.processes[0].next_object);
         let result = set_up(&runtime);
         self.finish_step(0, BEGINNING);
@@ -307,8 +250,8 @@ impl World {
         }
         self.processes[index].last_step = step;
         self.finish_step(event.process, step);
-        self.hash(event);
         core::mem::swap(accesses, &mut self.log.accesses);
+        self.hash(event, accesses);
         Ok(())
     }
 
@@ -487,95 +430,8 @@ impl World {
         self.processes.push(Process::new(path, state, step));
         while self.wakers.len() <= index as usize {
             let next = u32::try_from(self.wakers.len()).expect("processes-are-few");
-            self.wakers.push(Waker::from(Arc::new(TaskWaker(next))));
+            self.wakers.push(process::waker(next));
         }
-    }
-
-    /// Feeds the run's hash with the event and its footprint, by labels.
-    fn hash(&mut self, event: Event) {
-        let mut hash = self.rolling;
-        hash.feed(self.event_hash(event));
-        for access in &self.log.accesses {
-            hash.feed(self.access_hash(access));
-        }
-        self.rolling = hash;
-    }
-
-    pub(crate) fn event_hash(&self, event: Event) -> u64 {
-        let action = match event.action {
-            Action::Poll => 1,
-            Action::Effect => 2,
-            Action::Fail => 3,
-            Action::Complete => 4,
-            Action::Fire => 5,
-            Action::FailLate => 6,
-            Action::Choose(alternative) => 7 + u64::from(alternative),
-        };
-        self.paths.hash(event.path) ^ action
-    }
-
-    pub(crate) fn access_hash(&self, access: &Access) -> u64 {
-        let mut hash = Rolling::EMPTY;
-        match footprint::names_a_path(access.object) {
-            Some(path) => hash.feed(self.paths.hash(path)),
-            None => hash.feed(u64::from(access.object.creator)),
-        }
-        hash.feed(u64::from(access.object.index) << 8 | access.kind as u64);
-        hash.feed(access.from);
-        hash.feed(access.to);
-        hash.0
-    }
-
-    /// The event in words; a tape's line.
-    pub fn describe(&self, event: Event) -> String {
-        let label = self.paths.label(event.path);
-        match (&self.processes[event.process as usize].state, event.action) {
-            (State::Request { disk, operation, .. }, action) => {
-                use blockyard_runtime::Storage;
-                let verb = match action {
-                    Action::Effect => "effect",
-                    Action::Fail => "fail",
-                    Action::FailLate => "fail-late",
-                    _ => "complete",
-                };
-                let disk = self.disks[*disk as usize].name();
-                format!("{verb} {label} {disk} {}", describe_operation(operation))
-            }
-            (_, Action::Fire) => format!("fire {label}"),
-            (_, Action::Choose(alternative)) => format!("choose {label} {alternative}"),
-            _ => format!("poll {label}"),
-        }
-    }
-}
-
-fn describe_operation(operation: &Operation) -> String {
-    match operation {
-        Operation::Read(range) => format!("read {range}"),
-        Operation::Write { offset, data, fua } => {
-            format!("write {offset}+{}{}", data.len(), if *fua { " fua" } else { "" })
-        }
-        Operation::Flush { .. } => "flush".into(),
-    }
-}
-
-impl Process {
-    fn new(path: PathId, state: State, created_by: u32) -> Self {
-        Self {
-            path,
-            state,
-            enablers: Vec::from([Enabler { step: created_by, guarded: false }]),
-            last_step: BEGINNING,
-            created_by,
-            woken_plainly: false,
-            next_object: 0,
-            draws: 0,
-            children: Vec::new(),
-        }
-    }
-
-    /// The step that it follows: its own last one, or its creator's.
-    pub fn follows(&self) -> u32 {
-        if self.last_step == BEGINNING { self.created_by } else { self.last_step }
     }
 }
 

@@ -2,14 +2,16 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use blockyard_runtime::Storage;
-use blockyard_sim::{Budgets, Reduction, Verdict};
+use blockyard_sim::{Budgets, Exploration, Reduction, Verdict};
 use blockyard_sync::door;
-use common::programs::{Tasks, generate, of_tasks};
+use common::programs::{Operation, Tasks, generate, of_tasks};
 use common::{FAULTLESS, Small, explore, program, task};
 
 /// How many generated programs are searched.
-const PROGRAMS: u64 = 300;
+const PROGRAMS: u64 = 200;
 
 /// `tasks` tasks of `private` steps on data of their own, then `shared` steps on one value.
 fn private_then_shared(tasks: usize, private: usize, shared: usize) -> Small {
@@ -87,7 +89,8 @@ fn disjoint_disk_requests_commute_and_overlapping_ones_do_not() {
     assert_eq!(executions(&requests(1), Reduction::SourceSets), (6, 0));
 }
 
-/// Whether plain search exhausts the program and how many traces it sees; the other searches must see the same.
+/// How many traces plain search sees, if it exhausts the program; the other searches must see the same, each once.
+/// Where a guard turns false again, a poll that only finds this out is no part of a trace: then states are compared.
 fn compare(tasks: &Tasks, faults: u32) -> Option<usize> {
     let program = of_tasks(tasks.clone());
     let budgets = Budgets { faults, crashes: 0 };
@@ -95,16 +98,24 @@ fn compare(tasks: &Tasks, faults: u32) -> Option<usize> {
     if plain.verdict == (Verdict::Clean { exhausted: false }) {
         return None;
     }
+    let takes = tasks.iter().flatten().any(|operation| matches!(operation, Operation::Take(_)));
     for reduction in [Reduction::SleepSets, Reduction::SourceSets] {
         let reduced = explore(&program, reduction, budgets);
         assert_eq!(reduced.verdict, plain.verdict, "{tasks:?}, {reduction:?}");
-        let traces = &reduced.summary.traces;
-        let (found, all) = (traces.len(), plain.summary.traces.len());
-        assert!(traces == &plain.summary.traces, "{tasks:?}, {reduction:?}: {found} of {all} traces");
-        let complete = reduced.summary.executions - reduced.summary.blocked;
-        assert_eq!(complete, traces.len() as u64, "{tasks:?}, {reduction:?}");
+        assert_eq!(states(&reduced), states(&plain), "{tasks:?}, {reduction:?}");
+        if !takes {
+            let (found, all) = (&reduced.summary.traces, &plain.summary.traces);
+            let counts = format!("{} of {} traces", found.len(), all.len());
+            assert!(found == all, "{tasks:?}, {reduction:?}: {counts}");
+            let complete = reduced.summary.executions - reduced.summary.blocked;
+            assert_eq!(complete, found.len() as u64, "{tasks:?}, {reduction:?}");
+        }
     }
     Some(plain.summary.traces.len())
+}
+
+fn states(exploration: &Exploration) -> BTreeSet<u64> {
+    exploration.summary.traces.iter().map(|(_, state)| *state).collect()
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! A section names nodes and has an owner. Beginning one lists it; from then on nobody else's requests enter what is
 //! above its nodes. It holds once everything begun before has ended. Of two sections that cover a node in common the
-//! older goes first, so that two owners never wait for each other.
+//! older goes first; one inside another of its owner's own is as old as that. So two owners never wait for each other,
+//! unless each holds a section and begins one that reaches beyond it into the other's.
 //!
 //! Invariant `sections-end`: a section that is dropped without being ended is ended by a task of its own.
 
@@ -91,7 +92,14 @@ impl BlockLayer {
                 ids.iter().filter_map(|id| state.nodes.get(id).cloned()).collect();
             let section =
                 Section { number, owner, nodes: nodes.to_vec(), covered: covered.clone() };
-            state.sections.push(section);
+            // Inside one of its owner's own it goes with that one: whoever waits for the outer must not hold it up.
+            let inside = |outer: &Section| {
+                let reached = state.covered(&outer.nodes);
+                outer.owner == owner && ids.iter().all(|id| reached.contains(id))
+            };
+            let outer = state.sections.iter().rposition(inside);
+            let rank = outer.map_or(state.sections.len(), |index| index + 1);
+            state.sections.insert(rank, section);
             if let Owner::Job(job) = owner {
                 state.jobs.insert(job, Activity::Parked);
             }

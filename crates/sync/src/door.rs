@@ -312,12 +312,13 @@ pub mod world {
 
     /// Forgets an unfinished step and everything bequeathed: the world is gone (a crash, a reset).
     pub fn abandon() {
-        let log = DOOR.with(|door| {
-            door.open.set(false);
-            std::mem::take(&mut *door.log.borrow_mut())
-        });
-        // Dropped outside the borrow: what dies here may bequeath again, and that is forgotten too.
-        drop(log);
-        DOOR.with(|door| door.log.borrow_mut().orphans.clear());
+        DOOR.with(|door| door.open.set(false));
+        loop {
+            // Dropped outside the borrow: what dies here may bequeath again, and that is forgotten too.
+            let log = DOOR.with(|door| std::mem::take(&mut *door.log.borrow_mut()));
+            if log.orphans.is_empty() {
+                return;
+            }
+        }
     }
 }

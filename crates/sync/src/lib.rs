@@ -27,5 +27,5 @@ pub use primitives::{
 };
 pub use shared::{Shared, WaitFor};
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "loom")))]
 mod tests;

@@ -1,1 +1,228 @@
 //! Tests of the primitives, polled by hand.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use crate::door::{self, Access, Kind, Reason, StepLog, world};
+use crate::{Event, Mutex, Shared, WaitQueue, first_of, oneshot};
+
+fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+fn lock<T: Send + 'static>(
+    mutex: &Mutex<T>,
+) -> Pin<Box<impl Future<Output = crate::MutexGuard<T>>>> {
+    let mut lock = Box::pin(mutex.lock());
+    assert!(poll(lock.as_mut()).is_pending(), "waits-end-the-step");
+    lock
+}
+
+/// Counts how often it was called.
+#[derive(Default)]
+struct Bell(AtomicU64);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What `step` did, if a world had it done as the first step of task 7.
+fn recorded(step: impl FnOnce()) -> StepLog {
+    let mut log = StepLog::default();
+    world::begin(7, 0);
+    step();
+    world::end(&mut log);
+    log
+}
+
+#[test]
+fn mutex_serves_in_the_order_of_asking() {
+    let mutex = Mutex::new(0);
+    let (mut first, mut second, mut third) = (lock(&mutex), lock(&mutex), lock(&mutex));
+    assert!(poll(third.as_mut()).is_pending());
+    assert!(poll(second.as_mut()).is_pending());
+    let Poll::Ready(guard) = poll(first.as_mut()) else { panic!("the first is served") };
+    assert!(poll(second.as_mut()).is_pending(), "one-owner");
+    guard.unlock();
+    assert!(poll(third.as_mut()).is_pending());
+    let Poll::Ready(mut guard) = poll(second.as_mut()) else { panic!("the second is served") };
+    *guard += 1;
+    guard.unlock();
+    let Poll::Ready(guard) = poll(third.as_mut()) else { panic!("the third is served") };
+    assert_eq!(*guard, 1);
+    guard.unlock();
+}
+
+#[test]
+fn dropped_guard_unlocks_when_its_bequest_runs() {
+    let mutex = Mutex::new(());
+    let (mut first, mut second) = (lock(&mutex), lock(&mutex));
+    drop(poll(first.as_mut()));
+    assert!(poll(second.as_mut()).is_pending());
+    let mut orphans = door::take_orphans();
+    assert_eq!(orphans.len(), 1);
+    assert!(poll(orphans[0].as_mut()).is_ready());
+    assert!(poll(second.as_mut()).is_ready());
+    drop(door::take_orphans());
+}
+
+#[test]
+fn turn_of_a_dropped_lock_is_passed_on() {
+    let mutex = Mutex::new(());
+    let (first, mut second) = (lock(&mutex), lock(&mutex));
+    drop(first);
+    assert!(poll(second.as_mut()).is_pending());
+    let mut orphans = door::take_orphans();
+    assert!(poll(orphans[0].as_mut()).is_pending(), "waits-end-the-step");
+    assert!(poll(orphans[0].as_mut()).is_ready());
+    assert!(poll(second.as_mut()).is_ready());
+    drop(door::take_orphans());
+}
+
+#[test]
+fn dropped_wait_is_woken_no_more() {
+    let value = Shared::new(0);
+    let bell = Arc::new(Bell::default());
+    let waker = Waker::from(bell.clone());
+    let mut wait = Box::pin(value.wait_until(|value| *value > 0));
+    assert!(wait.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    value.write(|value| *value = 1);
+    assert_eq!(bell.0.load(Ordering::Relaxed), 1);
+    drop(wait);
+    value.write(|value| *value = 2);
+    assert_eq!(bell.0.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn wait_ends_the_step_even_if_its_guard_holds() {
+    let value = Shared::new(1);
+    let mut wait = pin!(value.wait_for(|value| *value > 0, |value| *value -= 1));
+    assert!(poll(wait.as_mut()).is_pending());
+    assert!(poll(wait.as_mut()).is_ready());
+    assert_eq!(value.read(|value| *value), 0);
+}
+
+#[test]
+fn guard_that_fell_again_is_waited_for_again() {
+    let value = Shared::new(1);
+    let mut wait = pin!(value.wait_until(|value| *value > 0));
+    assert!(poll(wait.as_mut()).is_pending());
+    value.write(|value| *value = 0);
+    assert!(poll(wait.as_mut()).is_pending());
+    value.write(|value| *value = 1);
+    assert!(poll(wait.as_mut()).is_ready());
+}
+
+#[test]
+fn oneshot_carries_one_value_and_waits_for_ever_without_sender() {
+    let (sender, receiver) = oneshot();
+    let mut received = pin!(receiver.receive());
+    assert!(poll(received.as_mut()).is_pending());
+    sender.send(5);
+    assert_eq!(poll(received.as_mut()), Poll::Ready(5));
+
+    let (sender, receiver) = oneshot::<u8>();
+    drop(sender);
+    let mut received = pin!(receiver.receive());
+    assert!(poll(received.as_mut()).is_pending());
+    assert!(poll(received.as_mut()).is_pending());
+}
+
+#[test]
+fn event_stays_set_and_queue_wakes_only_the_registered() {
+    let event = Event::default();
+    event.set();
+    let mut set = pin!(event.wait());
+    assert!(event.is_set() && poll(set.as_mut()).is_pending() && poll(set.as_mut()).is_ready());
+
+    let queue = WaitQueue::default();
+    let mut early = pin!(queue.register().wait());
+    queue.notify_all();
+    let mut late = pin!(queue.register().wait());
+    assert!(poll(early.as_mut()).is_pending() && poll(late.as_mut()).is_pending());
+    assert!(poll(early.as_mut()).is_ready() && poll(late.as_mut()).is_pending());
+}
+
+#[test]
+fn first_of_does_not_move_b_once_a_has_ended() {
+    let (a, polls) = (Event::default(), AtomicU64::new(0));
+    let b = std::future::poll_fn(|_| {
+        polls.fetch_add(1, Ordering::Relaxed);
+        Poll::Pending
+    });
+    let mut first = pin!(first_of(a.wait(), b));
+    assert!(poll(first.as_mut()).is_pending());
+    a.set();
+    assert_eq!(poll(first.as_mut()), Poll::Ready(true));
+    assert_eq!(polls.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn shut_door_records_nothing() {
+    let value = Shared::new(0);
+    value.write(|value| *value += 1);
+    world::wake(3);
+    door::mark("nobody sees this");
+    let log = recorded(|| ());
+    assert!(log.accesses.is_empty() && log.wakes.is_empty() && log.marks.is_empty());
+}
+
+#[test]
+fn open_door_records_passages_guards_and_new_objects() {
+    let mut object = None;
+    let log = recorded(|| {
+        let value = Shared::new(0);
+        value.read(|_| ());
+        value.add(|value| *value += 1);
+        let mut wait = pin!(value.wait_until(|value| *value > 0));
+        assert!(poll(wait.as_mut()).is_pending());
+        assert!(poll(wait.as_mut()).is_ready());
+        object = Some(door::new_object());
+    });
+    let object = object.expect("the step ran");
+    assert_eq!((object.creator, object.index), (7, 1));
+    let first = blockyard_units::Id { creator: 7, index: 0 };
+    let passages = [Kind::Read, Kind::Add, Kind::Read].map(|kind| Access::whole(first, kind));
+    assert_eq!(log.accesses, passages);
+    assert_eq!(log.guards, [passages[2]]);
+    assert!(log.wakes.iter().all(|wake| wake.reason == Reason::Guard));
+}
+
+#[test]
+fn adds_commute_with_adds_and_reads_with_reads_only() {
+    let conflict = |a: Kind, b: Kind| a.conflicts(b);
+    assert!(!conflict(Kind::Read, Kind::Read) && !conflict(Kind::Add, Kind::Add));
+    for (a, b) in [(Kind::Read, Kind::Add), (Kind::Read, Kind::Write), (Kind::Add, Kind::Write)] {
+        assert!(conflict(a, b) && conflict(b, a), "{a:?} {b:?}");
+    }
+    assert!(conflict(Kind::Write, Kind::Write));
+    let object = door::new_object();
+    let write = |from, to| Access { object, kind: Kind::Write, from, to };
+    assert!(!write(0, 5).conflicts(&write(5, 9)) && write(0, 6).conflicts(&write(5, 9)));
+}
+
+/// Bequeaths another of its kind when it is dropped, `0` times over.
+struct Heir(u32);
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        if let Some(rest) = self.0.checked_sub(1) {
+            let heir = Heir(rest);
+            door::bequeath(Box::pin(async move { drop(heir) }));
+        }
+    }
+}
+
+#[test]
+fn nothing_bequeathed_survives_the_end_of_a_world() {
+    world::begin(7, 0);
+    drop(Heir(4));
+    world::abandon();
+    assert!(door::take_orphans().is_empty());
+    assert!(recorded(|| ()).orphans.is_empty());
+}

@@ -158,8 +158,9 @@ impl Storage for SimDisk {
     }
 
     fn write(&self, offset: u64, data: IoBuffer, fua: bool) -> BoxFuture<'static, Io<()>> {
-        if let Err(error) = self.check(ByteRange::new(offset, data.len() as u64)) {
-            return Box::pin(async move { Err(error) });
+        let fits = offset.checked_add(data.len() as u64).is_some_and(|end| end <= self.len.0);
+        if !fits {
+            return Box::pin(async { Err(IoErrorKind::InvalidInput) });
         }
         let written = self.submit(Operation::Write { offset, data, fua });
         Box::pin(async move { written.await.map(drop) })

@@ -89,16 +89,23 @@ impl Versions {
         self.make_durable(|version| version.completed.is_some_and(|order| order <= covers));
     }
 
-    /// The versions picked become the oldest that a power loss can leave: they go into the base, and what lies
-    /// beneath them in the log is gone.
+    /// The versions picked become the oldest that a power loss can leave: their atoms go into the base with what lies
+    /// beneath them, since an atom is written whole.
     fn make_durable(&mut self, picked: impl Fn(&Version) -> bool) {
         while let Some(index) = self.log.iter().position(&picked) {
             let version = self.log.remove(index);
+            if version.range.is_empty() {
+                continue;
+            }
+            let disk = ByteRange::new(0, self.base.len() as u64);
+            let atoms = version.range.align_outward(self.atom).intersection(&disk);
+            let mut bytes = self.base[as_indices(atoms)].to_vec();
             let beneath: Vec<Version> = self.log.drain(..index).collect();
-            let rest = beneath.into_iter().flat_map(|older| older.without(version.range));
+            beneath.iter().chain([&version]).for_each(|version| version.overlay(atoms, &mut bytes));
+            let rest = beneath.into_iter().flat_map(|older| older.without(atoms));
             let rest: Vec<Version> = rest.collect();
             self.log.splice(0..0, rest);
-            self.settle(version.range, &version.data);
+            self.settle(atoms, &bytes);
         }
     }
 

@@ -19,8 +19,9 @@ use crate::event::{Action, Event};
 use crate::footprint::conflicts;
 use crate::hash::Rolling;
 use crate::paths::PathId;
+use crate::process::{BEGINNING, Enabler};
 use crate::tape::Divergence;
-use crate::world::{BEGINNING, Enabler, World};
+use crate::world::World;
 
 /// Which executions are left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

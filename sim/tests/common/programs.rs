@@ -14,18 +14,17 @@ pub enum Operation {
     Read(usize),
     Double(usize),
     Increment(usize),
-    /// Waits until the value is odd.
-    WaitUntilOdd(usize),
-    /// Waits until the value is odd, and makes it even.
+    /// Waits until the value is not zero, which a child sees to.
+    WaitUntil(usize),
+    /// Takes one from a value that a child adds one to: the guard of another's wait may turn false again.
     Take(usize),
     Lock(usize),
-    /// Registers, looks at the value, and waits for a notification if it is even.
+    /// Registers, looks at the value, and waits for a notification if it is zero; a child changes it and notifies.
     Register(usize),
-    Notify(usize),
     Oneshot(usize),
     SpawnAndJoin(usize),
     Sleep(u64),
-    /// Waits until the value is odd or the time has passed.
+    /// Waits until the value is not zero or the time has passed.
     Timeout(usize),
     Choose,
     DiskRead(u64),
@@ -47,39 +46,57 @@ impl Dice {
     }
 }
 
-/// The tasks for a number.
+/// The tasks for a number: mostly three that read and write, with one other operation among them; some with a disk.
 pub fn generate(number: u64) -> Tasks {
     let mut dice = Dice(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x1234_5678);
-    let tasks = 2 + dice.roll(2);
-    let operations = |dice: &mut Dice| (0..2 + dice.roll(2)).map(|_| operation(dice)).collect();
-    (0..tasks).map(|_| operations(&mut dice)).collect()
+    if number % 6 == 5 {
+        return (0..2)
+            .map(|_| (0..1 + dice.roll(2)).map(|_| on_disk(&mut dice)).collect())
+            .collect();
+    }
+    let plain = |dice: &mut Dice| (0..2).map(|_| plain(dice)).collect();
+    let mut tasks: Tasks = (0..3).map(|_| plain(&mut dice)).collect();
+    let (task, place) = (dice.roll(3) as usize, dice.roll(2) as usize);
+    tasks[task][place] = special(&mut dice);
+    tasks
 }
 
-fn operation(dice: &mut Dice) -> Operation {
-    use Operation::*;
-    let object = usize::from(dice.roll(8) == 0);
-    let offset = 256 * dice.roll(4);
-    match dice.roll(26) {
-        0..=2 => Read(object),
-        3..=6 => Double(object),
-        7..=9 => Increment(object),
-        10 => WaitUntilOdd(object),
-        11 => Take(object),
-        12 | 13 => Lock(object),
-        14 => Register(object),
-        15 => Notify(object),
-        16 => Oneshot(object),
-        17 => SpawnAndJoin(object),
-        18 => Sleep(1 + object as u64),
-        19 => Timeout(object),
-        20 => Choose,
-        21 | 22 => DiskRead(offset),
-        23 | 24 => DiskWrite(offset),
-        _ => DiskFlush,
+fn plain(dice: &mut Dice) -> Operation {
+    let object = usize::from(dice.roll(16) == 0);
+    match dice.roll(8) {
+        0 | 1 => Operation::Read(object),
+        2 => Operation::Increment(object),
+        _ => Operation::Double(object),
     }
 }
 
-/// The program; its tasks may wait for ever.
+fn special(dice: &mut Dice) -> Operation {
+    use Operation::*;
+    match dice.roll(11) {
+        0 => WaitUntil(0),
+        1 => Take(0),
+        2 => Lock(0),
+        3 => Register(0),
+        4 => Oneshot(0),
+        5 => SpawnAndJoin(0),
+        6 => Sleep(1),
+        7 => Timeout(0),
+        8 => Choose,
+        9 => on_disk(dice),
+        _ => plain(dice),
+    }
+}
+
+fn on_disk(dice: &mut Dice) -> Operation {
+    let offset = 256 * dice.roll(4);
+    match dice.roll(5) {
+        0 | 1 => Operation::DiskRead(offset),
+        2 | 3 => Operation::DiskWrite(offset),
+        _ => Operation::DiskFlush,
+    }
+}
+
+/// The program of these tasks.
 pub fn of_tasks(tasks: Tasks) -> Small {
     program(move |runtime, board| {
         for (index, operations) in tasks.iter().enumerate() {
@@ -91,7 +108,6 @@ pub fn of_tasks(tasks: Tasks) -> Small {
             });
         }
     })
-    .hanging()
 }
 
 async fn operate(board: &Arc<Board>, task: usize, operation: Operation) {
@@ -100,10 +116,6 @@ async fn operate(board: &Arc<Board>, task: usize, operation: Operation) {
         Read(object) => board.saw(task, board.values[object].read(|value| *value)),
         Double(object) => board.values[object].write(|value| *value = *value * 2 + 1),
         Increment(object) => board.values[object].add(|value| *value += 1),
-        Notify(object) => {
-            board.values[object].add(|value| *value += 1);
-            board.queue.notify_all();
-        }
         Sleep(_) | Timeout(_) | Choose => return operate_on_time(board, task, operation).await,
         DiskRead(_) | DiskWrite(_) | DiskFlush => {
             return operate_on_disk(board, task, operation).await;
@@ -116,22 +128,27 @@ async fn operate(board: &Arc<Board>, task: usize, operation: Operation) {
 
 async fn wait(board: &Arc<Board>, task: usize, operation: Operation) {
     use Operation::*;
-    let odd = |value: &u64| value % 2 == 1;
+    let set = |value: &u64| *value > 0;
     match operation {
-        WaitUntilOdd(object) => board.values[object].wait_until(odd).await,
+        WaitUntil(object) => {
+            help(board, move |board| board.values[object].add(|value| *value += 1));
+            board.values[object].wait_until(set).await;
+        }
         Take(object) => {
-            let took = board.values[object].wait_for(odd, |value| {
-                *value += 1;
-                *value
-            });
-            board.saw(task, took.await);
+            let value = &board.values[2 + object];
+            help(board, move |board| board.values[2 + object].add(|value| *value += 1));
+            value.wait_for(set, |value| *value -= 1).await;
         }
         Register(object) => {
+            help(board, move |board| {
+                board.values[object].add(|value| *value += 1);
+                board.queue.notify_all();
+            });
             let ticket = board.queue.register();
-            if board.values[object].read(|value| value % 2 == 0) {
+            if board.values[object].read(|value| *value == 0) {
                 ticket.wait().await;
             }
-            board.saw(task, 7);
+            board.saw(task, board.values[object].read(|value| *value));
         }
         Lock(object) => {
             let mut guard = board.mutexes[object].lock().await;
@@ -142,6 +159,11 @@ async fn wait(board: &Arc<Board>, task: usize, operation: Operation) {
         }
         _ => communicate(board, &board.runtime, task, operation).await,
     }
+}
+
+fn help(board: &Arc<Board>, act: impl FnOnce(&Board) + Send + 'static) {
+    let shared = board.clone();
+    drop(board.runtime.spawn("helper", async move { act(&shared) }));
 }
 
 async fn communicate(board: &Arc<Board>, runtime: &Runtime, task: usize, operation: Operation) {
@@ -175,8 +197,8 @@ async fn operate_on_time(board: &Arc<Board>, task: usize, operation: Operation) 
             board.saw(task, runtime.now_ns());
         }
         Operation::Timeout(object) => {
-            let odd = board.values[object].wait_until(|value| value % 2 == 1);
-            board.saw(task, u64::from(first_of(odd, runtime.sleep(2)).await));
+            let set = board.values[object].wait_until(|value| *value > 0);
+            board.saw(task, u64::from(first_of(set, runtime.sleep(2)).await));
         }
         _ => board.saw(task, u64::from(runtime.choose(2).await)),
     }
@@ -187,7 +209,10 @@ async fn operate_on_disk(board: &Arc<Board>, task: usize, operation: Operation) 
     match operation {
         Operation::DiskRead(offset) => {
             let read = disk.read(ByteRange::new(offset, 512)).await;
-            board.saw(task, read.map_or(99, |bytes| u64::from(bytes[0]) * 9 + u64::from(bytes[511])));
+            board.saw(
+                task,
+                read.map_or(99, |bytes| u64::from(bytes[0]) * 9 + u64::from(bytes[511])),
+            );
         }
         Operation::DiskWrite(offset) => {
             let written = disk.write(offset, vec![task as u8 + 1; 512].into(), false).await;

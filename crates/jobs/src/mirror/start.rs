@@ -81,8 +81,7 @@ pub async fn start_mirror(
         filter.node().add_bitmap(dirty.clone());
     }
     let id = JobId(door::new_object());
-    let data = below_filters(&layer.graph(), source.id());
-    insert_filter(layer, id, &options, &filter, [source.id(), target.id()]).await?;
+    let data = insert_filter(layer, jobs, id, &options, &filter, [source.id(), target.id()]).await?;
     let mirror = Mirror {
         filter: filter.node().clone(),
         source: data,
@@ -132,17 +131,23 @@ fn below_filters(graph: &Graph, node: NodeId) -> NodeId {
     }
 }
 
+/// Returns the node that holds the source's data, as the graph was when the filter went in.
 async fn insert_filter(
     layer: &BlockLayer,
+    jobs: &Jobs,
     job: JobId,
     options: &MirrorOptions,
     filter: &NewNode,
     [source, target]: [NodeId; 2],
-) -> Result<(), BlockError> {
+) -> Result<NodeId, BlockError> {
     let section = layer.drain(Owner::command(), &[source]).await;
+    let mut data = source;
     let inserted = layer
         .publish("blockdev-mirror", OnLost::StartOver, |graph| {
+            // Again: while this one waited, a namesake may have left the graph and not the registry.
+            jobs.check_name(&options.job.name)?;
             let id = filter.id();
+            data = below_filters(graph, source);
             let mut edits = Vec::from([
                 Edit::AddNode { id, attributes: attributes(options) },
                 Edit::AddJob { id: job, name: options.job.name.clone() },
@@ -153,7 +158,7 @@ async fn insert_filter(
         })
         .await;
     section.end();
-    inserted
+    inserted.map(|()| data)
 }
 
 fn attributes(options: &MirrorOptions) -> NodeAttributes {

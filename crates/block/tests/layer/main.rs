@@ -1,0 +1,6 @@
+//! What the layer promises, in every order in which its tasks can run.
+
+mod bench;
+mod draining;
+mod publishing;
+mod writing;

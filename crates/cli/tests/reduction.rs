@@ -1,0 +1,93 @@
+//! The reduction over the whole stack: two searches see the same traces, each once, and steps that are called
+//! independent commute.
+
+use std::sync::Arc;
+
+use blockyard::{ScenarioProgram, setup_of};
+use blockyard_scenario::{BUILTIN, Parameters, Script};
+use blockyard_sim::{
+    Exploration, Explorer, Limits, RandomWalk, Reduction, Verdict, World, swap_check,
+};
+use blockyard_units::Design;
+use serde_json::{Value, json};
+
+fn program(text: &str) -> ScenarioProgram {
+    let script = Script::compile(text, &Parameters::new());
+    let script = Arc::new(script.unwrap_or_else(|error| panic!("{error}: {text}")));
+    ScenarioProgram { script, design: Design::default() }
+}
+
+fn explore(program: &ScenarioProgram, faults: u32, reduction: Reduction) -> Exploration {
+    let limits = Limits { executions: 60_000, ..Limits::default() };
+    let mut go_on = |_: &blockyard_sim::Summary| true;
+    let setup = setup_of(&program.script, faults, 0);
+    let mut explorer = Explorer::new(program, setup, limits, &mut go_on);
+    explorer.keep_traces = true;
+    explorer.depth_first(reduction)
+}
+
+/// Both searches see the same traces, each of them once.
+fn check_traces(name: &str, scenario: &Value, faults: u32) {
+    let program = program(&scenario.to_string());
+    let found = [Reduction::SourceSets, Reduction::SleepSets].map(|reduction| {
+        let Exploration { verdict, summary } = explore(&program, faults, reduction);
+        assert_eq!(verdict, Verdict::Clean { exhausted: true }, "{name}, {reduction:?}");
+        let complete = summary.executions - summary.blocked;
+        assert_eq!(complete, summary.traces.len() as u64, "{name}, {reduction:?}: each once");
+        summary.traces
+    });
+    let [source, sleep] = &found;
+    assert!(source.len() > 1, "{name}: one trace only");
+    assert!(source == sleep, "{name}: {} and {} traces", source.len(), sleep.len());
+}
+
+/// A built-in scenario, its actors replaced by `actors`.
+fn with_actors(named: &str, change: impl FnOnce(&mut Value)) -> Value {
+    let text = blockyard_scenario::builtin(named).expect("it is built in");
+    let mut scenario = serde_json::from_str(text).expect("it is JSON");
+    change(&mut scenario);
+    scenario
+}
+
+#[test]
+fn two_searches_see_the_same_traces_of_an_inserted_filter() {
+    let scenario = with_actors("resurrected-filter", |scenario| {
+        let actors = scenario["actors"].as_object_mut().expect("it has actors");
+        actors.remove("guest");
+        let insert = actors["admin"][1]["either"][0][0].clone();
+        actors["admin"][1] = insert;
+    });
+    check_traces("resurrected-filter", &scenario, 0);
+}
+
+#[test]
+fn two_searches_see_the_same_traces_of_a_mirror_under_one_write() {
+    for copy_mode in ["background", "write-blocking"] {
+        let scenario = with_actors("mirror-passive", |scenario| {
+            scenario["parameters"]["size"] = json!("4k");
+            scenario["parameters"]["granularity"] = json!("4k");
+            let operator = &mut scenario["actors"]["operator"];
+            operator[0]["arguments"]["copy-mode"] = json!(copy_mode);
+            operator.as_array_mut().expect("it is a list").truncate(5);
+            let write = json!({ "write": { "device": "disk0", "offset": 0, "length": "4k" } });
+            scenario["actors"]["guest"] = json!([write]);
+        });
+        check_traces(copy_mode, &scenario, 0);
+    }
+}
+
+#[test]
+fn independent_steps_of_every_built_in_scenario_commute() {
+    let mut swapped = 0;
+    for (name, text) in BUILTIN {
+        let program = program(text);
+        for seed in 0..20 {
+            let setup = setup_of(&program.script, u32::from(seed % 4 == 3), seed);
+            let mut world = World::new(&setup.images, setup.budgets, seed);
+            let mut walk = RandomWalk::new(seed);
+            let result = swap_check(&mut world, &program, &mut walk, Limits::default());
+            swapped += result.unwrap_or_else(|finding| panic!("{name}, seed {seed}: {finding:?}"));
+        }
+    }
+    assert!(swapped > 100, "only {swapped} pairs were swapped");
+}

@@ -1,0 +1,79 @@
+//! Events in words, and as numbers for the run's hash. Both go by labels, which mean the same in every world.
+
+use alloc::format;
+use alloc::string::String;
+
+use blockyard_runtime::Storage;
+use blockyard_sync::door::Access;
+
+use crate::event::{Action, Event};
+use crate::footprint;
+use crate::handle::Operation;
+use crate::hash::Rolling;
+use crate::process::State;
+use crate::world::World;
+
+impl World {
+    /// Feeds the run's hash with the event and its footprint, by labels.
+    pub(crate) fn hash(&mut self, event: Event, accesses: &[Access]) {
+        let mut hash = self.rolling;
+        hash.feed(self.event_hash(event));
+        accesses.iter().for_each(|access| hash.feed(self.access_hash(access)));
+        self.rolling = hash;
+    }
+
+    pub(crate) fn event_hash(&self, event: Event) -> u64 {
+        let action = match event.action {
+            Action::Poll => 1,
+            Action::Effect => 2,
+            Action::Fail => 3,
+            Action::Complete => 4,
+            Action::Fire => 5,
+            Action::FailLate => 6,
+            Action::Choose(alternative) => 7 + u64::from(alternative),
+        };
+        self.paths.hash(event.path) ^ action
+    }
+
+    pub(crate) fn access_hash(&self, access: &Access) -> u64 {
+        let mut hash = Rolling::EMPTY;
+        match footprint::names_a_path(access.object) {
+            Some(path) => hash.feed(self.paths.hash(path)),
+            None => hash.feed(u64::from(access.object.creator)),
+        }
+        hash.feed(u64::from(access.object.index) << 8 | access.kind as u64);
+        hash.feed(access.from);
+        hash.feed(access.to);
+        hash.0
+    }
+
+    /// The event in words; a tape's line.
+    pub fn describe(&self, event: Event) -> String {
+        let label = self.paths.label(event.path);
+        match (&self.processes[event.process as usize].state, event.action) {
+            (State::Request { disk, operation, .. }, action) => {
+                let verb = match action {
+                    Action::Effect => "effect",
+                    Action::Fail => "fail",
+                    Action::FailLate => "fail-late",
+                    _ => "complete",
+                };
+                let disk = self.disks[*disk as usize].name();
+                format!("{verb} {label} {disk} {}", describe_operation(operation))
+            }
+            (_, Action::Fire) => format!("fire {label}"),
+            (_, Action::Choose(alternative)) => format!("choose {label} {alternative}"),
+            _ => format!("poll {label}"),
+        }
+    }
+}
+
+fn describe_operation(operation: &Operation) -> String {
+    match operation {
+        Operation::Read(range) => format!("read {range}"),
+        Operation::Write { offset, data, fua } => {
+            format!("write {offset}+{}{}", data.len(), if *fua { " fua" } else { "" })
+        }
+        Operation::Flush { .. } => "flush".into(),
+    }
+}
