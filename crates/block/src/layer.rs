@@ -113,6 +113,18 @@ impl BlockLayer {
         Ok(Backend::new(self.clone(), id, name.into(), holder, in_flight))
     }
 
+    /// Takes away a backend that has no root.
+    pub fn remove_backend(&self, backend: &Backend) {
+        let id = backend.id();
+        self.state().trusted([key(Kind::Write, VERSION)], |state| {
+            if let Ok(graph) = state.graph.apply(&[Edit::RemoveBackend { id }]) {
+                state.graph = graph;
+                state.version += 1;
+                state.backends.remove(&id);
+            }
+        });
+    }
+
     /// Counts `job` among the sources of requests, running.
     pub fn register_job(&self, job: JobId) {
         self.set_activity(job, Some(Activity::Running));

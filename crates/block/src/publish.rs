@@ -142,12 +142,19 @@ impl BlockLayer {
     /// Swaps, if nobody has since `version`.
     fn swap(&self, what: &str, before: &Graph, version: u64, after: &Graph, plan: &Plan) -> bool {
         let changed = before.changed_edges(after);
+        // A request looks at an edge's permissions too, and those change with what is above.
+        let permitted = after.edges().filter(|edge| {
+            before.permissions(edge.parent, &edge.name)
+                != after.permissions(edge.parent, &edge.name)
+        });
+        let permitted: Vec<EdgeKey> = permitted.map(|edge| edge.key()).collect();
         let current = self.state().trusted([key(Kind::Read, VERSION)], |state| state.version);
         if current != version {
             return false;
         }
         let mut touched: Vec<_> = changed
             .iter()
+            .chain(&permitted)
             .map(|edge| key(Kind::Write, published_key(edge, before, after)))
             .collect();
         touched.push(key(Kind::Write, VERSION));

@@ -141,6 +141,9 @@ pub enum EdgePolicy {
     /// A filter's main child: requires what any parent of the filter requires, shares what all of
     /// them share.
     Passthrough,
+    /// As [`Passthrough`](Self::Passthrough), of a filter that must see every change: shares neither write nor
+    /// resize.
+    Exclusive,
     /// A format's storage: always consistent-read; write and resize while the node is writable and
     /// a parent modifies (or, with the metadata role, whether or not). Shares what the parents
     /// share, but neither write nor resize, unless the node is inactive.

@@ -128,6 +128,9 @@ pub(crate) fn of_edge(
     match *policy {
         EdgePolicy::Explicit { required, shared } => Cumulative { required, shared },
         EdgePolicy::Passthrough => above,
+        EdgePolicy::Exclusive => {
+            Cumulative { shared: above.shared.difference(WRITE_AND_RESIZE), ..above }
+        }
         EdgePolicy::Storage => of_storage(roles, node, above),
         EdgePolicy::Backing => of_backing(node, above),
     }

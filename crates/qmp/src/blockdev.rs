@@ -124,7 +124,8 @@ fn known_driver(name: &str) -> Result<&'static str, QmpError> {
     })
 }
 
-fn check_name(name: String) -> Result<String, QmpError> {
+/// A node-name that a user may give.
+pub(crate) fn check_name(name: String) -> Result<String, QmpError> {
     let rest = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     let fine = name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.chars().all(rest)

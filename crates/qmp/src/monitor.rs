@@ -1,7 +1,8 @@
 //! The commands.
 //!
 //! Source: QEMU's QMP reference, for names, arguments, defaults and errors. Differs: commands that QEMU lacks begin
-//! with `x-`; arguments that are not implemented are refused, never ignored.
+//! with `x-`; arguments that are not implemented are refused, never ignored; a child defined in place has its own
+//! life: it stays when its parent is deleted.
 
 use alloc::format;
 use alloc::string::String;
@@ -13,7 +14,7 @@ use blockyard_jobs::{EventSink, JobOptions, Jobs, MirrorOptions, SyncMode, start
 use blockyard_units::{ByteLen, CopyMode};
 use serde::Deserialize;
 
-use crate::blockdev::Blockdev;
+use crate::blockdev::{Blockdev, check_name};
 use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
 use crate::nodes::{Files, define};
@@ -26,6 +27,10 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("blockdev-add", "creates a node"),
     ("blockdev-del", "removes a node that nobody holds"),
     ("blockdev-mirror", "copies a node to another and follows the writes, until it is completed"),
+    (
+        "block-job-cancel",
+        "stops a job; one that is ready ends in sync without a pivot, unless by force",
+    ),
     ("job-cancel", "stops a job"),
     ("job-complete", "finishes a job that is ready"),
     ("job-dismiss", "forgets a concluded job"),
@@ -59,6 +64,13 @@ struct NodeName {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct JobId {
     id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct BlockJobCancel {
+    device: String,
+    force: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -112,6 +124,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "blockdev-del" => Ok(visit::<NodeName>(&value, mode).map(drop)?),
         "blockdev-mirror" => Ok(visit::<BlockdevMirror>(&value, mode).map(drop)?),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
+        "block-job-cancel" => Ok(visit::<BlockJobCancel>(&value, mode).map(drop)?),
         _ if command.starts_with("job-") => Ok(visit::<JobId>(&value, mode).map(drop)?),
         _ => Ok(visit::<Nothing>(&value, mode).map(drop)?),
     }
@@ -188,6 +201,10 @@ impl Monitor {
 
     fn job_command(&self, command: &str, value: &Value, mode: Mode) -> Result<(), QmpError> {
         check_known(command)?;
+        if command == "block-job-cancel" {
+            let BlockJobCancel { device, force } = visit(value, mode)?;
+            return Ok(self.jobs().get(&device)?.cancel(force.unwrap_or(false))?);
+        }
         let job = self.jobs().get(&visit::<JobId>(value, mode)?.id)?;
         Ok(match command {
             "job-cancel" => job.cancel(true),
@@ -242,7 +259,10 @@ impl Monitor {
             },
             copy_mode,
             granularity: ByteLen(arguments.granularity.map_or(DEFAULT_GRANULARITY, |size| size.0)),
-            filter_name: arguments.filter_node_name.unwrap_or_else(|| self.layer().generate_name()),
+            filter_name: match arguments.filter_node_name {
+                Some(name) => check_name(name)?,
+                None => self.layer().generate_name(),
+            },
         };
         start_mirror(self.layer(), self.jobs(), options).await?;
         Ok(())
@@ -280,6 +300,9 @@ impl Monitor {
             |_: &Graph| Ok(Plan { edits: [Edit::AddEdge(edge.clone())].into(), ..Plan::default() });
         let attached: Result<(), BlockError> =
             self.layer().publish("attach device", OnLost::StartOver, derive).await;
+        if attached.is_err() {
+            self.layer().remove_backend(&backend);
+        }
         attached?;
         Ok(backend)
     }

@@ -90,8 +90,10 @@ impl Actor {
 
     async fn execute(&self, command: &str, arguments: Dict, expect: Expect) -> bool {
         note!("{command} {}", Value::Dict(arguments.clone()));
-        self.tell_checks(command, &arguments);
-        let reply = self.stage.monitor.execute(command, arguments, Mode::Strings).await;
+        let reply = self.stage.monitor.execute(command, arguments.clone(), Mode::Strings).await;
+        if reply.is_ok() {
+            self.tell_checks(command, &arguments);
+        }
         match (&reply, expect) {
             (Ok(value), _) => note!("{command}: {value}"),
             (Err(error), _) => note!("{command}: error: {error}"),
@@ -114,12 +116,15 @@ impl Actor {
         self.stage.world.report("script", message);
     }
 
-    /// What the models must know of a command.
+    /// What the models must know of a command that was executed.
     fn tell_checks(&self, command: &str, arguments: &Dict) {
         let text = |key: &str| arguments.get(key).and_then(Value::as_str);
         match command {
             "blockdev-add" => note_files(&self.stage, arguments),
-            "blockdev-mirror" if text("sync") == Some("full") => self.stage.checks.full_mirror(),
+            "blockdev-mirror" if text("sync") == Some("full") => {
+                let job = text("job-id").or(text("device")).unwrap_or_default();
+                self.stage.checks.full_mirror(job);
+            }
             _ => {}
         }
     }

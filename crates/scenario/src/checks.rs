@@ -1,6 +1,6 @@
 //! What happens, translated for the models.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use blockyard_block::{Observer, Owner, Requester};
@@ -10,8 +10,9 @@ use blockyard_models::{
     DrainedMeansQuiet, EdgeView, GraphValidity, GraphView, JobProtocol, MirrorConvergence,
     NodeView, ParentView, Violation,
 };
+use blockyard_sync::door::Kind;
 use blockyard_sync::door::world::Quiet;
-use blockyard_sync::{Event, sometimes};
+use blockyard_sync::{Event, Shared, sometimes};
 use blockyard_units::{ByteLen, Id, NodeId};
 
 use crate::steps::DiskSpec;
@@ -23,6 +24,11 @@ pub(crate) struct Checks {
     /// Ends guest I/O.
     hold: Arc<Event>,
     state: Quiet<State>,
+    /// Guest writes under way; a mark looks at it.
+    writes: Shared<u64>,
+    /// Orders requests and sections for the model of drained sections, by node: whether they overlap must not depend
+    /// on how independent steps were ordered.
+    quiet: Shared<()>,
 }
 
 struct State {
@@ -34,11 +40,12 @@ struct State {
     disks: BTreeMap<String, DiskSpec>,
     /// Which disk a protocol node shows.
     filenames: BTreeMap<String, String>,
-    writes_in_flight: u64,
     /// What people call the things that the models know by number.
     names: BTreeMap<u64, String>,
-    /// Mirrors that promise a full copy.
-    full: bool,
+    /// The nodes of each drained section that holds.
+    covered: BTreeMap<u64, Vec<u64>>,
+    /// The mirror jobs that promise a full copy.
+    full: BTreeSet<String>,
     filter_created: bool,
     filter_inserted: bool,
     pivoted: bool,
@@ -55,15 +62,16 @@ impl Checks {
             statuses: BTreeMap::new(),
             disks,
             filenames: BTreeMap::new(),
-            writes_in_flight: 0,
             names: BTreeMap::new(),
-            full: false,
+            covered: BTreeMap::new(),
+            full: BTreeSet::new(),
             filter_created: false,
             filter_inserted: false,
             pivoted: false,
             mirrored: None,
         };
-        Self { world, hold, state: Quiet::new(state) }
+        let (writes, quiet) = (Shared::new(0), Shared::new(()));
+        Self { world, hold, state: Quiet::new(state), writes, quiet }
     }
 
     /// Reports what a model found, with names in the place of the models' numbers.
@@ -80,21 +88,29 @@ impl Checks {
         }
     }
 
-    /// A protocol node was added over this file.
+    /// A protocol node was added over this file; told in the step that published it.
     pub fn file_added(&self, node: &str, filename: &str) {
         self.state.with(|state| state.filenames.insert(node.into(), filename.into()));
     }
 
-    /// A mirror was asked for that copies everything.
-    pub fn full_mirror(&self) {
-        self.state.with(|state| state.full = true);
+    /// This mirror job has begun, and copies everything; told in the step that began it.
+    pub fn full_mirror(&self, job: &str) {
+        self.state.with(|state| state.full.insert(job.into()));
     }
 
     /// Guest writes begin and end.
     pub fn writes_in_flight(&self, change: i64) {
-        self.state.with(|state| {
-            state.writes_in_flight = state.writes_in_flight.saturating_add_signed(change);
-        });
+        self.writes.add(|writes| *writes = writes.saturating_add_signed(change));
+    }
+
+    fn order(&self, kind: Kind, node: &str) {
+        let key =
+            node.bytes().fold(0, |key: u64, byte| key.wrapping_mul(257) + u64::from(byte)) >> 1;
+        self.quiet.trusted([(kind, key, key + 1)], |()| ());
+    }
+
+    fn name_of(&self, node: NodeId) -> String {
+        self.state.with(|state| state.names.get(&node.0.as_u64()).cloned().unwrap_or_default())
     }
 
     /// Whether a mirror has pivoted.
@@ -153,7 +169,7 @@ impl Checks {
         })
     }
 
-    fn pivot(&self, before: &Graph) {
+    fn pivot(&self, before: &Graph, after: &Graph) {
         let disks = self.state.with(|state| {
             let inserted = state.filter_inserted;
             sometimes!(inserted, "pivot after the filter's insertion");
@@ -163,7 +179,7 @@ impl Checks {
             );
             sometimes!(!state.filter_created, "pivot before the filter's creation");
             state.pivoted = true;
-            let disks = state.full.then(|| mirrored_disks(state, before)).flatten();
+            let disks = mirrored_disks(state, before, after);
             state.mirrored = disks.as_ref().map(|(from, to, _)| (from.clone(), to.clone()));
             disks
         });
@@ -184,9 +200,15 @@ fn disk_below(graph: &Graph, node: NodeId) -> Option<String> {
     }
 }
 
-/// Source and target disk of the mirror whose filter is in the graph.
-fn mirrored_disks(state: &State, graph: &Graph) -> Option<(String, String, ByteLen)> {
-    let (filter, _) = graph.nodes().find(|(_, node)| node.driver == "mirror_top")?;
+/// Source and target disk of the full mirror whose job went with the pivot.
+fn mirrored_disks(
+    state: &State,
+    graph: &Graph,
+    after: &Graph,
+) -> Option<(String, String, ByteLen)> {
+    let gone = |name: &str| after.job_by_name(name).is_none();
+    let (job, _) = graph.jobs().find(|(_, name)| gone(name) && state.full.contains(*name))?;
+    let filter = graph.child(Parent::Job(job), "filter")?;
     let disk = |edge: &str| {
         let node = disk_below(graph, graph.child(Parent::Node(filter), edge)?)?;
         state.filenames.get(&node).cloned()
@@ -214,7 +236,7 @@ impl Observer for Checks {
                 self.hold.set();
             }
             self.world.reached(Moment::Pivot);
-            self.pivot(before);
+            self.pivot(before, after);
         }
     }
 
@@ -227,32 +249,39 @@ impl Observer for Checks {
                 number
             }
         };
+        nodes.iter().for_each(|node| self.order(Kind::Write, &self.name_of(*node)));
         let nodes: Vec<u64> = nodes.iter().map(|node| node.0.as_u64()).collect();
+        self.state.with(|state| state.covered.insert(section, nodes.clone()));
         let verdict = self.state.with(|state| state.drain.begin(section, owner, &nodes));
         self.judge(verdict);
     }
 
     fn section_ends(&self, section: u64) {
+        let nodes = self.state.with(|state| state.covered.remove(&section)).unwrap_or_default();
+        for node in nodes {
+            let name = self.state.with(|state| state.names.get(&node).cloned());
+            self.order(Kind::Write, &name.unwrap_or_default());
+        }
         self.state.with(|state| state.drain.end(section));
     }
 
     fn request_begins(&self, node: NodeId, requester: Requester) {
+        self.order(Kind::Add, &self.name_of(node));
         let (node, requester) = (node.0.as_u64(), number(requester));
         let verdict = self.state.with(|state| state.drain.request_begins(node, requester));
         self.judge(verdict);
     }
 
     fn request_ends(&self, node: NodeId, requester: Requester) {
+        self.order(Kind::Add, &self.name_of(node));
         let (node, requester) = (node.0.as_u64(), number(requester));
         self.state.with(|state| state.drain.request_ends(node, requester));
     }
 
     fn milestone(&self, what: &'static str) {
-        let writes = self.state.with(|state| {
-            state.filter_created |= what == "filter created";
-            state.writes_in_flight
-        });
+        self.state.with(|state| state.filter_created |= what == "filter created");
         if what == "final count" {
+            let writes = self.writes.read(|writes| *writes);
             sometimes!(writes > 0, "guest write in flight when the final count is taken");
         }
     }
@@ -275,15 +304,16 @@ impl EventSink for Checks {
             JobEvent::Pending => {}
             JobEvent::Completed(_) | JobEvent::Cancelled => self.world.reached(Moment::JobEnds),
         }
+        if *event == JobEvent::Ready {
+            let writes = self.writes.read(|writes| *writes);
+            sometimes!(writes > 0, "mirror ready while writes in flight");
+        }
         let verdict = self.state.with(|state| match event {
             JobEvent::StatusChange(status) => {
                 let last = state.statuses.insert(name.into(), status.word().into());
                 state.jobs.observe(name, last.as_deref().unwrap_or("undefined"), status.word())
             }
-            JobEvent::Ready => {
-                sometimes!(state.writes_in_flight > 0, "mirror ready while writes in flight");
-                state.jobs.event(name, Model::Ready)
-            }
+            JobEvent::Ready => state.jobs.event(name, Model::Ready),
             JobEvent::Pending => state.jobs.event(name, Model::Pending),
             JobEvent::Completed(_) => state.jobs.event(name, Model::Completed),
             JobEvent::Cancelled => state.jobs.event(name, Model::Cancelled),

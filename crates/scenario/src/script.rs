@@ -104,11 +104,24 @@ impl Script {
     /// Every device that a step names is made by the setup.
     fn check(self) -> Result<Self, ScriptError> {
         let mut devices = Vec::new();
-        self.each_step(&mut |step| {
-            if let Step::Device { id, .. } = step {
-                devices.push(id.clone());
+        for step in &self.setup {
+            step.visit_all(&mut |step| {
+                if let Step::Device { id, .. } = step {
+                    devices.push(id.clone());
+                }
+            });
+        }
+        if let Some(load) = &self.load {
+            if !devices.contains(&load.device) {
+                let device = &load.device;
+                return Err(ScriptError(format!(
+                    "load.device: the setup does not make the device '{device}'"
+                )));
             }
-        });
+            if load.length.0 == 0 {
+                return Err(ScriptError("load.length: at least one byte is needed".into()));
+            }
+        }
         let mut unknown = None;
         self.each_step(&mut |step| {
             if let Step::Request { device, .. }
@@ -120,7 +133,9 @@ impl Script {
             }
         });
         match unknown {
-            Some(device) => Err(ScriptError(format!("no step makes the device '{device}'"))),
+            Some(device) => {
+                Err(ScriptError(format!("the setup does not make the device '{device}'")))
+            }
             None => Ok(self),
         }
     }

@@ -139,10 +139,10 @@ impl BlockDriver for Probe {
             door::boundary().await;
             let first = !self.interfered.with(|interfered| std::mem::replace(interfered, true));
             match self.prepare {
-                Prepare::Interfere if first => {
-                    self.bench.layer.add_backend("another").map(drop)
+                Prepare::Interfere if first => self.bench.layer.add_backend("another").map(drop),
+                Prepare::Fail => {
+                    Err(BlockError::Invalid(format!("{} does not want to", self.name)))
                 }
-                Prepare::Fail => Err(BlockError::Invalid(format!("{} does not want to", self.name))),
                 _ => Ok(()),
             }
         })
@@ -167,7 +167,9 @@ impl Bench {
         let node = self.node(name, Prepare::Agree);
         let backend = self.layer.add_backend(&format!("b-{name}")).expect("the name is free");
         let edits = [add(&node, name), root(&backend, node.id())];
-        self.publish(&edits, &[node.clone()], OnLost::StartOver).await.expect("nothing forbids it");
+        self.publish(&edits, std::slice::from_ref(&node), OnLost::StartOver)
+            .await
+            .expect("nothing forbids it");
         self.log.with(Vec::clear);
         (backend, node.id())
     }
@@ -252,8 +254,7 @@ impl Observer for Watch {
     }
 
     fn request_begins(&self, node: NodeId, requester: Requester) {
-        let verdict =
-            self.0.with(|model| model.request_begins(node.0.as_u64(), number(requester)));
+        let verdict = self.0.with(|model| model.request_begins(node.0.as_u64(), number(requester)));
         assert!(verdict.is_ok(), "drained-means-quiet: {verdict:?}");
     }
 
@@ -328,7 +329,8 @@ impl Execution for Run {
 
 /// Runs all that may happen.
 pub fn explore(test: &Test, budgets: Budgets) -> Exploration {
-    let disk = DiskImage { name: "disk".into(), bytes: vec![0; LEN as usize].into(), atom: ByteLen(512) };
+    let disk =
+        DiskImage { name: "disk".into(), bytes: vec![0; LEN as usize].into(), atom: ByteLen(512) };
     let setup = Setup { images: vec![disk], budgets, seed: 0 };
     let mut go_on = |_: &blockyard_sim::Summary| true;
     let limits = Limits { executions: 60_000, ..Limits::default() };
@@ -339,7 +341,8 @@ pub fn explore(test: &Test, budgets: Budgets) -> Exploration {
 pub fn check(name: &str, test: &Test, budgets: Budgets, marks: &[&str]) {
     let Exploration { verdict, summary } = explore(test, budgets);
     if let Verdict::Violated { finding, tape, .. } = &verdict {
-        let line = |line: &blockyard_sim::TapeLine| format!("{}  ; {}", line.event, line.notes.join("; "));
+        let line =
+            |line: &blockyard_sim::TapeLine| format!("{}  ; {}", line.event, line.notes.join("; "));
         let tape: Vec<String> = tape.iter().map(line).collect();
         panic!("{name}: {}: {}\n{}", finding.property, finding.message, tape.join("\n"));
     }

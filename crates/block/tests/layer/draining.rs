@@ -37,7 +37,8 @@ async fn hold(bench: &Bench, owner: Owner, nodes: &[NodeId]) {
 #[test]
 fn two_writers_and_two_sections_never_meet_and_all_end() {
     // Which nodes each section is over; a node has a writer each.
-    let cases: [[&[usize]; 2]; 4] = [[&[0], &[0]], [&[0], &[1]], [&[0, 1], &[1]], [&[0, 1], &[1, 0]]];
+    let cases: [[&[usize]; 2]; 4] =
+        [[&[0], &[0]], [&[0], &[1]], [&[0, 1], &[1]], [&[0, 1], &[1, 0]]];
     for case in cases {
         let test = Test::new(move |bench| async move {
             let (b0, n0) = bench.device("n0").await;
@@ -53,7 +54,12 @@ fn two_writers_and_two_sections_never_meet_and_all_end() {
                 });
             }
         });
-        check(&format!("{case:?}"), &test, FAULTLESS, &["guest request parked by a drained section"]);
+        check(
+            &format!("{case:?}"),
+            &test,
+            FAULTLESS,
+            &["guest request parked by a drained section"],
+        );
     }
 }
 
@@ -78,13 +84,12 @@ fn one_writer_of_two_requests_and_two_sections_over_its_node_all_end() {
 /// Nodes by index: an owner's section, and the one that it holds inside.
 type Nested = (&'static [usize], &'static [usize]);
 
-/// Owners whose sections nest, and a writer on each node.
+/// Owners whose sections nest, and a writer.
 fn nested(owners: &'static [Nested]) -> Test {
     Test::new(move |bench| async move {
-        let (b0, n0) = bench.device("n0").await;
+        let (_, n0) = bench.device("n0").await;
         let (b1, n1) = bench.device("n1").await;
-        writer(&bench, "w0", &b0, 0);
-        writer(&bench, "w1", &b1, 1);
+        writer(&bench, "w", &b1, 1);
         let ids = [n0, n1];
         for (index, (outer, inner)) in owners.iter().enumerate() {
             let nodes = |over: &[usize]| over.iter().map(|node| ids[*node]).collect::<Vec<_>>();
@@ -101,9 +106,8 @@ fn nested(owners: &'static [Nested]) -> Test {
 
 #[test]
 fn an_owner_may_hold_a_section_inside_its_own() {
-    let cases: [&[Nested]; 6] = [
-        &[(&[0], &[0]), (&[1], &[1])],
-        &[(&[0], &[0]), (&[0], &[0])],
+    let cases: [&[Nested]; 5] = [
+        &[(&[1], &[1]), (&[1], &[1])],
         &[(&[0, 1], &[1]), (&[1], &[1])],
         &[(&[0, 1], &[0]), (&[1, 0], &[1])],
         // The inner one reaches beyond: only one owner does so.

@@ -56,7 +56,10 @@ fn holders_of_changed_edges_prepare_after_the_new_nodes() {
             let (_, bottom) = bench.device("bottom").await;
             let holder = bench.node("holder", Prepare::Agree);
             let edits = add_filter(&holder, "holder", bottom);
-            bench.publish(&edits, &[holder.clone()], OnLost::Fail).await.expect("it is allowed");
+            bench
+                .publish(&edits, std::slice::from_ref(&holder), OnLost::Fail)
+                .await
+                .expect("it is allowed");
             bench.log.with(Vec::clear);
             let new = bench.node("new", if fails { Prepare::Fail } else { Prepare::Agree });
             let mut edits = add_filter(&new, "new", bottom).to_vec();
@@ -140,14 +143,10 @@ fn an_edge_redirected_outside_a_drained_section_is_our_own_bug() {
         let test = Test::new(move |bench| async move {
             let (backend, old) = bench.device("old").await;
             let (_, new) = bench.device("new").await;
-            let section = if drains {
-                Some(bench.layer.drain(Owner::command(), &[new]).await)
-            } else {
-                None
-            };
+            let section =
+                if drains { Some(bench.layer.drain(Owner::command(), &[new]).await) } else { None };
             let parent = Parent::Backend(backend.id());
-            let edit =
-                Edit::ReplaceChild { parent, name: "root".into(), expected: Some(old), new };
+            let edit = Edit::ReplaceChild { parent, name: "root".into(), expected: Some(old), new };
             let result = bench.publish(&[edit], &[], OnLost::Fail).await;
             unreachable!("it was published: {result:?}, {}", section.is_some());
         });

@@ -54,8 +54,11 @@ fn hooks_run_once_before_every_kind_of_write_and_a_failing_one_fails_it() {
                     add_hook(&bench, "n", "second", fails == Some(1));
                     let result = backend.write(write.clone()).await;
                     let driver = format!("{kind} n");
-                    let all =
-                        [format!("first {}", write.range), format!("second {}", write.range), driver];
+                    let all = [
+                        format!("first {}", write.range),
+                        format!("second {}", write.range),
+                        driver,
+                    ];
                     let reached = fails.map_or(all.len(), |index| index + 1);
                     assert_eq!(read_log(&bench.log), all[..reached]);
                     assert_eq!(result.is_err(), fails.is_some());

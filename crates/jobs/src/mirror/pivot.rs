@@ -10,7 +10,7 @@ use blockyard_units::{JobId, Mutant, NodeId, Pivot, Replace};
 
 use super::Mirror;
 use super::filter::{FILE, TARGET};
-use super::start::HOLD;
+use super::start::{HOLD, filters_down_to};
 use crate::job::Job;
 
 /// The edges that a pivot moves away from `node`: those of everybody but jobs.
@@ -82,6 +82,9 @@ impl Mirror {
     /// Takes the filter out of use, and away if nobody holds it any more.
     fn retire(&self, graph: &Graph, job: JobId, alone: bool) -> Vec<Edit> {
         let filter = Parent::Node(self.filter.id());
+        let below = graph.child(filter, FILE).unwrap_or(self.source);
+        let unfreeze = |parent| Edit::Unfreeze { parent, name: FILE.into() };
+        let lower = filters_down_to(graph, below, self.source).into_iter().map(unfreeze);
         let remove =
             |parent, name: &str| Edit::RemoveEdge { parent, name: name.into(), expected: None };
         let mut edits = Vec::from([
@@ -91,6 +94,7 @@ impl Mirror {
             remove(Parent::Job(job), HOLD),
             Edit::RemoveJob { id: job },
         ]);
+        edits.extend(lower);
         if alone {
             edits.push(remove(filter, FILE));
             edits.push(Edit::RemoveNode { id: self.filter.id() });

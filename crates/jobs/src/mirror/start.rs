@@ -81,7 +81,8 @@ pub async fn start_mirror(
         filter.node().add_bitmap(dirty.clone());
     }
     let id = JobId(door::new_object());
-    let data = insert_filter(layer, jobs, id, &options, &filter, [source.id(), target.id()]).await?;
+    let data =
+        insert_filter(layer, jobs, id, &options, &filter, [source.id(), target.id()]).await?;
     let mirror = Mirror {
         filter: filter.node().clone(),
         source: data,
@@ -131,6 +132,19 @@ fn below_filters(graph: &Graph, node: NodeId) -> NodeId {
     }
 }
 
+/// The filters from `node` down to, not including, `data`.
+pub(super) fn filters_down_to(graph: &Graph, node: NodeId, data: NodeId) -> Vec<Parent> {
+    let mut filters = Vec::new();
+    let mut next = node;
+    while next != data {
+        let filter = Parent::Node(next);
+        let Some(child) = graph.child(filter, FILE) else { break };
+        filters.push(filter);
+        next = child;
+    }
+    filters
+}
+
 /// Returns the node that holds the source's data, as the graph was when the filter went in.
 async fn insert_filter(
     layer: &BlockLayer,
@@ -153,6 +167,10 @@ async fn insert_filter(
                 Edit::AddJob { id: job, name: options.job.name.clone() },
             ]);
             edits.extend(graph.redirections(source, id));
+            let holder = format!("job {}", options.job.name);
+            let freeze =
+                |parent| Edit::Freeze { parent, name: FILE.into(), holder: holder.clone() };
+            edits.extend(filters_down_to(graph, source, data).into_iter().map(freeze));
             edits.extend(edges(job, &options.job.name, id, [source, target]).map(Edit::AddEdge));
             Ok(Plan { edits, nodes: Vec::from([filter.clone()]) })
         })
@@ -184,7 +202,7 @@ fn edges(job: JobId, name: &str, filter: NodeId, [source, target]: [NodeId; 2]) 
             name: FILE.into(),
             child: source,
             roles: Roles::of(&[Role::Filtered, Role::Primary]),
-            policy: EdgePolicy::Passthrough,
+            policy: EdgePolicy::Exclusive,
             frozen: frozen(),
         },
         Edge {
