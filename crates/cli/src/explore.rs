@@ -28,7 +28,7 @@ pub(crate) struct Search<'a> {
 }
 
 pub(crate) fn explore(args: &ExploreArgs, out: &Path, output: &Output) -> Result<Status, Failure> {
-    let spec = Spec::read(&args.scenario, &args.change)?;
+    let spec = Spec::read_simulated(&args.scenario, &args.change)?;
     check_directory(out)?;
     let unlimited = if args.exhaust { u64::MAX } else { DEFAULT_EXECUTIONS };
     let executions = args.max_executions.unwrap_or(unlimited);
@@ -59,8 +59,10 @@ pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Statu
     check_directory(out)?;
     let builtin = blockyard_scenario::BUILTIN.iter().map(|(name, _)| name.to_string());
     let names = if args.all { builtin.collect() } else { args.scenarios.clone() };
-    let specs: Vec<Spec> =
-        names.iter().map(|name| Spec::read(name, &args.change)).collect::<Result<_, _>>()?;
+    let specs: Vec<Spec> = names
+        .iter()
+        .map(|name| Spec::read_simulated(name, &args.change))
+        .collect::<Result<_, _>>()?;
     let interrupt = Interrupt::listen();
     let mut reports = Vec::new();
     let mut status = Status::Clean;
@@ -90,7 +92,7 @@ pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Statu
 }
 
 /// Findings must have a place before hours are spent on them.
-fn check_directory(out: &Path) -> Result<(), Failure> {
+pub(crate) fn check_directory(out: &Path) -> Result<(), Failure> {
     let probe = out.join(".blockyard-probe");
     std::fs::write(&probe, b"")
         .map_err(|error| Failure::file(out, format!("not writable: {error}")))?;
@@ -114,7 +116,8 @@ impl Search<'_> {
                 Failure::check_setup(&self.spec.named, &finding.property, &finding.message)?;
                 let (tape, strategy) = (tape.clone(), self.strategy);
                 let found = Found { finding, tape, hash: *hash, strategy, seed: seed.unwrap_or(0) };
-                Some(seed::write(self.spec, found, out)?.display().to_string())
+                // A finding that cannot be kept is a finding all the same.
+                Some(seed::write(self.spec, found, out).map(|path| path.display().to_string()))
             }
             _ => None,
         };

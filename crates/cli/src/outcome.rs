@@ -6,6 +6,7 @@ use blockyard_sim::{Exploration, TapeLine, Verdict};
 use serde_json::{Map, Value, json};
 
 use crate::explore::Search;
+use crate::failure::Failure;
 use crate::report::Status;
 
 /// What a search found, for people and for programs.
@@ -13,7 +14,8 @@ pub(crate) struct Outcome<'a> {
     pub search: &'a Search<'a>,
     pub exploration: Exploration,
     pub seconds: f64,
-    pub seed_file: Option<String>,
+    /// Where the failure was kept, or why it could not be.
+    pub seed_file: Option<Result<String, Failure>>,
 }
 
 impl Outcome<'_> {
@@ -70,7 +72,10 @@ impl Outcome<'_> {
             }
         };
         let _ = self.write_summary(&mut text);
-        if let Some(path) = &self.seed_file {
+        if let Some(Err(failure)) = &self.seed_file {
+            let _ = writeln!(text, "the seed file could not be written: {failure}");
+        }
+        if let Some(Ok(path)) = &self.seed_file {
             let program = std::env::args().next().unwrap_or_else(|| "blockyard".into());
             let _ = writeln!(text, "seed file: {path}\nreplay it:  {program} replay {path} --log");
         }
@@ -123,10 +128,16 @@ impl Outcome<'_> {
             ("marks_missed", json!(self.missed())),
         ];
         let mut object: Map<_, _> = members.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
+        if !self.missed().is_empty() {
+            let message = format!("exhausted without reaching: {}", self.missed().join("; "));
+            object.insert("property".into(), json!("marks"));
+            object.insert("message".into(), json!(message));
+        }
         if let Verdict::Violated { finding, tape, .. } = &self.exploration.verdict {
             object.insert("property".into(), json!(finding.property));
             object.insert("message".into(), json!(finding.message));
-            object.insert("seed_file".into(), json!(self.seed_file));
+            let kept = self.seed_file.as_ref();
+            object.insert("seed_file".into(), json!(kept.and_then(|kept| kept.as_ref().ok())));
             object.insert("steps_to_failure".into(), json!(tape.len()));
         }
         object

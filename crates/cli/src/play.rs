@@ -15,7 +15,7 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use crate::args::{Ground, RunArgs};
-use crate::explore::Search;
+use crate::explore::{Search, check_directory};
 use crate::failure::Failure;
 use crate::files::{Images, Log, OnFiles};
 use crate::progress::{Interrupt, quietly};
@@ -30,10 +30,13 @@ const WAIT_NS: u64 = 60_000_000_000;
 const REST_NS: u64 = 10_000_000_000;
 
 pub(crate) fn play(args: &RunArgs, out: &Path, output: &Output) -> Result<Status, Failure> {
-    let spec = Spec::read(&args.script, &args.change)?;
     match args.on {
-        Ground::Sim => play_simulated(args, &spec, out, output),
-        Ground::Files => play_on_files(args, &spec, output),
+        Ground::Sim => {
+            let spec = Spec::read_simulated(&args.script, &args.change)?;
+            check_directory(out)?;
+            play_simulated(args, &spec, out, output)
+        }
+        Ground::Files => play_on_files(args, &Spec::read(&args.script, &args.change)?, output),
     }
 }
 
@@ -263,7 +266,8 @@ impl Run<'_> {
             let pivoted = log.load_writes_between(Moment::Pivot, None);
             writeln!(
                 text,
-                "guest writes completed: {} by the load, {during} while the job ran, {ready} of them after READY; {pivoted} after the pivot",
+                "guest writes completed: {} by the load, {during} while the job ran, \
+                 {ready} of them after READY; {pivoted} after the pivot",
                 log.load_writes
             )?;
         }

@@ -17,7 +17,8 @@ pub(crate) fn replay(args: &ReplayArgs, output: &Output) -> Result<Status, Failu
     let (report, tape) = run(&kept);
     let path = args.seed_file.display();
     if let Outcome::Diverged(divergence) = &report.outcome {
-        let why = if kept.changed { "the scenario has changed" } else { "the code has changed" };
+        let otherwise = "the code, or a head of the file, has changed";
+        let why = if kept.changed { "the scenario has changed" } else { otherwise };
         return Err(Failure::usage(format!("{path}: {why}; the replay diverged at {divergence}")));
     }
     let expected = kept.file.head("property").unwrap_or_default().to_string();

@@ -1,5 +1,7 @@
 //! What a command says, as text or as one JSON object.
 
+use std::io::Write;
+
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
@@ -39,7 +41,7 @@ impl Output {
     /// The command's result, in the form asked for.
     pub fn print(&self, text: impl FnOnce() -> String, json: impl FnOnce() -> Map<String, Value>) {
         if self.json {
-            println!("{}", Value::Object(json()));
+            write_out(&format!("{}\n", Value::Object(json())));
         } else {
             self.print_part(text);
         }
@@ -48,7 +50,7 @@ impl Output {
     /// A part of the result, for people who wait for the rest.
     pub fn print_part(&self, text: impl FnOnce() -> String) {
         if !self.json {
-            print!("{}", text());
+            write_out(&text());
         }
     }
 
@@ -56,10 +58,20 @@ impl Output {
     pub fn fail(&self, failure: &Failure) -> u8 {
         if self.json {
             let message = Value::String(failure.to_string());
-            println!("{}", Value::Object(Map::from_iter([("error".into(), message)])));
+            let error = Value::Object(Map::from_iter([("error".into(), message)]));
+            write_out(&format!("{error}\n"));
         } else {
             eprintln!("blockyard: {failure}");
         }
         Status::BadInput as u8
+    }
+}
+
+/// Writes to standard output; if nobody takes it, there is nothing left to do.
+fn write_out(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        eprintln!("blockyard: standard output: {error}");
+        std::process::exit(Status::BadInput as i32);
     }
 }

@@ -7,7 +7,7 @@ use blockyard_sim::{Finding, SeedFile, TapeLine};
 use blockyard_units::{Design, decisions};
 
 use crate::failure::Failure;
-use crate::spec::{Spec, set_mutant};
+use crate::spec::{Spec, pairs, set_mutant};
 
 /// What is kept beside the scenario's own facts.
 pub(crate) struct Found<'a> {
@@ -64,23 +64,35 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
     let head = |key: &str| file.head(key).map_err(|error| Failure::file(path, error));
     let named = scenario.unwrap_or(head("scenario")?).to_string();
     let design = read_design(head("design")?, head("mutant")?)?;
-    let parameters = read_words(head("parameters")?);
-    let budgets = read_words(head("budgets")?);
+    let parameters = read_words(head("parameters")?)?;
+    let budgets = read_words(head("budgets")?)?;
     let faults = budgets.get("faults").and_then(|faults| faults.parse().ok());
+    let known = faults.is_some()
+        && budgets.get("crashes").is_some_and(|crashes| crashes == "0")
+        && head("granularity")? == "await"
+        && head("time")? == "untimed";
+    if !known {
+        let said = "budgets, granularity or time are not what this program can replay";
+        return Err(Failure::file(path, said));
+    }
+    if head("steps")? != file.tape.len().to_string() {
+        let lines = file.tape.len();
+        return Err(Failure::file(path, format!("{lines} lines of tape, but not so many steps")));
+    }
     let text = crate::spec::read_text(&named)?;
     let spec = Spec::compile(&named, text, parameters, design, faults)?;
     let changed = head("scenario-hash")? != spec.text_hash();
     Ok(Kept { spec, changed, file })
 }
 
-fn read_words(words: &str) -> Parameters {
-    let pairs = words.split_whitespace().filter_map(|word| word.split_once('='));
-    pairs.map(|(key, value)| (key.to_string(), value.to_string())).collect()
+fn read_words(words: &str) -> Result<Parameters, Failure> {
+    let words: Vec<String> = words.split_whitespace().map(String::from).collect();
+    Ok(pairs("seed file:", &words)?.into_iter().collect())
 }
 
 fn read_design(words: &str, mutant: &str) -> Result<Design, Failure> {
     let mut design = Design::default();
-    for (key, value) in read_words(words) {
+    for (key, value) in read_words(words)? {
         design.set(&key, &value).map_err(|error| Failure::usage(error.to_string()))?;
     }
     if mutant != "none" {

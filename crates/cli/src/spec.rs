@@ -11,6 +11,9 @@ use crate::args::ScenarioArgs;
 use crate::failure::Failure;
 use crate::simulated::{ScenarioProgram, setup_of};
 
+/// Bytes that the disks of a simulated world may have together.
+const SIMULATED: u128 = 1 << 28;
+
 /// A scenario as asked for.
 pub struct Spec {
     /// As it was named: a built-in's name, or a path.
@@ -40,6 +43,26 @@ impl Spec {
             set_mutant(&mut design, mutant)?;
         }
         Self::compile(named, read_text(named)?, sets.into_iter().collect(), design, change.faults)
+    }
+
+    /// Reads and checks a scenario for the simulated world, whose disks are in memory.
+    ///
+    /// # Errors
+    /// As [`Spec::read`]; or the disks are too large.
+    pub(crate) fn read_simulated(named: &str, change: &ScenarioArgs) -> Result<Self, Failure> {
+        Self::read(named, change)?.fits()
+    }
+
+    fn fits(self) -> Result<Self, Failure> {
+        let sizes = self.script.disks.values().map(|disk| u128::from(disk.size));
+        let total: u128 = sizes.sum();
+        if total <= SIMULATED {
+            return Ok(self);
+        }
+        let named = &self.named;
+        Err(Failure::usage(format!(
+            "scenario {named}: disks of {total} bytes do not fit the simulated world (at most {SIMULATED})"
+        )))
     }
 
     /// From parts that were kept in a seed file.

@@ -5,9 +5,10 @@
 //! a volatile cache: it is durable once a flush that was submitted after its completion has completed, or at its own
 //! completion with FUA.
 //!
-//! Broken on demand: a request fails with EIO, without effect or, for a write, after it; at a power loss each atom (an aligned atomic
-//! unit) keeps any of its versions that no completed flush or FUA write forbids, so that a write in flight may leave
-//! any subset of its atoms. Real devices do all of this; a layer that loses acknowledged data then has a bug.
+//! Broken on demand: a request fails with EIO, without effect or, for a write, after it; at a power loss each atom (an
+//! aligned atomic unit) keeps any of its versions that no completed flush or FUA write forbids, so that a write in
+//! flight may leave any subset of its atoms. Real devices do all of this; a layer that loses acknowledged data then has
+//! a bug.
 //!
 //! Invariant `bytes-are-base-plus-log`: what a read sees is the durable bytes overlaid with the log in order.
 

@@ -78,7 +78,9 @@ impl View {
         let mut parents = self.above(edge.parent);
         match edge.policy {
             EdgePolicy::Explicit { required, .. } => required.contains(permission),
-            EdgePolicy::Passthrough => parents.any(|upper| self.requires(upper, permission)),
+            EdgePolicy::Passthrough | EdgePolicy::Exclusive => {
+                parents.any(|upper| self.requires(upper, permission))
+            }
             EdgePolicy::Backing => {
                 permission == READ && parents.any(|upper| self.requires(upper, READ))
             }
@@ -103,6 +105,7 @@ impl View {
         match edge.policy {
             EdgePolicy::Explicit { shared, .. } => shared.contains(permission),
             EdgePolicy::Passthrough => all(permission),
+            EdgePolicy::Exclusive => !changing && all(permission),
             _ if changing && inactive => true,
             EdgePolicy::Storage => !changing && all(permission),
             EdgePolicy::Backing => !changing || all(WRITE),
