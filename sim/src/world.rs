@@ -144,6 +144,11 @@ impl World {
         &self.log.guards
     }
 
+    /// What the last step looked at only to see whether there will be a next one.
+    pub(crate) fn peeks(&self) -> &[Access] {
+        &self.log.peeks
+    }
+
     /// The disk called `name`.
     pub fn disk(&self, name: &str) -> Option<SimDisk> {
         use blockyard_runtime::Storage;

@@ -130,3 +130,36 @@ fn reduced_search_sees_the_traces_of_plain_search_each_once() {
     assert!(exhausted * 2 >= PROGRAMS, "only {exhausted} programs could be exhausted");
     assert!(large * 10 >= exhausted * 3, "only {large} of {exhausted} had 20 traces or more");
 }
+
+/// A value that is odd for a moment, and a task that waits for that; who comes too late waits for ever.
+fn a_moment_to_wait_for(adders: usize) -> Small {
+    let waiting = program(move |runtime, board| {
+        for index in 0..adders {
+            let board = board.clone();
+            task(runtime, &format!("adder{index}"), async move {
+                for _ in 0..2 / adders {
+                    board.values[0].add(|value| *value += 1);
+                    door::boundary().await;
+                }
+            });
+        }
+        task(runtime, "waiter", async move {
+            board.values[0].wait_until(|value| value % 2 == 1).await;
+            board.saw(0, 1);
+        });
+    });
+    waiting.hanging()
+}
+
+#[test]
+fn a_wait_whose_guard_falls_again_is_seen_to_end_and_to_hang() {
+    for adders in [1, 2] {
+        let program = a_moment_to_wait_for(adders);
+        let plain = states(&explore(&program, Reduction::Plain, FAULTLESS));
+        assert_eq!(plain.len(), 2, "{adders} adders");
+        for reduction in [Reduction::SleepSets, Reduction::SourceSets] {
+            let reduced = states(&explore(&program, reduction, FAULTLESS));
+            assert_eq!(reduced, plain, "{adders} adders, {reduction:?}");
+        }
+    }
+}

@@ -92,6 +92,9 @@ pub struct StepLog {
     pub accesses: Vec<Access>,
     /// Those of them that looked at the guard of a wait.
     pub guards: Vec<Access>,
+    /// Guards that were looked at when a wait was registered: no operations, since nothing but whether there is a next
+    /// step came of it.
+    pub peeks: Vec<Access>,
     /// Tasks made ready, in order, repetitions included.
     pub wakes: Vec<Wake>,
     /// Futures to adopt.
@@ -203,6 +206,15 @@ pub(crate) fn enter_guard(access: Access) {
     });
 }
 
+/// Announces that the registration of a wait looks at its guard.
+pub(crate) fn peek(access: Access) {
+    DOOR.with(|door| {
+        if door.open.get() {
+            door.log.borrow_mut().peeks.push(access);
+        }
+    });
+}
+
 /// Wakes a task for a reason that is no operation of its own.
 pub(crate) fn wake_because(reason: Reason, waker: &Waker) {
     DOOR.with(|door| door.reason.set(reason));
@@ -291,6 +303,7 @@ pub mod world {
             door.open.set(false);
             log.accesses.clear();
             log.guards.clear();
+            log.peeks.clear();
             log.wakes.clear();
             log.orphans.clear();
             log.marks.clear();

@@ -2,9 +2,10 @@
 //!
 //! Invariant `guards-are-pure`: a guard looks at the value it is given and at what it owns, nothing else. It is
 //! examined by whoever changes the value (no footprint: that a task became ready is no operation) and again by the
-//! waiting task's own step, where the read is recorded. A guard that held when the wait was registered may be false
-//! again by then: that step finds so, changes nothing, and the task waits on; so orders of steps may differ by steps
-//! that do nothing, and by nothing else.
+//! waiting task's own step, where the read is recorded. The look at registration is a peek: no operation, but known to
+//! the search, since a guard that fell before leaves no step to race with. A guard that held at registration may be
+//! false again in the task's step: that finds so, changes nothing, and the task waits on; so equivalent orders may
+//! differ by steps that do nothing.
 
 use std::future::Future;
 use std::ops::DerefMut;
@@ -178,6 +179,7 @@ impl<T, R, A: FnOnce(&mut T) -> R> Future for WaitFor<'_, T, A> {
 impl<T, A> WaitFor<'_, T, A> {
     fn register(&mut self, waker: &Waker) {
         let guard = self.guard.take().expect("a-wait-begins-once");
+        door::peek(Access { kind: Kind::Read, ..self.access });
         let mut state = self.shared.lock();
         let holds = guard(&state.value);
         let key = state.next_key;

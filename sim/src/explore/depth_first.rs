@@ -176,6 +176,7 @@ impl DepthFirst {
             before.insert(earlier);
         }
         self.conflicting = conflicting;
+        let hidden = self.hidden_races(world, step, &before);
         self.note_trace(world, step, &before, accesses);
         let node = &mut self.nodes[step];
         node.accesses.clear();
@@ -183,7 +184,7 @@ impl DepthFirst {
         node.before = before;
         self.past.push(step, accesses);
         if self.reduction == Reduction::SourceSets {
-            for earlier in races {
+            for earlier in races.into_iter().chain(hidden) {
                 self.want_reversed(earlier, step);
             }
             // A timer that this step disarmed leaves no event to race with: it might have fired before.
@@ -191,6 +192,17 @@ impl DepthFirst {
             let armed = |path: &&PathId| node.enabled.iter().any(|event| event.path == **path);
             node.wanted.extend(world.disarmed.iter().filter(armed));
         }
+    }
+
+    /// Steps that the registration of a wait must also be tried before: its guard may have been true then, and false by
+    /// now, so that the wait has no step that would race with them.
+    fn hidden_races(&self, world: &World, step: usize, before: &Steps) -> Vec<usize> {
+        let mut changes = Vec::new();
+        self.past.conflicting(world.peeks(), &mut changes);
+        let changes = changes.into_iter().map(|earlier| earlier as usize);
+        changes
+            .filter(|earlier| !before.contains(*earlier) && self.reversible(world, *earlier, step))
+            .collect()
     }
 
     fn note_trace(&mut self, world: &World, step: usize, before: &Steps, accesses: &[Access]) {
