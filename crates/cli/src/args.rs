@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::Failure;
 use crate::report::{Output, Status};
-use crate::{explore, list, play, replay};
+use crate::{explore, list, play, replay, shrink};
 
 /// Explores what may go wrong in a block layer: schedules of guests, jobs and operators over a graph of nodes.
 ///
@@ -49,6 +49,10 @@ enum Command {
     Fuzz(FuzzArgs),
     /// Run a failure again from its seed file.
     Replay(ReplayArgs),
+    /// Make the failure in a seed file simpler, and keep it in another.
+    ///
+    /// Fewer faults count first, then fewer preemptions, disk requests, bytes and steps. Ctrl-C keeps what is there.
+    Shrink(ShrinkArgs),
     /// Play a scenario once, in the simulated world or on real files.
     Run(RunArgs),
 }
@@ -126,6 +130,21 @@ pub(crate) struct ReplayArgs {
     pub log: bool,
 }
 
+#[derive(Args)]
+pub(crate) struct ShrinkArgs {
+    /// The seed file.
+    pub seed_file: PathBuf,
+    /// Where the simpler failure goes, instead of NAME.min.seed in the folder for findings.
+    #[arg(short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Take the scenario from here instead of the one that the file names.
+    #[arg(long, value_name = "S")]
+    pub scenario: Option<String>,
+    /// Stop after so many replays.
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub max_replays: u64,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Ground {
     /// The simulated world, in one random order.
@@ -183,6 +202,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
         Command::Explore(args) => explore::explore(args, &cli.out, &output),
         Command::Fuzz(args) => explore::fuzz(args, &cli.out, &output),
         Command::Replay(args) => replay::replay(args, &output),
+        Command::Shrink(args) => shrink::shrink(args, &cli.out, &output),
         Command::Run(args) => play::play(args, &cli.out, &output),
     };
     match done {

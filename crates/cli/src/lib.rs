@@ -17,6 +17,7 @@ mod progress;
 mod replay;
 mod report;
 mod seed;
+mod shrink;
 mod simulated;
 mod spec;
 

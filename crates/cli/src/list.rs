@@ -55,6 +55,7 @@ fn as_text(scenarios: &[Script]) -> String {
     line("Commands:", "");
     COMMANDS.iter().for_each(|(name, about)| line(&format!("  {name}"), about));
     line("Drivers:", &DRIVERS.join(", "));
+    line("Seed files:", "`blockyard replay` runs one again, `blockyard shrink` makes it simpler");
     text
 }
 

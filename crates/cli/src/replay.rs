@@ -1,8 +1,9 @@
 //! `blockyard replay`.
 
 use std::fmt::Write;
+use std::path::Path;
 
-use blockyard_sim::{Explorer, Limits, Outcome, Report, Summary, TapeLine};
+use blockyard_sim::{Divergence, Explorer, Limits, Outcome, Report, Summary, TapeLine};
 use serde_json::{Map, Value, json};
 
 use crate::args::ReplayArgs;
@@ -15,11 +16,8 @@ use crate::seed::{self, Kept};
 pub(crate) fn replay(args: &ReplayArgs, output: &Output) -> Result<Status, Failure> {
     let kept = seed::read(&args.seed_file, args.scenario.as_deref())?;
     let (report, tape) = run(&kept);
-    let path = args.seed_file.display();
     if let Outcome::Diverged(divergence) = &report.outcome {
-        let otherwise = "the code, or a head of the file, has changed";
-        let why = if kept.changed { "the scenario has changed" } else { otherwise };
-        return Err(Failure::usage(format!("{path}: {why}; the replay diverged at {divergence}")));
+        return Err(diverged(&args.seed_file, &kept, divergence));
     }
     let expected = kept.file.head("property").unwrap_or_default().to_string();
     let again =
@@ -34,14 +32,18 @@ pub(crate) fn replay(args: &ReplayArgs, output: &Output) -> Result<Status, Failu
     })
 }
 
+/// Why the tape of the file at `path` does not fit.
+pub(crate) fn diverged(path: &Path, kept: &Kept, divergence: &Divergence) -> Failure {
+    let otherwise = "the code, or a head of the file, has changed";
+    let why = if kept.changed { "the scenario has changed" } else { otherwise };
+    Failure::file(path, format!("{why}; the replay diverged at {divergence}"))
+}
+
 fn run(kept: &Kept) -> (Report, Vec<TapeLine>) {
-    let seed = kept.file.head("seed").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
     let program = kept.spec.program();
     let mut go_on = |_: &Summary| true;
-    let setup = kept.spec.setup(seed);
-    let mut explorer = Explorer::new(&program, setup, Limits::default(), &mut go_on);
-    let tape = kept.file.tape.iter().map(|line| line.event.clone()).collect();
-    quietly(|| explorer.replay(tape))
+    let mut explorer = Explorer::new(&program, kept.setup(), Limits::default(), &mut go_on);
+    quietly(|| explorer.replay(kept.events()))
 }
 
 struct Replayed<'a> {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use blockyard_scenario::Parameters;
-use blockyard_sim::{Finding, SeedFile, TapeLine};
+use blockyard_sim::{Finding, SeedFile, Setup, Shrunk, TapeLine};
 use blockyard_units::{Design, decisions};
 
 use crate::failure::Failure;
@@ -55,6 +55,36 @@ pub(crate) struct Kept {
     pub spec: Spec,
     /// The scenario's text is not what it was.
     pub changed: bool,
+}
+
+impl Kept {
+    /// The world that it was found in.
+    pub fn setup(&self) -> Setup {
+        let seed = self.file.head("seed").ok().and_then(|seed| seed.parse().ok());
+        self.spec.setup(seed.unwrap_or(0))
+    }
+
+    /// The tape without its notes.
+    pub fn events(&self) -> Vec<String> {
+        self.file.tape.iter().map(|line| line.event.clone()).collect()
+    }
+}
+
+/// Writes what became of a kept failure to `path`; heads that say nothing of the tape stay as they are.
+pub(crate) fn write_again(kept: &Kept, shrunk: &Shrunk, path: &Path) -> Result<(), Failure> {
+    let mut file = SeedFile::default();
+    for (key, value) in &kept.file.heads {
+        match key.as_str() {
+            "scenario" => file.push_head(key, &kept.spec.named),
+            "scenario-hash" => file.push_head(key, kept.spec.text_hash()),
+            "message" => file.push_head(key, &shrunk.finding.message),
+            "steps" => file.push_head(key, shrunk.tape.len()),
+            "hash" => file.push_head(key, format!("{:016x}", shrunk.hash)),
+            _ => file.push_head(key, value),
+        }
+    }
+    file.tape = shrunk.tape.clone();
+    std::fs::write(path, file.to_string()).map_err(|error| Failure::file(path, error))
 }
 
 /// Reads a seed file; the scenario is read anew, from where the file says or from `scenario`.

@@ -65,8 +65,8 @@ pub struct Exploration {
 
 /// Explores one program in one world.
 pub struct Explorer<'p> {
-    program: &'p dyn Program,
-    setup: Setup,
+    pub(super) program: &'p dyn Program,
+    pub(super) setup: Setup,
     /// When to stop.
     pub limits: Limits,
     /// Whether to keep every trace in the summary.
@@ -86,7 +86,7 @@ impl<'p> Explorer<'p> {
         Self { program, setup, limits, keep_traces: false, go_on }
     }
 
-    fn world(&self, seed: u64) -> World {
+    pub(super) fn world(&self, seed: u64) -> World {
         World::new(&self.setup.images, self.setup.budgets, seed)
     }
 
@@ -134,7 +134,7 @@ impl<'p> Explorer<'p> {
         describe(&mut world, self.program, &mut Replay::new(tape), self.limits)
     }
 
-    fn run(
+    pub(super) fn run(
         &self,
         world: &mut World,
         chooser: &mut dyn Chooser,
@@ -203,7 +203,7 @@ fn diverged(divergence: &Divergence) -> Finding {
 }
 
 /// Runs once, and tells what each step did.
-fn describe(
+pub(super) fn describe(
     world: &mut World,
     program: &dyn Program,
     chooser: &mut dyn Chooser,

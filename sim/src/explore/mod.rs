@@ -2,13 +2,19 @@
 
 mod chooser;
 mod depth_first;
+mod edits;
 mod explorer;
 mod happens_before;
+mod lenient;
+mod linear;
+mod shrink;
 mod swap;
 
 pub use chooser::{Chooser, Pick, RandomWalk, Replay};
 pub use depth_first::{DepthFirst, Reduction};
 pub use explorer::{Exploration, Explorer, Summary, Verdict};
+pub use lenient::Cost;
+pub use shrink::Shrunk;
 pub use swap::swap_check;
 
 use alloc::boxed::Box;

@@ -1,0 +1,111 @@
+//! `blockyard shrink`.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use blockyard_sim::{Explorer, Finding, Limits, Outcome, Shrunk, Summary};
+use serde_json::{Map, Value, json};
+
+use crate::args::ShrinkArgs;
+use crate::explore::check_directory;
+use crate::failure::Failure;
+use crate::outcome::schedule;
+use crate::progress::{Interrupt, Progress, quietly};
+use crate::replay::diverged;
+use crate::report::{Output, Status};
+use crate::seed::{self, Kept};
+
+pub(crate) fn shrink(args: &ShrinkArgs, out: &Path, output: &Output) -> Result<Status, Failure> {
+    let input = &args.seed_file;
+    let kept = seed::read(input, args.scenario.as_deref())?;
+    if args.max_replays == 0 {
+        return Err(Failure::usage("--max-replays: at least 1"));
+    }
+    let path = match &args.output {
+        Some(path) => path.clone(),
+        None => {
+            let stem = input.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            out.join(format!("{stem}.min.seed"))
+        }
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    check_directory(folder.unwrap_or(Path::new(".")))?;
+    let (result, seconds) = run(&kept, args.max_replays);
+    let shrunk = result.map_err(|outcome| match outcome {
+        Outcome::Diverged(divergence) => diverged(input, &kept, &divergence),
+        Outcome::Violated(finding) => Failure::file(
+            input,
+            format!("breaks another property now: {}: {}", finding.property, finding.message),
+        ),
+        Outcome::Ended | Outcome::Blocked => {
+            Failure::file(input, "nothing broken: there is no failure to shrink")
+        }
+    })?;
+    seed::write_again(&kept, &shrunk, &path)?;
+    let done = Done { shrunk: &shrunk, seconds, path: &path };
+    output.print(|| done.as_text(), || done.as_json());
+    Ok(Status::Violated)
+}
+
+fn run(kept: &Kept, replays: u64) -> (Result<Shrunk, Outcome>, f64) {
+    let interrupt = Interrupt::listen();
+    let progress = Progress::new("shrinking", None);
+    let mut go_on = |summary: &Summary| {
+        progress.show(summary);
+        !interrupt.is_set()
+    };
+    let program = kept.spec.program();
+    let property = kept.file.head("property").unwrap_or_default();
+    let same = |finding: &Finding| finding.property == property;
+    let limits = Limits::default();
+    let mut explorer = Explorer::new(&program, kept.setup(), limits, &mut go_on);
+    let limits = Limits { executions: replays, ..limits };
+    let result = quietly(|| explorer.shrink(kept.events(), &same, limits));
+    progress.finish();
+    (result, progress.seconds())
+}
+
+struct Done<'a> {
+    shrunk: &'a Shrunk,
+    seconds: f64,
+    path: &'a PathBuf,
+}
+
+impl Done<'_> {
+    fn as_text(&self) -> String {
+        let Shrunk { tape, finding, cost_before, cost_after, replays, minimal, .. } = self.shrunk;
+        let mut text = format!("{}: {}\n\n", finding.property, finding.message);
+        text += &schedule(tape);
+        let early = if *minimal { "" } else { "; stopped early: it may get simpler yet" };
+        let path = self.path.display();
+        let program = std::env::args().next().unwrap_or_else(|| "blockyard".into());
+        // A String takes everything.
+        let _ = writeln!(text, "before: {cost_before}\nafter:  {cost_after}");
+        let _ = writeln!(text, "{replays} replays, {:.1} s{early}", self.seconds);
+        let _ = writeln!(text, "seed file: {path}\nreplay it:  {program} replay {path} --log");
+        text
+    }
+
+    fn as_json(&self) -> Map<String, Value> {
+        let Shrunk { tape, finding, hash, cost_before, cost_after, replays, minimal } = self.shrunk;
+        let cost = |cost: &blockyard_sim::Cost| {
+            json!({ "faults": cost.faults, "crashes": cost.crashes,
+                "preemptions": cost.preemptions, "operations": cost.operations,
+                "bytes": cost.bytes, "events": cost.events })
+        };
+        let members = [
+            ("verdict", json!("violated")),
+            ("property", json!(finding.property)),
+            ("message", json!(finding.message)),
+            ("seed_file", json!(self.path)),
+            ("hash", json!(format!("{hash:016x}"))),
+            ("before", cost(cost_before)),
+            ("after", cost(cost_after)),
+            ("replays", json!(replays)),
+            ("minimal", json!(minimal)),
+            ("seconds", json!(self.seconds)),
+            ("tape", Value::from_iter(tape.iter().map(ToString::to_string))),
+        ];
+        members.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
+    }
+}

@@ -1,0 +1,168 @@
+//! Replays that make do, and what a run costs: for shrinking. A line that does not fit is skipped; behind the end of
+//! the plan a policy goes on, which polls the current task while it can go on, and else takes the first event.
+//!
+//! Invariant `policy-breaks-nothing`: the policy never injects a fault, preempts no task, and takes first choices.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use blockyard_sync::door::Access;
+
+use super::chooser::{Chooser, Pick};
+use crate::event::{Action, Event};
+use crate::handle::Operation;
+use crate::paths::PathId;
+use crate::process::State;
+use crate::world::World;
+
+/// What a run costs: compared from the first member on, less is simpler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cost {
+    /// Requests that failed.
+    pub faults: u32,
+    /// Power losses; no tape has any yet.
+    pub crashes: u32,
+    /// Polls of another task than the last one, which could have gone on.
+    pub preemptions: u32,
+    /// Disk requests that took effect.
+    pub operations: u32,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Steps.
+    pub events: u32,
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { faults, crashes, preemptions, operations, bytes, events } = self;
+        write!(f, "faults {faults}, crashes {crashes}, preemptions {preemptions}, ")?;
+        write!(f, "operations {operations}, bytes {bytes}, events {events}")
+    }
+}
+
+/// What to do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Line {
+    /// This event, if it is enabled.
+    Take(PathId, Action),
+    /// What the policy takes, once.
+    Policy,
+    /// Poll the current task until it waits.
+    GoOn,
+}
+
+/// A step that was run.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub path: PathId,
+    pub action: Action,
+    /// The step it follows: its process's last one, or its creator's.
+    pub follows: u32,
+    pub accesses: Vec<Access>,
+    /// The task that could have gone on instead.
+    pub preempts: Option<PathId>,
+    /// The policy would have taken another.
+    pub is_detour: bool,
+}
+
+impl Step {
+    pub fn line(&self) -> Line {
+        Line::Take(self.path, self.action)
+    }
+
+    pub fn polls(&self, task: PathId) -> bool {
+        self.path == task && self.action == Action::Poll
+    }
+}
+
+/// Follows a plan as well as it can, and keeps what was run.
+pub(crate) struct Lenient<'a> {
+    plan: &'a [Line],
+    position: usize,
+    /// The task polled last.
+    current: Option<PathId>,
+    pub steps: Vec<Step>,
+    pub cost: Cost,
+}
+
+impl<'a> Lenient<'a> {
+    pub fn new(plan: &'a [Line]) -> Self {
+        Self { plan, position: 0, current: None, steps: Vec::new(), cost: Cost::default() }
+    }
+
+    fn current_in(&self, enabled: &[Event]) -> Option<usize> {
+        enabled.iter().position(|event| Some(event.path) == self.current)
+    }
+
+    fn planned(&mut self, enabled: &[Event], policy: usize) -> Option<usize> {
+        while let Some(line) = self.plan.get(self.position) {
+            self.position += 1;
+            let found = match *line {
+                Line::Take(path, action) => {
+                    let fits = |event: &Event| event.path == path && event.action == action;
+                    enabled.iter().position(fits)
+                }
+                Line::Policy => Some(policy),
+                Line::GoOn => {
+                    let goes_on = self.current_in(enabled);
+                    self.position -= usize::from(goes_on.is_some());
+                    goes_on
+                }
+            };
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    fn keep(&mut self, world: &World, enabled: &[Event], event: Event, is_detour: bool) {
+        let process = &world.processes[event.process as usize];
+        let is_poll = event.action == Action::Poll;
+        let other = self.current.filter(|current| is_poll && *current != event.path);
+        let preempts = other.filter(|_| self.current_in(enabled).is_some());
+        let cost = &mut self.cost;
+        cost.events += 1;
+        cost.preemptions += u32::from(preempts.is_some());
+        match (event.action, &process.state) {
+            (Action::Fail | Action::FailLate, _) => cost.faults += 1,
+            (Action::Effect, State::Request { operation, .. }) => {
+                cost.operations += 1;
+                cost.bytes += bytes_of(operation);
+            }
+            _ => (),
+        }
+        self.steps.push(Step {
+            path: event.path,
+            action: event.action,
+            follows: process.follows(),
+            accesses: Vec::new(),
+            preempts,
+            is_detour,
+        });
+        if is_poll {
+            self.current = Some(event.path);
+        }
+    }
+}
+
+fn bytes_of(operation: &Operation) -> u64 {
+    match operation {
+        Operation::Read(range) => range.end() - range.start(),
+        Operation::Write { data, .. } => data.len() as u64,
+        Operation::Flush { .. } => 0,
+    }
+}
+
+impl Chooser for Lenient<'_> {
+    fn pick(&mut self, world: &World, enabled: &[Event]) -> Pick {
+        let policy = self.current_in(enabled).unwrap_or(0);
+        let index = self.planned(enabled, policy).unwrap_or(policy);
+        self.keep(world, enabled, enabled[index], index != policy);
+        Pick::Event(index)
+    }
+
+    fn ran(&mut self, _world: &World, _event: Event, accesses: &[Access]) {
+        self.steps.last_mut().expect("a-step-was-picked").accesses = accesses.to_vec();
+    }
+}
