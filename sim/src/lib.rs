@@ -30,8 +30,9 @@ mod world;
 pub use disk::{DiskImage, PowerLoss, SimDisk};
 pub use event::{Action, Event};
 pub use explore::{
-    Chooser, DepthFirst, Execution, Exploration, Explorer, Finding, Limits, Outcome, Pick, Program,
-    RandomWalk, Reduction, Replay, Report, Setup, Summary, Verdict, Watched, run_once, swap_check,
+    Chooser, DepthFirst, Execution, Exploration, Explorer, Finding, Limits, Outcome, Pct, Pick,
+    Portfolio, Pos, Program, RandomWalk, Reduction, Replay, Report, Sampled, Sampler, Sampling,
+    Setup, Summary, Swarm, Urw, Verdict, Watched, run_once, swap_check,
 };
 pub use footprint::conflicts;
 pub use handle::SimHandle;

@@ -4,11 +4,13 @@ mod chooser;
 mod depth_first;
 mod explorer;
 mod happens_before;
+mod sampling;
 mod swap;
 
 pub use chooser::{Chooser, Pick, RandomWalk, Replay};
 pub use depth_first::{DepthFirst, Reduction};
-pub use explorer::{Exploration, Explorer, Summary, Verdict};
+pub use explorer::{Exploration, Explorer, Sampled, Summary, Verdict};
+pub use sampling::{Pct, Portfolio, Pos, Sampler, Sampling, Swarm, Urw};
 pub use swap::swap_check;
 
 use alloc::boxed::Box;
