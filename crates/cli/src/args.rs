@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use blockyard_sim::Sampling;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::Failure;
@@ -74,7 +76,7 @@ pub(crate) struct ScenarioArgs {
     pub faults: Option<u32>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Strategy {
     /// Depth first, one execution of each trace (source sets with sleep sets).
     Reduced,
@@ -84,6 +86,49 @@ pub(crate) enum Strategy {
     Dfs,
     /// At random, from seed 0 on.
     Random,
+    /// At random; each run puts off some kinds of events and prefers some actors.
+    Swarm,
+    /// By random priorities of processes, which change at few moments.
+    Pct,
+    /// By random priorities of events, drawn anew where they conflict.
+    Pos,
+    /// By how much each process has left to do.
+    Urw,
+    /// The five before in turn.
+    Portfolio,
+}
+
+impl Strategy {
+    /// How it draws executions, unless it counts them off.
+    pub fn sampling(self) -> Option<Sampling> {
+        match self {
+            Self::Reduced | Self::Sleep | Self::Dfs => None,
+            Self::Random => Some(Sampling::Random),
+            Self::Swarm => Some(Sampling::Swarm),
+            Self::Pct => Some(Sampling::Pct),
+            Self::Pos => Some(Sampling::Pos),
+            Self::Urw => Some(Sampling::Urw),
+            Self::Portfolio => Some(Sampling::Portfolio),
+        }
+    }
+
+    /// As it is spelt on the command line and in seed files.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Reduced => "reduced",
+            Self::Sleep => "sleep",
+            Self::Dfs => "dfs",
+            _ => self.sampling().map_or("", Sampling::word),
+        }
+    }
+}
+
+/// The strategies that draw executions.
+fn sampling_strategy() -> impl TypedValueParser<Value = Strategy> {
+    let sampling = |strategy: &&Strategy| strategy.sampling().is_some();
+    let words = Strategy::value_variants().iter().filter(sampling);
+    PossibleValuesParser::new(words.map(|strategy| strategy.word()))
+        .try_map(|word| Strategy::from_str(&word, false))
 }
 
 #[derive(Args)]
@@ -114,6 +159,9 @@ pub(crate) struct FuzzArgs {
     /// The seeds, from A up to, not including, B.
     #[arg(long, value_name = "A..B")]
     pub seeds: String,
+    /// How to draw the runs.
+    #[arg(long, value_parser = sampling_strategy(), default_value = "random")]
+    pub strategy: Strategy,
     #[command(flatten)]
     pub change: ScenarioArgs,
 }

@@ -20,8 +20,8 @@ const DEFAULT_EXECUTIONS: u64 = 10_000;
 /// A search as asked for.
 pub(crate) struct Search<'a> {
     pub spec: &'a Spec,
-    pub strategy: &'static str,
-    /// For random runs.
+    pub strategy: Strategy,
+    /// For the strategies that draw runs.
     pub seeds: Range<u64>,
     pub limits: Limits,
     pub exhaust: bool,
@@ -35,17 +35,12 @@ pub(crate) fn explore(args: &ExploreArgs, out: &Path, output: &Output) -> Result
     if executions == 0 {
         return Err(Failure::usage("--max-executions: at least 1"));
     }
-    if args.exhaust && matches!(args.strategy, Strategy::Random) {
+    if args.exhaust && args.strategy.sampling().is_some() {
         return Err(Failure::usage(
             "--exhaust: random search never exhausts; use another --strategy",
         ));
     }
-    let strategy = match args.strategy {
-        Strategy::Reduced => "reduced",
-        Strategy::Sleep => "sleep",
-        Strategy::Dfs => "dfs",
-        Strategy::Random => "random",
-    };
+    let strategy = args.strategy;
     let limits = Limits { executions, ..Limits::default() };
     let seeds = 0..executions;
     let search = Search { spec: &spec, strategy, seeds, limits, exhaust: args.exhaust };
@@ -69,7 +64,7 @@ pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Statu
     for spec in &specs {
         let limits = Limits { executions: u64::MAX, ..Limits::default() };
         let seeds = seeds.clone();
-        let search = Search { spec, strategy: "random", seeds, limits, exhaust: false };
+        let search = Search { spec, strategy: args.strategy, seeds, limits, exhaust: false };
         let outcome = search.run(&interrupt, out)?;
         output.print_part(|| outcome.as_text());
         reports.push(outcome.as_json());
@@ -114,7 +109,7 @@ impl Search<'_> {
             Verdict::Violated { finding, tape, hash, seed } => {
                 // A setup that fails has no interleavings: the scenario asks for what is not there.
                 Failure::check_setup(&self.spec.named, &finding.property, &finding.message)?;
-                let (tape, strategy) = (tape.clone(), self.strategy);
+                let (tape, strategy) = (tape.clone(), self.strategy.word());
                 let found = Found { finding, tape, hash: *hash, strategy, seed: seed.unwrap_or(0) };
                 // A finding that cannot be kept is a finding all the same.
                 Some(seed::write(self.spec, found, out).map(|path| path.display().to_string()))
@@ -125,8 +120,8 @@ impl Search<'_> {
     }
 
     fn explore(&self, interrupt: &Interrupt) -> (Exploration, f64) {
-        let random = self.strategy == "random";
-        let of = random.then(|| self.seeds.end - self.seeds.start);
+        let sampling = self.strategy.sampling();
+        let of = sampling.map(|_| self.seeds.end - self.seeds.start);
         let progress = Progress::new(&self.spec.script.name, of);
         let mut go_on = |summary: &Summary| {
             progress.show(summary);
@@ -135,11 +130,11 @@ impl Search<'_> {
         let program = self.spec.program();
         let setup = self.spec.setup(0);
         let mut explorer = Explorer::new(&program, setup, self.limits, &mut go_on);
-        let exploration = quietly(|| match self.strategy {
-            "random" => explorer.random(self.seeds.clone()),
-            "dfs" => explorer.depth_first(Reduction::Plain),
-            "sleep" => explorer.depth_first(Reduction::SleepSets),
-            _ => explorer.depth_first(Reduction::SourceSets),
+        let exploration = quietly(|| match (sampling, self.strategy) {
+            (Some(sampling), _) => explorer.sample(sampling, self.seeds.clone()),
+            (None, Strategy::Dfs) => explorer.depth_first(Reduction::Plain),
+            (None, Strategy::Sleep) => explorer.depth_first(Reduction::SleepSets),
+            (None, _) => explorer.depth_first(Reduction::SourceSets),
         });
         progress.finish();
         (exploration, progress.seconds())

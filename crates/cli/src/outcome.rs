@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use blockyard_sim::{Exploration, TapeLine, Verdict};
+use blockyard_sim::{Exploration, Sampled, TapeLine, Verdict};
 use serde_json::{Map, Value, json};
 
+use crate::args::Strategy;
 use crate::explore::Search;
 use crate::failure::Failure;
 use crate::report::Status;
@@ -41,6 +42,27 @@ impl Outcome<'_> {
         asked.filter(|mark| self.exhausted() && !marks.contains(mark)).collect()
     }
 
+    /// Different traces, where they are known: plain search meets each several times and does not compare.
+    fn traces(&self) -> Option<u64> {
+        let summary = &self.exploration.summary;
+        match self.search.strategy {
+            Strategy::Dfs => None,
+            Strategy::Reduced | Strategy::Sleep => Some(summary.executions - summary.blocked),
+            _ => Some(summary.new_traces),
+        }
+    }
+
+    /// The limit of executions, if that ended the search.
+    fn bound(&self) -> Option<u64> {
+        let limit = self.search.limits.executions;
+        let stopped = self.exploration.verdict == Verdict::Clean { exhausted: false };
+        Some(limit).filter(|limit| stopped && self.exploration.summary.executions >= *limit)
+    }
+
+    fn rate(&self) -> f64 {
+        self.exploration.summary.executions as f64 / self.seconds.max(1e-9)
+    }
+
     /// For people.
     pub fn as_text(&self) -> String {
         let mut text = String::new();
@@ -61,7 +83,7 @@ impl Outcome<'_> {
                 text,
                 "{}: clean so far; not exhausted{}",
                 spec.script.name,
-                if self.search.strategy == "random" {
+                if self.search.strategy.sampling().is_some() {
                     ""
                 } else {
                     " (--exhaust goes on to the end)"
@@ -84,12 +106,23 @@ impl Outcome<'_> {
 
     fn write_summary(&self, text: &mut String) -> std::fmt::Result {
         let summary = &self.exploration.summary;
-        let rate = summary.executions as f64 / self.seconds.max(1e-9);
-        writeln!(
-            text,
-            "strategy {}: {} executions ({} blocked), {} steps, {:.1} s, {rate:.0} executions/s",
-            self.search.strategy, summary.executions, summary.blocked, summary.steps, self.seconds
-        )?;
+        let strategy = self.search.strategy;
+        write!(text, "strategy {}: {} executions", strategy.word(), summary.executions)?;
+        let traces = self.traces().map(|traces| format!("{traces} traces"));
+        let blocked = strategy.sampling().is_none().then(|| format!("{} blocked", summary.blocked));
+        let parts: Vec<String> = traces.into_iter().chain(blocked).collect();
+        write!(text, " ({})", parts.join(", "))?;
+        let (seconds, rate) = (self.seconds, self.rate());
+        writeln!(text, ", {} steps, {seconds:.1} s, {rate:.0} executions/s", summary.steps)?;
+        if summary.sampled.len() > 1 {
+            for (strategy, sampled) in &summary.sampled {
+                let (word, traces) = (strategy.word(), sampled.new_traces);
+                writeln!(text, "  {word}: {} executions, {traces} new traces", sampled.executions)?;
+            }
+        }
+        if let Some(bound) = self.bound() {
+            writeln!(text, "stopped by the bound of {bound} executions (--max-executions)")?;
+        }
         for mark in &self.search.spec.script.marks {
             let reached = summary.marks.contains(mark.as_str());
             writeln!(text, "  {} {mark}", if reached { "reached    " } else { "not reached" })?;
@@ -112,18 +145,25 @@ impl Outcome<'_> {
             Status::Interrupted => "interrupted",
             _ => "budget",
         };
-        let random = self.search.strategy == "random";
-        let traces = (!random).then(|| summary.executions - summary.blocked);
+        let sampled = summary.sampled.iter().map(|(strategy, sampled)| {
+            let Sampled { executions, new_traces } = *sampled;
+            let counts = json!({ "executions": executions, "new_traces": new_traces });
+            (strategy.word().to_string(), counts)
+        });
+        let sampled: Map<_, _> = sampled.collect();
         let members = [
             ("scenario", json!(self.search.spec.script.name)),
             ("verdict", json!(verdict)),
             ("exhausted", json!(self.exhausted())),
-            ("strategy", json!(self.search.strategy)),
+            ("strategy", json!(self.search.strategy.word())),
             ("executions", json!(summary.executions)),
             ("blocked", json!(summary.blocked)),
-            ("traces", json!(traces)),
+            ("traces", json!(self.traces())),
+            ("sampled", json!(sampled)),
             ("steps", json!(summary.steps)),
             ("seconds", json!(self.seconds)),
+            ("executions_per_second", json!(self.rate())),
+            ("bound", json!(self.bound().map(|bound| json!({ "executions": bound })))),
             ("marks", json!(summary.marks)),
             ("marks_missed", json!(self.missed())),
         ];

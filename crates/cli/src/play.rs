@@ -14,7 +14,7 @@ use blockyard_sync::first_of;
 use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
-use crate::args::{Ground, RunArgs};
+use crate::args::{Ground, RunArgs, Strategy};
 use crate::explore::{Search, check_directory};
 use crate::failure::Failure;
 use crate::files::{Images, Log, OnFiles};
@@ -55,7 +55,7 @@ fn play_simulated(
     let end = end.ok_or_else(|| Failure::usage("--seed: below 2^64 - 1 is needed"))?;
     let limits = Limits::default();
     let seeds = args.seed..end;
-    let search = Search { spec, strategy: "random", seeds, limits, exhaust: false };
+    let search = Search { spec, strategy: Strategy::Random, seeds, limits, exhaust: false };
     let outcome = search.run(&Interrupt::listen(), out)?;
     let on = object([("on", json!("sim")), ("seed", json!(args.seed))]);
     output.print(|| outcome.as_text(), || outcome.as_json().into_iter().chain(on).collect());

@@ -77,6 +77,38 @@ fn random_search_finds_the_resurrected_filter() {
     assert_eq!((status, &replayed["same_hash"]), (1, &Value::Bool(true)));
 }
 
+#[test]
+fn every_sampling_strategy_finds_the_resurrected_filter_and_says_what_it_did() {
+    let folder = folder("sampling");
+    for strategy in ["random", "swarm", "pct", "pos", "urw", "portfolio"] {
+        let naive = ["--strategy", strategy, "--design", "replace=naive"];
+        let explore = [&RESURRECTED[..], &naive].concat();
+        let fuzz = [&["fuzz", "resurrected-filter", "--seeds", "0..2000"], &naive[..]].concat();
+        let (status, found) = blockyard_json(&folder, &explore);
+        assert_eq!((status, text(&found, "strategy")), (1, strategy), "{found}");
+        let (status, again) = blockyard_json(&folder, &fuzz);
+        assert_eq!((status, &again["seed_file"]), (1, &found["seed_file"]), "{again}");
+        let (status, replayed) = blockyard_json(&folder, &["replay", text(&found, "seed_file")]);
+        assert_eq!((status, &replayed["same_hash"]), (1, &Value::Bool(true)), "{replayed}");
+
+        let clean = ["--strategy", strategy, "--max-executions", "50"];
+        let arguments = [&RESURRECTED[..], &clean].concat();
+        let (status, clean) = blockyard_json(&folder, &arguments);
+        assert_eq!((status, &clean["executions"]), (0, &50.into()), "{clean}");
+        assert_eq!(clean["bound"]["executions"], 50, "{clean}");
+        let traces = clean["traces"].as_u64().expect("a number");
+        assert!((2..=50).contains(&traces), "{clean}");
+        let said = blockyard(&folder, &arguments).stdout;
+        let counts = format!("strategy {strategy}: 50 executions ({traces} traces), ");
+        assert!(said.contains(&counts), "{said}");
+        assert!(said.contains("stopped by the bound of 50 executions"), "{said}");
+        let exhaust = [&arguments[..], &["--exhaust"]].concat();
+        assert_eq!(blockyard(&folder, &exhaust).status, 2);
+    }
+    let refused = ["fuzz", "resurrected-filter", "--seeds", "0..9", "--strategy", "reduced"];
+    assert_eq!(blockyard(&folder, &refused).status, 2);
+}
+
 /// Exhausts a scenario under designs; nothing is broken, and every mark reached.
 fn check_exhausted(scenario: &str, change: &[&str]) {
     let folder = folder(&format!("exhaust-{scenario}-{}", change.join("").replace('=', "-")));

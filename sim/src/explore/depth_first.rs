@@ -14,10 +14,9 @@ use alloc::vec::Vec;
 use blockyard_sync::door::Access;
 
 use super::chooser::{Chooser, Pick};
-use super::happens_before::{Accesses, Steps};
+use super::happens_before::{Accesses, Steps, own_trace};
 use crate::event::{Action, Event};
 use crate::footprint::conflicts;
-use crate::hash::Rolling;
 use crate::paths::PathId;
 use crate::process::{BEGINNING, Enabler};
 use crate::tape::Divergence;
@@ -206,14 +205,11 @@ impl DepthFirst {
     }
 
     fn note_trace(&mut self, world: &World, step: usize, before: &Steps, accesses: &[Access]) {
-        let mut own = Rolling::EMPTY;
-        own.feed(world.event_hash(self.nodes[step].event));
-        accesses.iter().for_each(|access| own.feed(world.access_hash(access)));
         let causes = before.iter().map(|cause| self.nodes[cause].own_trace);
-        own.feed(causes.fold(0, u64::wrapping_add));
+        let own = own_trace(world, self.nodes[step].event, accesses, causes);
         let rest = if step == 0 { 0 } else { self.nodes[step - 1].trace };
-        self.nodes[step].own_trace = own.0;
-        self.nodes[step].trace = rest.wrapping_add(own.0);
+        self.nodes[step].own_trace = own;
+        self.nodes[step].trace = rest.wrapping_add(own);
     }
 
     /// Whether the event of `later` could have run before that of `earlier`: something enabled it that does not come

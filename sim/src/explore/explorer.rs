@@ -1,12 +1,14 @@
 //! Whole explorations: many executions, what they add up to, and the tape of the first that broke something.
 
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use blockyard_sync::door::world as door_world;
 
-use super::chooser::{Chooser, Pick, RandomWalk, Replay};
+use super::chooser::{Chooser, Pick, Replay};
 use super::depth_first::{DepthFirst, Reduction};
+use super::happens_before::Traced;
+use super::sampling::Sampling;
 use super::{Finding, Limits, Outcome, Program, Report, Setup, Watched, run_once};
 use crate::event::{Action, Event};
 use crate::paths::PathId;
@@ -25,10 +27,23 @@ pub struct Summary {
     pub blocked: u64,
     /// Events run.
     pub steps: u64,
+    /// Of a sampled exploration: how many different traces its executions had, the broken one included.
+    pub new_traces: u64,
+    /// The same, by the strategy that ran.
+    pub sampled: BTreeMap<Sampling, Sampled>,
     /// Every trace met, with what it led to, if they were asked for.
     pub traces: BTreeSet<(u64, u64)>,
     /// Every mark reached.
     pub marks: BTreeSet<&'static str>,
+}
+
+/// What one strategy added to a sampled exploration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sampled {
+    /// Executions drawn by it.
+    pub executions: u64,
+    /// Of them, those whose trace no earlier execution had.
+    pub new_traces: u64,
 }
 
 /// What an exploration found.
@@ -114,12 +129,31 @@ impl<'p> Explorer<'p> {
 
     /// At random, a run for each seed.
     pub fn random(&mut self, seeds: core::ops::Range<u64>) -> Exploration {
+        self.sample(Sampling::Random, seeds)
+    }
+
+    /// Draws executions as `strategy` does, a run for each seed. The same seeds from the same first one on are the same
+    /// runs; but strategies learn from run to run, so a single run is repeated by the verdict's tape and not by its
+    /// seed.
+    pub fn sample(&mut self, strategy: Sampling, seeds: core::ops::Range<u64>) -> Exploration {
         let mut summary = Summary::default();
         let mut world = self.world(self.setup.seed);
+        let mut sampler = strategy.sampler();
+        let mut traces = BTreeSet::new();
         for seed in seeds {
             world.reseed(seed);
-            let mut walk = RandomWalk::new(seed);
-            let (report, choices, _) = self.run(&mut world, &mut walk, &mut summary);
+            sampler.begin(seed);
+            let mut traced = Traced::new(&mut *sampler);
+            let (report, choices, digest) = self.run(&mut world, &mut traced, &mut summary);
+            let trace = traced.hash();
+            let is_new = u64::from(traces.insert(trace));
+            summary.new_traces += is_new;
+            let sampled = summary.sampled.entry(sampler.running()).or_default();
+            sampled.executions += 1;
+            sampled.new_traces += is_new;
+            if let Some(digest) = digest.filter(|_| report.outcome == Outcome::Ended) {
+                summary.traces.insert((trace, digest));
+            }
             let verdict = self.judge(&mut world, report, &choices, &mut summary, Some(seed));
             if let Some(verdict) = verdict.or_else(|| self.stop(&summary)) {
                 return Exploration { verdict, summary };

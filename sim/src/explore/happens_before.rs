@@ -1,10 +1,18 @@
-//! Happens-before over the events of one execution: the closure of dependence and creator → created.
+//! Happens-before over the events of one execution: the closure of dependence and creator → created; and the trace, a
+//! hash of it that is equal for executions that differ only in the order of independent steps.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use blockyard_sync::door::{Access, Kind};
 use blockyard_units::Id;
+
+use super::chooser::{Chooser, Pick};
+use super::sampling::Sampler;
+use crate::event::Event;
+use crate::hash::Rolling;
+use crate::process::BEGINNING;
+use crate::world::World;
 
 /// A set of step numbers.
 #[derive(Clone, Default, Debug)]
@@ -83,5 +91,85 @@ impl Accesses {
         }
         steps.sort_unstable_by(|a, b| b.cmp(a));
         steps.dedup();
+    }
+}
+
+/// What a step adds to its execution's trace: the event, what it touched, and what `causes`, the steps that happen
+/// before it, added.
+pub fn own_trace(
+    world: &World,
+    event: Event,
+    accesses: &[Access],
+    causes: impl Iterator<Item = u64>,
+) -> u64 {
+    let mut own = Rolling::EMPTY;
+    own.feed(world.event_hash(event));
+    accesses.iter().for_each(|access| own.feed(world.access_hash(access)));
+    own.feed(causes.fold(0, u64::wrapping_add));
+    own.0
+}
+
+/// The trace of an execution under way.
+#[derive(Default)]
+pub struct Trace {
+    past: Accesses,
+    /// Of each step: what happens before it, and what it added.
+    steps: Vec<(Steps, u64)>,
+    conflicting: Vec<u32>,
+    hash: u64,
+}
+
+impl Trace {
+    /// The next step, of a process that follows the step `follows`.
+    fn push(&mut self, world: &World, event: Event, follows: u32, accesses: &[Access]) {
+        let mut before = Steps::default();
+        self.past.conflicting(accesses, &mut self.conflicting);
+        let own = Some(follows).filter(|follows| *follows != BEGINNING);
+        for cause in own.iter().chain(&self.conflicting) {
+            let cause = *cause as usize;
+            if !before.contains(cause) {
+                before.union_with(&self.steps[cause].0);
+                before.insert(cause);
+            }
+        }
+        let causes = before.iter().map(|cause| self.steps[cause].1);
+        let own = own_trace(world, event, accesses, causes);
+        self.hash = self.hash.wrapping_add(own);
+        self.past.push(self.steps.len(), accesses);
+        self.steps.push((before, own));
+    }
+}
+
+/// A sampler's run, whose trace is computed beside it.
+pub struct Traced<'a> {
+    sampler: &'a mut dyn Sampler,
+    trace: Trace,
+    follows: u32,
+}
+
+impl<'a> Traced<'a> {
+    /// A run that is about to begin.
+    pub fn new(sampler: &'a mut dyn Sampler) -> Self {
+        Self { sampler, trace: Trace::default(), follows: BEGINNING }
+    }
+
+    /// The trace so far: equal for equivalent executions, and to that of a depth-first search.
+    pub fn hash(&self) -> u64 {
+        self.trace.hash
+    }
+}
+
+impl Chooser for Traced<'_> {
+    fn pick(&mut self, world: &World, enabled: &[Event]) -> Pick {
+        let pick = self.sampler.pick(world, enabled);
+        if let Pick::Event(index) = pick {
+            self.follows = world.processes[enabled[index].process as usize].follows();
+        }
+        pick
+    }
+
+    fn ran(&mut self, world: &World, event: Event, accesses: &[Access]) {
+        self.trace.push(world, event, self.follows, accesses);
+        self.sampler.ran(world, event, accesses);
     }
 }

@@ -7,13 +7,15 @@ mod explorer;
 mod happens_before;
 mod lenient;
 mod linear;
+mod sampling;
 mod shrink;
 mod swap;
 
 pub use chooser::{Chooser, Pick, RandomWalk, Replay};
 pub use depth_first::{DepthFirst, Reduction};
-pub use explorer::{Exploration, Explorer, Summary, Verdict};
+pub use explorer::{Exploration, Explorer, Sampled, Summary, Verdict};
 pub use lenient::Cost;
+pub use sampling::{Pct, Portfolio, Pos, Sampler, Sampling, Swarm, Urw};
 pub use shrink::Shrunk;
 pub use swap::swap_check;
 
