@@ -15,6 +15,7 @@ use blockyard_sync::door::Access;
 
 use super::chooser::{Chooser, Pick};
 use super::happens_before::{Accesses, Steps, own_trace};
+use super::wakeup::{Seen, Wakeup, covered};
 use crate::event::{Action, Event};
 use crate::footprint::conflicts;
 use crate::paths::PathId;
@@ -31,9 +32,12 @@ pub enum Reduction {
     SleepSets,
     /// Those, and choices that no race asks for.
     SourceSets,
+    /// One execution of each trace is run, and none is begun in vain where every race's reversal is known to be
+    /// possible.
+    Optimal,
 }
 
-type Explored = Vec<(Event, Vec<Access>)>;
+type Explored = Vec<Seen>;
 
 struct Node {
     event: Event,
@@ -45,9 +49,23 @@ struct Node {
     wanted: Vec<PathId>,
     explored: Explored,
     sleeping: Explored,
+    /// The sequences to explore from here.
+    pending: Wakeup,
+    /// The sequences to explore behind the event.
+    guide: Wakeup,
+    races: Vec<Race>,
     /// The trace up to here, independent of the order of independent steps.
     trace: u64,
     own_trace: u64,
+}
+
+/// A step that is to be tried behind this one.
+#[derive(Clone)]
+enum Race {
+    /// It conflicts with this one.
+    With(usize),
+    /// This one registers a wait, whose guard may have held before that step.
+    Hidden(usize, Vec<Access>),
 }
 
 /// The search. Its state between executions is the stack of events chosen.
@@ -57,6 +75,8 @@ pub struct DepthFirst {
     past: Accesses,
     depth: usize,
     analysed: usize,
+    /// The first step that the last execution did not share with the one before.
+    analysed_from: usize,
     /// Of the event just picked: the step it follows, and those that enabled it.
     follows: u32,
     enablers: Vec<Enabler>,
@@ -72,6 +92,7 @@ impl DepthFirst {
             past: Accesses::default(),
             depth: 0,
             analysed: 0,
+            analysed_from: 0,
             follows: BEGINNING,
             enablers: Vec::new(),
             conflicting: Vec::new(),
@@ -86,8 +107,34 @@ impl DepthFirst {
     /// Prepares the next execution; false if there is none.
     pub fn advance(&mut self) -> bool {
         self.depth = 0;
+        if self.reduction == Reduction::Optimal {
+            self.reverse_races();
+        }
         while let Some(node) = self.nodes.last_mut() {
-            node.explored.push((node.event, core::mem::take(&mut node.accesses)));
+            let accesses = core::mem::take(&mut node.accesses);
+            node.explored.push(Seen { event: node.event, accesses, exact: true });
+            if self.reduction == Reduction::Optimal {
+                let Node { explored, sleeping, enabled, pending, .. } = node;
+                let enters = |event: &Event| {
+                    let slept = listed(explored, event) || listed(sleeping, event);
+                    enabled.iter().find(|other| !slept && other.same(event)).copied()
+                };
+                if let Some((event, guide)) = pending.take(enters) {
+                    let slept =
+                        |other: &&Event| !listed(explored, other) && !listed(sleeping, other);
+                    for other in alternatives(enabled, event).filter(slept) {
+                        pending.insert(Vec::from([unseen(*other)]));
+                    }
+                    (node.event, node.guide) = (event, guide);
+                    node.races.clear();
+                    self.analysed = self.nodes.len() - 1;
+                    self.analysed_from = self.analysed;
+                    self.past.truncate(self.analysed);
+                    return true;
+                }
+                self.nodes.pop();
+                continue;
+            }
             let is_new = |event: &&Event| {
                 node.wanted.contains(&event.path)
                     && !listed(&node.explored, event)
@@ -111,8 +158,8 @@ impl DepthFirst {
         if self.reduction == Reduction::Plain {
             return Vec::new();
         }
-        let independent = |(event, accesses): &&(Event, Vec<Access>)| {
-            event.path != last.event.path && !conflicts(accesses, &last.accesses)
+        let independent = |seen: &&Seen| {
+            seen.event.path != last.event.path && !conflicts(&seen.accesses, &last.accesses)
         };
         last.sleeping.iter().chain(&last.explored).filter(independent).cloned().collect()
     }
@@ -122,9 +169,24 @@ impl DepthFirst {
         let awake = |event: &&Event| !listed(&sleeping, event);
         let last = self.nodes.last().map(|node| node.event.path);
         let goes_on = enabled.iter().filter(awake).find(|event| Some(event.path) == last);
-        let event = *goes_on.or_else(|| enabled.iter().find(awake))?;
+        let mut pending = match self.nodes.last_mut() {
+            Some(node) => core::mem::take(&mut node.guide),
+            None => Wakeup::default(),
+        };
+        let enters = |event: &Event| enabled.iter().filter(awake).find(|e| e.same(event)).copied();
+        // A sequence that turns out to be impossible may stand for others that begin as it did.
+        let free = || goes_on.or_else(|| enabled.iter().find(awake)).copied();
+        let (event, guide) = match pending.take(enters) {
+            Some(guided) => guided,
+            None => (free()?, Wakeup::default()),
+        };
+        if self.reduction == Reduction::Optimal {
+            for other in alternatives(enabled, event).filter(awake) {
+                pending.insert(Vec::from([unseen(*other)]));
+            }
+        }
         let wanted = match self.reduction {
-            Reduction::SourceSets => Vec::from([event.path]),
+            Reduction::SourceSets | Reduction::Optimal => Vec::from([event.path]),
             _ => enabled.iter().map(|event| event.path).collect(),
         };
         self.nodes.push(Node {
@@ -135,6 +197,9 @@ impl DepthFirst {
             wanted,
             explored: Vec::new(),
             sleeping,
+            pending,
+            guide,
+            races: Vec::new(),
             trace: 0,
             own_trace: 0,
         });
@@ -182,7 +247,17 @@ impl DepthFirst {
         node.accesses.extend_from_slice(accesses);
         node.before = before;
         self.past.push(step, accesses);
-        if self.reduction == Reduction::SourceSets {
+        if self.reduction == Reduction::Optimal {
+            let node = &mut self.nodes[step];
+            node.races = races.into_iter().map(Race::With).collect();
+            let peeks = || world.peeks().to_vec();
+            node.races.extend(hidden.into_iter().map(|earlier| Race::Hidden(earlier, peeks())));
+            for disarmed in &world.disarmed {
+                if let Some(event) = node.enabled.iter().find(|event| event.path == *disarmed) {
+                    node.pending.insert(Vec::from([unseen(*event)]));
+                }
+            }
+        } else if self.reduction == Reduction::SourceSets {
             for earlier in races.into_iter().chain(hidden) {
                 self.want_reversed(earlier, step);
             }
@@ -227,6 +302,36 @@ impl DepthFirst {
         })
     }
 
+    /// Wants the races of the new steps reversed, now that all that could come before is known.
+    fn reverse_races(&mut self) {
+        for later in self.analysed_from..self.nodes.len() {
+            for race in core::mem::take(&mut self.nodes[later].races) {
+                let (Race::With(earlier) | Race::Hidden(earlier, _)) = race;
+                let until =
+                    if matches!(race, Race::With(_)) { self.nodes.len() } else { later + 1 };
+                let apart =
+                    (earlier + 1..until).filter(|step| !self.nodes[*step].before.contains(earlier));
+                let seen = |step: usize| {
+                    let Node { event, accesses, .. } = &self.nodes[step];
+                    Seen { event: *event, accesses: accesses.clone(), exact: step != later }
+                };
+                let mut sequence: Vec<Seen> = apart.map(seen).collect();
+                match race {
+                    Race::With(_) => sequence.push(seen(later)),
+                    Race::Hidden(_, peeks) => {
+                        let event = Event { action: Action::Poll, ..self.nodes[later].event };
+                        sequence.push(Seen { event, accesses: peeks, exact: false });
+                    }
+                }
+                if !covered(&self.nodes[earlier].sleeping, &sequence)
+                    && !covered(&self.nodes[earlier].explored, &sequence)
+                {
+                    self.nodes[earlier].pending.insert(sequence);
+                }
+            }
+        }
+    }
+
     /// Sees to it that from before `earlier` an execution is explored in which `later` comes first.
     fn want_reversed(&mut self, earlier: usize, later: usize) {
         let mut between = Steps::default();
@@ -253,8 +358,17 @@ impl DepthFirst {
     }
 }
 
+/// The other events that `event`'s process could have instead.
+fn alternatives(enabled: &[Event], event: Event) -> impl Iterator<Item = &Event> {
+    enabled.iter().filter(move |other| other.path == event.path && **other != event)
+}
+
+fn unseen(event: Event) -> Seen {
+    Seen { event, accesses: Vec::new(), exact: false }
+}
+
 fn listed(events: &Explored, event: &Event) -> bool {
-    events.iter().any(|(other, _)| other.same(event))
+    events.iter().any(|other| other.event.same(event))
 }
 
 impl Chooser for DepthFirst {

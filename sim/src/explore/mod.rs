@@ -10,6 +10,7 @@ mod linear;
 mod sampling;
 mod shrink;
 mod swap;
+mod wakeup;
 
 pub use chooser::{Chooser, Pick, RandomWalk, Replay};
 pub use depth_first::{DepthFirst, Reduction};
