@@ -261,7 +261,7 @@ fn main() {
     let none = Budgets { faults: 0, crashes: 0 };
     let setup = Setup { images: Vec::new(), budgets: none, seed: 0 };
     for (name, body) in programs {
-        for reduction in [Reduction::Plain, Reduction::SourceSets] {
+        for reduction in [Reduction::Plain, Reduction::Optimal] {
             row(name, &Small(body), &setup, reduction);
         }
     }
@@ -269,5 +269,5 @@ fn main() {
     let script = Script::compile(text, &Parameters::new()).expect("the scenario is right");
     let setup = setup_of(&script, 0, 0);
     let scenario = ScenarioProgram { script: Arc::new(script), design: Design::default() };
-    row("resurrected-filter", &scenario, &setup, Reduction::SourceSets);
+    row("resurrected-filter", &scenario, &setup, Reduction::Optimal);
 }

@@ -107,7 +107,7 @@ impl Executor for SimHandle {
             mailbox.posts.push(Post::Arm { timer, deadline_ns, slot: slot.clone() });
             timer
         });
-        let fired = Box::pin(async move { slot.wait_until(Option::is_some).await });
+        let fired = Box::pin(async move { slot.wait_handed(Option::is_some, |_| ()).await });
         Box::pin(Sleep { handle: self.clone(), timer: Some(timer), fired })
     }
 
@@ -125,7 +125,7 @@ impl Executor for SimHandle {
         let slot: Slot<u32> = Arc::default();
         self.post(Post::Choice { alternatives, slot: slot.clone() });
         Box::pin(async move {
-            slot.wait_for(Option::is_some, |slot| slot.take().expect("guard-holds")).await
+            slot.wait_handed(Option::is_some, |slot| slot.take().expect("guard-holds")).await
         })
     }
 }

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use core::task::Waker;
 
 use blockyard_runtime::{Io, IoBuffer};
-use blockyard_sync::door::Orphan;
 use blockyard_sync::door::world as door_world;
+use blockyard_sync::door::{Access, Orphan, Reason};
 
 use crate::handle::{Operation, Slot};
 use crate::paths::PathId;
@@ -17,10 +17,11 @@ use crate::paths::PathId;
 pub(crate) const BEGINNING: u32 = u32::MAX;
 
 pub(crate) enum State {
-    /// A task; ready once it may be polled.
+    /// A task; it may be polled when it is woken, or while one of its guards holds.
     Task {
         body: Orphan,
-        ready: bool,
+        woken: bool,
+        holding: u32,
     },
     Request {
         disk: u32,
@@ -59,8 +60,19 @@ pub(crate) struct Process {
 #[derive(Clone, Copy)]
 pub(crate) struct Enabler {
     pub step: u32,
-    /// By making a guard true: it may have been true before, and made false by others in between.
-    pub guarded: bool,
+    /// Why a task became ready; a process that is no task always has its next event.
+    pub reason: Reason,
+}
+
+impl Enabler {
+    /// What the guard looks at that it made true; and whether others than this step may make it true.
+    pub fn guard(&self) -> Option<(Access, bool)> {
+        match self.reason {
+            Reason::Guard(access) => Some((access, true)),
+            Reason::Handed(access) => Some((access, false)),
+            Reason::Waker | Reason::Boundary | Reason::Fell(_) => None,
+        }
+    }
 }
 
 /// The waker of the task with this number.
@@ -84,7 +96,7 @@ impl Process {
         Self {
             path,
             state,
-            enablers: Vec::from([Enabler { step: created_by, guarded: false }]),
+            enablers: Vec::from([Enabler { step: created_by, reason: Reason::Waker }]),
             last_step: BEGINNING,
             created_by,
             woken_plainly: false,

@@ -10,7 +10,7 @@ use core::task::{Context, Waker};
 
 use blockyard_runtime::{IoErrorKind, Runtime};
 use blockyard_sync::door::world as door_world;
-use blockyard_sync::door::{self, Access, Kind, Reason, StepLog};
+use blockyard_sync::door::{self, Access, Kind, Reason, StepLog, Wake};
 
 use crate::disk::{self, DiskImage, PowerLoss, SimDisk};
 use crate::event::{Action, Event};
@@ -18,7 +18,7 @@ use crate::explore::Finding;
 use crate::footprint;
 use crate::handle::{Operation, Post, SimHandle};
 use crate::hash::Rolling;
-use crate::paths::{PathId, PathTable, ROOT};
+use crate::paths::{PathTable, ROOT};
 use crate::process::{self, BEGINNING, Enabler, Process, State};
 
 /// How much may go wrong in one execution.
@@ -39,8 +39,6 @@ pub struct World {
     wakers: Vec<Waker>,
     runnable: Vec<u32>,
     timers: Vec<u32>,
-    /// The timers that the last step disarmed.
-    pub(crate) disarmed: Vec<PathId>,
     log: StepLog,
     budgets: Budgets,
     faults_left: u32,
@@ -66,7 +64,6 @@ impl World {
             wakers: Vec::new(),
             runnable: Vec::new(),
             timers: Vec::new(),
-            disarmed: Vec::new(),
             log: StepLog::default(),
             budgets,
             faults_left: 0,
@@ -228,15 +225,6 @@ impl World {
         }
     }
 
-    /// Whether `later`, a timer's firing, could have come before `earlier`, another's.
-    pub(crate) fn timers_tie(&self, earlier: u32, later: u32) -> bool {
-        let deadline = |process: u32| match self.processes[process as usize].state {
-            State::Timer { deadline_ns, .. } => Some(deadline_ns),
-            _ => None,
-        };
-        deadline(earlier) == deadline(later)
-    }
-
     /// Runs one event; the footprint is left in `accesses`.
     ///
     /// # Errors
@@ -247,6 +235,7 @@ impl World {
         let index = event.process as usize;
         self.announce(index);
         door_world::begin(self.processes[index].path, self.processes[index].next_object);
+        let woken = matches!(self.processes[index].state, State::Task { woken: true, .. });
         let ran = door_world::catch_panic(|| self.run(event));
         if let Err(panic) = ran {
             door_world::abandon();
@@ -255,6 +244,10 @@ impl World {
         }
         self.processes[index].last_step = step;
         self.finish_step(event.process, step);
+        if self.overlooked_its_guard(event, woken) {
+            return Err("a wait was begun and is not polled, though it may end".into());
+        }
+        self.list(event.process);
         core::mem::swap(accesses, &mut self.log.accesses);
         self.hash(event, accesses);
         Ok(())
@@ -294,25 +287,24 @@ impl World {
 
     fn poll(&mut self, index: u32) {
         let process = &mut self.processes[index as usize];
-        process.enablers.clear();
+        process.enablers.retain(|enabler| enabler.guard().is_some());
         if process.woken_plainly {
             door::enter(footprint::readiness(process.path, Kind::Write));
         }
-        let State::Task { body, ready } = &mut process.state else {
+        let State::Task { body, woken, .. } = &mut process.state else {
             unreachable!("runnable-is-exact")
         };
-        *ready = false;
-        self.runnable.retain(|runnable| *runnable != index);
+        *woken = false;
         let mut context = Context::from_waker(&self.wakers[index as usize]);
         if body.as_mut().poll(&mut context).is_ready() {
-            process.state = State::Ended;
+            self.end(index);
         }
     }
 
     fn effect(&mut self, index: u32, well: bool) {
         let step = self.steps - 1;
         let process = &mut self.processes[index as usize];
-        process.enablers = Vec::from([Enabler { step, guarded: false }]);
+        process.enablers = Vec::from([Enabler { step, reason: Reason::Waker }]);
         let State::Request { disk, operation, result, .. } = &mut process.state else {
             unreachable!("runnable-is-exact")
         };
@@ -358,13 +350,12 @@ impl World {
         let (mut posts, draws) =
             self.handle.mailbox.with(|m| (core::mem::take(&mut m.posts), m.draws));
         self.processes[index as usize].draws = draws;
-        self.disarmed.clear();
         for post in posts.drain(..) {
             self.take_post(index, step, post);
         }
         self.handle.mailbox.with(|mailbox| mailbox.posts = posts);
         for orphan in core::mem::take(&mut self.log.orphans) {
-            self.create(index, step, "+", State::Task { body: orphan, ready: true });
+            self.create(index, step, "+", State::Task { body: orphan, woken: true, holding: 0 });
         }
         self.marks.extend(self.log.marks.drain(..));
         core::mem::swap(&mut self.notes, &mut self.log.notes);
@@ -372,25 +363,63 @@ impl World {
 
     fn wake_tasks(&mut self, step: u32) {
         for index in 0..self.log.wakes.len() {
-            let wake = self.log.wakes[index];
-            let process = &mut self.processes[wake.task as usize];
-            if let State::Task { ready, .. } = &mut process.state {
-                if !core::mem::replace(ready, true) {
-                    self.runnable.push(wake.task);
-                }
-                process.enablers.push(Enabler { step, guarded: wake.reason == Reason::Guard });
-            }
-            if wake.reason == Reason::Waker {
+            let Wake { task, reason } = self.log.wakes[index];
+            let process = &mut self.processes[task as usize];
+            if reason == Reason::Waker {
                 process.woken_plainly = true;
                 self.log.accesses.push(footprint::readiness(process.path, Kind::Add));
             }
+            let State::Task { woken, holding, .. } = &mut process.state else { continue };
+            match reason {
+                Reason::Guard(_) | Reason::Handed(_) => *holding += 1,
+                Reason::Fell(access) => {
+                    *holding -= 1;
+                    let of_it = |e: &Enabler| e.guard().is_some_and(|(guard, _)| guard == access);
+                    if let Some(index) = process.enablers.iter().position(of_it) {
+                        process.enablers.remove(index);
+                    }
+                    continue;
+                }
+                Reason::Waker | Reason::Boundary => *woken = true,
+            }
+            process.enablers.push(Enabler { step, reason });
+        }
+        for index in 0..self.log.wakes.len() {
+            self.list(self.log.wakes[index].task);
+        }
+    }
+
+    /// Whether the task that just ran was ready for the sake of a guard only, and looked at none that held: it would be
+    /// ready for ever.
+    fn overlooked_its_guard(&self, event: Event, woken: bool) -> bool {
+        let ended_a_wait =
+            |wake: &Wake| wake.task == event.process && matches!(wake.reason, Reason::Fell(_));
+        event.action == Action::Poll && !woken && !self.log.wakes.iter().any(ended_a_wait)
+    }
+
+    /// Lists a task as runnable if it is.
+    fn list(&mut self, index: u32) {
+        let State::Task { woken, holding, .. } = self.processes[index as usize].state else {
+            return;
+        };
+        let runnable = woken || holding > 0;
+        let place = self.runnable.iter().position(|listed| *listed == index);
+        match place {
+            Some(place) if !runnable => drop(self.runnable.remove(place)),
+            None if runnable => self.runnable.push(index),
+            _ => {}
         }
     }
 
     fn take_post(&mut self, creator: u32, step: u32, post: Post) {
         match post {
             Post::Spawn { name, task } => {
-                self.create(creator, step, &name, State::Task { body: task, ready: true });
+                self.create(
+                    creator,
+                    step,
+                    &name,
+                    State::Task { body: task, woken: true, holding: 0 },
+                );
             }
             Post::Request { disk, operation, slot } => {
                 let state = State::Request { disk, operation, slot, result: None };
@@ -408,8 +437,7 @@ impl World {
                     State::Timer { number, .. } => number == timer,
                     _ => false,
                 };
-                let gone = self.timers.extract_if(.., disarmed);
-                self.disarmed.extend(gone.map(|index| self.processes[index as usize].path));
+                self.timers.retain_mut(|index| !disarmed(index));
             }
         }
     }

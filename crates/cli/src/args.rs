@@ -78,7 +78,7 @@ pub(crate) struct ScenarioArgs {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Strategy {
-    /// Depth first, one execution of each trace (source sets with sleep sets).
+    /// Depth first, one execution of each trace (wakeup trees).
     Reduced,
     /// Depth first with sleep sets only.
     Sleep,

@@ -134,7 +134,7 @@ impl Search<'_> {
             (Some(sampling), _) => explorer.sample(sampling, self.seeds.clone()),
             (None, Strategy::Dfs) => explorer.depth_first(Reduction::Plain),
             (None, Strategy::Sleep) => explorer.depth_first(Reduction::SleepSets),
-            (None, _) => explorer.depth_first(Reduction::SourceSets),
+            (None, _) => explorer.depth_first(Reduction::Optimal),
         });
         progress.finish();
         (exploration, progress.seconds())

@@ -125,7 +125,7 @@ fn run(scenario: &Value, search: &Search) -> Exploration {
     let mut go_on = |_: &blockyard_sim::Summary| true;
     let mut explorer = Explorer::new(&program, setup, limits, &mut go_on);
     match search {
-        Search::Exhaust => explorer.depth_first(Reduction::SourceSets),
+        Search::Exhaust => explorer.depth_first(Reduction::Optimal),
         Search::Random(seeds) => explorer.random(seeds.clone()),
     }
 }

@@ -64,7 +64,7 @@ impl Access {
 /// A future that nobody holds any more and that must still run to its end.
 pub type Orphan = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A task was made ready.
+/// Whether a task may be polled changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wake {
     /// The task, as its world numbers it.
@@ -73,14 +73,20 @@ pub struct Wake {
     pub reason: Reason,
 }
 
-/// Why a task was made ready.
+/// Why a task may, or may no longer, be polled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Reason {
     /// Somebody called its waker: an operation of its own.
     #[default]
     Waker,
-    /// A guard holds. Its object carries the dependence, and the task will look at it; the wake is no operation.
-    Guard,
+    /// A guard of it, which looks at this, holds now. The guard's object carries the dependence, and the task will look
+    /// at it; the wake is no operation.
+    Guard(Access),
+    /// The same, of a guard that one step makes true, for this task alone; see
+    /// [`Shared::wait_handed`](crate::Shared::wait_handed).
+    Handed(Access),
+    /// A guard of it that held and looked at this does not hold any more, or its wait is over.
+    Fell(Access),
     /// It ended its step by itself.
     Boundary,
 }
@@ -92,10 +98,10 @@ pub struct StepLog {
     pub accesses: Vec<Access>,
     /// Those of them that looked at the guard of a wait.
     pub guards: Vec<Access>,
-    /// Guards that were looked at when a wait was registered: no operations, since nothing but whether there is a next
+    /// Guards that did not hold when a wait was registered: no operations, since nothing but whether there is a next
     /// step came of it.
     pub peeks: Vec<Access>,
-    /// Tasks made ready, in order, repetitions included.
+    /// What tasks became ready, or were no longer, in order, repetitions included.
     pub wakes: Vec<Wake>,
     /// Futures to adopt.
     pub orphans: Vec<Orphan>,
@@ -206,7 +212,7 @@ pub(crate) fn enter_guard(access: Access) {
     });
 }
 
-/// Announces that the registration of a wait looks at its guard.
+/// Announces that the registration of a wait found that its guard does not hold.
 pub(crate) fn peek(access: Access) {
     DOOR.with(|door| {
         if door.open.get() {
@@ -220,6 +226,15 @@ pub(crate) fn wake_because(reason: Reason, waker: &Waker) {
     DOOR.with(|door| door.reason.set(reason));
     waker.wake_by_ref();
     DOOR.with(|door| door.reason.set(Reason::Waker));
+}
+
+/// Tells a simulated world that the guard that made the waker's task ready for this reason does not hold any more;
+/// nobody else needs to know.
+pub(crate) fn fell(reason: Reason, waker: &Waker) {
+    let (Reason::Guard(access) | Reason::Handed(access)) = reason else { return };
+    if DOOR.with(|door| door.open.get()) {
+        wake_because(Reason::Fell(access), waker);
+    }
 }
 
 /// Ends the step; the task is ready again at once.

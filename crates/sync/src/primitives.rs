@@ -92,7 +92,7 @@ impl<T: 'static> Receiver<T> {
     /// # Yields
     /// Always, at least once. For ever, if the sender was dropped without sending.
     pub async fn receive(self) -> T {
-        self.0.wait_for(Option::is_some, |slot| slot.take().expect("guard-holds")).await
+        self.0.wait_handed(Option::is_some, |slot| slot.take().expect("guard-holds")).await
     }
 }
 
@@ -128,7 +128,7 @@ impl<T: Send + 'static> Mutex<T> {
         let mut turn = Turn { inner: Some(self.inner.clone()), number };
         let guard =
             move |(serving, value): &(u64, Option<T>)| *serving == number && value.is_some();
-        let value = self.inner.owner.wait_for(guard, |(_, value)| value.take()).await;
+        let value = self.inner.owner.wait_handed(guard, |(_, value)| value.take()).await;
         turn.inner = None;
         MutexGuard { inner: self.inner.clone(), value }
     }
@@ -146,7 +146,7 @@ impl<T: Send + 'static> Drop for Turn<T> {
         if let Some(inner) = self.inner.take() {
             door::bequeath(Box::pin(async move {
                 let guard = move |state: &(u64, Option<T>)| state.0 == number && state.1.is_some();
-                inner.owner.wait_for(guard, |state| state.0 += 1).await;
+                inner.owner.wait_handed(guard, |state| state.0 += 1).await;
             }));
         }
     }

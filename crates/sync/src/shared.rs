@@ -3,9 +3,10 @@
 //! Invariant `guards-are-pure`: a guard looks at the value it is given and at what it owns, nothing else. It is
 //! examined by whoever changes the value (no footprint: that a task became ready is no operation) and again by the
 //! waiting task's own step, where the read is recorded. The look at registration is a peek: no operation, but known to
-//! the search, since a guard that fell before leaves no step to race with. A guard that held at registration may be
-//! false again in the task's step: that finds so, changes nothing, and the task waits on; so equivalent orders may
-//! differ by steps that do nothing.
+//! the search, since a guard that fell before leaves no step to race with.
+//!
+//! Invariant `ready-is-exact`: a simulated world learns each time that a guard begins to hold or ceases to, so that a
+//! task that waits can be polled exactly while a guard of it holds.
 
 use std::future::Future;
 use std::ops::DerefMut;
@@ -26,6 +27,10 @@ type Guard<T> = Box<dyn Fn(&T) -> bool + Send>;
 struct Waiter<T> {
     key: u64,
     guard: Guard<T>,
+    /// Whether the guard holds for the value as it is.
+    holds: bool,
+    /// Why the task is ready while it does.
+    reason: Reason,
     waker: Waker,
 }
 
@@ -117,6 +122,22 @@ impl<T> Shared<T> {
         self.trusted_wait(Kind::Read, 0, u64::MAX, guard, |_: &mut T| ())
     }
 
+    /// For trusted types: as [`Shared::wait_for`], for something that is handed to this waiter alone: exactly one step
+    /// makes the guard true, and from then on nobody else touches the value until `then` does. So no other order of
+    /// steps makes it true earlier.
+    pub fn wait_handed<R, A>(
+        &self,
+        guard: impl Fn(&T) -> bool + Send + 'static,
+        then: A,
+    ) -> WaitFor<'_, T, A>
+    where
+        A: FnOnce(&mut T) -> R + Unpin,
+    {
+        let mut wait = self.wait_for(guard, then);
+        wait.reason = Reason::Handed(Access { kind: Kind::Read, ..wait.access });
+        wait
+    }
+
     /// For trusted types: a wait whose guard and action touch only `from..to`, as `kind` says.
     pub fn trusted_wait<R, A>(
         &self,
@@ -130,7 +151,9 @@ impl<T> Shared<T> {
         A: FnOnce(&mut T) -> R + Unpin,
     {
         let access = Access { object: self.object, kind, from, to };
-        WaitFor { shared: self, access, guard: Some(Box::new(guard)), key: None, then: Some(then) }
+        let guard: Guard<T> = Box::new(guard);
+        let reason = Reason::Guard(Access { kind: Kind::Read, ..access });
+        WaitFor { shared: self, access, guard: Some(guard), reason, key: None, then: Some(then) }
     }
 }
 
@@ -145,6 +168,7 @@ pub struct WaitFor<'a, T, A> {
     shared: &'a Shared<T>,
     access: Access,
     guard: Option<Guard<T>>,
+    reason: Reason,
     key: Option<u64>,
     then: Option<A>,
 }
@@ -159,19 +183,23 @@ impl<T, R, A: FnOnce(&mut T) -> R> Future for WaitFor<'_, T, A> {
             self.register(context.waker());
             return Poll::Pending;
         };
-        door::enter_guard(self.access);
+        match self.reason {
+            Reason::Handed(_) => door::enter(self.access),
+            _ => door::enter_guard(self.access),
+        }
         let mut state = self.shared.lock();
         let index = position(&state.waiters, key);
-        if !(state.waiters[index].guard)(&state.value) {
+        if !state.waiters[index].holds {
             state.waiters[index].waker.clone_from(context.waker());
             return Poll::Pending;
         }
-        state.waiters.remove(index);
+        let waiter = state.waiters.remove(index);
         self.key = None;
         let then = self.then.take().expect("a-wait-ends-once");
         let result = then(&mut state.value);
         // Others may wait for what the action changed.
         wake_ready(state);
+        door::fell(waiter.reason, &waiter.waker);
         Poll::Ready(result)
     }
 }
@@ -179,16 +207,17 @@ impl<T, R, A: FnOnce(&mut T) -> R> Future for WaitFor<'_, T, A> {
 impl<T, A> WaitFor<'_, T, A> {
     fn register(&mut self, waker: &Waker) {
         let guard = self.guard.take().expect("a-wait-begins-once");
-        door::peek(Access { kind: Kind::Read, ..self.access });
         let mut state = self.shared.lock();
         let holds = guard(&state.value);
-        let key = state.next_key;
+        let (key, reason) = (state.next_key, self.reason);
         state.next_key += 1;
-        state.waiters.push(Waiter { key, guard, waker: waker.clone() });
+        state.waiters.push(Waiter { key, guard, holds, reason, waker: waker.clone() });
         drop(state);
         self.key = Some(key);
         if holds {
-            door::wake_because(Reason::Guard, waker);
+            door::wake_because(reason, waker);
+        } else if let Reason::Guard(access) = reason {
+            door::peek(access);
         }
     }
 }
@@ -198,22 +227,34 @@ impl<T, A> Drop for WaitFor<'_, T, A> {
         if let Some(key) = self.key {
             let mut state = self.shared.lock();
             let index = position(&state.waiters, key);
-            state.waiters.remove(index);
+            let waiter = state.waiters.remove(index);
+            drop(state);
+            if waiter.holds {
+                door::fell(waiter.reason, &waiter.waker);
+            }
         }
     }
 }
 
-/// Unlocks, then wakes everyone whose guard holds: all of them after every change, also those already woken, since
-/// each change that leaves a guard true is a reason of its own for the task to be ready.
-fn wake_ready<T>(state: impl DerefMut<Target = State<T>>) {
+/// Examines all guards again; unlocks, then tells the tasks whose guards began to hold, and the world of those that
+/// ceased to.
+fn wake_ready<T>(mut state: impl DerefMut<Target = State<T>>) {
     if state.waiters.is_empty() {
         return;
     }
-    let holds = |waiter: &&Waiter<T>| (waiter.guard)(&state.value);
-    let ready: Vec<Waker> =
-        state.waiters.iter().filter(holds).map(|waiter| waiter.waker.clone()).collect();
+    let State { value, waiters, .. } = &mut *state;
+    let mut changed: Vec<(bool, Reason, Waker)> = Vec::new();
+    for waiter in waiters {
+        let holds = (waiter.guard)(value);
+        if holds != waiter.holds {
+            waiter.holds = holds;
+            changed.push((holds, waiter.reason, waiter.waker.clone()));
+        }
+    }
     drop(state);
-    ready.iter().for_each(|waker| door::wake_because(Reason::Guard, waker));
+    for (holds, reason, waker) in changed {
+        if holds { door::wake_because(reason, &waker) } else { door::fell(reason, &waker) }
+    }
 }
 
 fn position<T>(waiters: &[Waiter<T>], key: u64) -> usize {

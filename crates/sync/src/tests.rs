@@ -190,7 +190,9 @@ fn open_door_records_passages_guards_and_new_objects() {
     let passages = [Kind::Read, Kind::Add, Kind::Read].map(|kind| Access::whole(first, kind));
     assert_eq!(log.accesses, passages);
     assert_eq!(log.guards, [passages[2]]);
-    assert!(log.wakes.iter().all(|wake| wake.reason == Reason::Guard));
+    assert_eq!(log.wakes.len(), 2);
+    assert_eq!(log.wakes[0].reason, Reason::Guard(passages[2]));
+    assert_eq!(log.wakes[1].reason, Reason::Fell(passages[2]));
 }
 
 #[test]

@@ -133,7 +133,7 @@ impl SimDisk {
         let slot = Arc::new(Shared::new(None));
         self.handle.post(Post::Request { disk: self.number, operation, slot: slot.clone() });
         Box::pin(async move {
-            slot.wait_for(Option::is_some, |slot| slot.take().expect("guard-holds")).await
+            slot.wait_handed(Option::is_some, |slot| slot.take().expect("guard-holds")).await
         })
     }
 

@@ -59,6 +59,15 @@ struct Node {
     own_trace: u64,
 }
 
+/// Whether the later step of a race could have come first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reversible {
+    Yes,
+    /// It depends on a guard, or on an order of other steps.
+    Perhaps,
+    No,
+}
+
 /// A step that is to be tried behind this one.
 #[derive(Clone)]
 enum Race {
@@ -81,6 +90,8 @@ pub struct DepthFirst {
     follows: u32,
     enablers: Vec<Enabler>,
     conflicting: Vec<u32>,
+    /// The steps up to here know which processes they disabled.
+    compared: usize,
 }
 
 impl DepthFirst {
@@ -96,6 +107,7 @@ impl DepthFirst {
             follows: BEGINNING,
             enablers: Vec::new(),
             conflicting: Vec::new(),
+            compared: 0,
         }
     }
 
@@ -107,6 +119,7 @@ impl DepthFirst {
     /// Prepares the next execution; false if there is none.
     pub fn advance(&mut self) -> bool {
         self.depth = 0;
+        self.try_disabled_before(&[]);
         if self.reduction == Reduction::Optimal {
             self.reverse_races();
         }
@@ -127,9 +140,8 @@ impl DepthFirst {
                     }
                     (node.event, node.guide) = (event, guide);
                     node.races.clear();
-                    self.analysed = self.nodes.len() - 1;
-                    self.analysed_from = self.analysed;
-                    self.past.truncate(self.analysed);
+                    self.analysed_from = self.nodes.len() - 1;
+                    self.reopen();
                     return true;
                 }
                 self.nodes.pop();
@@ -142,13 +154,41 @@ impl DepthFirst {
             };
             if let Some(event) = node.enabled.iter().find(is_new) {
                 node.event = *event;
-                self.analysed = self.nodes.len() - 1;
-                self.past.truncate(self.analysed);
+                self.reopen();
                 return true;
             }
             self.nodes.pop();
         }
         false
+    }
+
+    /// Forgets what the last node's former event did.
+    fn reopen(&mut self) {
+        self.analysed = self.nodes.len() - 1;
+        self.compared = self.analysed;
+        self.past.truncate(self.analysed);
+    }
+
+    /// A process that the last step disabled leaves no event to race with that step: it is tried before it.
+    fn try_disabled_before(&mut self, enabled: &[Event]) {
+        if self.compared == self.nodes.len() || self.reduction == Reduction::Plain {
+            return;
+        }
+        self.compared = self.nodes.len();
+        let node = self.nodes.last_mut().expect("some-are-not-compared");
+        let stays = |path: PathId| enabled.iter().any(|event| event.path == path);
+        for index in 0..node.enabled.len() {
+            let event = node.enabled[index];
+            if event.path == node.event.path || stays(event.path) {
+                continue;
+            }
+            let slept = listed(&node.sleeping, &event) || listed(&node.explored, &event);
+            match self.reduction {
+                Reduction::Optimal if !slept => node.pending.insert(Vec::from([unseen(event)])),
+                Reduction::SourceSets => node.wanted.push(event.path),
+                _ => {}
+            }
+        }
     }
 
     /// What need not be explored after the last node's event: what was explored before it, or slept already, and
@@ -216,25 +256,23 @@ impl DepthFirst {
         }
         let mut conflicting = core::mem::take(&mut self.conflicting);
         self.past.conflicting(accesses, &mut conflicting);
-        let mut guarding = Vec::new();
-        self.past.conflicting(world.guards(), &mut guarding);
-        // A reversible race covers what lies before it. One that cannot be reversed does not: a timer that fired first
-        // hides that it could have been armed later. Nor does one with a guard: that the guard was made true hides
-        // that it was true before it was made false.
+        // A race that can be reversed covers what lies before its earlier step: the reversed execution has those races.
+        // One that cannot does not, nor one with a guard that only may have held.
         let mut covered = before.clone();
-        let program_order = before.clone();
         let mut races = Vec::new();
         for &race in &conflicting {
             let earlier = race as usize;
             let closure = &self.nodes[earlier].before;
-            let guards = guarding.contains(&race) && !program_order.contains(earlier);
-            let open = guards || !covered.contains(earlier);
-            if open && self.reversible(world, earlier, step) {
+            let reversible = match covered.contains(earlier) {
+                true => Reversible::No,
+                false => self.reversible(earlier, step, world.guards()),
+            };
+            if reversible != Reversible::No {
                 races.push(earlier);
-                if !guards {
-                    covered.union_with(closure);
-                    covered.insert(earlier);
-                }
+            }
+            if reversible == Reversible::Yes {
+                covered.union_with(closure);
+                covered.insert(earlier);
             }
             before.union_with(closure);
             before.insert(earlier);
@@ -252,19 +290,10 @@ impl DepthFirst {
             node.races = races.into_iter().map(Race::With).collect();
             let peeks = || world.peeks().to_vec();
             node.races.extend(hidden.into_iter().map(|earlier| Race::Hidden(earlier, peeks())));
-            for disarmed in &world.disarmed {
-                if let Some(event) = node.enabled.iter().find(|event| event.path == *disarmed) {
-                    node.pending.insert(Vec::from([unseen(*event)]));
-                }
-            }
         } else if self.reduction == Reduction::SourceSets {
             for earlier in races.into_iter().chain(hidden) {
                 self.want_reversed(earlier, step);
             }
-            // A timer that this step disarmed leaves no event to race with: it might have fired before.
-            let node = &mut self.nodes[step];
-            let armed = |path: &&PathId| node.enabled.iter().any(|event| event.path == **path);
-            node.wanted.extend(world.disarmed.iter().filter(armed));
         }
     }
 
@@ -273,10 +302,11 @@ impl DepthFirst {
     fn hidden_races(&self, world: &World, step: usize, before: &Steps) -> Vec<usize> {
         let mut changes = Vec::new();
         self.past.conflicting(world.peeks(), &mut changes);
-        let changes = changes.into_iter().map(|earlier| earlier as usize);
-        changes
-            .filter(|earlier| !before.contains(*earlier) && self.reversible(world, *earlier, step))
-            .collect()
+        let open = |earlier: &usize| {
+            !before.contains(*earlier)
+                && self.reversible(*earlier, step, world.guards()) != Reversible::No
+        };
+        changes.iter().map(|earlier| *earlier as usize).filter(open).collect()
     }
 
     fn note_trace(&mut self, world: &World, step: usize, before: &Steps, accesses: &[Access]) {
@@ -287,19 +317,36 @@ impl DepthFirst {
         self.nodes[step].trace = rest.wrapping_add(own);
     }
 
-    /// Whether the event of `later` could have run before that of `earlier`: something enabled it that does not come
-    /// from `earlier`. A guard that another step made true may have been true before `earlier` too, and is taken to
-    /// have been.
-    fn reversible(&self, world: &World, earlier: usize, later: usize) -> bool {
-        let (first, second) = (self.nodes[earlier].event, self.nodes[later].event);
-        if first.action == Action::Fire && second.action == Action::Fire {
-            return world.timers_tie(first.process, second.process);
+    /// Whether the event of `later` could have run before that of `earlier`: it was enabled there; or what enables it now
+    /// does so without `earlier`; or a guard that it looks at may hold without.
+    fn reversible(&self, earlier: usize, later: usize, guards: &[Access]) -> Reversible {
+        let event = self.nodes[later].event;
+        let began_before = self.follows == BEGINNING || (self.follows as usize) < earlier;
+        let same = |other: &Event| other.path == event.path;
+        if began_before && self.nodes[earlier].enabled.iter().any(same) {
+            return Reversible::Yes;
         }
-        self.enablers.iter().any(|&Enabler { step, guarded }| {
-            let enabler = step as usize;
-            step == BEGINNING
-                || enabler != earlier && (guarded || !self.nodes[enabler].before.contains(earlier))
-        })
+        let from = |step: usize| step == earlier || self.nodes[step].before.contains(earlier);
+        let touching = |guard: &Access| {
+            let mut steps = Vec::new();
+            self.past.conflicting(core::slice::from_ref(guard), &mut steps);
+            steps.into_iter().map(|step| step as usize).filter(|step| *step >= earlier)
+        };
+        let without = |enabler: &Enabler| match enabler.guard() {
+            Some((guard, _)) => !touching(&guard).any(from),
+            None => enabler.step as usize > earlier && !from(enabler.step as usize),
+        };
+        let may_hold = |guard: &Access| !began_before || touching(guard).any(|step| !from(step));
+        let open =
+            |enabler: &Enabler| enabler.guard().is_some_and(|(g, open)| open && may_hold(&g));
+        if self.enablers.iter().any(without) {
+            // A timer may yet have to wait for others.
+            if event.action == Action::Fire { Reversible::Perhaps } else { Reversible::Yes }
+        } else if self.enablers.iter().any(open) || guards.iter().any(may_hold) {
+            Reversible::Perhaps
+        } else {
+            Reversible::No
+        }
     }
 
     /// Wants the races of the new steps reversed, now that all that could come before is known.
@@ -375,10 +422,13 @@ impl Chooser for DepthFirst {
     fn pick(&mut self, world: &World, enabled: &[Event]) -> Pick {
         let event = match self.nodes.get(self.depth) {
             Some(node) => node.event,
-            None => match self.pick_new(enabled) {
-                Some(event) => event,
-                None => return Pick::Blocked,
-            },
+            None => {
+                self.try_disabled_before(enabled);
+                match self.pick_new(enabled) {
+                    Some(event) => event,
+                    None => return Pick::Blocked,
+                }
+            }
         };
         let process = &world.processes[event.process as usize];
         self.follows = process.follows();
