@@ -360,7 +360,8 @@ impl DepthFirst {
                     (earlier + 1..until).filter(|step| !self.nodes[*step].before.contains(earlier));
                 let seen = |step: usize| {
                     let Node { event, accesses, .. } = &self.nodes[step];
-                    Seen { event: *event, accesses: accesses.clone(), exact: step != later }
+                    let exact = step != later;
+                    Seen { event: *event, accesses: accesses.clone(), exact }
                 };
                 let mut sequence: Vec<Seen> = apart.map(seen).collect();
                 match race {
@@ -370,10 +371,10 @@ impl DepthFirst {
                         sequence.push(Seen { event, accesses: peeks, exact: false });
                     }
                 }
-                if !covered(&self.nodes[earlier].sleeping, &sequence)
-                    && !covered(&self.nodes[earlier].explored, &sequence)
-                {
-                    self.nodes[earlier].pending.insert(sequence);
+                let node = &mut self.nodes[earlier];
+                let asleep: Vec<&Seen> = node.sleeping.iter().chain(&node.explored).collect();
+                if !covered(&asleep, node.event, &node.enabled, &sequence) {
+                    node.pending.insert(sequence);
                 }
             }
         }

@@ -63,15 +63,25 @@ impl Wakeup {
     }
 }
 
-/// Whether a sequence leads only to what was explored from one of `asleep`.
-pub fn covered(asleep: &[Seen], sequence: &[Seen]) -> bool {
-    asleep.iter().any(|event| !matches!(begins(event, sequence), Begin::Never))
+/// Whether a sequence leads only to what was explored from `asleep`, at a place where `enabled` is what may happen and
+/// `now` is being explored. A process that is not in the sequence may go on behind it with any of its events: what has
+/// been explored of them must leave room for the sequence, and what has not will have its own races.
+pub fn covered(asleep: &[&Seen], now: Event, enabled: &[Event], sequence: &[Seen]) -> bool {
+    let makes_room = |event: &Event| match asleep.iter().find(|seen| seen.event.same(event)) {
+        Some(seen) => matches!(begins(seen, sequence), Begin::Apart),
+        None => !now.same(event),
+    };
+    asleep.iter().any(|seen| match begins(seen, sequence) {
+        Begin::At(_) => true,
+        Begin::Apart => enabled.iter().filter(|e| e.path == seen.event.path).all(makes_room),
+        Begin::Never => false,
+    })
 }
 
 enum Begin {
     /// It is the sequence's event at this index, and no earlier one bars it.
     At(usize),
-    /// It does not occur, and nothing in the sequence depends on it.
+    /// Its process does not occur, and nothing in the sequence depends on it.
     Apart,
     Never,
 }
