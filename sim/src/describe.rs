@@ -16,13 +16,14 @@ use crate::world::World;
 impl World {
     /// Feeds the run's hash with the event and its footprint, by labels.
     pub(crate) fn hash(&mut self, event: Event, accesses: &[Access]) {
-        let mut hash = self.rolling;
+        let mut hash = Rolling::EMPTY;
         hash.feed(self.event_hash(event));
         accesses.iter().for_each(|access| hash.feed(self.access_hash(access)));
-        self.rolling = hash;
+        self.step_hash = hash;
+        self.rolling.feed(hash.0);
     }
 
-    pub(crate) fn event_hash(&self, event: Event) -> u64 {
+    fn event_hash(&self, event: Event) -> u64 {
         let action = match event.action {
             Action::Poll => 1,
             Action::Effect => 2,
@@ -35,7 +36,7 @@ impl World {
         self.paths.hash(event.path) ^ action
     }
 
-    pub(crate) fn access_hash(&self, access: &Access) -> u64 {
+    fn access_hash(&self, access: &Access) -> u64 {
         let mut hash = Rolling::EMPTY;
         match footprint::names_a_path(access.object) {
             Some(path) => hash.feed(self.paths.hash(path)),

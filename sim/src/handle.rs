@@ -1,8 +1,9 @@
 //! What tasks hold of the world: a handle through which they spawn, sleep, choose and submit disk requests. The
 //! world looks into the mailbox after each step.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use alloc::string::String;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::future::Future;
@@ -11,7 +12,7 @@ use core::task::{Context, Poll};
 
 use blockyard_runtime::{BoxFuture, Executor, Io, IoBuffer, Runtime};
 use blockyard_sync::Shared;
-use blockyard_sync::door::world::Quiet;
+use blockyard_sync::door::world::{self as door_world, Quiet};
 use blockyard_sync::door::{self, Kind, Orphan};
 use blockyard_units::ByteRange;
 use rand_chacha::ChaCha8Rng;
@@ -38,7 +39,7 @@ pub(crate) enum Operation {
 
 /// What a step asks of the world.
 pub(crate) enum Post {
-    Spawn { name: String, task: Orphan },
+    Spawn { name: Cow<'static, str>, task: Orphan },
     Request { disk: u32, operation: Operation, slot: Slot<Io<IoBuffer>> },
     Arm { timer: u64, deadline_ns: u64, slot: Slot<()> },
     Disarm { timer: u64 },
@@ -52,9 +53,8 @@ pub(crate) struct Mailbox {
     pub now_ns: u64,
     pub timers: u64,
     pub seed: u64,
-    /// The running process: its path's hash, and how many random numbers it has drawn.
-    pub running: u64,
-    pub draws: u64,
+    /// How many random numbers have been drawn from each task's stream.
+    pub draws: BTreeMap<u64, u64>,
     /// Completed writes so far, for each disk.
     pub completed: Vec<u64>,
     pub track_durability: bool,
@@ -88,7 +88,7 @@ impl SimHandle {
 }
 
 impl Executor for SimHandle {
-    fn spawn(&self, name: String, task: BoxFuture<'static, ()>) {
+    fn spawn(&self, name: Cow<'static, str>, task: BoxFuture<'static, ()>) {
         self.post(Post::Spawn { name, task });
     }
 
@@ -112,11 +112,13 @@ impl Executor for SimHandle {
     }
 
     fn random_u64(&self) -> u64 {
-        let (seed, running, draws) = self.mailbox.with(|mailbox| {
-            mailbox.draws += 1;
-            (mailbox.seed, mailbox.running, mailbox.draws)
+        let task = door_world::stream();
+        let (seed, draws) = self.mailbox.with(|mailbox| {
+            let draws = mailbox.draws.entry(task).or_default();
+            *draws += 1;
+            (mailbox.seed, *draws)
         });
-        let mut stream = ChaCha8Rng::seed_from_u64(seed ^ running);
+        let mut stream = ChaCha8Rng::seed_from_u64(seed ^ task);
         stream.set_word_pos(u128::from(draws) * 2);
         stream.next_u64()
     }

@@ -32,7 +32,7 @@ pub use event::{Action, Event};
 pub use explore::{
     Chooser, Cost, DepthFirst, Execution, Exploration, Explorer, Finding, Limits, Outcome, Pct,
     Pick, Portfolio, Pos, Program, RandomWalk, Reduction, Replay, Report, Sampled, Sampler,
-    Sampling, Setup, Shrunk, Summary, Swarm, Urw, Verdict, Watched, run_once, swap_check,
+    Sampling, Setup, Shrunk, Stack, Summary, Swarm, Urw, Verdict, Watched, run_once, swap_check,
 };
 pub use footprint::conflicts;
 pub use handle::SimHandle;

@@ -1,14 +1,13 @@
 //! Processes: tasks, disk requests, timers and choices.
 
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::task::Wake;
-use alloc::vec::Vec;
 use core::task::Waker;
 
 use blockyard_runtime::{Io, IoBuffer};
 use blockyard_sync::door::world as door_world;
 use blockyard_sync::door::{Access, Orphan, Reason};
+use smallvec::{SmallVec, smallvec};
 
 use crate::handle::{Operation, Slot};
 use crate::paths::PathId;
@@ -45,15 +44,15 @@ pub(crate) struct Process {
     pub path: PathId,
     pub state: State,
     /// What enabled its next event; several may have.
-    pub enablers: Vec<Enabler>,
+    pub enablers: SmallVec<[Enabler; 1]>,
     /// Its own last step.
     pub last_step: u32,
     pub created_by: u32,
     /// Somebody woke it without a guard: its polls write its readiness.
     pub woken_plainly: bool,
     pub next_object: u32,
-    pub draws: u64,
-    pub children: Vec<(String, u32)>,
+    /// How many children of each name it has, by the name's number among the path's.
+    pub children: SmallVec<[(u32, u32); 2]>,
 }
 
 /// A step that enabled a process's next event.
@@ -96,13 +95,12 @@ impl Process {
         Self {
             path,
             state,
-            enablers: Vec::from([Enabler { step: created_by, reason: Reason::Waker }]),
+            enablers: smallvec![Enabler { step: created_by, reason: Reason::Waker }],
             last_step: BEGINNING,
             created_by,
             woken_plainly: false,
             next_object: 0,
-            draws: 0,
-            children: Vec::new(),
+            children: SmallVec::new(),
         }
     }
 

@@ -11,6 +11,7 @@ use core::task::{Context, Waker};
 use blockyard_runtime::{IoErrorKind, Runtime};
 use blockyard_sync::door::world as door_world;
 use blockyard_sync::door::{self, Access, Kind, Reason, StepLog, Wake};
+use smallvec::smallvec;
 
 use crate::disk::{self, DiskImage, PowerLoss, SimDisk};
 use crate::event::{Action, Event};
@@ -18,7 +19,7 @@ use crate::explore::Finding;
 use crate::footprint;
 use crate::handle::{Operation, Post, SimHandle};
 use crate::hash::Rolling;
-use crate::paths::{PathTable, ROOT};
+use crate::paths::{Numbers, PathTable, ROOT};
 use crate::process::{self, BEGINNING, Enabler, Process, State};
 
 /// How much may go wrong in one execution.
@@ -40,10 +41,15 @@ pub struct World {
     runnable: Vec<u32>,
     timers: Vec<u32>,
     log: StepLog,
+    posts: Vec<Post>,
+    /// Whether a finding waits in the mailbox.
+    found: bool,
     budgets: Budgets,
     faults_left: u32,
     pub(crate) steps: u32,
     pub(crate) rolling: Rolling,
+    /// Of the last step alone.
+    pub(crate) step_hash: Rolling,
     pub(crate) marks: BTreeSet<&'static str>,
     notes: Vec<String>,
 }
@@ -57,7 +63,7 @@ impl World {
         let disk = |(index, image)| SimDisk::new(number(index), image, handle.clone());
         let disks = images.iter().enumerate().map(disk).collect();
         let mut world = Self {
-            paths: PathTable::new(),
+            paths: PathTable::new(Numbers::default()),
             processes: Vec::new(),
             handle,
             disks,
@@ -65,10 +71,13 @@ impl World {
             runnable: Vec::new(),
             timers: Vec::new(),
             log: StepLog::default(),
+            posts: Vec::new(),
+            found: false,
             budgets,
             faults_left: 0,
             steps: 0,
             rolling: Rolling::EMPTY,
+            step_hash: Rolling::EMPTY,
             marks: BTreeSet::new(),
             notes: Vec::new(),
         };
@@ -87,6 +96,7 @@ impl World {
         self.handle.mailbox.with(|mailbox| {
             mailbox.now_ns = 0;
             mailbox.timers = 0;
+            mailbox.draws.clear();
             mailbox.track_durability = track;
             mailbox.completed.clear();
             mailbox.completed.resize(disks, 0);
@@ -116,6 +126,7 @@ impl World {
             }
         }
         self.handle.mailbox.with(|mailbox| mailbox.findings.clear());
+        self.found = false;
     }
 
     /// Power is lost: every task is gone, and of each disk's atoms one permitted version stays, as `fate` picks. The
@@ -129,8 +140,7 @@ impl World {
     /// Runs `set_up` as the world's own first step; what it spawns are the world's actors.
     pub fn begin<R>(&mut self, set_up: impl FnOnce(&Runtime) -> R) -> R {
         let runtime = self.handle.runtime();
-        self.announce(0);
-        door_world::begin(ROOT, self.processes[0].next_object);
+        self.open_door(0, true);
         let result = set_up(&runtime);
         self.finish_step(0, BEGINNING);
         result
@@ -174,8 +184,12 @@ impl World {
     }
 
     pub(crate) fn take_finding(&mut self) -> Option<Finding> {
+        if !core::mem::take(&mut self.found) {
+            return None;
+        }
         self.handle.mailbox.with(|mailbox| {
-            if mailbox.findings.is_empty() { None } else { Some(mailbox.findings.remove(0)) }
+            self.found = mailbox.findings.len() > 1;
+            (!mailbox.findings.is_empty()).then(|| mailbox.findings.remove(0))
         })
     }
 
@@ -230,16 +244,30 @@ impl World {
     /// # Errors
     /// The message of a panic; the world can then only be reset.
     pub fn step(&mut self, event: Event, accesses: &mut Vec<Access>) -> Result<(), String> {
+        accesses.clear();
+        self.go(event, true)?;
+        core::mem::swap(accesses, &mut self.log.accesses);
+        self.hash(event, accesses);
+        Ok(())
+    }
+
+    /// Runs an event that is known from an execution that began the same; its footprint and what it adds to the hash are
+    /// known too.
+    ///
+    /// # Errors
+    /// As [`World::step`].
+    pub(crate) fn step_again(&mut self, event: Event) -> Result<(), String> {
+        self.go(event, false)
+    }
+
+    fn go(&mut self, event: Event, record: bool) -> Result<(), String> {
         let step = self.steps;
         self.steps += 1;
         let index = event.process as usize;
-        self.announce(index);
-        door_world::begin(self.processes[index].path, self.processes[index].next_object);
+        self.open_door(index, record);
         let woken = matches!(self.processes[index].state, State::Task { woken: true, .. });
-        let ran = door_world::catch_panic(|| self.run(event));
-        if let Err(panic) = ran {
+        if let Err(panic) = door_world::catch_panic(|| self.run(event)) {
             door_world::abandon();
-            accesses.clear();
             return Err(panic);
         }
         self.processes[index].last_step = step;
@@ -248,18 +276,13 @@ impl World {
             return Err("a wait was begun and is not polled, though it may end".into());
         }
         self.list(event.process);
-        core::mem::swap(accesses, &mut self.log.accesses);
-        self.hash(event, accesses);
         Ok(())
     }
 
-    /// Tells the mailbox whose step it is.
-    fn announce(&self, index: usize) {
-        let Process { path, draws, .. } = &self.processes[index];
-        self.handle.mailbox.with(|mailbox| {
-            mailbox.running = self.paths.hash(*path);
-            mailbox.draws = *draws;
-        });
+    fn open_door(&self, index: usize, record: bool) {
+        let Process { path, next_object, .. } = self.processes[index];
+        let stream = self.paths.hash(path);
+        door_world::begin(door_world::Step { task: path, stream, next_object, record });
     }
 
     fn run(&mut self, event: Event) {
@@ -304,7 +327,7 @@ impl World {
     fn effect(&mut self, index: u32, well: bool) {
         let step = self.steps - 1;
         let process = &mut self.processes[index as usize];
-        process.enablers = Vec::from([Enabler { step, reason: Reason::Waker }]);
+        process.enablers = smallvec![Enabler { step, reason: Reason::Waker }];
         let State::Request { disk, operation, result, .. } = &mut process.state else {
             unreachable!("runnable-is-exact")
         };
@@ -347,13 +370,15 @@ impl World {
     fn finish_step(&mut self, index: u32, step: u32) {
         self.processes[index as usize].next_object = door_world::end(&mut self.log);
         self.wake_tasks(step);
-        let (mut posts, draws) =
-            self.handle.mailbox.with(|m| (core::mem::take(&mut m.posts), m.draws));
-        self.processes[index as usize].draws = draws;
+        let mut posts = core::mem::take(&mut self.posts);
+        self.handle.mailbox.with(|mailbox| {
+            core::mem::swap(&mut posts, &mut mailbox.posts);
+            self.found |= !mailbox.findings.is_empty();
+        });
         for post in posts.drain(..) {
             self.take_post(index, step, post);
         }
-        self.handle.mailbox.with(|mailbox| mailbox.posts = posts);
+        self.posts = posts;
         for orphan in core::mem::take(&mut self.log.orphans) {
             self.create(index, step, "+", State::Task { body: orphan, woken: true, holding: 0 });
         }
@@ -444,17 +469,19 @@ impl World {
 
     fn create(&mut self, creator: u32, step: u32, name: &str, state: State) {
         let parent = &mut self.processes[creator as usize];
-        let occurrence = match parent.children.iter_mut().find(|(known, _)| known == name) {
+        let family = self.paths.family(parent.path, name);
+        let known = parent.children.iter_mut().find(|(of, _)| *of == family);
+        let occurrence = match known {
             Some((_, count)) => {
                 *count += 1;
                 *count - 1
             }
             None => {
-                parent.children.push((name.into(), 1));
+                parent.children.push((family, 1));
                 0
             }
         };
-        let path = self.paths.intern(parent.path, name, occurrence);
+        let path = self.paths.intern(parent.path, family, occurrence);
         let index = u32::try_from(self.processes.len()).expect("processes-are-few");
         match state {
             State::Timer { .. } => self.timers.push(index),

@@ -29,13 +29,14 @@ fn explore(program: &ScenarioProgram, faults: u32, reduction: Reduction) -> Expl
 /// All searches see the same traces, each of them once.
 fn check_traces(name: &str, scenario: &Value, faults: u32) {
     let program = program(&scenario.to_string());
-    let found = [Reduction::Optimal, Reduction::SourceSets, Reduction::SleepSets].map(|reduction| {
-        let Exploration { verdict, summary } = explore(&program, faults, reduction);
-        assert_eq!(verdict, Verdict::Clean { exhausted: true }, "{name}, {reduction:?}");
-        let complete = summary.executions - summary.blocked;
-        assert_eq!(complete, summary.traces.len() as u64, "{name}, {reduction:?}: each once");
-        summary.traces
-    });
+    let found =
+        [Reduction::Optimal, Reduction::SourceSets, Reduction::SleepSets].map(|reduction| {
+            let Exploration { verdict, summary } = explore(&program, faults, reduction);
+            assert_eq!(verdict, Verdict::Clean { exhausted: true }, "{name}, {reduction:?}");
+            let complete = summary.executions - summary.blocked;
+            assert_eq!(complete, summary.traces.len() as u64, "{name}, {reduction:?}: each once");
+            summary.traces
+        });
     let counts = found.each_ref().map(std::collections::BTreeSet::len);
     assert!(counts[0] > 1, "{name}: one trace only");
     assert!(found[0] == found[1] && found[1] == found[2], "{name}: {counts:?} traces");

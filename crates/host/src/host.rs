@@ -7,6 +7,7 @@
 //!
 //! Timers have the resolution of tokio's, a millisecond, and are never early.
 
+use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -137,7 +138,7 @@ impl Machine {
 }
 
 impl Executor for Machine {
-    fn spawn(&self, name: String, task: BoxFuture<'static, ()>) {
+    fn spawn(&self, name: Cow<'static, str>, task: BoxFuture<'static, ()>) {
         // Nobody waits for it here: the runtime's own handle does that, and panics are recorded.
         drop(self.handle.spawn(Task::new(name, task, self.clone())));
     }

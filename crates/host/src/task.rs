@@ -1,5 +1,6 @@
 //! A task as the threads see it: polls what was spawned, adopts what it leaves, records how it fails.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,14 +12,18 @@ use crate::host::Machine;
 
 /// A spawned future; it is dropped within the poll that ends it, so that what it bequeaths then is adopted as well.
 pub(crate) struct Task {
-    name: String,
+    name: Cow<'static, str>,
     /// None once it has ended.
     body: Option<BoxFuture<'static, ()>>,
     machine: Machine,
 }
 
 impl Task {
-    pub(crate) fn new(name: String, body: BoxFuture<'static, ()>, machine: Machine) -> Self {
+    pub(crate) fn new(
+        name: Cow<'static, str>,
+        body: BoxFuture<'static, ()>,
+        machine: Machine,
+    ) -> Self {
         Self { name, body: Some(body), machine }
     }
 

@@ -1,7 +1,7 @@
 //! Tasks and time.
 
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::sync::Arc;
 use core::future::Future;
 use core::pin::Pin;
@@ -15,7 +15,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Executor: Send + Sync {
     /// Runs `task` beside the caller. `name` is what people read; the world makes it unique among the caller's
     /// children.
-    fn spawn(&self, name: String, task: BoxFuture<'static, ()>);
+    fn spawn(&self, name: Cow<'static, str>, task: BoxFuture<'static, ()>);
 
     /// Nanoseconds since the world began.
     fn now_ns(&self) -> u64;
@@ -41,7 +41,7 @@ impl Runtime {
     }
 
     /// Runs `task` beside the caller; its end can be awaited.
-    pub fn spawn<T, F>(&self, name: impl Into<String>, task: F) -> JoinHandle<T>
+    pub fn spawn<T, F>(&self, name: impl Into<Cow<'static, str>>, task: F) -> JoinHandle<T>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,

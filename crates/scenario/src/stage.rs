@@ -108,7 +108,7 @@ impl Stage {
         for (index, (name, steps)) in self.script.actors.iter().enumerate() {
             let actor = Actor::new(self.clone(), index as u64 + 1, name, steps);
             let stage = self.clone();
-            drop(runtime.spawn(name.as_str(), async move {
+            drop(runtime.spawn(name.clone(), async move {
                 stage.ready.wait().await;
                 actor.run(&stage.script.actors[index].1).await;
                 stage.at_work.add(|left| *left -= 1);

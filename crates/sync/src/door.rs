@@ -114,9 +114,11 @@ pub struct StepLog {
 #[derive(Default)]
 struct Door {
     open: Cell<bool>,
+    recording: Cell<bool>,
     reason: Cell<Reason>,
     listening: Cell<bool>,
     creator: Cell<u32>,
+    stream: Cell<u64>,
     next_object: Cell<u32>,
     log: RefCell<StepLog>,
 }
@@ -128,7 +130,7 @@ thread_local! {
 /// Announces an operation. Called before it takes place.
 pub fn enter(access: Access) {
     DOOR.with(|door| {
-        if door.open.get() {
+        if door.recording.get() {
             let accesses = &mut door.log.borrow_mut().accesses;
             if accesses.last() != Some(&access) {
                 accesses.push(access);
@@ -165,7 +167,7 @@ pub fn take_orphans() -> Vec<Orphan> {
 /// Marks that an exploration came by here; see [`sometimes!`](crate::sometimes).
 pub fn mark(what: &'static str) {
     DOOR.with(|door| {
-        if door.open.get() {
+        if door.recording.get() {
             door.log.borrow_mut().marks.push(what);
         }
     });
@@ -206,7 +208,7 @@ macro_rules! note {
 pub(crate) fn enter_guard(access: Access) {
     enter(access);
     DOOR.with(|door| {
-        if door.open.get() {
+        if door.recording.get() {
             door.log.borrow_mut().guards.push(access);
         }
     });
@@ -215,7 +217,7 @@ pub(crate) fn enter_guard(access: Access) {
 /// Announces that the registration of a wait found that its guard does not hold.
 pub(crate) fn peek(access: Access) {
     DOOR.with(|door| {
-        if door.open.get() {
+        if door.recording.get() {
             door.log.borrow_mut().peeks.push(access);
         }
     });
@@ -265,6 +267,19 @@ pub mod world {
 
     use super::{DOOR, StepLog, Wake};
 
+    /// Whose step begins.
+    #[derive(Clone, Copy, Debug)]
+    pub struct Step {
+        /// The number of the task's path.
+        pub task: u32,
+        /// What its random numbers are drawn from.
+        pub stream: u64,
+        /// How many objects it has made.
+        pub next_object: u32,
+        /// Whether what it touches is to be recorded; a step that is run again need not be.
+        pub record: bool,
+    }
+
     /// A world's own state that its tasks reach: no footprint. For worlds, and for observers whose verdict does not
     /// depend on the order of independent steps.
     #[derive(Default)]
@@ -299,16 +314,23 @@ pub mod world {
         })
     }
 
-    /// Opens the door for a step of the task with path number `creator`, which has made `next_object` objects.
+    /// Opens the door for a step.
     ///
     /// # Panics
     /// `one-step-at-a-time`: if a step of a world is going on in this thread.
-    pub fn begin(creator: u32, next_object: u32) {
+    pub fn begin(step: Step) {
         DOOR.with(|door| {
             assert!(!door.open.replace(true), "one-step-at-a-time");
-            door.creator.set(creator);
-            door.next_object.set(next_object);
+            door.recording.set(step.record);
+            door.creator.set(step.task);
+            door.stream.set(step.stream);
+            door.next_object.set(step.next_object);
         });
+    }
+
+    /// What the running task's random numbers are drawn from.
+    pub fn stream() -> u64 {
+        DOOR.with(|door| door.stream.get())
     }
 
     /// Shuts the door; `log` receives what the step did, and its former vectors are used for the next step.
@@ -316,6 +338,7 @@ pub mod world {
     pub fn end(log: &mut StepLog) -> u32 {
         DOOR.with(|door| {
             door.open.set(false);
+            door.recording.set(false);
             log.accesses.clear();
             log.guards.clear();
             log.peeks.clear();
@@ -340,7 +363,10 @@ pub mod world {
 
     /// Forgets an unfinished step and everything bequeathed: the world is gone (a crash, a reset).
     pub fn abandon() {
-        DOOR.with(|door| door.open.set(false));
+        DOOR.with(|door| {
+            door.open.set(false);
+            door.recording.set(false);
+        });
         loop {
             // Dropped outside the borrow: what dies here may bequeath again, and that is forgotten too.
             let log = DOOR.with(|door| std::mem::take(&mut *door.log.borrow_mut()));

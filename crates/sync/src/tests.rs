@@ -31,10 +31,13 @@ impl Wake for Bell {
     }
 }
 
+/// The first step of task 7.
+const FIRST: world::Step = world::Step { task: 7, stream: 0, next_object: 0, record: true };
+
 /// What `step` did, if a world had it done as the first step of task 7.
 fn recorded(step: impl FnOnce()) -> StepLog {
     let mut log = StepLog::default();
-    world::begin(7, 0);
+    world::begin(FIRST);
     step();
     world::end(&mut log);
     log
@@ -222,7 +225,7 @@ impl Drop for Heir {
 
 #[test]
 fn nothing_bequeathed_survives_the_end_of_a_world() {
-    world::begin(7, 0);
+    world::begin(FIRST);
     drop(Heir(4));
     world::abandon();
     assert!(door::take_orphans().is_empty());

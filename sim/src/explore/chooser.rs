@@ -23,6 +23,11 @@ pub enum Pick {
 
 /// A strategy.
 pub trait Chooser {
+    /// The next event, if it is known from an earlier execution that began the same: it is run without being looked at.
+    fn known(&mut self, _world: &mut World) -> Option<Event> {
+        None
+    }
+
     /// Picks one of `enabled`, which is not empty and in canonical order.
     fn pick(&mut self, world: &World, enabled: &[Event]) -> Pick;
 

@@ -6,9 +6,9 @@ use alloc::vec::Vec;
 use blockyard_sync::door::world as door_world;
 
 use super::chooser::{Chooser, Pick, Replay};
-use super::depth_first::{DepthFirst, Reduction};
 use super::happens_before::Traced;
 use super::sampling::Sampling;
+use super::search::{DepthFirst, Reduction};
 use super::{Finding, Limits, Outcome, Program, Report, Setup, Watched, run_once};
 use crate::event::{Action, Event};
 use crate::paths::PathId;
@@ -109,6 +109,7 @@ impl<'p> Explorer<'p> {
     pub fn depth_first(&mut self, reduction: Reduction) -> Exploration {
         let mut world = self.world(self.setup.seed);
         let mut search = DepthFirst::new(reduction);
+        search.traces = self.keep_traces;
         let mut summary = Summary::default();
         loop {
             let (report, choices, digest) = self.run(&mut world, &mut search, &mut summary);

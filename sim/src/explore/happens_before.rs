@@ -6,17 +6,17 @@ use alloc::vec::Vec;
 
 use blockyard_sync::door::{Access, Kind};
 use blockyard_units::Id;
+use smallvec::SmallVec;
 
 use super::chooser::{Chooser, Pick};
 use super::sampling::Sampler;
 use crate::event::Event;
-use crate::hash::Rolling;
 use crate::process::BEGINNING;
 use crate::world::World;
 
 /// A set of step numbers.
 #[derive(Clone, Default, Debug)]
-pub struct Steps(Vec<u64>);
+pub struct Steps(SmallVec<[u64; 2]>);
 
 impl Steps {
     pub fn insert(&mut self, step: usize) {
@@ -61,12 +61,10 @@ struct Past {
 pub struct Accesses(BTreeMap<Id, Vec<Past>>);
 
 impl Accesses {
-    /// Forgets what step `step` and later ones did.
-    pub fn truncate(&mut self, step: usize) {
-        for past in self.0.values_mut() {
-            while past.last().is_some_and(|last| last.step as usize >= step) {
-                past.pop();
-            }
+    /// Forgets what the last step did.
+    pub fn undo(&mut self, accesses: &[Access]) {
+        for access in accesses {
+            self.0.get_mut(&access.object).and_then(Vec::pop);
         }
     }
 
@@ -79,33 +77,42 @@ impl Accesses {
 
     /// The steps that conflict with these accesses, latest first, each once.
     pub fn conflicting(&self, accesses: &[Access], steps: &mut Vec<u32>) {
+        self.collect(accesses, steps, false);
+    }
+
+    /// The same, of each object back to the last step that wrote all of it: what conflicts and is older happens before
+    /// that step.
+    pub fn recent(&self, accesses: &[Access], steps: &mut Vec<u32>) {
+        self.collect(accesses, steps, true);
+    }
+
+    fn collect(&self, accesses: &[Access], steps: &mut Vec<u32>, recent: bool) {
         steps.clear();
         for access in accesses {
             let past = self.0.get(&access.object).map(Vec::as_slice).unwrap_or_default();
-            for past in past {
+            for past in past.iter().rev() {
                 let overlap = past.from < access.to && access.from < past.to;
                 if overlap && past.kind.conflicts(access.kind) {
                     steps.push(past.step);
                 }
+                let whole = past.kind == Kind::Write && (past.from, past.to) == (0, u64::MAX);
+                if recent && whole {
+                    break;
+                }
             }
         }
-        steps.sort_unstable_by(|a, b| b.cmp(a));
-        steps.dedup();
+        if steps.len() > 1 {
+            steps.sort_unstable_by(|a, b| b.cmp(a));
+            steps.dedup();
+        }
     }
 }
 
-/// What a step adds to its execution's trace: the event, what it touched, and what `causes`, the steps that happen
-/// before it, added.
-pub fn own_trace(
-    world: &World,
-    event: Event,
-    accesses: &[Access],
-    causes: impl Iterator<Item = u64>,
-) -> u64 {
-    let mut own = Rolling::EMPTY;
-    own.feed(world.event_hash(event));
-    accesses.iter().for_each(|access| own.feed(world.access_hash(access)));
-    own.feed(causes.fold(0, u64::wrapping_add));
+/// What the step that just ran adds to its execution's trace: the event, what it touched, and `causes`, the sum of what
+/// the steps that it follows or directly depends on added.
+pub fn own_trace(world: &World, causes: u64) -> u64 {
+    let mut own = world.step_hash;
+    own.feed(causes);
     own.0
 }
 
@@ -113,30 +120,22 @@ pub fn own_trace(
 #[derive(Default)]
 pub struct Trace {
     past: Accesses,
-    /// Of each step: what happens before it, and what it added.
-    steps: Vec<(Steps, u64)>,
+    /// What each step added.
+    steps: Vec<u64>,
     conflicting: Vec<u32>,
     hash: u64,
 }
 
 impl Trace {
     /// The next step, of a process that follows the step `follows`.
-    fn push(&mut self, world: &World, event: Event, follows: u32, accesses: &[Access]) {
-        let mut before = Steps::default();
-        self.past.conflicting(accesses, &mut self.conflicting);
+    fn push(&mut self, world: &World, follows: u32, accesses: &[Access]) {
+        self.past.recent(accesses, &mut self.conflicting);
         let own = Some(follows).filter(|follows| *follows != BEGINNING);
-        for cause in own.iter().chain(&self.conflicting) {
-            let cause = *cause as usize;
-            if !before.contains(cause) {
-                before.union_with(&self.steps[cause].0);
-                before.insert(cause);
-            }
-        }
-        let causes = before.iter().map(|cause| self.steps[cause].1);
-        let own = own_trace(world, event, accesses, causes);
+        let causes = own.iter().chain(&self.conflicting).map(|cause| self.steps[*cause as usize]);
+        let own = own_trace(world, causes.fold(0, u64::wrapping_add));
         self.hash = self.hash.wrapping_add(own);
         self.past.push(self.steps.len(), accesses);
-        self.steps.push((before, own));
+        self.steps.push(own);
     }
 }
 
@@ -169,7 +168,7 @@ impl Chooser for Traced<'_> {
     }
 
     fn ran(&mut self, world: &World, event: Event, accesses: &[Access]) {
-        self.trace.push(world, event, self.follows, accesses);
+        self.trace.push(world, self.follows, accesses);
         self.sampler.ran(world, event, accesses);
     }
 }

@@ -1,22 +1,21 @@
 //! Running a program under a chooser, once or through its whole space.
 
 mod chooser;
-mod depth_first;
 mod edits;
 mod explorer;
 mod happens_before;
 mod lenient;
 mod linear;
 mod sampling;
+mod search;
 mod shrink;
 mod swap;
-mod wakeup;
 
 pub use chooser::{Chooser, Pick, RandomWalk, Replay};
-pub use depth_first::{DepthFirst, Reduction};
 pub use explorer::{Exploration, Explorer, Sampled, Summary, Verdict};
 pub use lenient::Cost;
 pub use sampling::{Pct, Portfolio, Pos, Sampler, Sampling, Swarm, Urw};
+pub use search::{DepthFirst, Reduction, Stack};
 pub use shrink::Shrunk;
 pub use swap::swap_check;
 
@@ -121,7 +120,7 @@ pub fn run_once(
 pub enum Watched<'a> {
     /// Nothing is left to do.
     End(&'a dyn Execution),
-    /// This event comes next; these were possible.
+    /// This event comes next; these were possible, if that was asked.
     Before(Event, &'a [Event]),
     /// It has run.
     After(Event),
@@ -139,6 +138,13 @@ fn run_to_end(
     loop {
         if let Some(finding) = world.take_finding() {
             return Outcome::Violated(finding);
+        }
+        if let Some(event) = chooser.known(world) {
+            watch(world, Watched::Before(event, &[]));
+            if let Err(panic) = world.step_again(event) {
+                return Outcome::Violated(Finding { property: "no-panic".into(), message: panic });
+            }
+            continue;
         }
         world.enabled(&mut enabled);
         if enabled.is_empty() {

@@ -159,5 +159,5 @@ pub fn task<F>(runtime: &Runtime, name: &str, body: F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    drop(runtime.spawn(name, body));
+    drop(runtime.spawn(name.to_owned(), body));
 }

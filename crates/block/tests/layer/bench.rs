@@ -185,7 +185,7 @@ impl Bench {
     }
 
     pub fn task<F: Future<Output = ()> + Send + 'static>(&self, name: &str, body: F) {
-        drop(self.runtime.spawn(name, body));
+        drop(self.runtime.spawn(name.to_owned(), body));
     }
 
     /// What the disk holds in `range`.

@@ -6,6 +6,7 @@
 //! ends inside the tree goes on at a leaf: two leaves of which each was left out for the other's sake would lose
 //! what neither begins with. One that turns out to be impossible is given up, and the search goes on freely.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_sync::door::Access;
@@ -17,7 +18,7 @@ use crate::footprint::conflicts;
 #[derive(Clone)]
 pub struct Seen {
     pub event: Event,
-    pub accesses: Vec<Access>,
+    pub accesses: Arc<[Access]>,
     /// Whether it has that footprint where it is to run now, too.
     pub exact: bool,
 }
@@ -49,6 +50,16 @@ impl Wakeup {
             .rev()
             .fold(Self::default(), |rest, first| Self(Vec::from([Branch { first, rest }])));
         self.0.extend(chain.0);
+    }
+
+    /// Adds one event.
+    pub fn insert_one(&mut self, event: Seen) {
+        self.insert(Vec::from([event]));
+    }
+
+    /// Whether it has no sequence.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Takes out the branch to explore next that `enters` finds possible: its first event, and what follows it.

@@ -1,0 +1,255 @@
+//! Happens-before as an execution grows, and the races in it: pairs of steps that conflict and could have come the other
+//! way round.
+//!
+//! A race is reversed by running, from where its earlier step ran, everything that does not come from that step, and then
+//! the later one. Of the steps that conflict with a new one only the recent ones matter, up to the last that wrote the
+//! whole object: a race with an earlier one shows when the recent one is reversed. Where it cannot be reversed, what
+//! enabled the new step comes from it, and from what lies before; only a guard that others may make true can hold
+//! without, and then all steps are looked at. A process that was enabled once and not any more is tried where it was
+//! disabled (`DepthFirst::try_disabled_before`).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use blockyard_sync::door::Access;
+
+use super::{DepthFirst, Level, Reduction, Seen};
+use crate::event::{Action, Event};
+use crate::explore::happens_before::{Steps, own_trace};
+use crate::process::{BEGINNING, Enabler};
+use crate::world::World;
+
+/// A step that is to be tried behind this one.
+#[derive(Clone)]
+pub enum Race {
+    /// It conflicts with this one.
+    With(usize),
+    /// This one registers a wait, whose guard may have held before that step.
+    Hidden(usize, Arc<[Access]>),
+}
+
+/// Whether the later step of a race could have come first.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reversible {
+    Yes,
+    /// It depends on a guard, or on an order of other steps.
+    Perhaps,
+    No,
+}
+
+impl DepthFirst {
+    /// Enters the last step into happens-before; wants its races reversed.
+    pub(super) fn analyse(&mut self, world: &World, accesses: &[Access]) {
+        let step = self.levels.len() - 1;
+        let accesses: Arc<[Access]> = accesses.into();
+        let plain = self.reduction == Reduction::Plain;
+        if !plain || self.traces {
+            let before = self.order(world, step, &accesses);
+            if !plain {
+                self.note_hidden_races(world, step, &before);
+            }
+            self.levels[step].before = before;
+            self.past.push(step, &accesses);
+        }
+        let level = &mut self.levels[step];
+        level.rolling = world.rolling;
+        let seen = Seen { event: level.event, accesses: accesses.clone(), exact: true };
+        level.accesses = accesses;
+        level.place.with(|place| place.ran(seen, self.reduction));
+        if self.reduction == Reduction::SourceSets {
+            for race in core::mem::take(&mut self.levels[step].races) {
+                let (Race::With(earlier) | Race::Hidden(earlier, _)) = race;
+                self.want_reversed(earlier, step);
+            }
+        }
+    }
+
+    /// The steps that happen before this one; notes its races and its trace.
+    fn order(&mut self, world: &World, step: usize, accesses: &[Access]) -> Steps {
+        let mut before = Steps::default();
+        let mut causes = 0_u64;
+        if self.follows != BEGINNING {
+            let follows = &self.levels[self.follows as usize];
+            before.union_with(&follows.before);
+            before.insert(self.follows as usize);
+            causes = causes.wrapping_add(follows.own_trace);
+        }
+        let mut conflicting = core::mem::take(&mut self.conflicting);
+        self.past.recent(accesses, &mut conflicting);
+        if self.reduction != Reduction::Plain && !conflicting.is_empty() {
+            self.note_races(world, step, &before, accesses, &conflicting);
+        }
+        for earlier in &conflicting {
+            let level = &self.levels[*earlier as usize];
+            causes = causes.wrapping_add(level.own_trace);
+            before.union_with(&level.before);
+            before.insert(*earlier as usize);
+        }
+        self.conflicting = conflicting;
+        let own = own_trace(world, causes);
+        let rest = if step == 0 { 0 } else { self.levels[step - 1].trace };
+        self.levels[step].own_trace = own;
+        self.levels[step].trace = rest.wrapping_add(own);
+        before
+    }
+
+    fn note_races(
+        &mut self,
+        world: &World,
+        step: usize,
+        program_order: &Steps,
+        accesses: &[Access],
+        recent: &[u32],
+    ) {
+        let mut races = core::mem::take(&mut self.levels[step].races);
+        let all_reversible = self.add_races(world, step, program_order, recent, &mut races);
+        let open = |enabler: &Enabler| enabler.guard().is_some_and(|(_, open)| open);
+        if !all_reversible && (!world.guards().is_empty() || self.enablers.iter().any(open)) {
+            let mut all = Vec::new();
+            self.past.conflicting(accesses, &mut all);
+            races.clear();
+            self.add_races(world, step, program_order, &all, &mut races);
+        }
+        self.levels[step].races = races;
+    }
+
+    /// Adds those of `conflicting`, latest first, that the step can be tried before; whether all can, or lie before
+    /// such.
+    fn add_races(
+        &self,
+        world: &World,
+        step: usize,
+        program_order: &Steps,
+        conflicting: &[u32],
+        races: &mut Vec<Race>,
+    ) -> bool {
+        let mut covered = program_order.clone();
+        let mut all = true;
+        for &earlier in conflicting {
+            let earlier = earlier as usize;
+            if covered.contains(earlier) {
+                continue;
+            }
+            let reversible = self.reversible(earlier, step, world.guards());
+            if reversible != Reversible::No {
+                races.push(Race::With(earlier));
+            }
+            if reversible == Reversible::Yes {
+                covered.union_with(&self.levels[earlier].before);
+                covered.insert(earlier);
+            } else {
+                all = false;
+            }
+        }
+        all
+    }
+
+    /// Steps that the registration of a wait must also be tried before: its guard may have been true then, and false by
+    /// now, so that the wait has no step that would race with them.
+    fn note_hidden_races(&mut self, world: &World, step: usize, before: &Steps) {
+        if world.peeks().is_empty() {
+            return;
+        }
+        let mut changes = Vec::new();
+        self.past.conflicting(world.peeks(), &mut changes);
+        let peeks: Arc<[Access]> = world.peeks().into();
+        for earlier in changes.into_iter().map(|earlier| earlier as usize) {
+            let open = !before.contains(earlier)
+                && self.reversible(earlier, step, world.guards()) != Reversible::No;
+            if open {
+                self.levels[step].races.push(Race::Hidden(earlier, peeks.clone()));
+            }
+        }
+    }
+
+    /// Whether the event of `later` could have run before that of `earlier`: it was enabled there; or what enables it now
+    /// does so without `earlier`; or a guard that it looks at may hold without.
+    fn reversible(&self, earlier: usize, later: usize, guards: &[Access]) -> Reversible {
+        let event = self.levels[later].event;
+        let began_before = self.follows == BEGINNING || (self.follows as usize) < earlier;
+        let same = |other: &Event| other.path == event.path;
+        if began_before && self.levels[earlier].enabled.iter().any(same) {
+            return Reversible::Yes;
+        }
+        let from = |step: usize| step == earlier || self.levels[step].before.contains(earlier);
+        let touching = |guard: &Access| {
+            let mut steps = Vec::new();
+            self.past.conflicting(core::slice::from_ref(guard), &mut steps);
+            steps.into_iter().map(|step| step as usize).filter(|step| *step >= earlier)
+        };
+        let without = |enabler: &Enabler| match enabler.guard() {
+            Some((guard, _)) => !touching(&guard).any(from),
+            None => {
+                let step = enabler.step as usize;
+                enabler.step != BEGINNING && step > earlier && !from(step)
+            }
+        };
+        let may_hold = |guard: &Access| !began_before || touching(guard).any(|step| !from(step));
+        let open =
+            |enabler: &Enabler| enabler.guard().is_some_and(|(g, open)| open && may_hold(&g));
+        if self.enablers.iter().any(without) {
+            // A timer may yet have to wait for others.
+            if event.action == Action::Fire { Reversible::Perhaps } else { Reversible::Yes }
+        } else if self.enablers.iter().any(open) || guards.iter().any(may_hold) {
+            Reversible::Perhaps
+        } else {
+            Reversible::No
+        }
+    }
+
+    /// Wants the races of the new steps reversed, now that all that could come before is known.
+    pub(super) fn reverse_races(&mut self) {
+        for later in self.analysed_from..self.levels.len() {
+            for race in core::mem::take(&mut self.levels[later].races) {
+                let (Race::With(earlier) | Race::Hidden(earlier, _)) = race;
+                let sequence = self.reversed(&race, earlier, later);
+                let Level { place, enabled, sleeping, event, .. } = &self.levels[earlier];
+                place.with(|place| place.insert_sequence(enabled, sleeping, *event, sequence));
+            }
+        }
+    }
+
+    /// What does not come from the race's earlier step, and then the later one.
+    fn reversed(&self, race: &Race, earlier: usize, later: usize) -> Vec<Seen> {
+        let seen = |step: usize| {
+            let Level { event, accesses, .. } = &self.levels[step];
+            Seen { event: *event, accesses: accesses.clone(), exact: step != later }
+        };
+        let (until, last) = match race {
+            Race::With(_) => (self.levels.len(), seen(later)),
+            Race::Hidden(_, peeks) => {
+                let event = Event { action: Action::Poll, ..self.levels[later].event };
+                (later + 1, Seen { event, accesses: peeks.clone(), exact: false })
+            }
+        };
+        let apart = |step: &usize| !self.levels[*step].before.contains(earlier);
+        (earlier + 1..until).filter(apart).map(seen).chain([last]).collect()
+    }
+
+    /// Sees to it that from before `earlier` an execution is explored in which `later` comes first.
+    fn want_reversed(&mut self, earlier: usize, later: usize) {
+        let Level { place, enabled, .. } = &self.levels[earlier];
+        let mut between = Steps::default();
+        let mut first = None;
+        for step in earlier + 1..=later {
+            let level = &self.levels[step];
+            if step != later && level.before.contains(earlier) {
+                continue;
+            }
+            let path = level.event.path;
+            if !level.before.meets(&between) {
+                if place.with(|place| place.wants(path)) {
+                    return;
+                }
+                first = first.or(Some(path));
+            }
+            between.insert(step);
+        }
+        let possible = first.filter(|path| enabled.iter().any(|event| event.path == *path));
+        place.with(|place| match possible {
+            Some(path) => place.want(enabled, path),
+            // It was enabled by something that the footprints do not order: try everything.
+            None => enabled.iter().for_each(|event| place.want(enabled, event.path)),
+        });
+    }
+}
