@@ -1,6 +1,6 @@
 //! Messages to everyone who listens.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::door;
@@ -8,16 +8,19 @@ use crate::shared::Shared;
 
 type Mailbox<T> = Arc<Shared<VecDeque<T>>>;
 
-/// Where the mailboxes are listed; their order is that of subscribing.
-struct List<T>(Shared<(u64, Vec<(u64, Mailbox<T>)>)>);
+/// Who subscribed, by number.
+struct List<T> {
+    next: u64,
+    mailboxes: BTreeMap<u64, Mailbox<T>>,
+}
 
 /// Hands each message to everyone who subscribed before, in one order. Sending never waits: a mailbox grows until its
 /// subscriber receives. It is a read of the list and a write of each mailbox.
-pub struct Broadcast<T>(Arc<List<T>>);
+pub struct Broadcast<T>(Arc<Shared<List<T>>>);
 
 impl<T> Default for Broadcast<T> {
     fn default() -> Self {
-        Self(Arc::new(List(Shared::default())))
+        Self(Arc::new(Shared::new(List { next: 0, mailboxes: BTreeMap::new() })))
     }
 }
 
@@ -25,10 +28,10 @@ impl<T: Clone + Send + 'static> Broadcast<T> {
     /// From now on every message is kept for the subscriber.
     pub fn subscribe(&self) -> Subscriber<T> {
         let mailbox = Mailbox::default();
-        let number = self.0.0.write(|(next, list)| {
-            list.push((*next, mailbox.clone()));
-            *next += 1;
-            *next - 1
+        let number = self.0.write(|list| {
+            list.mailboxes.insert(list.next, mailbox.clone());
+            list.next += 1;
+            list.next - 1
         });
         Subscriber { list: Some(self.0.clone()), number, mailbox }
     }
@@ -36,8 +39,8 @@ impl<T: Clone + Send + 'static> Broadcast<T> {
     /// Leaves `message` with every subscriber.
     pub fn send(&self, message: &T) {
         // Within the passage, so that two senders at once come in the same order everywhere.
-        self.0.0.read(|(_, list)| {
-            for (_, mailbox) in list {
+        self.0.read(|list| {
+            for mailbox in list.mailboxes.values() {
                 mailbox.write(|mailbox| mailbox.push_back(message.clone()));
             }
         });
@@ -48,7 +51,7 @@ impl<T: Clone + Send + 'static> Broadcast<T> {
 /// by a task of its own.
 pub struct Subscriber<T: Clone + Send + 'static> {
     /// None once it was unsubscribed.
-    list: Option<Arc<List<T>>>,
+    list: Option<Arc<Shared<List<T>>>>,
     number: u64,
     mailbox: Mailbox<T>,
 }
@@ -66,22 +69,20 @@ impl<T: Clone + Send + 'static> Subscriber<T> {
     /// Listens no longer.
     pub fn unsubscribe(mut self) {
         if let Some(list) = self.list.take() {
-            list.remove(self.number);
+            remove(&list, self.number);
         }
     }
 }
 
-impl<T> List<T> {
-    fn remove(&self, number: u64) {
-        self.0.write(|(_, list)| list.retain(|(listed, _)| *listed != number));
-    }
+fn remove<T>(list: &Shared<List<T>>, number: u64) {
+    list.write(|list| list.mailboxes.remove(&number));
 }
 
 impl<T: Clone + Send + 'static> Drop for Subscriber<T> {
     fn drop(&mut self) {
         if let Some(list) = self.list.take() {
             let number = self.number;
-            door::bequeath(Box::pin(async move { list.remove(number) }));
+            door::bequeath(Box::pin(async move { remove(&list, number) }));
         }
     }
 }
