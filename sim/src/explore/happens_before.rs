@@ -8,7 +8,6 @@ use blockyard_sync::door::{Access, Kind};
 use blockyard_units::Id;
 
 use super::chooser::{Chooser, Pick};
-use super::sampling::Sampler;
 use crate::event::Event;
 use crate::hash::Rolling;
 use crate::process::BEGINNING;
@@ -140,17 +139,17 @@ impl Trace {
     }
 }
 
-/// A sampler's run, whose trace is computed beside it.
+/// A chooser's run, whose trace is computed beside it.
 pub struct Traced<'a> {
-    sampler: &'a mut dyn Sampler,
+    chooser: &'a mut dyn Chooser,
     trace: Trace,
     follows: u32,
 }
 
 impl<'a> Traced<'a> {
     /// A run that is about to begin.
-    pub fn new(sampler: &'a mut dyn Sampler) -> Self {
-        Self { sampler, trace: Trace::default(), follows: BEGINNING }
+    pub fn new(chooser: &'a mut dyn Chooser) -> Self {
+        Self { chooser, trace: Trace::default(), follows: BEGINNING }
     }
 
     /// The trace so far: equal for equivalent executions, and to that of a depth-first search.
@@ -161,7 +160,7 @@ impl<'a> Traced<'a> {
 
 impl Chooser for Traced<'_> {
     fn pick(&mut self, world: &World, enabled: &[Event]) -> Pick {
-        let pick = self.sampler.pick(world, enabled);
+        let pick = self.chooser.pick(world, enabled);
         if let Pick::Event(index) = pick {
             self.follows = world.processes[enabled[index].process as usize].follows();
         }
@@ -170,6 +169,6 @@ impl Chooser for Traced<'_> {
 
     fn ran(&mut self, world: &World, event: Event, accesses: &[Access]) {
         self.trace.push(world, event, self.follows, accesses);
-        self.sampler.ran(world, event, accesses);
+        self.chooser.ran(world, event, accesses);
     }
 }

@@ -15,6 +15,7 @@ mod wakeup;
 pub use chooser::{Chooser, Pick, RandomWalk, Replay};
 pub use depth_first::{DepthFirst, Reduction};
 pub use explorer::{Exploration, Explorer, Sampled, Summary, Verdict};
+pub use happens_before::Traced;
 pub use lenient::Cost;
 pub use sampling::{Pct, Portfolio, Pos, Sampler, Sampling, Swarm, Urw};
 pub use shrink::Shrunk;
