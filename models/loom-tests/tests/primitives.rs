@@ -1,5 +1,5 @@
-//! What hands over in turns or to many: nothing is handed out twice, lost, or told in two orders. The planted bugs do in
-//! two passages what belongs into one.
+//! What hands over in turns or to many: nothing is handed out twice, lost, or told in two orders. The planted bugs do
+//! in two passages what belongs into one.
 
 use std::sync::Arc;
 
