@@ -100,12 +100,16 @@ impl Operation {
     }
 }
 
-/// What the tasks of this number run in: with a disk whose durability is tracked if they use one, and every third with
-/// a fault to come.
+/// Whether a disk request of this number's program may fail.
+fn may_fail(number: u64) -> bool {
+    number.is_multiple_of(3)
+}
+
+/// What the tasks of this number run in: with a disk whose durability is tracked if they use one.
 pub fn setup_of(number: u64, tasks: &Tasks) -> Setup {
     let on_disk = tasks.iter().flatten().any(|operation| operation.on_disk());
     let image = DiskImage { name: "a".into(), bytes: vec![0; 1536].into(), atom: ByteLen(512) };
-    let faults = u32::from(on_disk && number.is_multiple_of(3));
+    let faults = u32::from(on_disk && may_fail(number));
     let budgets = Budgets { faults, crashes: u32::from(on_disk) };
     Setup { images: if on_disk { vec![image] } else { Vec::new() }, budgets, seed: 0 }
 }

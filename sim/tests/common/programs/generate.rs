@@ -3,7 +3,7 @@
 //! A program is made of motifs: operations of several tasks that have to do with each other. Its size is bounded by the
 //! number of ways to interleave its steps, so that plain search can exhaust it.
 
-use super::{Operation, Tasks};
+use super::{Operation, Tasks, may_fail};
 
 struct Dice(u64);
 
@@ -25,11 +25,11 @@ pub fn generate(number: u64) -> Tasks {
     let mut dice = Dice(number.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0x1234_5678);
     let count = 2 + dice.pick(&[0, 1, 1]);
     let mut tasks: Tasks = vec![Vec::new(); count];
-    let limit = 1000 * (1 + dice.roll(3));
+    let limit = 700 * (1 + dice.roll(3));
     let mut grow = |dice: &mut Dice, which: u64| {
         let mut larger = tasks.clone();
         motif(which, dice, &mut larger);
-        if interleavings(&larger) <= limit {
+        if interleavings(&larger, may_fail(number)) <= limit {
             tasks = larger;
         }
     };
@@ -121,7 +121,7 @@ fn on_disk(dice: &mut Dice) -> Operation {
 }
 
 /// In how many ways the tasks' steps can follow each other, about.
-fn interleavings(tasks: &Tasks) -> u64 {
+fn interleavings(tasks: &Tasks, may_fail: bool) -> u64 {
     let (mut ways, mut steps) = (1, 0);
     for operations in tasks.iter().filter(|operations| !operations.is_empty()) {
         let own = 1 + operations.iter().map(|operation| length(*operation)).sum::<u64>();
@@ -130,8 +130,10 @@ fn interleavings(tasks: &Tasks) -> u64 {
             ways = ways * steps / step;
         }
     }
-    let doubled = tasks.iter().flatten().filter(|operation| **operation == Operation::Choose);
-    ways << doubled.count()
+    let doubled = |operation: &&Operation| {
+        **operation == Operation::Choose || may_fail && operation.on_disk()
+    };
+    ways << tasks.iter().flatten().filter(doubled).count()
 }
 
 /// How many steps a task takes longer by it.
