@@ -6,8 +6,10 @@ use blockyard_units::Id;
 use crate::paths::PathId;
 
 const DISK: u32 = u32::MAX;
-const DURABILITY: u32 = u32::MAX - 1;
-const READINESS: u32 = u32::MAX - 2;
+/// The creator of what [`durability`] touches.
+pub const DURABILITY: u32 = u32::MAX - 1;
+/// The creator of what [`readiness`] touches.
+pub const READINESS: u32 = u32::MAX - 2;
 const WORLD: u32 = u32::MAX - 3;
 
 /// The bytes of a disk; ranges are bytes.

@@ -32,9 +32,13 @@ pub use event::{Action, Event};
 pub use explore::{
     Chooser, Cost, DepthFirst, Execution, Exploration, Explorer, Finding, Limits, Outcome, Pct,
     Pick, Portfolio, Pos, Program, RandomWalk, Reduction, Replay, Report, Sampled, Sampler,
-    Sampling, Setup, Shrunk, Stack, Summary, Swarm, Urw, Verdict, Watched, run_once, swap_check,
+    Sampling, Setup, Shrunk, Stack, Summary, Swarm, Traced, Urw, Verdict, Watched, run_once,
+    swap_check,
 };
 pub use footprint::conflicts;
+// For the test that each rule of dependence is needed.
+#[doc(hidden)]
+pub use footprint::{DURABILITY, READINESS, clock};
 pub use handle::SimHandle;
 pub use tape::{Divergence, SeedFile, SeedFileError, TapeLine};
 pub use world::{Budgets, World};

@@ -40,6 +40,8 @@ pub struct World {
     wakers: Vec<Waker>,
     runnable: Vec<u32>,
     timers: Vec<u32>,
+    /// What the last step made impossible for others, and what each had looked at to be possible.
+    pub(crate) lost: Vec<(Event, Access)>,
     log: StepLog,
     posts: Vec<Post>,
     /// Whether a finding waits in the mailbox.
@@ -70,6 +72,7 @@ impl World {
             wakers: Vec::new(),
             runnable: Vec::new(),
             timers: Vec::new(),
+            lost: Vec::new(),
             log: StepLog::default(),
             posts: Vec::new(),
             found: false,
@@ -369,7 +372,8 @@ impl World {
     /// Shuts the door and does what the step asked for.
     fn finish_step(&mut self, index: u32, step: u32) {
         self.processes[index as usize].next_object = door_world::end(&mut self.log);
-        self.wake_tasks(step);
+        self.lost.clear();
+        self.wake_tasks(index, step);
         let mut posts = core::mem::take(&mut self.posts);
         self.handle.mailbox.with(|mailbox| {
             core::mem::swap(&mut posts, &mut mailbox.posts);
@@ -386,7 +390,7 @@ impl World {
         core::mem::swap(&mut self.notes, &mut self.log.notes);
     }
 
-    fn wake_tasks(&mut self, step: u32) {
+    fn wake_tasks(&mut self, running: u32, step: u32) {
         for index in 0..self.log.wakes.len() {
             let Wake { task, reason } = self.log.wakes[index];
             let process = &mut self.processes[task as usize];
@@ -399,6 +403,11 @@ impl World {
                 Reason::Guard(_) | Reason::Handed(_) => *holding += 1,
                 Reason::Fell(access) => {
                     *holding -= 1;
+                    if task != running {
+                        let path = process.path;
+                        self.lost
+                            .push((Event { path, action: Action::Poll, process: task }, access));
+                    }
                     let of_it = |e: &Enabler| e.guard().is_some_and(|(guard, _)| guard == access);
                     if let Some(index) = process.enablers.iter().position(of_it) {
                         process.enablers.remove(index);
@@ -462,7 +471,12 @@ impl World {
                     State::Timer { number, .. } => number == timer,
                     _ => false,
                 };
-                self.timers.retain_mut(|index| !disarmed(index));
+                let gone = self.timers.extract_if(.., disarmed);
+                self.lost.extend(gone.map(|process| {
+                    let path = self.processes[process as usize].path;
+                    let event = Event { path, action: Action::Fire, process };
+                    (event, footprint::clock(Kind::Write))
+                }));
             }
         }
     }

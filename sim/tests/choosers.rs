@@ -197,7 +197,7 @@ fn the_random_strategy_is_the_walk_of_each_seed() {
 fn sampled_traces_are_traces_of_the_reduction() {
     let mut met = BTreeMap::<Sampling, u64>::new();
     for number in 0..PROGRAMS {
-        let program = of_tasks(generate(number)).hanging();
+        let program = of_tasks(generate(number));
         let exhaustive = explore(&program, Reduction::SourceSets, FAULTLESS);
         assert_eq!(exhaustive.verdict, Verdict::Clean { exhausted: true });
         let all = exhaustive.summary.traces;

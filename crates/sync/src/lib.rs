@@ -18,13 +18,20 @@
 // This crate is the one place where std's locks and a thread-local are named.
 #![allow(clippy::disallowed_types, clippy::disallowed_macros)]
 
+pub mod broadcast;
 pub mod door;
+pub mod mpsc;
+mod mutex;
 mod primitives;
+mod rwlock;
+mod semaphore;
 mod shared;
+mod turns;
 
-pub use primitives::{
-    Event, Mutex, MutexGuard, Receiver, Sender, Ticket, WaitQueue, first_of, oneshot,
-};
+pub use mutex::{Mutex, MutexGuard};
+pub use primitives::{Event, Receiver, Sender, Ticket, WaitQueue, first_of, oneshot};
+pub use rwlock::{ReadGuard, RwLock, WriteGuard};
+pub use semaphore::{Permit, Semaphore};
 pub use shared::{Shared, WaitFor};
 
 #[cfg(all(test, not(feature = "loom")))]

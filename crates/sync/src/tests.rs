@@ -1,4 +1,10 @@
-//! Tests of the primitives, polled by hand.
+//! Tests of the door and the primitives, polled by hand.
+
+mod broadcast;
+mod mpsc;
+mod mutex;
+mod rwlock;
+mod semaphore;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -6,19 +12,38 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::door::{self, Access, Kind, Reason, StepLog, world};
-use crate::{Event, Mutex, Shared, WaitQueue, first_of, oneshot};
+use crate::door::{self, Access, Kind, Orphan, Reason, StepLog, world};
+use crate::{Event, Shared, WaitQueue, first_of, oneshot};
 
 fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-fn lock<T: Send + 'static>(
-    mutex: &Mutex<T>,
-) -> Pin<Box<impl Future<Output = crate::MutexGuard<T>>>> {
-    let mut lock = Box::pin(mutex.lock());
-    assert!(poll(lock.as_mut()).is_pending(), "waits-end-the-step");
-    lock
+/// Asks for something that is waited for: the first poll.
+fn asked<'a, F: Future + 'a>(future: F) -> Pin<Box<dyn Future<Output = F::Output> + 'a>> {
+    let mut future = Box::pin(future);
+    assert!(poll(future.as_mut()).is_pending(), "waits-end-the-step");
+    future
+}
+
+/// What a future that must have ended came to.
+fn ended<T>(future: &mut Pin<Box<dyn Future<Output = T> + '_>>) -> T {
+    match poll(future.as_mut()) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+fn waits<T>(future: &mut Pin<Box<dyn Future<Output = T> + '_>>) -> bool {
+    poll(future.as_mut()).is_pending()
+}
+
+/// Runs what was bequeathed, as far as it goes; how many came to an end.
+fn run_orphans(orphans: &mut Vec<Orphan>) -> usize {
+    orphans.extend(door::take_orphans());
+    let before = orphans.len();
+    orphans.retain_mut(|orphan| poll(orphan.as_mut()).is_pending());
+    before - orphans.len()
 }
 
 /// Counts how often it was called.
@@ -41,50 +66,6 @@ fn recorded(step: impl FnOnce()) -> StepLog {
     step();
     world::end(&mut log);
     log
-}
-
-#[test]
-fn mutex_serves_in_the_order_of_asking() {
-    let mutex = Mutex::new(0);
-    let (mut first, mut second, mut third) = (lock(&mutex), lock(&mutex), lock(&mutex));
-    assert!(poll(third.as_mut()).is_pending());
-    assert!(poll(second.as_mut()).is_pending());
-    let Poll::Ready(guard) = poll(first.as_mut()) else { panic!("the first is served") };
-    assert!(poll(second.as_mut()).is_pending(), "one-owner");
-    guard.unlock();
-    assert!(poll(third.as_mut()).is_pending());
-    let Poll::Ready(mut guard) = poll(second.as_mut()) else { panic!("the second is served") };
-    *guard += 1;
-    guard.unlock();
-    let Poll::Ready(guard) = poll(third.as_mut()) else { panic!("the third is served") };
-    assert_eq!(*guard, 1);
-    guard.unlock();
-}
-
-#[test]
-fn dropped_guard_unlocks_when_its_bequest_runs() {
-    let mutex = Mutex::new(());
-    let (mut first, mut second) = (lock(&mutex), lock(&mutex));
-    drop(poll(first.as_mut()));
-    assert!(poll(second.as_mut()).is_pending());
-    let mut orphans = door::take_orphans();
-    assert_eq!(orphans.len(), 1);
-    assert!(poll(orphans[0].as_mut()).is_ready());
-    assert!(poll(second.as_mut()).is_ready());
-    drop(door::take_orphans());
-}
-
-#[test]
-fn turn_of_a_dropped_lock_is_passed_on() {
-    let mutex = Mutex::new(());
-    let (first, mut second) = (lock(&mutex), lock(&mutex));
-    drop(first);
-    assert!(poll(second.as_mut()).is_pending());
-    let mut orphans = door::take_orphans();
-    assert!(poll(orphans[0].as_mut()).is_pending(), "waits-end-the-step");
-    assert!(poll(orphans[0].as_mut()).is_ready());
-    assert!(poll(second.as_mut()).is_ready());
-    drop(door::take_orphans());
 }
 
 #[test]

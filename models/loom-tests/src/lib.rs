@@ -21,8 +21,9 @@ use core::mem::{self, ManuallyDrop};
 use core::task::{Context, Poll, Waker};
 
 use blockyard_sync::door;
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::sync::{Condvar, Mutex};
-use loom::thread::JoinHandle;
+use loom::thread::{self, JoinHandle};
 
 /// More switches away from a thread that could go on are not tried. The planted bugs need up to four.
 const PREEMPTIONS: usize = 5;
@@ -51,6 +52,26 @@ pub fn explore_finds(expected: &str, model: impl Fn() + Send + Sync + 'static) {
     mem::forget(door::take_orphans());
     let message = outcome.expect_err("planted-bugs-are-found");
     assert!(message.contains(expected), "planted-bugs-are-found: {expected:?} in {message:?}");
+}
+
+/// Two threads `pass` a lock; what it is given to run is the section that the lock guards.
+///
+/// # Panics
+/// `one-owner`: if both are in the section.
+pub fn two_inside<L: Send + Sync + 'static>(lock: L, pass: fn(&L, &dyn Fn())) {
+    let state = Arc::new((lock, AtomicUsize::new(0)));
+    let run = {
+        let state = state.clone();
+        move || {
+            pass(&state.0, &|| {
+                assert_eq!(state.1.fetch_add(1, Ordering::SeqCst), 0, "one-owner");
+                state.1.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    };
+    let other = thread::spawn(run.clone());
+    run();
+    join(other);
 }
 
 /// Waits for a loom thread's end.

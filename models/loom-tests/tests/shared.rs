@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 
-use blockyard_loom_tests::{block_on, explore, explore_finds, join};
+use blockyard_loom_tests::{block_on, explore, explore_finds, join, two_inside};
 use blockyard_sync::{Mutex, Shared, WaitQueue, oneshot};
-use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 
 #[test]
@@ -95,23 +94,6 @@ fn a_notification_after_the_registration_is_not_lost() {
 #[test]
 fn planted_look_before_registration_loses_the_notification() {
     explore_finds("deadlock", || notified_once(true));
-}
-
-/// Two threads `pass` a lock; what it is given to run is the section that the lock guards.
-fn two_inside<L: Send + Sync + 'static>(lock: L, pass: fn(&L, &dyn Fn())) {
-    let state = Arc::new((lock, AtomicUsize::new(0)));
-    let run = {
-        let state = state.clone();
-        move || {
-            pass(&state.0, &|| {
-                assert_eq!(state.1.fetch_add(1, Ordering::SeqCst), 0, "one-owner");
-                state.1.fetch_sub(1, Ordering::SeqCst);
-            });
-        }
-    };
-    let other = thread::spawn(run.clone());
-    run();
-    join(other);
 }
 
 #[test]

@@ -9,7 +9,6 @@ use blockyard_units::Id;
 use smallvec::SmallVec;
 
 use super::chooser::{Chooser, Pick};
-use super::sampling::Sampler;
 use crate::event::Event;
 use crate::process::BEGINNING;
 use crate::world::World;
@@ -139,17 +138,17 @@ impl Trace {
     }
 }
 
-/// A sampler's run, whose trace is computed beside it.
+/// A chooser's run, whose trace is computed beside it.
 pub struct Traced<'a> {
-    sampler: &'a mut dyn Sampler,
+    chooser: &'a mut dyn Chooser,
     trace: Trace,
     follows: u32,
 }
 
 impl<'a> Traced<'a> {
     /// A run that is about to begin.
-    pub fn new(sampler: &'a mut dyn Sampler) -> Self {
-        Self { sampler, trace: Trace::default(), follows: BEGINNING }
+    pub fn new(chooser: &'a mut dyn Chooser) -> Self {
+        Self { chooser, trace: Trace::default(), follows: BEGINNING }
     }
 
     /// The trace so far: equal for equivalent executions, and to that of a depth-first search.
@@ -160,7 +159,7 @@ impl<'a> Traced<'a> {
 
 impl Chooser for Traced<'_> {
     fn pick(&mut self, world: &World, enabled: &[Event]) -> Pick {
-        let pick = self.sampler.pick(world, enabled);
+        let pick = self.chooser.pick(world, enabled);
         if let Pick::Event(index) = pick {
             self.follows = world.processes[enabled[index].process as usize].follows();
         }
@@ -169,6 +168,6 @@ impl Chooser for Traced<'_> {
 
     fn ran(&mut self, world: &World, event: Event, accesses: &[Access]) {
         self.trace.push(world, self.follows, accesses);
-        self.sampler.ran(world, event, accesses);
+        self.chooser.ran(world, event, accesses);
     }
 }

@@ -13,6 +13,7 @@ mod swap;
 
 pub use chooser::{Chooser, Pick, RandomWalk, Replay};
 pub use explorer::{Exploration, Explorer, Sampled, Summary, Verdict};
+pub use happens_before::Traced;
 pub use lenient::Cost;
 pub use sampling::{Pct, Portfolio, Pos, Sampler, Sampling, Swarm, Urw};
 pub use search::{DepthFirst, Reduction, Stack};

@@ -225,8 +225,13 @@ fn a_misnamed_scenario_is_found() {
 
 #[test]
 fn tests_are_known_by_their_place() {
-    let tests =
-        ["sim/src/a/tests.rs", "sim/src/tests/a.rs", "tests/src/lib.rs", "sim/benches/a.rs"];
+    let tests = [
+        "sim/src/a/tests.rs",
+        "sim/src/tests/a.rs",
+        "tests/src/lib.rs",
+        "sim/benches/a.rs",
+        "sim/examples/a.rs",
+    ];
     assert!(tests.iter().all(|path| tree::is_test(path)));
     assert!(!["sim/src/a.rs", "sim/src/latests.rs"].iter().any(|path| tree::is_test(path)));
 }

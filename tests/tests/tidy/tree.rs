@@ -97,7 +97,8 @@ fn is_text(name: &str) -> bool {
 /// Whether a file is there for tests only.
 pub fn is_test(path: &str) -> bool {
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", path));
-    name == "tests.rs" || folders.split('/').any(|folder| matches!(folder, "tests" | "benches"))
+    name == "tests.rs"
+        || folders.split('/').any(|folder| matches!(folder, "tests" | "benches" | "examples"))
 }
 
 /// Fails with all places of a broken rule, and what to do about them.

@@ -93,6 +93,10 @@ pub struct DepthFirst {
     follows: u32,
     enablers: SmallVec<[Enabler; 1]>,
     conflicting: Vec<u32>,
+    /// The steps whose process had another event, which slept.
+    half_asleep: Vec<usize>,
+    /// What a step made impossible for others.
+    lost: Vec<(usize, Event, Access)>,
     nothing: Arc<[Access]>,
     nobody: Arc<[Seen]>,
 }
@@ -112,6 +116,8 @@ impl DepthFirst {
             follows: BEGINNING,
             enablers: SmallVec::new(),
             conflicting: Vec::new(),
+            half_asleep: Vec::new(),
+            lost: Vec::new(),
             nothing: Arc::from([]),
             nobody: Arc::from([]),
         }
@@ -161,6 +167,8 @@ impl DepthFirst {
                 self.analysed = self.levels.len() - 1;
                 self.analysed_from = self.analysed;
                 self.compared = self.analysed;
+                self.half_asleep.retain(|step| *step < self.analysed);
+                self.lost.retain(|(step, _, _)| *step < self.analysed);
                 return true;
             }
             self.levels.pop();
@@ -225,8 +233,7 @@ impl DepthFirst {
             Some(level) => core::mem::take(&mut level.guide),
             None => Wakeup::default(),
         };
-        let enters = |event: &Event| enabled.iter().filter(awake).find(|e| e.same(event)).copied();
-        let (event, behind) = match guide.take(enters) {
+        let (event, behind) = match guide.take(enabled, |event| listed(&sleeping, event)) {
             Some(guided) => guided,
             // A sequence that turns out to be impossible may stand for others that begin as it did.
             None => {
@@ -238,7 +245,7 @@ impl DepthFirst {
         let todo = match self.reduction {
             Reduction::Optimal => {
                 let alternatives = others.filter(|other| other.path == event.path);
-                alternatives.for_each(|other| guide.insert_one(self.unseen(*other)));
+                alternatives.for_each(|other| guide.insert_first(self.unseen(*other)));
                 Todo::Sequences(guide)
             }
             Reduction::SourceSets => {
@@ -303,8 +310,10 @@ impl Chooser for DepthFirst {
     }
 
     fn ran(&mut self, world: &World, _event: Event, accesses: &[Access]) {
-        self.analyse(world, accesses);
+        if self.depth >= self.analysed {
+            self.analyse(world, accesses);
+            self.analysed = self.depth + 1;
+        }
         self.depth += 1;
-        self.analysed = self.depth;
     }
 }

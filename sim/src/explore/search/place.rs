@@ -73,14 +73,11 @@ impl Place {
                 }
             },
             Todo::Sequences(sequences) => {
-                let enters = |event: &Event| {
-                    enabled.iter().find(|other| !slept(other) && other.same(event)).copied()
-                };
-                let (event, behind) = sequences.take(enters)?;
+                let (event, behind) = sequences.take(enabled, slept)?;
                 let alternatives = enabled.iter().filter(|other| other.path == event.path);
                 for other in alternatives.filter(|other| **other != event && !slept(other)) {
                     let accesses = Arc::from([]);
-                    sequences.insert_one(Seen { event: *other, accesses, exact: false });
+                    sequences.insert_first(Seen { event: *other, accesses, exact: false });
                 }
                 (event, behind)
             }
@@ -131,7 +128,7 @@ impl Place {
             let fresh = of_it.filter(|event| !listed(&self.entered, event));
             let fresh: Vec<Event> =
                 fresh.filter(|event| !events.contains(event)).copied().collect();
-            events.extend(fresh);
+            events.splice(0..0, fresh);
         }
     }
 

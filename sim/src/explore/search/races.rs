@@ -5,7 +5,7 @@
 //! the later one. Of the steps that conflict with a new one only the recent ones matter, up to the last that wrote the
 //! whole object: a race with an earlier one shows when the recent one is reversed. Where it cannot be reversed, what
 //! enabled the new step comes from it, and from what lies before; only a guard that others may make true can hold
-//! without, and then all steps are looked at. A process that was enabled once and not any more is tried where it was
+//! without, and a timer can be the next one without others, and then all steps are looked at. A process that was enabled once and not any more is tried where it was
 //! disabled (`DepthFirst::try_disabled_before`).
 
 use alloc::sync::Arc;
@@ -16,6 +16,7 @@ use blockyard_sync::door::Access;
 use super::{DepthFirst, Level, Reduction, Seen};
 use crate::event::{Action, Event};
 use crate::explore::happens_before::{Steps, own_trace};
+use crate::footprint::conflicts;
 use crate::process::{BEGINNING, Enabler};
 use crate::world::World;
 
@@ -26,6 +27,19 @@ pub enum Race {
     With(usize),
     /// This one registers a wait, whose guard may have held before that step.
     Hidden(usize, Arc<[Access]>),
+    /// It conflicts with an event that slept where that step ran instead of it, and wakes it.
+    Awake(usize),
+    /// It touches what an event looks at that was possible before that step, and is not any more.
+    Lost(usize, Event, Access),
+}
+
+impl Race {
+    fn earlier(&self) -> usize {
+        match self {
+            Self::With(earlier) | Self::Hidden(earlier, _) => *earlier,
+            Self::Awake(earlier) | Self::Lost(earlier, ..) => *earlier,
+        }
+    }
 }
 
 /// Whether the later step of a race could have come first.
@@ -47,6 +61,8 @@ impl DepthFirst {
             let before = self.order(world, step, &accesses);
             if !plain {
                 self.note_hidden_races(world, step, &before);
+                self.note_awakened(step, &before, &accesses);
+                self.note_lost(world, step, &before, &accesses);
             }
             self.levels[step].before = before;
             self.past.push(step, &accesses);
@@ -58,8 +74,7 @@ impl DepthFirst {
         level.place.with(|place| place.ran(seen, self.reduction));
         if self.reduction == Reduction::SourceSets {
             for race in core::mem::take(&mut self.levels[step].races) {
-                let (Race::With(earlier) | Race::Hidden(earlier, _)) = race;
-                self.want_reversed(earlier, step);
+                self.want_reversed(race.earlier(), step);
             }
         }
     }
@@ -103,8 +118,11 @@ impl DepthFirst {
     ) {
         let mut races = core::mem::take(&mut self.levels[step].races);
         let all_reversible = self.add_races(world, step, program_order, recent, &mut races);
-        let open = |enabler: &Enabler| enabler.guard().is_some_and(|(_, open)| open);
-        if !all_reversible && (!world.guards().is_empty() || self.enablers.iter().any(open)) {
+        let by_guard = |enabler: &Enabler| enabler.guard().is_some_and(|(_, open)| open);
+        let open = self.levels[step].event.action == Action::Fire
+            || !world.guards().is_empty()
+            || self.enablers.iter().any(by_guard);
+        if open && !all_reversible {
             let mut all = Vec::new();
             self.past.conflicting(accesses, &mut all);
             races.clear();
@@ -162,6 +180,33 @@ impl DepthFirst {
         }
     }
 
+    /// Steps of processes that had another event, which slept: it is awake behind this step.
+    fn note_awakened(&mut self, step: usize, before: &Steps, accesses: &[Access]) {
+        let wakes = |earlier: &usize| {
+            let Level { event, sleeping, .. } = &self.levels[*earlier];
+            let instead = |seen: &&Seen| seen.event.path == event.path;
+            let hits = |seen: &Seen| conflicts(&seen.accesses, accesses);
+            !before.contains(*earlier) && sleeping.iter().filter(instead).any(hits)
+        };
+        let woken: Vec<usize> = self.half_asleep.iter().copied().filter(wakes).collect();
+        self.levels[step].races.extend(woken.into_iter().map(Race::Awake));
+        let Level { event, sleeping, .. } = &self.levels[step];
+        if sleeping.iter().any(|seen| seen.event.path == event.path) {
+            self.half_asleep.push(step);
+        }
+    }
+
+    /// Steps that made something impossible whose place among others this step has a part in: behind it, it might
+    /// have come before that step.
+    fn note_lost(&mut self, world: &World, step: usize, before: &Steps, accesses: &[Access]) {
+        let lost = self.lost.iter().filter(|(earlier, _, access)| {
+            !before.contains(*earlier) && conflicts(core::slice::from_ref(access), accesses)
+        });
+        let races = lost.map(|(earlier, event, access)| Race::Lost(*earlier, *event, *access));
+        self.levels[step].races.extend(races);
+        self.lost.extend(world.lost.iter().map(|(event, access)| (step, *event, *access)));
+    }
+
     /// Whether the event of `later` could have run before that of `earlier`: it was enabled there; or what enables it now
     /// does so without `earlier`; or a guard that it looks at may hold without.
     fn reversible(&self, earlier: usize, later: usize, guards: &[Access]) -> Reversible {
@@ -201,7 +246,7 @@ impl DepthFirst {
     pub(super) fn reverse_races(&mut self) {
         for later in self.analysed_from..self.levels.len() {
             for race in core::mem::take(&mut self.levels[later].races) {
-                let (Race::With(earlier) | Race::Hidden(earlier, _)) = race;
+                let earlier = race.earlier();
                 let sequence = self.reversed(&race, earlier, later);
                 let Level { place, enabled, sleeping, event, .. } = &self.levels[earlier];
                 place.with(|place| place.insert_sequence(enabled, sleeping, *event, sequence));
@@ -213,17 +258,23 @@ impl DepthFirst {
     fn reversed(&self, race: &Race, earlier: usize, later: usize) -> Vec<Seen> {
         let seen = |step: usize| {
             let Level { event, accesses, .. } = &self.levels[step];
-            Seen { event: *event, accesses: accesses.clone(), exact: step != later }
+            let exact = step != later || matches!(race, Race::Awake(_) | Race::Lost(..));
+            Seen { event: *event, accesses: accesses.clone(), exact }
         };
         let (until, last) = match race {
-            Race::With(_) => (self.levels.len(), seen(later)),
+            Race::With(_) => (self.levels.len(), Some(seen(later))),
             Race::Hidden(_, peeks) => {
                 let event = Event { action: Action::Poll, ..self.levels[later].event };
-                (later + 1, Seen { event, accesses: peeks.clone(), exact: false })
+                (later + 1, Some(Seen { event, accesses: peeks.clone(), exact: false }))
+            }
+            Race::Awake(_) => (later + 1, None),
+            Race::Lost(_, event, access) => {
+                let accesses = Arc::from([*access]);
+                (later + 1, Some(Seen { event: *event, accesses, exact: false }))
             }
         };
         let apart = |step: &usize| !self.levels[*step].before.contains(earlier);
-        (earlier + 1..until).filter(apart).map(seen).chain([last]).collect()
+        (earlier + 1..until).filter(apart).map(seen).chain(last).collect()
     }
 
     /// Sees to it that from before `earlier` an execution is explored in which `later` comes first.

@@ -57,17 +57,35 @@ impl Wakeup {
         self.insert(Vec::from([event]));
     }
 
+    /// Adds one event, to be explored next: so that of a process's events all have been, before others are that leave
+    /// them asleep.
+    pub fn insert_first(&mut self, event: Seen) {
+        let branch = match self.0.iter().position(|branch| branch.first.event.same(&event.event)) {
+            Some(index) => self.0.remove(index),
+            None => Branch { first: event, rest: Self::default() },
+        };
+        self.0.insert(0, branch);
+    }
+
     /// Whether it has no sequence.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Takes out the branch to explore next that `enters` finds possible: its first event, and what follows it.
-    pub fn take(&mut self, enters: impl Fn(&Event) -> Option<Event>) -> Option<(Event, Self)> {
+    /// Takes out the branch to explore next where `enabled` is what may happen: its first event, and what follows it.
+    /// Branches that begin with what is `asleep` lead to nothing new. Where an event turns out to be impossible, the
+    /// sequences that were to follow it go on without it.
+    pub fn take(
+        &mut self,
+        enabled: &[Event],
+        asleep: impl Fn(&Event) -> bool,
+    ) -> Option<(Event, Self)> {
         while !self.0.is_empty() {
-            let branch = self.0.remove(0);
-            if let Some(event) = enters(&branch.first.event) {
-                return Some((event, branch.rest));
+            let Branch { first, rest } = self.0.remove(0);
+            match enabled.iter().find(|event| event.same(&first.event)) {
+                Some(event) if !asleep(event) => return Some((*event, rest)),
+                Some(_) => {}
+                None => drop(self.0.splice(0..0, rest.0)),
             }
         }
         None
