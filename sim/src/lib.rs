@@ -30,9 +30,9 @@ mod world;
 pub use disk::{DiskImage, PowerLoss, SimDisk};
 pub use event::{Action, Event};
 pub use explore::{
-    Chooser, Cost, DepthFirst, Execution, Exploration, Explorer, Finding, Limits, Outcome, Pct,
-    Pick, Portfolio, Pos, Program, RandomWalk, Reduction, Replay, Report, Sampled, Sampler,
-    Sampling, Setup, Shrunk, Summary, Swarm, Urw, Verdict, Watched, run_once, swap_check,
+    Chooser, Cost, DepthFirst, Execution, Exploration, Explorer, Finding, FromBytes, Limits,
+    Outcome, Pct, Pick, Portfolio, Pos, Program, RandomWalk, Reduction, Replay, Report, Sampled,
+    Sampler, Sampling, Setup, Shrunk, Summary, Swarm, Urw, Verdict, Watched, run_once, swap_check,
 };
 pub use footprint::conflicts;
 pub use handle::SimHandle;

@@ -12,7 +12,7 @@ mod shrink;
 mod swap;
 mod wakeup;
 
-pub use chooser::{Chooser, Pick, RandomWalk, Replay};
+pub use chooser::{Chooser, FromBytes, Pick, RandomWalk, Replay};
 pub use depth_first::{DepthFirst, Reduction};
 pub use explorer::{Exploration, Explorer, Sampled, Summary, Verdict};
 pub use lenient::Cost;
