@@ -162,7 +162,7 @@ pub(crate) struct FuzzArgs {
     /// Scenarios that are generated, one from each seed.
     #[arg(long, conflicts_with_all = ["scenarios", "all"])]
     pub generate: bool,
-    /// How many runs each generated scenario gets.
+    /// How many runs each generated scenario gets; strategies that learn from run to run need several.
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["scenarios", "all"])]
     pub runs: u64,
     /// The seeds, from A up to, not including, B.

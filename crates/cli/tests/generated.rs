@@ -8,10 +8,15 @@ use blockyard_scenario::generate::{
     AdminStep, DevicePlan, End, GuestStep, MirrorPlan, Pause, Plan, Plans,
 };
 use blockyard_scenario::{Parameters, Request, Script};
-use blockyard_sim::{Exploration, Explorer, Finding, Limits, Sampling, Verdict};
+use blockyard_sim::{
+    Exploration, Explorer, Finding, Limits, RandomWalk, Sampling, Verdict, World, swap_check,
+};
 use blockyard_units::{Design, Mutant};
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 use quickcheck::{Arbitrary, Gen, QuickCheck};
+
+/// How many scenarios are run with their independent steps swapped.
+const SWAPS: u64 = 100;
 
 fn compile(plan: &Plan) -> Script {
     let text = plan.scenario("generated");
@@ -91,6 +96,21 @@ fn generated_scenarios_are_clean_and_reach_what_matters() {
     ];
     let missed: Vec<_> = matters.iter().filter(|mark| !marks.contains(*mark)).collect();
     assert!(missed.is_empty(), "never reached: {missed:?}; reached: {marks:?}");
+}
+
+#[test]
+fn independent_steps_of_generated_scenarios_commute() {
+    let mut swapped = 0;
+    for seed in 0..SWAPS {
+        let script = Arc::new(compile(&Plan::from_seed(seed)));
+        let setup = setup_of(&script, script.faults, seed);
+        let program = ScenarioProgram { script, design: Design::default() };
+        let mut world = World::new(&setup.images, setup.budgets, seed);
+        let mut walk = RandomWalk::new(seed);
+        let result = swap_check(&mut world, &program, &mut walk, Limits::default());
+        swapped += result.unwrap_or_else(|finding| panic!("seed {seed}: {finding:?}"));
+    }
+    assert!(swapped > 1000, "only {swapped} pairs were swapped");
 }
 
 /// The seed of the first generated scenario that shows the bug in its one run.

@@ -2,8 +2,9 @@
 //!
 //! A [`Plan`] is plain data, and every plan means something: what does not apply where it stands is left out, and
 //! places are taken modulo what exists. [`Plan::scenario`] is the text of the scenario it stands for, and
-//! [`Plan::smaller`] gives simpler plans. One body of code draws plans from a source of numbers: [`Plan::from_seed`] from a seed, and with
-//! the features `arbitrary`, `proptest` and `quickcheck` the traits of those crates from theirs.
+//! [`Plan::smaller`] gives simpler plans. One body of code draws plans from a source of numbers:
+//! [`Plan::from_seed`] from a seed, and with the features `arbitrary`, `proptest` and `quickcheck` the traits of those
+//! crates from theirs.
 //!
 //! Invariant `a-correct-layer-keeps-every-promise`: under the default design no plan breaks a property. So nothing is
 //! generated that changes data behind a guest's back: a child is replaced by hand only with what shows the same data, a
