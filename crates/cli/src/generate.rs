@@ -8,7 +8,7 @@ use blockyard_scenario::generate::Plan;
 use blockyard_sim::{Exploration, Limits, Summary, Verdict};
 use serde_json::{Map, Value, json};
 
-use crate::args::FuzzArgs;
+use crate::args::{FuzzArgs, ScenarioArgs};
 use crate::explore::Search;
 use crate::failure::Failure;
 use crate::progress::{Interrupt, Progress, quietly};
@@ -33,7 +33,7 @@ pub(crate) fn fuzz(
     let mut total = Total::default();
     for seed in seeds {
         let scenario = Generated { seed, args, out };
-        let spec = scenario.spec(&Plan::from_seed(seed))?;
+        let spec = scenario.spec(&scenario.plan())?;
         let mut go_on = |summary: &Summary| {
             progress.show(&total.with(summary));
             !interrupt.is_set()
@@ -70,10 +70,17 @@ struct Generated<'a> {
 }
 
 impl Generated<'_> {
+    fn plan(&self) -> Plan {
+        let plan = Plan::from_seed(self.seed);
+        Plan { faults: self.args.change.faults.unwrap_or(plan.faults), ..plan }
+    }
+
     fn spec(&self, plan: &Plan) -> Result<Spec, Failure> {
         let name = format!("generated-{}", self.seed);
         let path = self.out.join(format!("{name}.json")).display().to_string();
-        Spec::of_text(&path, plan.scenario(&name), &self.args.change)
+        // The plan knows where requests may fail: not while somebody would wait for ever then.
+        let change = ScenarioArgs { faults: None, ..self.args.change.clone() };
+        Spec::of_text(&path, plan.scenario(&name), &change)
     }
 
     fn search<'s>(&self, spec: &'s Spec, seeds: Range<u64>) -> Search<'s> {
@@ -98,7 +105,7 @@ impl Generated<'_> {
             let spec = self.spec(plan);
             spec.is_ok_and(|spec| property(&self.search_again(&spec).explore(&mut go_on)) == broken)
         };
-        Plan::from_seed(self.seed).simplest(&mut fails)
+        self.plan().simplest(&mut fails)
     }
 
     /// Keeps the scenario and its failure.

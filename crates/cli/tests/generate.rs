@@ -58,6 +58,14 @@ fn clean_seeds_leave_nothing_and_count_every_run() {
 }
 
 #[test]
+fn faults_come_only_where_nobody_would_wait_for_ever() {
+    let folder = folder("generate-faults");
+    let (status, report) =
+        blockyard_json(&folder, &fuzz(&["--seeds", "0..200", "--runs", "2", "--faults", "2"]));
+    assert_eq!((status, report["verdict"].as_str()), (0, Some("clean")), "{report}");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused() {
     let folder = folder("generate-refused");
     for arguments in [
