@@ -30,10 +30,10 @@ mod world;
 pub use disk::{DiskImage, PowerLoss, SimDisk};
 pub use event::{Action, Event};
 pub use explore::{
-    Chooser, Cost, DepthFirst, Execution, Exploration, Explorer, Finding, Limits, Outcome, Pct,
-    Pick, Portfolio, Pos, Program, RandomWalk, Reduction, Replay, Report, Sampled, Sampler,
-    Sampling, Setup, Shrunk, Stack, Summary, Swarm, Traced, Urw, Verdict, Watched, run_once,
-    swap_check,
+    Chooser, Cost, DepthFirst, Execution, Exploration, Explorer, Finding, FromBytes, Limits,
+    Outcome, Pct, Pick, Portfolio, Pos, Program, RandomWalk, Reduction, Replay, Report, Sampled,
+    Sampler, Sampling, Setup, Shrunk, Stack, Summary, Swarm, Traced, Urw, Verdict, Watched,
+    run_once, swap_check,
 };
 pub use footprint::conflicts;
 // For the test that each rule of dependence is needed.

@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use blockyard_runtime::Storage;
 use blockyard_sim::{
-    Budgets, Chooser, Exploration, Explorer, Limits, Outcome, RandomWalk, Reduction, Sampled,
-    Sampling, Verdict, Watched, World, run_once,
+    Budgets, Chooser, Exploration, Explorer, FromBytes, Limits, Outcome, RandomWalk, Reduction,
+    Sampled, Sampling, Verdict, Watched, World, run_once,
 };
 use blockyard_sync::door;
 use common::programs::{generate, of_tasks};
@@ -230,6 +230,43 @@ fn the_portfolio_meets_every_trace_of_a_small_program_and_no_more() {
     let expected: Vec<(Sampling, u64)> =
         Sampling::ALL[..5].iter().map(|strategy| (*strategy, 20)).collect();
     assert_eq!(members, expected);
+}
+
+fn from_bytes(program: &Small, bytes: &[u8]) -> Exploration {
+    let mut go_on = |_: &blockyard_sim::Summary| true;
+    let setup = setup(FAULTLESS);
+    Explorer::new(program, setup, Limits::default(), &mut go_on).run_from_bytes(bytes)
+}
+
+#[test]
+fn bytes_are_a_run_and_some_bytes_lose_an_update() {
+    let program = lost_update();
+    let mut violated = 0;
+    for bits in 0..64_u8 {
+        let bytes = [0, 1, 2, 3, 4, 5].map(|bit| bits >> bit & 1);
+        let exploration = from_bytes(&program, &bytes);
+        assert_eq!(from_bytes(&program, &bytes), exploration, "{bytes:?}");
+        let Verdict::Violated { finding, tape, hash, .. } = exploration.verdict else { continue };
+        violated += 1;
+        assert_eq!(finding.property, "check");
+        let mut go_on = |_: &blockyard_sim::Summary| true;
+        let mut explorer = Explorer::new(&program, setup(FAULTLESS), Limits::default(), &mut go_on);
+        let (report, _) = explorer.replay(tape.into_iter().map(|line| line.event).collect());
+        assert_eq!(report.hash, hash, "{bytes:?}");
+    }
+    assert!((1..64).contains(&violated), "{violated} of 64");
+}
+
+#[test]
+fn behind_the_end_of_the_bytes_comes_the_first_enabled_event() {
+    for number in 0..PROGRAMS {
+        let program = of_tasks(generate(number));
+        let first = tapes(&program, 1, |_, run| run(&mut blockyard_sim::Replay::new(Vec::new())));
+        let none = tapes(&program, 1, |_, run| run(&mut FromBytes::new(&[])));
+        assert_eq!(first, none, "{number}");
+        let other = tapes(&program, 1, |_, run| run(&mut FromBytes::new(&[255; 400])));
+        assert_ne!(first, other, "{number}: the bytes decide nothing");
+    }
 }
 
 #[test]

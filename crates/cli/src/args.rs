@@ -48,6 +48,9 @@ enum Command {
     /// no more: then the space is exhausted. Without --exhaust it stops after 10,000 executions.
     Explore(ExploreArgs),
     /// Run scenarios at random, one run for each seed.
+    ///
+    /// With --generate each seed makes a scenario of its own. One that breaks a property is made simpler, as long as it
+    /// still does, and kept beside its seed file as generated-SEED.json, which every command takes.
     Fuzz(FuzzArgs),
     /// Run a failure again from its seed file.
     Replay(ReplayArgs),
@@ -151,11 +154,17 @@ pub(crate) struct ExploreArgs {
 #[derive(Args)]
 pub(crate) struct FuzzArgs {
     /// Built-in scenarios, or paths of files.
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present_any = ["all", "generate"])]
     pub scenarios: Vec<String>,
     /// Every built-in scenario.
     #[arg(long, conflicts_with = "scenarios")]
     pub all: bool,
+    /// Scenarios that are generated, one from each seed.
+    #[arg(long, conflicts_with_all = ["scenarios", "all"])]
+    pub generate: bool,
+    /// How many runs each generated scenario gets; strategies that learn from run to run need several.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["scenarios", "all"])]
+    pub runs: u64,
     /// The seeds, from A up to, not including, B.
     #[arg(long, value_name = "A..B")]
     pub seeds: String,

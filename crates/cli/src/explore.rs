@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::args::{ExploreArgs, FuzzArgs, Strategy};
 use crate::failure::Failure;
+use crate::generate;
 use crate::outcome::Outcome;
 use crate::progress::{Interrupt, Progress, quietly};
 use crate::report::{Output, Status};
@@ -52,6 +53,9 @@ pub(crate) fn explore(args: &ExploreArgs, out: &Path, output: &Output) -> Result
 pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Status, Failure> {
     let seeds = read_seeds(&args.seeds)?;
     check_directory(out)?;
+    if args.generate {
+        return generate::fuzz(args, seeds, out, output);
+    }
     let builtin = blockyard_scenario::BUILTIN.iter().map(|(name, _)| name.to_string());
     let names = if args.all { builtin.collect() } else { args.scenarios.clone() };
     let specs: Vec<Spec> = names
@@ -104,7 +108,24 @@ fn read_seeds(text: &str) -> Result<Range<u64>, Failure> {
 impl Search<'_> {
     /// Runs it; a failure is kept in a seed file in `out`.
     pub fn run(&self, interrupt: &Interrupt, out: &Path) -> Result<Outcome<'_>, Failure> {
-        let (exploration, seconds) = self.explore(interrupt);
+        let of = self.strategy.sampling().map(|_| self.seeds.end - self.seeds.start);
+        let progress = Progress::new(&self.spec.script.name, of);
+        let mut go_on = |summary: &Summary| {
+            progress.show(summary);
+            !interrupt.is_set()
+        };
+        let exploration = quietly(|| self.explore(&mut go_on));
+        progress.finish();
+        self.keep(exploration, progress.seconds(), out)
+    }
+
+    /// Keeps a failure in a seed file in `out`.
+    pub fn keep(
+        &self,
+        exploration: Exploration,
+        seconds: f64,
+        out: &Path,
+    ) -> Result<Outcome<'_>, Failure> {
         let seed_file = match &exploration.verdict {
             Verdict::Violated { finding, tape, hash, seed } => {
                 // A setup that fails has no interleavings: the scenario asks for what is not there.
@@ -119,24 +140,15 @@ impl Search<'_> {
         Ok(Outcome { search: self, exploration, seconds, seed_file })
     }
 
-    fn explore(&self, interrupt: &Interrupt) -> (Exploration, f64) {
-        let sampling = self.strategy.sampling();
-        let of = sampling.map(|_| self.seeds.end - self.seeds.start);
-        let progress = Progress::new(&self.spec.script.name, of);
-        let mut go_on = |summary: &Summary| {
-            progress.show(summary);
-            !interrupt.is_set()
-        };
+    /// Runs it and keeps nothing. `go_on` is asked after each execution.
+    pub fn explore(&self, go_on: &mut dyn FnMut(&Summary) -> bool) -> Exploration {
         let program = self.spec.program();
-        let setup = self.spec.setup(0);
-        let mut explorer = Explorer::new(&program, setup, self.limits, &mut go_on);
-        let exploration = quietly(|| match (sampling, self.strategy) {
+        let mut explorer = Explorer::new(&program, self.spec.setup(0), self.limits, go_on);
+        match (self.strategy.sampling(), self.strategy) {
             (Some(sampling), _) => explorer.sample(sampling, self.seeds.clone()),
             (None, Strategy::Dfs) => explorer.depth_first(Reduction::Plain),
             (None, Strategy::Sleep) => explorer.depth_first(Reduction::SleepSets),
             (None, _) => explorer.depth_first(Reduction::Optimal),
-        });
-        progress.finish();
-        (exploration, progress.seconds())
+        }
     }
 }

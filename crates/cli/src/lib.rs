@@ -10,6 +10,7 @@ mod args;
 mod explore;
 mod failure;
 mod files;
+mod generate;
 mod list;
 mod outcome;
 mod play;

@@ -34,6 +34,18 @@ impl Spec {
     /// # Errors
     /// One line that names the scenario and what is wrong with it.
     pub(crate) fn read(named: &str, change: &ScenarioArgs) -> Result<Self, Failure> {
+        Self::of_text(named, read_text(named)?, change)
+    }
+
+    /// Checks a scenario that was read already.
+    ///
+    /// # Errors
+    /// As [`Spec::read`].
+    pub(crate) fn of_text(
+        named: &str,
+        text: String,
+        change: &ScenarioArgs,
+    ) -> Result<Self, Failure> {
         let sets = pairs("--set", &change.sets)?;
         let mut design = Design::default();
         for (key, value) in pairs("--design", &change.designs)? {
@@ -42,7 +54,7 @@ impl Spec {
         if let Some(mutant) = &change.mutant {
             set_mutant(&mut design, mutant)?;
         }
-        Self::compile(named, read_text(named)?, sets.into_iter().collect(), design, change.faults)
+        Self::compile(named, text, sets.into_iter().collect(), design, change.faults)
     }
 
     /// Reads and checks a scenario for the simulated world, whose disks are in memory.

@@ -14,6 +14,7 @@
 mod actors;
 mod builtin;
 mod checks;
+pub mod generate;
 mod script;
 mod stage;
 mod steps;
@@ -23,6 +24,6 @@ mod written;
 pub use builtin::{BUILTIN, builtin};
 pub use script::{Parameters, Script, ScriptError};
 pub use stage::{Ended, Stage};
-pub use steps::DiskSpec;
+pub use steps::{DiskSpec, Request};
 pub use world::{Contents, Moment, World};
 pub use written::GuestWrite;

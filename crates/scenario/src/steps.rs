@@ -99,12 +99,32 @@ struct PathOptions {
     path: Vec<String>,
 }
 
+/// What a guest asks of a range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Request {
+pub enum Request {
+    /// Reads it.
     Read,
+    /// Writes data that no other request writes.
     Write,
+    /// Writes zeroes.
     Zeroes,
+    /// Has no more need of its data.
     Discard,
+}
+
+impl Request {
+    /// Every kind.
+    pub const ALL: &[Self] = &[Self::Read, Self::Write, Self::Zeroes, Self::Discard];
+
+    /// The key of such a step.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Zeroes => "write-zeroes",
+            Self::Discard => "discard",
+        }
+    }
 }
 
 /// One thing that an actor does.
@@ -243,12 +263,8 @@ impl Step {
 }
 
 fn request_kind(word: &str) -> Request {
-    match word {
-        "read" => Request::Read,
-        "write" => Request::Write,
-        "discard" => Request::Discard,
-        _ => Request::Zeroes,
-    }
+    let kind = Request::ALL.iter().find(|kind| kind.word() == word);
+    *kind.expect("every-other-kind-of-step-has-its-arm")
 }
 
 /// Reads a list of steps; errors say which.

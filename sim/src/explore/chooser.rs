@@ -1,4 +1,4 @@
-//! Who decides what happens next: at random, or as a tape says.
+//! Who decides what happens next: at random, as bytes say, or as a tape says.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -51,6 +51,37 @@ impl Chooser for RandomWalk {
         // Multiply-shift: even to one part in 2^32.
         let index = (u64::from(self.0.next_u32()) * below) >> 32;
         Pick::Event(usize::try_from(index).expect("an-index-fits"))
+    }
+}
+
+/// Takes each choice from the next bytes, as fuzzers make them; behind their end, the first enabled event.
+///
+/// Where there is no choice no byte is taken, so that each byte matters: a fuzzer that changes one changes a decision.
+/// The crate `arbitrary` does the same with std, which this room does not have.
+pub struct FromBytes<'b>(&'b [u8]);
+
+impl<'b> FromBytes<'b> {
+    /// Any bytes are a run, and always the same.
+    pub fn new(bytes: &'b [u8]) -> Self {
+        Self(bytes)
+    }
+
+    fn byte(&mut self) -> usize {
+        let Some((first, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        usize::from(*first)
+    }
+}
+
+impl Chooser for FromBytes<'_> {
+    fn pick(&mut self, _world: &World, enabled: &[Event]) -> Pick {
+        let mut number = 0;
+        let mut covered = 1;
+        while covered < enabled.len() {
+            number = number << 8 | self.byte();
+            covered <<= 8;
+        }
+        Pick::Event(number % enabled.len())
     }
 }
 

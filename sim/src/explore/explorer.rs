@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use blockyard_sync::door::world as door_world;
 
-use super::chooser::{Chooser, Pick, Replay};
+use super::chooser::{Chooser, FromBytes, Pick, Replay};
 use super::happens_before::Traced;
 use super::sampling::Sampling;
 use super::search::{DepthFirst, Reduction};
@@ -161,6 +161,17 @@ impl<'p> Explorer<'p> {
             }
         }
         Exploration { verdict: Verdict::Clean { exhausted: false }, summary }
+    }
+
+    /// One execution, decided by `bytes` as [`FromBytes`] reads them; the same bytes are the same run, which is tried.
+    pub fn run_from_bytes(&mut self, bytes: &[u8]) -> Exploration {
+        let mut summary = Summary::default();
+        let mut world = self.world(self.setup.seed);
+        let mut chooser = FromBytes::new(bytes);
+        let (report, choices, _) = self.run(&mut world, &mut chooser, &mut summary);
+        let verdict = self.judge(&mut world, report, &choices, &mut summary, None);
+        let verdict = verdict.unwrap_or(Verdict::Clean { exhausted: false });
+        Exploration { verdict, summary }
     }
 
     /// Follows a tape, and tells what each step did.

@@ -11,7 +11,7 @@ mod search;
 mod shrink;
 mod swap;
 
-pub use chooser::{Chooser, Pick, RandomWalk, Replay};
+pub use chooser::{Chooser, FromBytes, Pick, RandomWalk, Replay};
 pub use explorer::{Exploration, Explorer, Sampled, Summary, Verdict};
 pub use happens_before::Traced;
 pub use lenient::Cost;

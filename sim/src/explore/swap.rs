@@ -60,10 +60,12 @@ pub fn swap_check(
         }
         let mut order = choices.clone();
         order.swap(first, second);
-        if digest_of(world, program, &mut Recorded::new(order), limits)? != digest {
+        let swap = digest_of(world, program, &mut Recorded::new(order), limits);
+        if swap.as_ref() != Ok(&digest) {
             let label = |step: usize| world.paths.label(choices[step].0);
             let (a, b) = (label(first), label(second));
-            let message = format!("steps {first} ({a}) and {second} ({b}) do not commute");
+            let why = swap.map_or_else(|finding| finding.message, |_| "another end".into());
+            let message = format!("steps {first} ({a}) and {second} ({b}) do not commute: {why}");
             return Err(Finding { property: "determinism".into(), message });
         }
         swapped += 1;

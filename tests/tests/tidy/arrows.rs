@@ -38,11 +38,30 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     (HOST, &[UNITS, SYNC, RUNTIME]),
     ("blockyard", EVERY_ROOM),
     ("blockyard-tests", EVERY_ROOM),
+    ("blockyard-fuzz", WITH_COMMAND),
 ];
 
 /// What the packages that join worlds may use.
 const EVERY_ROOM: &[&str] =
     &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, DRIVERS, JOBS, QMP, SCENARIO, SIM, HOST, MODELS];
+
+/// And the command's own library, which makes a scenario a program.
+const WITH_COMMAND: &[&str] = &[
+    "blockyard",
+    UNITS,
+    SYNC,
+    RUNTIME,
+    GRAPH,
+    BITMAP,
+    BLOCK,
+    DRIVERS,
+    JOBS,
+    QMP,
+    SCENARIO,
+    SIM,
+    HOST,
+    MODELS,
+];
 
 /// Packages that the workspace calls by another name: the name there, and the package.
 pub struct Aliases(Vec<(String, String)>);

@@ -116,6 +116,8 @@ impl Mirror {
             section = job.layer().drain(Owner::Job(job.id()), &[self.source]).await;
         }
         self.section.with(|kept| *kept = Some(section));
+        // It may have been cancelled again during the flush, and by force then.
+        job.check_cancelled()?;
         let soft = job.control.read(|control| control.cancel == Some(Cancel::Soft));
         if soft { self.remove_filter(job).await } else { self.pivot(job, recorded).await }
     }

@@ -1,0 +1,222 @@
+//! Generated scenarios: clean under the default design, and with a known bug put back they find it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use blockyard::{ScenarioProgram, setup_of};
+use blockyard_scenario::generate::{
+    AdminStep, DevicePlan, End, GuestStep, MirrorPlan, Pause, Plan, Plans,
+};
+use blockyard_scenario::{Parameters, Request, Script};
+use blockyard_sim::{
+    Exploration, Explorer, Finding, Limits, RandomWalk, Sampling, Verdict, World, swap_check,
+};
+use blockyard_units::{Design, Mutant};
+use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
+use quickcheck::{Arbitrary, Gen, QuickCheck};
+
+/// How many scenarios are run with their independent steps swapped.
+const SWAPS: u64 = 100;
+
+fn compile(plan: &Plan) -> Script {
+    let text = plan.scenario("generated");
+    Script::compile(&text, &Parameters::new()).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// Some runs of a plan's scenario; the first is run twice and compared.
+fn explore(plan: &Plan, design: Design, runs: std::ops::Range<u64>) -> Exploration {
+    let program = ScenarioProgram { script: Arc::new(compile(plan)), design };
+    let setup = setup_of(&program.script, program.script.faults, 0);
+    let limits = Limits { executions: u64::MAX, ..Limits::default() };
+    Explorer::new(&program, setup, limits, &mut |_| true).sample(Sampling::Random, runs)
+}
+
+fn finding(plan: &Plan, design: Design, runs: std::ops::Range<u64>) -> Option<Finding> {
+    match explore(plan, design, runs).verdict {
+        Verdict::Violated { finding, .. } => Some(finding),
+        _ => None,
+    }
+}
+
+fn with_mutant(mutant: Mutant) -> Design {
+    let mut design = Design::default();
+    design.set_mutant(mutant).expect("this build has mutants");
+    design
+}
+
+#[test]
+fn every_plan_is_a_scenario_and_so_is_every_simpler_one() {
+    for seed in 0..200 {
+        let plan = Plan::from_seed(seed);
+        assert_eq!(plan, Plan::from_seed(seed));
+        compile(&plan);
+        for simpler in plan.smaller() {
+            assert_ne!(simpler, plan, "{seed}");
+            compile(&simpler);
+        }
+    }
+}
+
+#[test]
+fn shrinking_what_always_fails_comes_to_the_simplest_plan() {
+    for seed in 0..50 {
+        let simplest = Plan::from_seed(seed).simplest(&mut |_| true);
+        assert_eq!(simplest.smaller(), [], "{seed}");
+        let nothing = DevicePlan {
+            chunks: 1,
+            filters: Vec::new(),
+            guests: Vec::new(),
+            mirrors: Vec::new(),
+            admin: Vec::new(),
+        };
+        assert_eq!(simplest, Plan { devices: vec![nothing], faults: 0 }, "{seed}");
+    }
+}
+
+#[test]
+fn generated_scenarios_are_clean_and_reach_what_matters() {
+    let mut marks = BTreeSet::new();
+    for seed in 0..300 {
+        let plan = Plan::from_seed(seed);
+        let Exploration { verdict, summary } = explore(&plan, Design::default(), seed..seed + 1);
+        let again = format!("blockyard fuzz --generate --seeds {seed}..{}", seed + 1);
+        assert_eq!(verdict, Verdict::Clean { exhausted: false }, "{again}\n{plan:?}");
+        marks.extend(summary.marks);
+    }
+    let matters = [
+        "a mismatch seen",
+        "a publication was lost to another",
+        "guest request parked by a drained section",
+        "guest write in flight when the final count is taken",
+        "mirror found dirty in the drained section",
+        "mirror ready while writes in flight",
+        "pivot after the filter's insertion",
+        "pivot before the filter's creation",
+        "throttled request released by a drained section",
+    ];
+    let missed: Vec<_> = matters.iter().filter(|mark| !marks.contains(*mark)).collect();
+    assert!(missed.is_empty(), "never reached: {missed:?}; reached: {marks:?}");
+}
+
+#[test]
+fn independent_steps_of_generated_scenarios_commute() {
+    let mut swapped = 0;
+    for seed in 0..SWAPS {
+        let script = Arc::new(compile(&Plan::from_seed(seed)));
+        let setup = setup_of(&script, script.faults, seed);
+        let program = ScenarioProgram { script, design: Design::default() };
+        let mut world = World::new(&setup.images, setup.budgets, seed);
+        let mut walk = RandomWalk::new(seed);
+        let result = swap_check(&mut world, &program, &mut walk, Limits::default());
+        swapped += result.unwrap_or_else(|finding| panic!("seed {seed}: {finding:?}"));
+    }
+    assert!(swapped > 1000, "only {swapped} pairs were swapped");
+}
+
+/// The seed of the first generated scenario that shows the bug in its one run.
+fn first_to_notice(design: Design, seeds: u64) -> Option<(u64, Finding)> {
+    (0..seeds).find_map(|seed| {
+        let finding = finding(&Plan::from_seed(seed), design, seed..seed + 1)?;
+        Some((seed, finding))
+    })
+}
+
+#[test]
+fn generated_scenarios_notice_every_mutant() {
+    for &mutant in Mutant::ALL {
+        let noticed = first_to_notice(with_mutant(mutant), 6000);
+        let (seed, finding) = noticed.unwrap_or_else(|| panic!("{mutant} is not noticed"));
+        println!("{mutant}: seed {seed}: {}", finding.property);
+    }
+    let mut naive = Design::default();
+    naive.set("replace", "naive").expect("there is such a decision");
+    assert!(first_to_notice(naive, 2000).is_some(), "replace=naive is not noticed");
+}
+
+/// A mirror without a copy that is told to stop twice: the second time while it ends.
+#[test]
+fn a_mirror_cancelled_twice_does_not_pivot() {
+    let mirror = MirrorPlan {
+        source: None,
+        active: Some(false),
+        full: false,
+        granularity: 3,
+        pause: Pause::Never,
+        finalize: false,
+        dismiss: false,
+        back: false,
+        end: End::Cancel,
+    };
+    let read = GuestStep::Request { kind: Request::Read, sector: 0, sectors: 1 };
+    let device = DevicePlan {
+        chunks: 1,
+        filters: Vec::new(),
+        guests: vec![vec![read]],
+        mirrors: vec![mirror],
+        admin: vec![AdminStep::CancelMirror { force: false }],
+    };
+    let plan = Plan { devices: vec![device], faults: 0 };
+    assert_eq!(finding(&plan, Design::default(), 0..2000), None);
+}
+
+fn runner() -> TestRunner {
+    TestRunner::new(Config {
+        cases: 60,
+        rng_seed: RngSeed::Fixed(0x6765_6e65_7261_7465),
+        failure_persistence: None,
+        ..Config::default()
+    })
+}
+
+/// Runs each plan a few times.
+fn proptest(design: Design) -> Result<(), TestError<Plan>> {
+    runner().run(&Plans, |plan| match finding(&plan, design, 0..10) {
+        None => Ok(()),
+        Some(finding) => Err(TestCaseError::fail(finding.message)),
+    })
+}
+
+#[test]
+fn proptest_finds_nothing_by_default() {
+    assert_eq!(proptest(Design::default()), Ok(()));
+}
+
+#[test]
+fn proptest_finds_a_mutant_and_shrinks_its_scenario() {
+    let design = with_mutant(Mutant::MirrorActiveClearsPartialChunk);
+    let found = proptest(design);
+    assert_eq!(found, proptest(design), "the seed is fixed");
+    let Err(TestError::Fail(_, plan)) = found else { panic!("{found:?}") };
+    let [device] = &plan.devices[..] else { panic!("{plan:?}") };
+    assert_eq!((device.mirrors.len(), device.guests.len()), (1, 1), "{plan:?}");
+    assert_eq!((device.guests[0].len(), device.filters.len()), (1, 0), "{plan:?}");
+    assert_eq!((device.chunks, device.admin.len(), plan.faults), (1, 0, 0), "{plan:?}");
+    let still = |plan: &Plan| finding(plan, design, 0..10).is_some();
+    assert!(!plan.smaller().iter().any(still), "it could be simpler: {plan:?}");
+}
+
+fn quickcheck() -> QuickCheck {
+    QuickCheck::new().rng(Gen::from_size_and_seed(100, 0x6765_6e65)).tests(60)
+}
+
+#[test]
+fn quickcheck_finds_nothing_by_default() {
+    fn clean(plan: Plan) -> bool {
+        finding(&plan, Design::default(), 0..4).is_none()
+    }
+    quickcheck().quickcheck(clean as fn(Plan) -> bool);
+}
+
+#[test]
+fn quickcheck_finds_a_mutant_and_shrinks_as_plans_do() {
+    fn clean(plan: Plan) -> bool {
+        finding(&plan, with_mutant(Mutant::DrainEndForgetsParked), 0..4).is_none()
+    }
+    let failed = quickcheck().quicktest(clean as fn(Plan) -> bool).expect_err("it is noticed");
+    assert_eq!(format!("{failed:?}"), {
+        let again = quickcheck().quicktest(clean as fn(Plan) -> bool);
+        format!("{:?}", again.expect_err("it is noticed"))
+    });
+    let plan = Plan::from_seed(3);
+    assert!(plan.shrink().eq(plan.smaller()));
+}

@@ -1,0 +1,123 @@
+//! Plans from numbers. The smallest numbers make the simplest plan, so a source that runs dry ends soon.
+
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::{AdminStep, DevicePlan, End, Filter, GuestStep, MirrorPlan, Pause, Place, Plan};
+use crate::steps::Request;
+
+/// Where numbers come from: asked for one below its argument, which is not zero.
+struct Source<'s>(&'s mut dyn FnMut(u32) -> u32);
+
+impl Source<'_> {
+    fn below(&mut self, end: u32) -> u32 {
+        (self.0)(end).min(end - 1)
+    }
+
+    fn index(&mut self, end: u32) -> usize {
+        self.below(end) as usize
+    }
+
+    /// One time in so many.
+    fn one_in(&mut self, count: u32) -> bool {
+        self.below(count) == count - 1
+    }
+
+    /// One of these; the first is the simplest.
+    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.index(choices.len() as u32)]
+    }
+
+    fn list<T>(&mut self, count: usize, mut item: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        (0..count).map(|_| item(self)).collect()
+    }
+}
+
+impl Plan {
+    /// The plan of this seed: the same everywhere, and for ever as long as this file stays as it is.
+    pub fn from_seed(seed: u64) -> Self {
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        // Multiply-shift: even to one part in 2^32 over the small numbers here.
+        Self::draw(&mut |end| ((u64::from(random.next_u32()) * u64::from(end)) >> 32) as u32)
+    }
+
+    /// The plan that these numbers stand for. `below` is asked for a number below its argument, which is not zero.
+    pub fn draw(below: &mut dyn FnMut(u32) -> u32) -> Self {
+        let mut source = Source(below);
+        let devices = 1 + usize::from(source.one_in(5));
+        let devices = source.list(devices, device);
+        Self { devices, faults: u32::from(source.one_in(4)) }
+    }
+}
+
+fn device(source: &mut Source<'_>) -> DevicePlan {
+    let chunks = source.one_of(&[1, 2, 3, 4]);
+    let filters = source.one_of(&[0, 0, 1, 1, 2]);
+    let filters = source.list(filters, filter);
+    let mirrors = source.one_of(&[1, 1, 1, 2, 0]);
+    let mirrors = source.list(mirrors, mirror);
+    let guests = source.one_of(&[1, 1, 2]);
+    let guests = source.list(guests, |source| {
+        let steps = 1 + source.index(4);
+        source.list(steps, |source| guest_step(source, chunks))
+    });
+    let admin = source.one_of(&[0, 0, 1, 2, 3, 4]);
+    let admin = source.list(admin, admin_step);
+    DevicePlan { chunks, filters, guests, mirrors, admin }
+}
+
+fn filter(source: &mut Source<'_>) -> Filter {
+    let limited = Filter::Throttle { limited: true };
+    source.one_of(&[Filter::Throttle { limited: false }, Filter::Raw, limited])
+}
+
+fn guest_step(source: &mut Source<'_>, chunks: u64) -> GuestStep {
+    let kind = match source.below(12) {
+        0..5 => Request::Write,
+        5..7 => Request::Read,
+        7 => Request::Zeroes,
+        8 => Request::Discard,
+        9 => return GuestStep::Flush,
+        10 => return GuestStep::AwaitRunning,
+        _ => return GuestStep::AwaitReady,
+    };
+    let sector = source.below(8 * chunks as u32).into();
+    GuestStep::Request { kind, sector, sectors: source.one_of(&[1, 2, 4, 8, 8, 16]) }
+}
+
+fn mirror(source: &mut Source<'_>) -> MirrorPlan {
+    let from = source.one_in(4);
+    MirrorPlan {
+        source: from.then(|| source.index(3)),
+        active: source.one_of(&[Some(false), Some(true), None]),
+        full: !source.one_in(8),
+        granularity: source.one_of(&[3, 4, 2, 7]),
+        pause: source.one_of(&[Pause::Never, Pause::Never, Pause::Running, Pause::Ready]),
+        finalize: source.one_in(4),
+        dismiss: source.one_in(4),
+        back: source.one_in(2),
+        end: match source.below(8) {
+            0..5 => End::Complete,
+            5 => End::Cancel,
+            6 => End::CancelByForce,
+            _ => End::CancelEarly,
+        },
+    }
+}
+
+fn admin_step(source: &mut Source<'_>) -> AdminStep {
+    match source.below(12) {
+        0..6 => {
+            let places = [Place::Root, Place::OverMirror, Place::OverMirror];
+            let below = source.one_in(4);
+            let place = if below { Place::Below(source.index(3)) } else { source.one_of(&places) };
+            AdminStep::Insert { place, retry: source.one_in(2), limited: source.one_in(3) }
+        }
+        6 | 7 => AdminStep::Remove,
+        8 => AdminStep::Delete,
+        9 => AdminStep::Beside(source.index(3)),
+        10 => AdminStep::Query,
+        _ if source.one_in(2) => AdminStep::CancelMirror { force: source.one_in(2) },
+        _ => AdminStep::PauseMirror,
+    }
+}

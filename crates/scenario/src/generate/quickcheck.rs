@@ -1,0 +1,15 @@
+//! Plans for quickcheck.
+
+use quickcheck::{Arbitrary, Gen};
+
+use super::Plan;
+
+impl Arbitrary for Plan {
+    fn arbitrary(source: &mut Gen) -> Self {
+        Self::from_seed(u64::arbitrary(source))
+    }
+
+    fn shrink(&self) -> Box<dyn Iterator<Item = Self>> {
+        Box::new(self.smaller().into_iter())
+    }
+}

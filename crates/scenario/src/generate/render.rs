@@ -1,0 +1,295 @@
+//! The scenario that a plan stands for.
+//!
+//! Where a wait could be for ever it is left out. An event is waited for once, as whoever waits drops what came before;
+//! and an actor may end with another's job only where one device has mirrors, since those events name no job.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use super::{AdminStep, DevicePlan, End, Filter, GuestStep, MirrorPlan, Pause, Plan};
+
+const CHUNK: u64 = 4096;
+const SECTOR: u64 = 512;
+
+impl Plan {
+    /// The text of the scenario, under a name.
+    pub fn scenario(&self, name: &str) -> String {
+        let mirrored = self.devices.iter().filter(|device| !device.mirrors.is_empty()).count();
+        let alone = mirrored < 2;
+        let faults = if alone { self.faults } else { 0 };
+        let mut parts = Parts::default();
+        for (number, device) in self.devices.iter().enumerate() {
+            Device { number, plan: device, alone, faults }.render(&mut parts);
+        }
+        parts.text(name, faults)
+    }
+}
+
+#[derive(Default)]
+struct Parts {
+    disks: Vec<(String, Value)>,
+    setup: Vec<Value>,
+    actors: Vec<(String, Vec<Value>)>,
+}
+
+impl Parts {
+    fn disk(&mut self, name: &str, size: u64, unique: bool) {
+        let fill = if unique { "unique" } else { "zero" };
+        self.disks.push((name.into(), json!({ "size": size, "fill": fill })));
+        let arguments = json!({ "driver": "file", "node-name": name, "filename": name });
+        self.setup.push(json!({ "execute": "blockdev-add", "arguments": arguments }));
+    }
+
+    fn text(&self, name: &str, faults: u32) -> String {
+        let mut text = String::new();
+        let list = |steps: &[Value], indent: &str| {
+            let steps: Vec<_> = steps.iter().map(|step| format!("\n{indent}  {step}")).collect();
+            format!("[{}\n{indent}]", steps.join(","))
+        };
+        let disks = self.disks.iter().map(|(name, disk)| format!("\n    {}: {disk}", json!(name)));
+        let actors = self.actors.iter();
+        let actors =
+            actors.map(|(name, steps)| format!("\n    {}: {}", json!(name), list(steps, "    ")));
+        // A String takes everything.
+        let _ = write!(
+            text,
+            "{{\n  \"scenario\": {},\n  \"version\": 1,\n  \"about\": \"generated\",\n  \
+             \"designs\": [\"replace\", \"pivot\", \"mirror\"],\n  \"disks\": {{{}\n  }},\n  \
+             \"setup\": {},\n  \"actors\": {{{}\n  }},\n  \"budgets\": {{\"faults\": {faults}}}\n}}\n",
+            json!(name),
+            disks.collect::<Vec<_>>().join(","),
+            list(&self.setup, "  "),
+            actors.collect::<Vec<_>>().join(","),
+        );
+        text
+    }
+}
+
+fn execute(command: &str, arguments: Value) -> Value {
+    json!({ "execute": command, "arguments": arguments })
+}
+
+/// A command that may be refused.
+pub(super) fn attempt(command: &str, arguments: Value) -> Value {
+    json!({ "execute": command, "arguments": arguments, "expect": "any" })
+}
+
+pub(super) fn throttle(name: &str, limited: bool) -> Value {
+    let mut options = json!({ "driver": "throttle", "node-name": name });
+    if limited {
+        // So low that the second request waits.
+        options["limits"] = json!({ "iops-total": 1 });
+    }
+    options
+}
+
+pub(super) struct Device<'p> {
+    pub number: usize,
+    pub plan: &'p DevicePlan,
+    /// No other device has mirrors.
+    pub alone: bool,
+    faults: u32,
+}
+
+impl Device<'_> {
+    fn size(&self) -> u64 {
+        self.plan.chunks.max(1) * CHUNK
+    }
+
+    pub fn id(&self) -> String {
+        format!("disk{}", self.number)
+    }
+
+    fn job(&self, index: usize) -> String {
+        format!("m{}-{index}", self.number)
+    }
+
+    pub fn mirror_filter(&self, index: usize) -> String {
+        format!("mf{}-{index}", self.number)
+    }
+
+    /// The nodes that it begins with, from below.
+    pub fn nodes(&self) -> Vec<String> {
+        let number = self.number;
+        let filters = (1..=self.plan.filters.len()).map(|index| format!("d{number}f{index}"));
+        [format!("d{number}")].into_iter().chain(filters).collect()
+    }
+
+    fn render(&self, parts: &mut Parts) {
+        let nodes = self.nodes();
+        parts.disk(&nodes[0], self.size(), true);
+        for (below, filter) in self.plan.filters.iter().enumerate() {
+            let mut options = match filter {
+                Filter::Raw => json!({ "driver": "raw", "node-name": nodes[below + 1] }),
+                Filter::Throttle { limited } => throttle(&nodes[below + 1], *limited),
+            };
+            options["file"] = json!(nodes[below]);
+            parts.setup.push(execute("blockdev-add", options));
+        }
+        let mut steps = Vec::new();
+        for (index, mirror) in self.plan.mirrors.iter().enumerate() {
+            let target = if self.goes_back(index) {
+                nodes[0].clone()
+            } else {
+                let target = format!("d{}t{index}", self.number);
+                parts.disk(&target, self.size(), false);
+                target
+            };
+            self.mirror(index, *mirror, &target, &mut steps);
+        }
+        let node = nodes.last().expect("a-device-has-nodes");
+        parts.setup.push(json!({ "device": { "id": self.id(), "node": node } }));
+        if !steps.is_empty() {
+            parts.actors.push((format!("operator{}", self.number), steps));
+        }
+        for (index, steps) in self.plan.guests.iter().enumerate() {
+            let name = format!("guest{}-{index}", self.number);
+            parts.actors.push((name, self.guest(steps)));
+        }
+        if !self.plan.admin.is_empty() {
+            parts.actors.push((format!("admin{}", self.number), self.admin()));
+        }
+    }
+
+    /// Whether the mirror of this index copies back to the first disk.
+    fn goes_back(&self, index: usize) -> bool {
+        let cancels = |step: &AdminStep| matches!(step, AdminStep::CancelMirror { .. });
+        let pivots = |first: &MirrorPlan| first.full && first.end == End::Complete;
+        index == 1
+            && self.plan.mirrors[1].back
+            && self.plan.mirrors.first().is_some_and(pivots)
+            && self.faults == 0
+            && !(self.alone && self.plan.admin.iter().any(cancels))
+    }
+
+    /// Waits for an event; where that is safe, whoever waits ends with the job.
+    fn wait(&self, event: &str, data: Value) -> Value {
+        let mut step = json!({ "wait": event, "data": data });
+        if self.alone {
+            step["or-end"] = json!(["BLOCK_JOB_COMPLETED", "BLOCK_JOB_CANCELLED"]);
+        }
+        step
+    }
+
+    fn await_status(&self, index: usize, status: &str) -> Value {
+        let data = json!({ "id": self.job(index), "status": status });
+        json!({ "wait": "JOB_STATUS_CHANGE", "data": data })
+    }
+
+    fn await_ready(&self, index: usize) -> Value {
+        self.wait("BLOCK_JOB_READY", json!({ "device": self.job(index) }))
+    }
+
+    pub fn pause(&self, index: usize) -> [Value; 2] {
+        ["job-pause", "job-resume"].map(|verb| attempt(verb, json!({ "id": self.job(index) })))
+    }
+
+    pub fn cancel(&self, index: usize, force: bool) -> Value {
+        attempt("block-job-cancel", json!({ "device": self.job(index), "force": force }))
+    }
+
+    fn mirror(&self, index: usize, mirror: MirrorPlan, target: &str, steps: &mut Vec<Value>) {
+        let job = self.job(index);
+        // Without a copy the target does not show the guest's data.
+        let end = match mirror.end {
+            End::Complete if !mirror.full => End::Cancel,
+            end => end,
+        };
+        // A mirror that was cancelled may never be pending.
+        let pends = end == End::Complete || end == End::Cancel && self.alone;
+        let finalize = mirror.finalize && pends;
+        steps.push(self.start(index, mirror, target, finalize));
+        if mirror.pause == Pause::Running {
+            steps.extend(self.pause(index));
+        }
+        if end == End::CancelEarly {
+            steps.push(self.cancel(index, true));
+        } else {
+            steps.push(self.await_ready(index));
+            if mirror.pause == Pause::Ready {
+                steps.extend(self.pause(index));
+            }
+            steps.push(match end {
+                End::Complete => attempt("job-complete", json!({ "id": job })),
+                _ => self.cancel(index, end == End::CancelByForce),
+            });
+        }
+        if finalize {
+            steps.push(self.wait("BLOCK_JOB_PENDING", json!({ "id": job })));
+            steps.push(attempt("job-finalize", json!({ "id": job })));
+        }
+        if mirror.dismiss {
+            steps.push(self.await_status(index, "concluded"));
+            steps.push(execute("job-dismiss", json!({ "id": job })));
+        } else {
+            steps.push(self.await_status(index, "null"));
+        }
+    }
+
+    fn start(&self, index: usize, mirror: MirrorPlan, target: &str, finalize: bool) -> Value {
+        let nodes = self.nodes();
+        let node = mirror.source.filter(|_| index == 0).map(|node| &nodes[node % nodes.len()]);
+        let mut arguments = json!({
+            "job-id": self.job(index),
+            "device": node.cloned().unwrap_or_else(|| self.id()),
+            "target": target,
+            "sync": if mirror.full { "full" } else { "none" },
+            "granularity": SECTOR << mirror.granularity.min(7),
+            "filter-node-name": self.mirror_filter(index),
+            "auto-finalize": !finalize,
+            "auto-dismiss": !mirror.dismiss,
+        });
+        if let Some(active) = mirror.active {
+            arguments["copy-mode"] = json!(if active { "write-blocking" } else { "background" });
+        }
+        execute("blockdev-mirror", arguments)
+    }
+
+    fn guest(&self, plan: &[GuestStep]) -> Vec<Value> {
+        let mut waits = Waits::new(self);
+        let mut steps = Vec::new();
+        for step in plan {
+            match *step {
+                GuestStep::Request { kind, sector, sectors } => {
+                    let offset = sector * SECTOR % self.size();
+                    let length = (sectors.max(1) * SECTOR).min(self.size() - offset);
+                    let request =
+                        json!({ "device": self.id(), "offset": offset, "length": length });
+                    steps.push(json!({ kind.word(): request }));
+                }
+                GuestStep::Flush => steps.push(json!({ "flush": { "device": self.id() } })),
+                GuestStep::AwaitRunning => steps.extend(waits.running()),
+                GuestStep::AwaitReady => steps.extend(waits.ready()),
+            }
+        }
+        steps
+    }
+}
+
+/// What an actor has waited for so far: never for what may have come already.
+pub(super) struct Waits<'d> {
+    device: &'d Device<'d>,
+    running: bool,
+    ready: bool,
+}
+
+impl<'d> Waits<'d> {
+    pub fn new(device: &'d Device<'d>) -> Self {
+        Self { device, running: false, ready: false }
+    }
+
+    pub fn running(&mut self) -> Option<Value> {
+        let wanted = !self.device.plan.mirrors.is_empty() && !self.running;
+        self.running = true;
+        wanted.then(|| self.device.await_status(0, "running"))
+    }
+
+    pub fn ready(&mut self) -> Option<Value> {
+        let first = self.device.plan.mirrors.first()?;
+        let comes = self.device.alone || first.end != End::CancelEarly;
+        let wanted = comes && !self.ready;
+        (self.running, self.ready) = (true, true);
+        wanted.then(|| self.device.await_ready(0))
+    }
+}

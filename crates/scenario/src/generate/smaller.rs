@@ -1,0 +1,105 @@
+//! Simpler plans: what shrinking tries.
+
+use super::{DevicePlan, End, GuestStep, MirrorPlan, Pause, Plan};
+
+impl Plan {
+    /// Plans that are simpler by one thing, the largest steps first: fewer devices, actors and steps, then smaller
+    /// sizes and plainer mirrors. Going on with any of them comes to an end.
+    pub fn smaller(&self) -> Vec<Self> {
+        let mut plans = Vec::new();
+        if self.devices.len() > 1 {
+            let fewer = without(&self.devices);
+            plans.extend(fewer.map(|devices| Self { devices, ..self.clone() }));
+        }
+        if self.faults > 0 {
+            plans.push(Self { faults: self.faults - 1, ..self.clone() });
+        }
+        for (index, device) in self.devices.iter().enumerate() {
+            plans.extend(smaller_devices(device).into_iter().map(|device| {
+                let mut plan = self.clone();
+                plan.devices[index] = device;
+                plan
+            }));
+        }
+        plans
+    }
+
+    /// The simplest plan to be reached by steps to [`Plan::smaller`] ones that all `fail`. This one does.
+    pub fn simplest(self, fails: &mut dyn FnMut(&Self) -> bool) -> Self {
+        let mut simplest = self;
+        while let Some(simpler) = simplest.smaller().into_iter().find(|plan| fails(plan)) {
+            simplest = simpler;
+        }
+        simplest
+    }
+}
+
+/// The list without each of its items in turn.
+fn without<T: Clone>(list: &[T]) -> impl Iterator<Item = Vec<T>> + '_ {
+    (0..list.len()).map(|index| {
+        let mut fewer = list.to_vec();
+        fewer.remove(index);
+        fewer
+    })
+}
+
+fn smaller_devices(device: &DevicePlan) -> Vec<DevicePlan> {
+    let whole = || device.clone();
+    let mut devices = Vec::new();
+    devices.extend(without(&device.guests).map(|guests| DevicePlan { guests, ..whole() }));
+    devices.extend(without(&device.mirrors).map(|mirrors| DevicePlan { mirrors, ..whole() }));
+    devices.extend(without(&device.admin).map(|admin| DevicePlan { admin, ..whole() }));
+    devices.extend(without(&device.filters).map(|filters| DevicePlan { filters, ..whole() }));
+    for (index, steps) in device.guests.iter().enumerate() {
+        devices.extend(without(steps).chain(shorter(steps)).map(|steps| {
+            let mut device = whole();
+            device.guests[index] = steps;
+            device
+        }));
+    }
+    if device.chunks > 1 {
+        devices.push(DevicePlan { chunks: 1, ..whole() });
+        devices.push(DevicePlan { chunks: device.chunks - 1, ..whole() });
+    }
+    for (index, mirror) in device.mirrors.iter().enumerate() {
+        devices.extend(plainer(*mirror).into_iter().map(|mirror| {
+            let mut device = whole();
+            device.mirrors[index] = mirror;
+            device
+        }));
+    }
+    devices
+}
+
+/// With one request at its device's beginning, or half as long.
+fn shorter(steps: &[GuestStep]) -> impl Iterator<Item = Vec<GuestStep>> + '_ {
+    steps.iter().enumerate().flat_map(move |(index, step)| {
+        let requests = match *step {
+            GuestStep::Request { kind, sector, sectors } => [(0, sectors), (sector, sectors / 2)]
+                .into_iter()
+                .filter(|place| *place != (sector, sectors) && place.1 > 0)
+                .map(|(sector, sectors)| GuestStep::Request { kind, sector, sectors })
+                .collect(),
+            _ => Vec::new(),
+        };
+        requests.into_iter().map(move |request| {
+            let mut steps = steps.to_vec();
+            steps[index] = request;
+            steps
+        })
+    })
+}
+
+fn plainer(mirror: MirrorPlan) -> Vec<MirrorPlan> {
+    let plainer = [
+        MirrorPlan { source: None, ..mirror },
+        MirrorPlan { pause: Pause::Never, ..mirror },
+        MirrorPlan { finalize: false, ..mirror },
+        MirrorPlan { dismiss: false, ..mirror },
+        MirrorPlan { back: false, ..mirror },
+        MirrorPlan { full: true, ..mirror },
+        MirrorPlan { active: Some(false), ..mirror },
+        MirrorPlan { end: End::Complete, ..mirror },
+    ];
+    plainer.into_iter().filter(|plainer| *plainer != mirror).collect()
+}
