@@ -27,7 +27,7 @@ mod process;
 mod tape;
 mod world;
 
-pub use disk::{DiskImage, PowerLoss, SimDisk};
+pub use disk::{DiskImage, Families, Family, Fault, Loss, PowerLoss, SimDisk};
 pub use event::{Action, Event};
 pub use explore::{
     Chooser, Cost, DepthFirst, Execution, Exploration, Explorer, Finding, Limits, Outcome, Pct,

@@ -8,11 +8,12 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::task::{Context, Waker};
 
-use blockyard_runtime::{IoErrorKind, Runtime};
+use blockyard_runtime::{Io, IoBuffer, IoErrorKind, Runtime};
 use blockyard_sync::door::world as door_world;
 use blockyard_sync::door::{self, Access, Kind, Reason, StepLog};
+use blockyard_units::{ByteRange, Id};
 
-use crate::disk::{self, DiskImage, PowerLoss, SimDisk};
+use crate::disk::{self, Copies, DiskImage, Families, Family, Fault, PowerLoss, SimDisk};
 use crate::event::{Action, Event};
 use crate::explore::Finding;
 use crate::footprint;
@@ -24,10 +25,22 @@ use crate::process::{self, BEGINNING, Enabler, Process, State};
 /// How much may go wrong in one execution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budgets {
-    /// Requests that fail with EIO.
+    /// Requests that go wrong.
     pub faults: u32,
+    /// In which ways they may.
+    pub families: Families,
     /// Power losses; above zero, disks keep versions apart.
     pub crashes: u32,
+}
+
+impl Budgets {
+    /// Nothing goes wrong; a fault would be EIO.
+    pub const NONE: Self = Self { faults: 0, families: Families::EIO, crashes: 0 };
+
+    /// Whether a fault of this family may be injected.
+    fn has(&self, family: Family) -> bool {
+        self.faults > 0 && self.families.contains(family)
+    }
 }
 
 /// A simulated world, reset before each execution.
@@ -44,6 +57,9 @@ pub struct World {
     log: StepLog,
     budgets: Budgets,
     faults_left: u32,
+    copies: Copies,
+    /// If faults may last: every object touched so far, until they end.
+    touched: Option<Vec<Id>>,
     pub(crate) steps: u32,
     pub(crate) rolling: Rolling,
     pub(crate) marks: BTreeSet<&'static str>,
@@ -70,6 +86,8 @@ impl World {
             log: StepLog::default(),
             budgets,
             faults_left: 0,
+            copies: Copies::default(),
+            touched: None,
             steps: 0,
             rolling: Rolling::EMPTY,
             marks: BTreeSet::new(),
@@ -82,7 +100,7 @@ impl World {
     /// Back to the beginning, with the disks as their images have them. No task's destructor goes through the door.
     pub fn reset(&mut self) {
         self.drop_everything();
-        let track = self.budgets.crashes > 0;
+        let track = self.budgets.crashes > 0 || self.budgets.has(Family::Flush);
         for disk in &self.disks {
             disk.reset(track);
         }
@@ -91,14 +109,18 @@ impl World {
             mailbox.now_ns = 0;
             mailbox.timers = 0;
             mailbox.track_durability = track;
+            mailbox.may_fill = self.budgets.has(Family::Enospc);
             mailbox.completed.clear();
             mailbox.completed.resize(disks, 0);
         });
         self.faults_left = self.budgets.faults;
+        self.copies.clear();
+        let last = self.faults_left > 0 && self.budgets.families.last();
+        self.touched = last.then(Vec::new);
         self.steps = 0;
         self.rolling = Rolling::EMPTY;
         self.notes.clear();
-        self.processes.push(Process::new(ROOT, State::Ended, BEGINNING));
+        self.processes.push(Process::root());
     }
 
     /// Another seed for the random numbers that tasks draw, from the next reset on.
@@ -125,17 +147,18 @@ impl World {
     /// disks are what the next tasks find.
     pub fn crash(&mut self, fate: &mut PowerLoss<'_>) {
         self.drop_everything();
-        self.processes.push(Process::new(ROOT, State::Ended, BEGINNING));
+        self.processes.push(Process::root());
         self.disks.iter().for_each(|disk| disk.lose_power(fate));
     }
 
-    /// Runs `set_up` as the world's own first step; what it spawns are the world's actors.
+    /// Runs `set_up` as the world's own first step, or as part of the event `calm`; what it spawns are the world's
+    /// actors.
     pub fn begin<R>(&mut self, set_up: impl FnOnce(&Runtime) -> R) -> R {
         let runtime = self.handle.runtime();
         self.announce(0);
         door_world::begin(ROOT, self.processes[0].next_object);
         let result = set_up(&runtime);
-        self.finish_step(0, BEGINNING);
+        self.finish_step(0, self.steps.checked_sub(1).unwrap_or(BEGINNING));
         result
     }
 
@@ -198,6 +221,9 @@ impl World {
                 events.push(Event { path, action: Action::Fire, process });
             }
         }
+        if events.is_empty() && self.touched.is_some() {
+            events.push(Event { path: ROOT, action: Action::Calm, process: 0 });
+        }
         let key = |event: &Event| (self.paths.label(event.path), event.action);
         events.sort_by(|a, b| key(a).cmp(&key(b)));
     }
@@ -207,18 +233,11 @@ impl World {
         let mut push = |action| events.push(Event { path: *path, action, process });
         match state {
             State::Task { .. } => push(Action::Poll),
-            State::Request { result: Some(result), operation, .. } => {
-                push(Action::Complete);
-                let wrote = result.is_ok() && matches!(operation, Operation::Write { .. });
-                if self.faults_left > 0 && wrote {
-                    push(Action::FailLate);
-                }
-            }
-            State::Request { operation, .. } => {
-                push(Action::Effect);
-                let may_fail = matches!(operation, Operation::Read(_) | Operation::Write { .. });
-                if self.faults_left > 0 && may_fail {
-                    push(Action::Fail);
+            State::Request { stuck: true, .. } => {}
+            State::Request { disk, operation, result, .. } => {
+                push(if result.is_some() { Action::Complete } else { Action::Effect });
+                if self.faults_left > 0 {
+                    self.faults_of((*disk, operation), result.as_ref(), &mut push);
                 }
             }
             State::Choice { alternatives, .. } => {
@@ -226,6 +245,67 @@ impl World {
             }
             State::Timer { .. } | State::Ended => {}
         }
+    }
+
+    /// What may go wrong with a request, in order.
+    fn faults_of(
+        &self,
+        (disk, operation): (u32, &Operation),
+        result: Option<&Io<IoBuffer>>,
+        push: &mut dyn FnMut(Action),
+    ) {
+        let sizes = self.disks[disk as usize].sizes();
+        let mut offer = |fault| {
+            if self.copies.permit(&self.disks, disk, operation, fault) {
+                push(Action::Fault(fault));
+            }
+        };
+        for family in self.budgets.families.iter() {
+            match result {
+                None => disk::before_effect(family, operation, sizes, &mut offer),
+                Some(result) => disk::at_completion(family, operation, result.is_ok(), &mut offer),
+            }
+        }
+    }
+
+    /// Declares that these ranges, (disk's name, bytes), hold the same data: in this run no fault is offered that would
+    /// leave none of them good. What was damaged once counts as damaged, even if it was mended: that makes the answer
+    /// independent of the order of steps.
+    ///
+    /// # Panics
+    /// `copies-are-alike`: if a disk does not exist, or the ranges' lengths differ.
+    pub fn declare_copies(&mut self, copies: &[(&str, ByteRange)]) {
+        let number = |name: &str| self.disk(name).map(|disk| disk.number);
+        let group = copies.iter().map(|(name, range)| {
+            assert_eq!(range.len(), copies[0].1.len(), "copies-are-alike");
+            (number(name).expect("copies-are-alike"), *range)
+        });
+        let group = group.collect();
+        self.copies.declare(group);
+    }
+
+    /// Ends every fault that lasts, and injects no more; requests that are stuck go on.
+    pub fn end_faults(&mut self) {
+        self.faults_left = 0;
+        self.touched = None;
+        self.disks.iter().for_each(SimDisk::end_faults);
+        let step = self.steps.checked_sub(1).unwrap_or(BEGINNING);
+        for (index, process) in (0..).zip(&mut self.processes) {
+            if let State::Request { stuck: stuck @ true, .. } = &mut process.state {
+                *stuck = false;
+                process.enablers = Vec::from([Enabler { step, guarded: false }]);
+                self.runnable.push(index);
+            }
+        }
+    }
+
+    /// The event `calm` comes when nothing else can, so it is ordered behind everything: it writes every object.
+    fn calm(&mut self) {
+        let mut touched = self.touched.take().unwrap_or_default();
+        touched.sort_unstable();
+        touched.dedup();
+        touched.into_iter().for_each(|object| door::enter(Access::whole(object, Kind::Write)));
+        self.end_faults();
     }
 
     /// Whether `later`, a timer's firing, could have come before `earlier`, another's.
@@ -256,6 +336,9 @@ impl World {
         self.processes[index].last_step = step;
         self.finish_step(event.process, step);
         core::mem::swap(accesses, &mut self.log.accesses);
+        if let Some(touched) = &mut self.touched {
+            touched.extend(accesses.iter().map(|access| access.object));
+        }
         self.hash(event, accesses);
         Ok(())
     }
@@ -273,16 +356,10 @@ impl World {
         let process = event.process;
         match event.action {
             Action::Poll => self.poll(process),
-            Action::Effect => self.effect(process, true),
-            Action::Fail => {
-                self.inject();
-                self.effect(process, false);
-            }
+            Action::Effect => self.effect(process, None),
             Action::Complete => self.complete(process, true),
-            Action::FailLate => {
-                self.inject();
-                self.complete(process, false);
-            }
+            Action::Fault(fault) => self.inject(process, fault),
+            Action::Calm => self.calm(),
             Action::Fire => self.fire(process),
             Action::Choose(alternative) => {
                 if let State::Choice { slot, .. } = self.end(process) {
@@ -309,24 +386,43 @@ impl World {
         }
     }
 
-    fn effect(&mut self, index: u32, well: bool) {
+    fn effect(&mut self, index: u32, fault: Option<Fault>) {
         let step = self.steps - 1;
         let process = &mut self.processes[index as usize];
         process.enablers = Vec::from([Enabler { step, guarded: false }]);
         let State::Request { disk, operation, result, .. } = &mut process.state else {
             unreachable!("runnable-is-exact")
         };
-        let effect = || self.disks[*disk as usize].take_effect(operation, u64::from(index));
-        *result = Some(if well { Ok(effect()) } else { Err(IoErrorKind::Io) });
+        let (disk, request) = (&self.disks[*disk as usize], u64::from(index));
+        *result = Some(match fault {
+            None => disk.take_effect(operation, request),
+            Some(fault) => disk.take_faulty_effect(operation, fault, request),
+        });
     }
 
-    fn inject(&mut self) {
+    fn inject(&mut self, index: u32, fault: Fault) {
         self.faults_left -= 1;
-        door::enter(footprint::fault_budget(Kind::Write));
+        let State::Request { disk, operation, stuck, .. } =
+            &mut self.processes[index as usize].state
+        else {
+            unreachable!("runnable-is-exact")
+        };
+        match fault {
+            Fault::Stuck | Fault::StuckLate => {
+                *stuck = true;
+                self.disks[*disk as usize].note(operation, fault);
+                self.runnable.retain(|runnable| *runnable != index);
+            }
+            Fault::EioLate => {
+                self.disks[*disk as usize].note(operation, fault);
+                self.complete(index, false);
+            }
+            _ => self.effect(index, Some(fault)),
+        }
     }
 
     fn complete(&mut self, index: u32, well: bool) {
-        let State::Request { disk, operation, slot, result } = self.end(index) else {
+        let State::Request { disk, operation, slot, result, .. } = self.end(index) else {
             unreachable!("runnable-is-exact")
         };
         let result = if well { result } else { Some(Err(IoErrorKind::Io)) };
@@ -393,7 +489,7 @@ impl World {
                 self.create(creator, step, &name, State::Task { body: task, ready: true });
             }
             Post::Request { disk, operation, slot } => {
-                let state = State::Request { disk, operation, slot, result: None };
+                let state = State::Request { disk, operation, slot, result: None, stuck: false };
                 self.create(creator, step, "#", state);
             }
             Post::Choice { alternatives, slot } => {

@@ -93,7 +93,7 @@ fn disjoint_disk_requests_commute_and_overlapping_ones_do_not() {
 /// Where a guard turns false again, a poll that only finds this out is no part of a trace: then states are compared.
 fn compare(tasks: &Tasks, faults: u32) -> Option<usize> {
     let program = of_tasks(tasks.clone());
-    let budgets = Budgets { faults, crashes: 0 };
+    let budgets = Budgets { faults, ..Budgets::NONE };
     let plain = explore(&program, Reduction::Plain, budgets);
     if plain.verdict == (Verdict::Clean { exhausted: false }) {
         return None;

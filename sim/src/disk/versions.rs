@@ -89,6 +89,23 @@ impl Versions {
         self.make_durable(|version| version.completed.is_some_and(|order| order <= covers));
     }
 
+    /// The bytes that a flush would make durable for the writes that completed as the disk's `orders`-th, unless later
+    /// ones lie over them, and what is durable there.
+    pub fn undone(&self, orders: core::ops::RangeInclusive<u64>) -> Vec<(ByteRange, IoBuffer)> {
+        let picked =
+            |version: &Version| version.completed.is_some_and(|order| orders.contains(&order));
+        let mut undone = Vec::new();
+        for (index, version) in self.log.iter().enumerate().filter(|(_, version)| picked(version)) {
+            let mut shown = Vec::from([version.range]);
+            for later in self.log[index + 1..].iter().filter(|later| !picked(later)) {
+                shown = shown.into_iter().flat_map(|part| outside(part, later.range)).collect();
+            }
+            let durable = |part: ByteRange| (part, self.base[as_indices(part)].to_vec().into());
+            undone.extend(shown.into_iter().filter(|part| !part.is_empty()).map(durable));
+        }
+        undone
+    }
+
     /// The versions picked become the oldest that a power loss can leave: their atoms go into the base with what lies
     /// beneath them, since an atom is written whole.
     fn make_durable(&mut self, picked: impl Fn(&Version) -> bool) {
@@ -136,27 +153,37 @@ impl Versions {
 impl Version {
     /// Puts its part of `range` over `bytes`, which are those of `range`.
     fn overlay(&self, range: ByteRange, bytes: &mut [u8]) {
-        let common = self.range.intersection(&range);
-        if common.is_empty() {
-            return;
-        }
-        let to = (common.start() - range.start()) as usize;
-        let from = (common.start() - self.range.start()) as usize;
-        let len = common.len().as_usize();
-        bytes[to..to + len].copy_from_slice(&self.data[from..from + len]);
+        overlay((self.range, &self.data), range, bytes);
     }
 
     /// What is left of it outside `range`.
     fn without(self, range: ByteRange) -> Vec<Version> {
-        let before = ByteRange::between(self.range.start(), self.range.end().min(range.start()));
-        let after = ByteRange::between(self.range.start().max(range.end()), self.range.end());
         let part = |part: ByteRange| {
             let from = (part.start() - self.range.start()) as usize;
             let data = self.data.slice(from..from + part.len().as_usize());
             Version { request: self.request, completed: self.completed, range: part, data }
         };
-        [before, after].into_iter().filter(|p| !p.is_empty()).map(part).collect()
+        outside(self.range, range).map(part).collect()
     }
+}
+
+/// Puts the part of `range` that a piece has over `bytes`, which are those of `range`.
+pub(super) fn overlay((place, data): (ByteRange, &IoBuffer), range: ByteRange, bytes: &mut [u8]) {
+    let common = place.intersection(&range);
+    if common.is_empty() {
+        return;
+    }
+    let to = (common.start() - range.start()) as usize;
+    let from = (common.start() - place.start()) as usize;
+    let len = common.len().as_usize();
+    bytes[to..to + len].copy_from_slice(&data[from..from + len]);
+}
+
+/// The parts of `range` before and behind `hole`.
+pub(super) fn outside(range: ByteRange, hole: ByteRange) -> impl Iterator<Item = ByteRange> {
+    let before = ByteRange::between(range.start(), range.end().min(hole.start()));
+    let after = ByteRange::between(range.start().max(hole.end()), range.end());
+    [before, after].into_iter().filter(|part| !part.is_empty())
 }
 
 fn as_indices(range: ByteRange) -> core::ops::Range<usize> {

@@ -323,10 +323,10 @@ impl DepthFirst {
                         sequence.push(Seen { event, accesses: peeks, exact: false });
                     }
                 }
-                if !covered(&self.nodes[earlier].sleeping, &sequence)
-                    && !covered(&self.nodes[earlier].explored, &sequence)
-                {
-                    self.nodes[earlier].pending.insert(sequence);
+                let Node { sleeping, explored, enabled, pending, .. } = &mut self.nodes[earlier];
+                let asleep: Vec<&Seen> = sleeping.iter().chain(&*explored).collect();
+                if !covered(&asleep, enabled, &sequence) {
+                    pending.insert(sequence);
                 }
             }
         }

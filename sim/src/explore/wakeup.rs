@@ -63,9 +63,18 @@ impl Wakeup {
     }
 }
 
-/// Whether a sequence leads only to what was explored from one of `asleep`.
-pub fn covered(asleep: &[Seen], sequence: &[Seen]) -> bool {
-    asleep.iter().any(|event| !matches!(begins(event, sequence), Begin::Never))
+/// Whether a sequence leads only to what was explored from `asleep`, some of the events `enabled` in one place. Of a
+/// process that the sequence leaves out every alternative must be asleep: any of them may follow the sequence.
+pub fn covered(asleep: &[&Seen], enabled: &[Event], sequence: &[Seen]) -> bool {
+    let is_apart = |event: &Event| {
+        let seen = asleep.iter().find(|seen| seen.event.same(event));
+        seen.is_some_and(|seen| matches!(begins(seen, sequence), Begin::Apart))
+    };
+    asleep.iter().any(|seen| match begins(seen, sequence) {
+        Begin::At(_) => true,
+        Begin::Apart => enabled.iter().filter(|event| event.path == seen.event.path).all(is_apart),
+        Begin::Never => false,
+    })
 }
 
 enum Begin {
