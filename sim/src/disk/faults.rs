@@ -80,7 +80,7 @@ pub enum Fault {
     FlushKept,
     /// A flush fails with EIO, and what it covers is lost: the bytes are again those that were durable.
     FlushDropped,
-    /// A flush fails with EIO; of what it covers the write that completed last is lost, the rest is durable.
+    /// A flush fails with EIO; of what it covers the write behind all others is lost, and the rest is durable.
     FlushPartly,
 }
 

@@ -1,5 +1,7 @@
 //! What a request does to a disk when it goes wrong.
 
+use alloc::vec::Vec;
+
 use blockyard_runtime::{Io, IoBuffer, IoErrorKind, Storage};
 use blockyard_sync::door::{self, Kind};
 use blockyard_units::ByteRange;
@@ -120,20 +122,25 @@ impl SimDisk {
     }
 
     fn flush_badly(&self, covers: u64, fault: Fault) -> Io<IoBuffer> {
-        let dropped = match fault {
-            Fault::FlushDropped => 1..=covers,
-            Fault::FlushPartly => covers..=covers,
-            _ => return Err(IoErrorKind::Io),
-        };
-        self.enter_durability(Kind::Write);
-        let undone = self.medium.with(|medium| {
-            medium.versions.flush(dropped.start() - 1);
-            medium.versions.undone(dropped)
-        });
-        for (range, durable) in undone {
-            door::enter(self.bytes(Kind::Write, range));
-            self.medium.with(|medium| medium.overlays.cover(range, durable));
+        if fault == Fault::FlushKept {
+            return Err(IoErrorKind::Io);
         }
+        self.enter_durability(Kind::Write);
+        self.medium.with(|medium| {
+            let mut dirty = medium.versions.dirty(covers);
+            // Also where later writes lie over what is dropped: that they do was looked at.
+            dirty.iter().for_each(|(range, _)| door::enter(self.bytes(Kind::Write, *range)));
+            if fault == Fault::FlushPartly {
+                // By address, as the order in which writes complete is nobody's business; of one place the last.
+                dirty.sort_by_key(|(range, _)| range.start());
+                dirty.drain(..dirty.len().saturating_sub(1));
+            }
+            let dropped: Vec<u64> = dirty.into_iter().map(|(_, request)| request).collect();
+            medium.versions.flush_without(covers, &dropped);
+            for (range, durable) in medium.versions.undone(&dropped) {
+                medium.overlays.cover(range, durable);
+            }
+        });
         Err(IoErrorKind::Io)
     }
 
@@ -181,7 +188,7 @@ impl Medium {
     }
 
     /// The bytes that the medium holds in `range`, damage included.
-    fn held(&self, range: ByteRange) -> alloc::vec::Vec<u8> {
+    fn held(&self, range: ByteRange) -> Vec<u8> {
         let mut bytes = self.versions.read(range);
         self.overlays.show(range, &mut bytes);
         bytes

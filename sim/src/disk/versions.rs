@@ -86,14 +86,25 @@ impl Versions {
 
     /// Every write among the first `covers` completed ones is durable.
     pub fn flush(&mut self, covers: u64) {
-        self.make_durable(|version| version.completed.is_some_and(|order| order <= covers));
+        self.flush_without(covers, &[]);
     }
 
-    /// The bytes that a flush would make durable for the writes that completed as the disk's `orders`-th, unless later
-    /// ones lie over them, and what is durable there.
-    pub fn undone(&self, orders: core::ops::RangeInclusive<u64>) -> Vec<(ByteRange, IoBuffer)> {
-        let picked =
-            |version: &Version| version.completed.is_some_and(|order| orders.contains(&order));
+    /// Which requests wrote what a flush of the first `covers` completed ones makes durable, and where.
+    pub fn dirty(&self, covers: u64) -> Vec<(ByteRange, u64)> {
+        let covered = |version: &&Version| version.is_covered(covers);
+        self.log.iter().filter(covered).map(|version| (version.range, version.request)).collect()
+    }
+
+    /// Like a flush, but what `requests` wrote stays as it is.
+    pub fn flush_without(&mut self, covers: u64, requests: &[u64]) {
+        self.make_durable(|version| {
+            version.is_covered(covers) && !requests.contains(&version.request)
+        });
+    }
+
+    /// The bytes of these requests that nothing lies over, and what is durable there.
+    pub fn undone(&self, requests: &[u64]) -> Vec<(ByteRange, IoBuffer)> {
+        let picked = |version: &Version| requests.contains(&version.request);
         let mut undone = Vec::new();
         for (index, version) in self.log.iter().enumerate().filter(|(_, version)| picked(version)) {
             let mut shown = Vec::from([version.range]);
@@ -101,7 +112,7 @@ impl Versions {
                 shown = shown.into_iter().flat_map(|part| outside(part, later.range)).collect();
             }
             let durable = |part: ByteRange| (part, self.base[as_indices(part)].to_vec().into());
-            undone.extend(shown.into_iter().filter(|part| !part.is_empty()).map(durable));
+            undone.extend(shown.into_iter().map(durable));
         }
         undone
     }
@@ -151,6 +162,10 @@ impl Versions {
 }
 
 impl Version {
+    fn is_covered(&self, covers: u64) -> bool {
+        self.completed.is_some_and(|order| order <= covers)
+    }
+
     /// Puts its part of `range` over `bytes`, which are those of `range`.
     fn overlay(&self, range: ByteRange, bytes: &mut [u8]) {
         overlay((self.range, &self.data), range, bytes);
