@@ -2,56 +2,22 @@
 
 mod common;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use blockyard_runtime::Storage;
 use blockyard_sim::{
-    Budgets, Exploration, Explorer, Families, Family, Limits, RandomWalk, Reduction, Summary,
-    Verdict, World, swap_check,
+    Budgets, Families, Family, Limits, RandomWalk, Reduction, Summary, World, swap_check,
 };
 use blockyard_units::ByteRange;
 use common::programs::Operation::{DiskFlush, DiskRead, DiskWrite};
 use common::programs::{Tasks, of_tasks};
-use common::{Small, program, setup, task};
+use common::{Small, program, search, setup, task};
 
 /// Plain searches that take more executions are left out.
 const MOST: u64 = 20_000;
 
-fn explore(program: &Small, reduction: Reduction, budgets: Budgets, most: u64) -> Exploration {
-    let limits = Limits { executions: most, ..Limits::default() };
-    let mut go_on = |_: &blockyard_sim::Summary| true;
-    let mut explorer = Explorer::new(program, setup(budgets), limits, &mut go_on);
-    explorer.keep_traces = true;
-    explorer.depth_first(reduction)
-}
-
-fn states(exploration: &Exploration) -> BTreeSet<u64> {
-    exploration.summary.traces.iter().map(|(_, state)| *state).collect()
-}
-
-/// How many traces plain search sees, if it exhausts the program; the other searches must see the same, each once.
 fn compare(name: &str, program: &Small, budgets: Budgets) -> Option<usize> {
-    compare_up_to(MOST, name, program, budgets)
-}
-
-fn compare_up_to(most: u64, name: &str, program: &Small, budgets: Budgets) -> Option<usize> {
-    let explore = |reduction| explore(program, reduction, budgets, most);
-    let plain = explore(Reduction::Plain);
-    if plain.verdict != (Verdict::Clean { exhausted: true }) {
-        assert_eq!(plain.verdict, Verdict::Clean { exhausted: false }, "{name}");
-        return None;
-    }
-    for reduction in [Reduction::SleepSets, Reduction::SourceSets, Reduction::Optimal] {
-        let reduced = explore(reduction);
-        let (found, all) = (&reduced.summary.traces, &plain.summary.traces);
-        let what = format!("{name}, {budgets:?}, {reduction:?}");
-        assert_eq!(reduced.verdict, plain.verdict, "{what}");
-        assert_eq!(states(&reduced), states(&plain), "{what}");
-        assert!(found == all, "{what}: {} of {} traces", found.len(), all.len());
-        let complete = reduced.summary.executions - reduced.summary.blocked;
-        assert_eq!(complete, found.len() as u64, "{what}: each trace once");
-    }
-    Some(plain.summary.traces.len())
+    search::compare(name, program, budgets, MOST)
 }
 
 /// Programs of two tasks with one or two requests each; sectors are 512 bytes, and each request touches two.
@@ -75,7 +41,7 @@ fn generated(number: u64) -> Tasks {
 #[test]
 fn reduced_search_with_each_family_sees_the_traces_of_plain_search_each_once() {
     let mut traces = BTreeMap::<Family, usize>::new();
-    for number in 0..16 {
+    for number in 0..40 {
         let tasks = generated(number);
         let program = of_tasks(tasks.clone());
         for &family in Family::ALL {
@@ -86,7 +52,7 @@ fn reduced_search_with_each_family_sees_the_traces_of_plain_search_each_once() {
         }
     }
     println!("{traces:?}");
-    assert!(traces.values().all(|traces| *traces > 50), "{traces:?}");
+    assert!(traces.values().all(|traces| *traces > 100), "{traces:?}");
 }
 
 #[test]
@@ -120,7 +86,8 @@ fn apart(tasks: u64, is_write: bool) -> Small {
 
 fn optimal(program: &Small, faults: u32) -> (usize, u64) {
     let Summary { traces, executions, blocked, .. } =
-        explore(program, Reduction::Optimal, Budgets { faults, ..Budgets::NONE }, MOST).summary;
+        search::explore(program, Reduction::Optimal, Budgets { faults, ..Budgets::NONE }, MOST)
+            .summary;
     assert_eq!(blocked, 0);
     (traces.len(), executions)
 }
@@ -147,7 +114,7 @@ fn three_independent_requests_with_faults_are_searched_as_plainly() {
         let budgets = Budgets { faults, ..Budgets::NONE };
         let traces = [1 + 3, 1 + 3 + 3][faults as usize - 1];
         assert_eq!(
-            compare_up_to(1_000_000, "three tasks", &apart(3, false), budgets),
+            search::compare("three tasks", &apart(3, false), budgets, 1_000_000),
             Some(traces)
         );
     }

@@ -7,7 +7,6 @@ use blockyard_units::ByteRange;
 
 use super::faults::{Fault, Loss};
 use super::versions::{outside, overlay};
-use crate::hash::Rolling;
 
 /// The overlays of a disk, and which faults were injected.
 #[derive(Default)]
@@ -109,21 +108,5 @@ impl Overlays {
             (place.overlaps(&range) || *place == range) && fault.explains(loss)
         };
         self.injected.iter().any(here)
-    }
-
-    /// Feeds what is in force.
-    pub fn feed(&self, hash: &mut Rolling) {
-        let lists = [&self.unreadable, &self.unwritable];
-        for range in lists.into_iter().flatten() {
-            hash.feed(range.start());
-            hash.feed(range.end());
-        }
-        for (range, held) in &self.instead {
-            hash.feed(range.start());
-            hash.feed_bytes(held);
-        }
-        if self.full {
-            hash.feed(1);
-        }
     }
 }

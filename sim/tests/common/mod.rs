@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each test file uses a part
 
 pub mod programs;
+pub mod search;
 pub mod sectors;
 
 use std::collections::BTreeSet;
