@@ -7,7 +7,7 @@ use std::sync::Arc;
 use blockyard_runtime::Storage;
 use blockyard_sim::{
     Action, Budgets, Chooser, Event, Execution, Families, Family, Finding, Limits, Loss, Outcome,
-    Pick, Program, SimDisk, Verdict, World, run_once,
+    Pick, Program, Reduction, SimDisk, Verdict, World, run_once,
 };
 use blockyard_sync::Shared;
 use blockyard_sync::door::world::Quiet;
@@ -230,5 +230,8 @@ fn everything_goes_on_when_faults_have_ended() {
         let budgets = Budgets { faults: 1, families, ..Budgets::NONE };
         let traces = search::compare("healed", &Healed, budgets, 100_000);
         assert!(traces.is_some_and(|traces| traces >= 2), "{family:?}: {traces:?}");
+        // Nobody tries to end faults before what came first.
+        let wasted = search::explore(&Healed, Reduction::Optimal, budgets, 100_000).summary.blocked;
+        assert!(wasted <= 1, "{family:?}: {wasted} executions led nowhere");
     }
 }

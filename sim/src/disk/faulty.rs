@@ -102,7 +102,7 @@ impl SimDisk {
                     Err(IoErrorKind::Io)
                 }
                 Fault::Torn(hole) => {
-                    let hole = ByteRange::new(hole, medium.sector.0);
+                    let hole = ByteRange::new(hole, self.sector.0);
                     for part in super::versions::outside(range, hole) {
                         medium.write_part(range, data, part, request);
                     }

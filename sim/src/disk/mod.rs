@@ -57,6 +57,8 @@ pub struct SimDisk {
     pub(crate) number: u32,
     name: Arc<str>,
     len: ByteLen,
+    /// The unit that faults and power losses leave whole.
+    sector: ByteLen,
     medium: Arc<Quiet<Medium>>,
     handle: SimHandle,
 }
@@ -64,7 +66,6 @@ pub struct SimDisk {
 struct Medium {
     versions: Versions,
     overlays: Overlays,
-    sector: ByteLen,
 }
 
 impl SimDisk {
@@ -73,10 +74,10 @@ impl SimDisk {
             number,
             name: image.name.as_str().into(),
             len: ByteLen(image.bytes.len() as u64),
+            sector: image.atom,
             medium: Arc::new(Quiet::new(Medium {
                 versions: Versions::new(image),
                 overlays: Overlays::default(),
-                sector: image.atom,
             })),
             handle,
         }
@@ -115,9 +116,9 @@ impl SimDisk {
         }
     }
 
-    /// The unit that faults and power losses leave whole, and the disk's length.
+    /// Its sector's and its own length.
     pub(crate) fn sizes(&self) -> (ByteLen, ByteLen) {
-        (self.medium.with(|medium| medium.sector), self.len)
+        (self.sector, self.len)
     }
 
     /// The request's completion, if it had an effect.
