@@ -22,6 +22,7 @@ mod explore;
 mod footprint;
 mod handle;
 mod hash;
+mod injection;
 mod paths;
 mod process;
 mod tape;

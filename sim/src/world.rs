@@ -8,16 +8,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::task::{Context, Waker};
 
-use blockyard_runtime::{Io, IoBuffer, IoErrorKind, Runtime};
+use blockyard_runtime::{IoErrorKind, Runtime};
 use blockyard_sync::door::world as door_world;
 use blockyard_sync::door::{self, Access, Kind, Reason, StepLog};
-use blockyard_units::{ByteRange, Id};
+use blockyard_units::Id;
 
 use crate::disk::{self, Copies, DiskImage, Families, Family, Fault, PowerLoss, SimDisk};
 use crate::event::{Action, Event};
 use crate::explore::Finding;
 use crate::footprint;
-use crate::handle::{Operation, Post, SimHandle};
+use crate::handle::{Post, SimHandle};
 use crate::hash::Rolling;
 use crate::paths::{PathId, PathTable, ROOT};
 use crate::process::{self, BEGINNING, Enabler, Process, State};
@@ -50,16 +50,16 @@ pub struct World {
     pub(crate) handle: SimHandle,
     pub(crate) disks: Vec<SimDisk>,
     wakers: Vec<Waker>,
-    runnable: Vec<u32>,
+    pub(crate) runnable: Vec<u32>,
     timers: Vec<u32>,
     /// The timers that the last step disarmed.
     pub(crate) disarmed: Vec<PathId>,
     log: StepLog,
-    budgets: Budgets,
-    faults_left: u32,
-    copies: Copies,
+    pub(crate) budgets: Budgets,
+    pub(crate) faults_left: u32,
+    pub(crate) copies: Copies,
     /// If faults may last: every object touched so far, until they end.
-    touched: Option<Vec<Id>>,
+    pub(crate) touched: Option<Vec<Id>>,
     pub(crate) steps: u32,
     pub(crate) rolling: Rolling,
     pub(crate) marks: BTreeSet<&'static str>,
@@ -115,8 +115,8 @@ impl World {
         });
         self.faults_left = self.budgets.faults;
         self.copies.clear();
-        let last = self.faults_left > 0 && self.budgets.families.last();
-        self.touched = last.then(Vec::new);
+        let lasting = self.faults_left > 0 && self.budgets.families.lasting();
+        self.touched = lasting.then(Vec::new);
         self.steps = 0;
         self.rolling = Rolling::EMPTY;
         self.notes.clear();
@@ -247,67 +247,6 @@ impl World {
         }
     }
 
-    /// What may go wrong with a request, in order.
-    fn faults_of(
-        &self,
-        (disk, operation): (u32, &Operation),
-        result: Option<&Io<IoBuffer>>,
-        push: &mut dyn FnMut(Action),
-    ) {
-        let sizes = self.disks[disk as usize].sizes();
-        let mut offer = |fault| {
-            if self.copies.permit(&self.disks, disk, operation, fault) {
-                push(Action::Fault(fault));
-            }
-        };
-        for family in self.budgets.families.iter() {
-            match result {
-                None => disk::before_effect(family, operation, sizes, &mut offer),
-                Some(result) => disk::at_completion(family, operation, result.is_ok(), &mut offer),
-            }
-        }
-    }
-
-    /// Declares that these ranges, (disk's name, bytes), hold the same data: in this run no fault is offered that would
-    /// leave none of them good. What was damaged once counts as damaged, even if it was mended: that makes the answer
-    /// independent of the order of steps.
-    ///
-    /// # Panics
-    /// `copies-are-alike`: if a disk does not exist, or the ranges' lengths differ.
-    pub fn declare_copies(&mut self, copies: &[(&str, ByteRange)]) {
-        let number = |name: &str| self.disk(name).map(|disk| disk.number);
-        let group = copies.iter().map(|(name, range)| {
-            assert_eq!(range.len(), copies[0].1.len(), "copies-are-alike");
-            (number(name).expect("copies-are-alike"), *range)
-        });
-        let group = group.collect();
-        self.copies.declare(group);
-    }
-
-    /// Ends every fault that lasts, and injects no more; requests that are stuck go on.
-    pub fn end_faults(&mut self) {
-        self.faults_left = 0;
-        self.touched = None;
-        self.disks.iter().for_each(SimDisk::end_faults);
-        let step = self.steps.checked_sub(1).unwrap_or(BEGINNING);
-        for (index, process) in (0..).zip(&mut self.processes) {
-            if let State::Request { stuck: stuck @ true, .. } = &mut process.state {
-                *stuck = false;
-                process.enablers = Vec::from([Enabler { step, guarded: false }]);
-                self.runnable.push(index);
-            }
-        }
-    }
-
-    /// The event `calm` comes when nothing else can, so it is ordered behind everything: it writes every object.
-    fn calm(&mut self) {
-        let mut touched = self.touched.take().unwrap_or_default();
-        touched.sort_unstable();
-        touched.dedup();
-        touched.into_iter().for_each(|object| door::enter(Access::whole(object, Kind::Write)));
-        self.end_faults();
-    }
-
     /// Whether `later`, a timer's firing, could have come before `earlier`, another's.
     pub(crate) fn timers_tie(&self, earlier: u32, later: u32) -> bool {
         let deadline = |process: u32| match self.processes[process as usize].state {
@@ -386,7 +325,7 @@ impl World {
         }
     }
 
-    fn effect(&mut self, index: u32, fault: Option<Fault>) {
+    pub(crate) fn effect(&mut self, index: u32, fault: Option<Fault>) {
         let step = self.steps - 1;
         let process = &mut self.processes[index as usize];
         process.enablers = Vec::from([Enabler { step, guarded: false }]);
@@ -400,28 +339,7 @@ impl World {
         });
     }
 
-    fn inject(&mut self, index: u32, fault: Fault) {
-        self.faults_left -= 1;
-        let State::Request { disk, operation, stuck, .. } =
-            &mut self.processes[index as usize].state
-        else {
-            unreachable!("runnable-is-exact")
-        };
-        match fault {
-            Fault::Stuck | Fault::StuckLate => {
-                *stuck = true;
-                self.disks[*disk as usize].note(operation, fault);
-                self.runnable.retain(|runnable| *runnable != index);
-            }
-            Fault::EioLate => {
-                self.disks[*disk as usize].note(operation, fault);
-                self.complete(index, false);
-            }
-            _ => self.effect(index, Some(fault)),
-        }
-    }
-
-    fn complete(&mut self, index: u32, well: bool) {
+    pub(crate) fn complete(&mut self, index: u32, well: bool) {
         let State::Request { disk, operation, slot, result, .. } = self.end(index) else {
             unreachable!("runnable-is-exact")
         };

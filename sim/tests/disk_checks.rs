@@ -225,7 +225,7 @@ impl Execution for Healing {
 
 #[test]
 fn everything_goes_on_when_faults_have_ended() {
-    for family in Families::ALL.iter().filter(|family| Families::NONE.with(*family).last()) {
+    for family in Families::ALL.iter().filter(|family| Families::NONE.with(*family).lasting()) {
         let families = Families::NONE.with(family);
         let budgets = Budgets { faults: 1, families, ..Budgets::NONE };
         let traces = search::compare("healed", &Healed, budgets, 100_000);

@@ -100,7 +100,7 @@ impl Families {
     }
 
     /// Whether one of them leaves something broken behind the request that it hit.
-    pub fn last(self) -> bool {
+    pub fn lasting(self) -> bool {
         self.iter().any(Family::lasts)
     }
 
