@@ -258,7 +258,7 @@ fn main() {
         ("deadlock ring 3", deadlock),
         ("needle 20", needle),
     ];
-    let none = Budgets { faults: 0, crashes: 0 };
+    let none = Budgets::NONE;
     let setup = Setup { images: Vec::new(), budgets: none, seed: 0 };
     for (name, body) in programs {
         for reduction in [Reduction::Plain, Reduction::Optimal] {

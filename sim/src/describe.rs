@@ -27,10 +27,10 @@ impl World {
         let action = match event.action {
             Action::Poll => 1,
             Action::Effect => 2,
-            Action::Fail => 3,
             Action::Complete => 4,
             Action::Fire => 5,
-            Action::FailLate => 6,
+            Action::Fault(fault) => fault.number(),
+            Action::Calm => 1 << 62,
             Action::Choose(alternative) => 7 + u64::from(alternative),
         };
         self.paths.hash(event.path) ^ action
@@ -53,17 +53,17 @@ impl World {
         let label = self.paths.label(event.path);
         match (&self.processes[event.process as usize].state, event.action) {
             (State::Request { disk, operation, .. }, action) => {
-                let verb = match action {
-                    Action::Effect => "effect",
-                    Action::Fail => "fail",
-                    Action::FailLate => "fail-late",
-                    _ => "complete",
+                let (verb, how) = match action {
+                    Action::Effect => ("effect", String::new()),
+                    Action::Fault(fault) => fault.words(),
+                    _ => ("complete", String::new()),
                 };
                 let disk = self.disks[*disk as usize].name();
-                format!("{verb} {label} {disk} {}", describe_operation(operation))
+                format!("{verb} {label} {disk} {}{how}", describe_operation(operation))
             }
             (_, Action::Fire) => format!("fire {label}"),
             (_, Action::Choose(alternative)) => format!("choose {label} {alternative}"),
+            (_, Action::Calm) => "calm".into(),
             _ => format!("poll {label}"),
         }
     }

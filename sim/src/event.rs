@@ -1,5 +1,6 @@
 //! What may happen next.
 
+use crate::disk::Fault;
 use crate::paths::PathId;
 
 /// What an event does.
@@ -9,16 +10,16 @@ pub enum Action {
     Poll,
     /// A disk request takes effect.
     Effect,
-    /// A disk request fails with EIO and has no effect.
-    Fail,
     /// Whoever submitted a disk request may learn its result.
     Complete,
-    /// A write that had its effect is said to have failed with EIO.
-    FailLate,
+    /// A disk request goes wrong, in the place of its effect or of its completion.
+    Fault(Fault),
     /// A timer fires.
     Fire,
     /// A choice falls on this alternative.
     Choose(u32),
+    /// Nothing else can go on: faults end, and whatever they held up goes on.
+    Calm,
 }
 
 /// An enabled event: at any moment a process has one, or several that exclude each other.

@@ -11,6 +11,7 @@ pub const DURABILITY: u32 = u32::MAX - 1;
 /// The creator of what [`readiness`] touches.
 pub const READINESS: u32 = u32::MAX - 2;
 const WORLD: u32 = u32::MAX - 3;
+const SPACE: u32 = u32::MAX - 4;
 
 /// The bytes of a disk; ranges are bytes.
 pub fn disk_bytes(disk: u32, kind: Kind, from: u64, to: u64) -> Access {
@@ -20,6 +21,11 @@ pub fn disk_bytes(disk: u32, kind: Kind, from: u64, to: u64) -> Access {
 /// What of a disk is durable.
 pub fn durability(disk: u32, kind: Kind) -> Access {
     Access::whole(Id { creator: DURABILITY, index: disk }, kind)
+}
+
+/// Whether a disk has space left.
+pub fn space(disk: u32, kind: Kind) -> Access {
+    Access::whole(Id { creator: SPACE, index: disk }, kind)
 }
 
 /// Whether a task may be polled, for wakes that follow from no guard.
@@ -32,16 +38,11 @@ pub fn clock(kind: Kind) -> Access {
     Access::whole(Id { creator: WORLD, index: 0 }, kind)
 }
 
-/// How many faults may still be injected.
-pub fn fault_budget(kind: Kind) -> Access {
-    Access::whole(Id { creator: WORLD, index: 1 }, kind)
-}
-
 /// Objects whose creator is a path that a task has: their ids need the path's hash to mean the same everywhere.
 pub fn names_a_path(object: Id) -> Option<PathId> {
     match object.creator {
         READINESS => Some(object.index),
-        DISK | DURABILITY | WORLD => None,
+        DISK | DURABILITY | SPACE | WORLD => None,
         path => Some(path),
     }
 }

@@ -37,6 +37,17 @@ pub(crate) enum Operation {
     },
 }
 
+impl Operation {
+    /// The bytes that it names: a flush names none.
+    pub fn range(&self) -> ByteRange {
+        match self {
+            Self::Read(range) => *range,
+            Self::Write { offset, data, .. } => ByteRange::new(*offset, data.len() as u64),
+            Self::Flush { .. } => ByteRange::new(0, 0),
+        }
+    }
+}
+
 /// What a step asks of the world.
 pub(crate) enum Post {
     Spawn { name: Cow<'static, str>, task: Orphan },
@@ -58,6 +69,8 @@ pub(crate) struct Mailbox {
     /// Completed writes so far, for each disk.
     pub completed: Vec<u64>,
     pub track_durability: bool,
+    /// Disks may run full.
+    pub may_fill: bool,
 }
 
 /// A handle on the world, for tasks and for observers.

@@ -22,12 +22,13 @@ mod explore;
 mod footprint;
 mod handle;
 mod hash;
+mod injection;
 mod paths;
 mod process;
 mod tape;
 mod world;
 
-pub use disk::{DiskImage, PowerLoss, SimDisk};
+pub use disk::{DiskImage, Families, Family, Fault, Loss, PowerLoss, SimDisk};
 pub use event::{Action, Event};
 pub use explore::{
     Chooser, Cost, DepthFirst, Execution, Exploration, Explorer, Finding, FromBytes, Limits,

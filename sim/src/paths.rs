@@ -23,7 +23,10 @@ pub const ROOT: PathId = 0;
 
 /// The numbers of all paths of an exploration; clones are the same.
 #[derive(Clone, Default)]
-pub struct Numbers(Arc<Quiet<BTreeMap<(PathId, Box<str>, u32), PathId>>>);
+pub struct Numbers(Arc<Quiet<BTreeMap<Birth, PathId>>>);
+
+/// The parent's number, the name, and which child of that name it is.
+type Birth = (PathId, Box<str>, u32);
 
 impl Numbers {
     fn of(&self, parent: PathId, name: &str, occurrence: u32) -> PathId {

@@ -10,7 +10,7 @@ use blockyard_sync::door::{Access, Orphan, Reason};
 use smallvec::{SmallVec, smallvec};
 
 use crate::handle::{Operation, Slot};
-use crate::paths::PathId;
+use crate::paths::{PathId, ROOT};
 
 /// Before the first step.
 pub(crate) const BEGINNING: u32 = u32::MAX;
@@ -27,6 +27,8 @@ pub(crate) enum State {
         operation: Operation,
         slot: Slot<Io<IoBuffer>>,
         result: Option<Io<IoBuffer>>,
+        /// Nothing happens to it before faults end.
+        stuck: bool,
     },
     Timer {
         number: u64,
@@ -102,6 +104,12 @@ impl Process {
             next_object: 0,
             children: SmallVec::new(),
         }
+    }
+
+    /// The world itself. Its one event, `calm`, comes when nothing else can: nothing that was before it enabled it
+    /// alone, so that no race with it can be reversed.
+    pub fn root() -> Self {
+        Self { enablers: SmallVec::new(), ..Self::new(ROOT, State::Ended, BEGINNING) }
     }
 
     /// The step that it follows: its own last one, or its creator's.

@@ -11,13 +11,14 @@ use core::task::{Context, Waker};
 use blockyard_runtime::{IoErrorKind, Runtime};
 use blockyard_sync::door::world as door_world;
 use blockyard_sync::door::{self, Access, Kind, Reason, StepLog, Wake};
+use blockyard_units::Id;
 use smallvec::smallvec;
 
-use crate::disk::{self, DiskImage, PowerLoss, SimDisk};
+use crate::disk::{self, Copies, DiskImage, Families, Family, Fault, PowerLoss, SimDisk};
 use crate::event::{Action, Event};
 use crate::explore::Finding;
 use crate::footprint;
-use crate::handle::{Operation, Post, SimHandle};
+use crate::handle::{Post, SimHandle};
 use crate::hash::Rolling;
 use crate::paths::{Numbers, PathTable, ROOT};
 use crate::process::{self, BEGINNING, Enabler, Process, State};
@@ -25,10 +26,22 @@ use crate::process::{self, BEGINNING, Enabler, Process, State};
 /// How much may go wrong in one execution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Budgets {
-    /// Requests that fail with EIO.
+    /// Requests that go wrong.
     pub faults: u32,
+    /// In which ways they may.
+    pub families: Families,
     /// Power losses; above zero, disks keep versions apart.
     pub crashes: u32,
+}
+
+impl Budgets {
+    /// Nothing goes wrong; a fault would be EIO.
+    pub const NONE: Self = Self { faults: 0, families: Families::EIO, crashes: 0 };
+
+    /// Whether a fault of this family may be injected.
+    fn has(&self, family: Family) -> bool {
+        self.faults > 0 && self.families.contains(family)
+    }
 }
 
 /// A simulated world, reset before each execution.
@@ -38,7 +51,7 @@ pub struct World {
     pub(crate) handle: SimHandle,
     pub(crate) disks: Vec<SimDisk>,
     wakers: Vec<Waker>,
-    runnable: Vec<u32>,
+    pub(crate) runnable: Vec<u32>,
     timers: Vec<u32>,
     /// What the last step made impossible for others, and what each had looked at to be possible.
     pub(crate) lost: Vec<(Event, Access)>,
@@ -46,8 +59,11 @@ pub struct World {
     posts: Vec<Post>,
     /// Whether a finding waits in the mailbox.
     found: bool,
-    budgets: Budgets,
-    faults_left: u32,
+    pub(crate) budgets: Budgets,
+    pub(crate) faults_left: u32,
+    pub(crate) copies: Copies,
+    /// If faults may last: every object touched so far, until they end.
+    pub(crate) touched: Option<Vec<Id>>,
     pub(crate) steps: u32,
     pub(crate) rolling: Rolling,
     /// Of the last step alone.
@@ -78,6 +94,8 @@ impl World {
             found: false,
             budgets,
             faults_left: 0,
+            copies: Copies::default(),
+            touched: None,
             steps: 0,
             rolling: Rolling::EMPTY,
             step_hash: Rolling::EMPTY,
@@ -91,7 +109,7 @@ impl World {
     /// Back to the beginning, with the disks as their images have them. No task's destructor goes through the door.
     pub fn reset(&mut self) {
         self.drop_everything();
-        let track = self.budgets.crashes > 0;
+        let track = self.budgets.crashes > 0 || self.budgets.has(Family::Flush);
         for disk in &self.disks {
             disk.reset(track);
         }
@@ -101,14 +119,18 @@ impl World {
             mailbox.timers = 0;
             mailbox.draws.clear();
             mailbox.track_durability = track;
+            mailbox.may_fill = self.budgets.has(Family::Enospc);
             mailbox.completed.clear();
             mailbox.completed.resize(disks, 0);
         });
         self.faults_left = self.budgets.faults;
+        self.copies.clear();
+        let lasting = self.faults_left > 0 && self.budgets.families.lasting();
+        self.touched = lasting.then(Vec::new);
         self.steps = 0;
         self.rolling = Rolling::EMPTY;
         self.notes.clear();
-        self.processes.push(Process::new(ROOT, State::Ended, BEGINNING));
+        self.processes.push(Process::root());
     }
 
     /// Another seed for the random numbers that tasks draw, from the next reset on.
@@ -136,16 +158,17 @@ impl World {
     /// disks are what the next tasks find.
     pub fn crash(&mut self, fate: &mut PowerLoss<'_>) {
         self.drop_everything();
-        self.processes.push(Process::new(ROOT, State::Ended, BEGINNING));
+        self.processes.push(Process::root());
         self.disks.iter().for_each(|disk| disk.lose_power(fate));
     }
 
-    /// Runs `set_up` as the world's own first step; what it spawns are the world's actors.
+    /// Runs `set_up` as the world's own first step, or as part of the event `calm`; what it spawns are the world's
+    /// actors.
     pub fn begin<R>(&mut self, set_up: impl FnOnce(&Runtime) -> R) -> R {
         let runtime = self.handle.runtime();
         self.open_door(0, true);
         let result = set_up(&runtime);
-        self.finish_step(0, BEGINNING);
+        self.finish_step(0, self.steps.checked_sub(1).unwrap_or(BEGINNING));
         result
     }
 
@@ -212,6 +235,9 @@ impl World {
                 events.push(Event { path, action: Action::Fire, process });
             }
         }
+        if events.is_empty() && self.touched.is_some() {
+            events.push(Event { path: ROOT, action: Action::Calm, process: 0 });
+        }
         let key = |event: &Event| (self.paths.label(event.path), event.action);
         events.sort_by(|a, b| key(a).cmp(&key(b)));
     }
@@ -221,18 +247,11 @@ impl World {
         let mut push = |action| events.push(Event { path: *path, action, process });
         match state {
             State::Task { .. } => push(Action::Poll),
-            State::Request { result: Some(result), operation, .. } => {
-                push(Action::Complete);
-                let wrote = result.is_ok() && matches!(operation, Operation::Write { .. });
-                if self.faults_left > 0 && wrote {
-                    push(Action::FailLate);
-                }
-            }
-            State::Request { operation, .. } => {
-                push(Action::Effect);
-                let may_fail = matches!(operation, Operation::Read(_) | Operation::Write { .. });
-                if self.faults_left > 0 && may_fail {
-                    push(Action::Fail);
+            State::Request { stuck: true, .. } => {}
+            State::Request { disk, operation, result, .. } => {
+                push(if result.is_some() { Action::Complete } else { Action::Effect });
+                if self.faults_left > 0 {
+                    self.faults_of((*disk, operation), result.as_ref(), &mut push);
                 }
             }
             State::Choice { alternatives, .. } => {
@@ -250,12 +269,15 @@ impl World {
         accesses.clear();
         self.go(event, true)?;
         core::mem::swap(accesses, &mut self.log.accesses);
+        if let Some(touched) = &mut self.touched {
+            touched.extend(accesses.iter().map(|access| access.object));
+        }
         self.hash(event, accesses);
         Ok(())
     }
 
-    /// Runs an event that is known from an execution that began the same; its footprint and what it adds to the hash are
-    /// known too.
+    /// Runs an event that is known from an execution that began the same; its footprint and what it adds to the hash
+    /// are known too.
     ///
     /// # Errors
     /// As [`World::step`].
@@ -292,16 +314,10 @@ impl World {
         let process = event.process;
         match event.action {
             Action::Poll => self.poll(process),
-            Action::Effect => self.effect(process, true),
-            Action::Fail => {
-                self.inject();
-                self.effect(process, false);
-            }
+            Action::Effect => self.effect(process, None),
             Action::Complete => self.complete(process, true),
-            Action::FailLate => {
-                self.inject();
-                self.complete(process, false);
-            }
+            Action::Fault(fault) => self.inject(process, fault),
+            Action::Calm => self.calm(),
             Action::Fire => self.fire(process),
             Action::Choose(alternative) => {
                 if let State::Choice { slot, .. } = self.end(process) {
@@ -327,24 +343,22 @@ impl World {
         }
     }
 
-    fn effect(&mut self, index: u32, well: bool) {
+    pub(crate) fn effect(&mut self, index: u32, fault: Option<Fault>) {
         let step = self.steps - 1;
         let process = &mut self.processes[index as usize];
         process.enablers = smallvec![Enabler { step, reason: Reason::Waker }];
         let State::Request { disk, operation, result, .. } = &mut process.state else {
             unreachable!("runnable-is-exact")
         };
-        let effect = || self.disks[*disk as usize].take_effect(operation, u64::from(index));
-        *result = Some(if well { Ok(effect()) } else { Err(IoErrorKind::Io) });
+        let (disk, request) = (&self.disks[*disk as usize], u64::from(index));
+        *result = Some(match fault {
+            None => disk.take_effect(operation, request),
+            Some(fault) => disk.take_faulty_effect(operation, fault, request),
+        });
     }
 
-    fn inject(&mut self) {
-        self.faults_left -= 1;
-        door::enter(footprint::fault_budget(Kind::Write));
-    }
-
-    fn complete(&mut self, index: u32, well: bool) {
-        let State::Request { disk, operation, slot, result } = self.end(index) else {
+    pub(crate) fn complete(&mut self, index: u32, well: bool) {
+        let State::Request { disk, operation, slot, result, .. } = self.end(index) else {
             unreachable!("runnable-is-exact")
         };
         let result = if well { result } else { Some(Err(IoErrorKind::Io)) };
@@ -456,7 +470,7 @@ impl World {
                 );
             }
             Post::Request { disk, operation, slot } => {
-                let state = State::Request { disk, operation, slot, result: None };
+                let state = State::Request { disk, operation, slot, result: None, stuck: false };
                 self.create(creator, step, "#", state);
             }
             Post::Choice { alternatives, slot } => {

@@ -140,12 +140,12 @@ fn every_strategy_finds_a_ring_of_locks() {
 
 #[test]
 fn every_strategy_finds_a_fault() {
-    check_found(&unexpected_fault(), Budgets { faults: 1, crashes: 0 }, "check", 50);
+    check_found(&unexpected_fault(), Budgets { faults: 1, ..Budgets::NONE }, "check", 50);
 }
 
 /// The events of each run, in words.
 fn tapes(program: &Small, runs: u64, mut run: impl FnMut(u64, &mut Run<'_>)) -> Vec<Vec<String>> {
-    let setup = setup(Budgets { faults: 1, crashes: 0 });
+    let setup = setup(Budgets { faults: 1, ..Budgets::NONE });
     let mut world = World::new(&setup.images, setup.budgets, 0);
     let tape_of = |seed| {
         let mut tape = Vec::new();

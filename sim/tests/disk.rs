@@ -49,7 +49,7 @@ fn simulated_disk_keeps_the_promises_of_a_disk() {
         task(runtime, "t", async move { check_promises(&disk).await });
     });
     for crashes in [0, 1] {
-        let mut setup = setup(Budgets { faults: 0, crashes });
+        let mut setup = setup(Budgets { crashes, ..Budgets::NONE });
         setup.images[0].bytes = IoBuffer::zeroes(LEN as usize);
         let mut go_on = |_: &blockyard_sim::Summary| true;
         let mut explorer = Explorer::new(&promises, setup, Limits::default(), &mut go_on);
@@ -157,7 +157,7 @@ impl Expected {
 fn world_of(atoms: u64) -> World {
     let bytes = IoBuffer::zeroes((atoms * ATOM) as usize);
     let image = DiskImage { name: "a".into(), bytes, atom: ByteLen(ATOM) };
-    World::new(&[image], Budgets { faults: 0, crashes: 1 }, 0)
+    World::new(&[image], Budgets { crashes: 1, ..Budgets::NONE }, 0)
 }
 
 /// Runs up to `steps` steps of a random walk over tasks that each do one operation. What a power loss may leave then.

@@ -7,7 +7,7 @@ use blockyard_sim::{Budgets, Cost, Explorer, Finding, Limits, Outcome, Shrunk, S
 use blockyard_sync::door;
 use common::{FAULTLESS, Small, program, setup, task};
 
-const FAULTS: Budgets = Budgets { faults: 3, crashes: 0 };
+const FAULTS: Budgets = Budgets { faults: 3, ..Budgets::NONE };
 
 fn is_check(finding: &Finding) -> bool {
     finding.property == "check"

@@ -1,16 +1,13 @@
 //! Backends: where a guest device, or another user, holds the graph.
 
-use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::future::Future;
-use core::pin::Pin;
-use core::task::{Context, Poll};
 
 use blockyard_graph::Parent;
-use blockyard_runtime::{BoxFuture, IoBuffer};
-use blockyard_sync::door::{self, Kind};
-use blockyard_sync::{Shared, note, sometimes};
+use blockyard_runtime::IoBuffer;
+use blockyard_sync::door::Kind;
+use blockyard_sync::{Shared, Unstoppable, note, sometimes};
 use blockyard_units::{BackendId, ByteLen, ByteRange, Mutant};
 
 use crate::error::BlockError;
@@ -122,7 +119,7 @@ impl Backend {
             in_flight.add(|count| *count -= 1);
             result
         };
-        Unstoppable(Some(Box::pin(whole))).await
+        Unstoppable::new(whole).await
     }
 
     /// Counts a request as in flight, once nobody has drained what it reaches. It is counted before the sections are
@@ -140,29 +137,6 @@ impl Backend {
             let free = move |state: &State| !state.quiesced(parent, None);
             let state = self.layer.state();
             state.trusted_wait(Kind::Read, SECTIONS, END, free, |_: &mut State| ()).await;
-        }
-    }
-}
-
-/// A request that runs to its end even if nobody waits for it.
-struct Unstoppable<T: Send + 'static>(Option<BoxFuture<'static, T>>);
-
-impl<T: Send + 'static> Future for Unstoppable<T> {
-    type Output = T;
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let request = self.0.as_mut().expect("a-request-ends-once");
-        let poll = request.as_mut().poll(context);
-        if poll.is_ready() {
-            self.0 = None;
-        }
-        poll
-    }
-}
-
-impl<T: Send + 'static> Drop for Unstoppable<T> {
-    fn drop(&mut self) {
-        if let Some(request) = self.0.take() {
-            door::bequeath(Box::pin(async move { drop(request.await) }));
         }
     }
 }

@@ -74,9 +74,12 @@ pub(crate) struct ScenarioArgs {
     /// Set a parameter of the scenario, as K=V.
     #[arg(long = "set", value_name = "K=V")]
     pub sets: Vec<String>,
-    /// How many disk requests may fail with EIO, instead of what the scenario says.
+    /// How many disk requests may go wrong, instead of what the scenario says.
     #[arg(long, value_name = "N")]
     pub faults: Option<u32>,
+    /// In which ways, with commas between them, instead of eio; see `blockyard list`.
+    #[arg(long, value_name = "FAMILIES")]
+    pub families: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use blockyard_models::Property;
 use blockyard_qmp::{COMMANDS, DRIVERS};
 use blockyard_scenario::{BUILTIN, Parameters, Script};
+use blockyard_sim::{Families, Family};
 use blockyard_units::{MUTANTS, Mutant, decisions};
 use serde_json::{Map, Value, json};
 
@@ -52,6 +53,7 @@ fn as_text(scenarios: &[Script]) -> String {
     Property::ALL
         .iter()
         .for_each(|property| line(&format!("  {}", property.word()), property.about()));
+    line("Families of faults:", &Families::ALL.to_string().replace(',', ", "));
     line("Commands:", "");
     COMMANDS.iter().for_each(|(name, about)| line(&format!("  {name}"), about));
     line("Drivers:", &DRIVERS.join(", "));
@@ -75,6 +77,7 @@ fn as_json(scenarios: &[Script]) -> Map<String, Value> {
         ("designs", Value::from_iter(decisions().iter().map(decision))),
         ("mutants", json!(mutants)),
         ("properties", json!(properties)),
+        ("families", Value::from_iter(Families::ALL.iter().map(Family::word))),
     ];
     members.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
 }

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use blockyard_scenario::Parameters;
-use blockyard_sim::{Finding, SeedFile, Setup, Shrunk, TapeLine};
+use blockyard_sim::{Families, Finding, SeedFile, Setup, Shrunk, TapeLine};
 use blockyard_units::{Design, decisions};
 
 use crate::failure::Failure;
-use crate::spec::{Spec, pairs, set_mutant};
+use crate::spec::{Spec, pairs, read_families, set_mutant};
 
 /// What is kept beside the scenario's own facts.
 pub(crate) struct Found<'a> {
@@ -28,7 +28,8 @@ pub(crate) fn write(spec: &Spec, found: Found<'_>, out: &Path) -> Result<PathBuf
     let design = design.iter().map(|d| (d.key, spec.design.get(d.key).unwrap_or_default()));
     file.push_head("design", words(design));
     file.push_head("mutant", spec.design.mutant().map_or("none", |mutant| mutant.word()));
-    file.push_head("budgets", format!("faults={} crashes=0", spec.faults));
+    let Spec { faults, families, .. } = spec;
+    file.push_head("budgets", format!("faults={faults} families={families} crashes=0"));
     file.push_head("granularity", "await");
     file.push_head("time", "untimed");
     file.push_head("strategy", found.strategy);
@@ -97,6 +98,11 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
     let parameters = read_words(head("parameters")?)?;
     let budgets = read_words(head("budgets")?)?;
     let faults = budgets.get("faults").and_then(|faults| faults.parse().ok());
+    // Files are older than the families.
+    let families = match budgets.get("families") {
+        Some(words) => read_families("budgets", words)?,
+        None => Families::default(),
+    };
     let known = faults.is_some()
         && budgets.get("crashes").is_some_and(|crashes| crashes == "0")
         && head("granularity")? == "await"
@@ -110,7 +116,7 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
         return Err(Failure::file(path, format!("{lines} lines of tape, but not so many steps")));
     }
     let text = crate::spec::read_text(&named)?;
-    let spec = Spec::compile(&named, text, parameters, design, faults)?;
+    let spec = Spec::compile(&named, text, parameters, design, (faults, families))?;
     let changed = head("scenario-hash")? != spec.text_hash();
     Ok(Kept { spec, changed, file })
 }

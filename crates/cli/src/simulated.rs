@@ -28,7 +28,7 @@ pub fn setup_of(script: &Script, faults: u32, seed: u64) -> Setup {
         DiskImage { name: name.clone(), bytes: IoBuffer::from(bytes), atom: ByteLen(512) }
     };
     let images = script.disks.iter().map(image).collect();
-    Setup { images, budgets: Budgets { faults, crashes: 0 }, seed }
+    Setup { images, budgets: Budgets { faults, ..Budgets::NONE }, seed }
 }
 
 struct Simulated {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use blockyard_scenario::{BUILTIN, Parameters, Script, builtin};
-use blockyard_sim::Setup;
+use blockyard_sim::{Families, Setup};
 use blockyard_units::{Design, Mutant};
 
 use crate::args::ScenarioArgs;
@@ -24,8 +24,10 @@ pub struct Spec {
     pub script: Arc<Script>,
     /// The decisions.
     pub design: Design,
-    /// Requests that may fail.
+    /// Requests that may go wrong.
     pub faults: u32,
+    /// In which ways.
+    pub families: Families,
 }
 
 impl Spec {
@@ -54,7 +56,11 @@ impl Spec {
         if let Some(mutant) = &change.mutant {
             set_mutant(&mut design, mutant)?;
         }
-        Self::compile(named, text, sets.into_iter().collect(), design, change.faults)
+        let families = match &change.families {
+            Some(words) => read_families("--families", words)?,
+            None => Families::default(),
+        };
+        Self::compile(named, text, sets.into_iter().collect(), design, (change.faults, families))
     }
 
     /// Reads and checks a scenario for the simulated world, whose disks are in memory.
@@ -83,12 +89,13 @@ impl Spec {
         text: String,
         sets: Parameters,
         design: Design,
-        faults: Option<u32>,
+        (faults, families): (Option<u32>, Families),
     ) -> Result<Self, Failure> {
         let script = Script::compile(&text, &sets)
             .map_err(|error| Failure::usage(format!("scenario {named}: {error}")))?;
         let faults = faults.unwrap_or(script.faults);
-        Ok(Self { named: named.into(), text, script: Arc::new(script), design, faults })
+        let script = Arc::new(script);
+        Ok(Self { named: named.into(), text, script, design, faults, families })
     }
 
     /// As a program of the simulated world.
@@ -98,13 +105,19 @@ impl Spec {
 
     /// The simulated world for it.
     pub fn setup(&self, seed: u64) -> Setup {
-        setup_of(&self.script, self.faults, seed)
+        let mut setup = setup_of(&self.script, self.faults, seed);
+        setup.budgets.families = self.families;
+        setup
     }
 
     /// Tells versions of the scenario's text apart.
     pub(crate) fn text_hash(&self) -> String {
         blake3::hash(self.text.as_bytes()).to_hex()[..16].into()
     }
+}
+
+pub(crate) fn read_families(what: &str, words: &str) -> Result<Families, Failure> {
+    words.parse().map_err(|error| Failure::usage(format!("{what}: {error}")))
 }
 
 pub(crate) fn set_mutant(design: &mut Design, word: &str) -> Result<(), Failure> {

@@ -184,6 +184,29 @@ fn every_known_bug_is_noticed_by_random_and_by_reduced_search() {
 }
 
 #[test]
+fn families_of_faults_are_kept_in_the_seed_file_and_replayed() {
+    let folder = folder("families");
+    let arguments = ["explore", "mirror-passive", "--faults", "1", "--families", "lost"];
+    let (status, found) = blockyard_json(&folder, &arguments);
+    // A write to the target was lost, and nobody can know.
+    assert_eq!((status, text(&found, "property")), (1, "mirror-convergence"), "{found}");
+    let path = folder.join(text(&found, "seed_file"));
+    let seed = std::fs::read_to_string(&path).expect("the seed file is there");
+    assert!(seed.contains("\nbudgets: faults=1 families=lost crashes=0\n"), "{seed}");
+    assert!(seed.contains("\nlose "), "{seed}");
+    let replay = |text: String| {
+        std::fs::write(&path, text).expect("the folder is writable");
+        blockyard_json(&folder, &["replay", path.to_str().expect("the path is text")])
+    };
+    let (status, replayed) = replay(seed.clone());
+    assert_eq!((status, &replayed["same_hash"]), (1, &Value::Bool(true)), "{replayed}");
+    // Without the head's families a fault is EIO, as in files that are older.
+    let (status, replayed) = replay(seed.replace(" families=lost", ""));
+    assert_eq!(status, 2, "{replayed}");
+    assert!(text(&replayed, "error").contains("the replay diverged"), "{replayed}");
+}
+
+#[test]
 fn a_budget_that_runs_out_before_exhaustion_is_said() {
     let folder = folder("budget");
     let arguments = ["explore", "mirror-passive", "--exhaust", "--max-executions", "10"];
@@ -234,6 +257,7 @@ fn bad_input_is_refused_in_one_line_and_changes_nothing() {
     check_refused(&["explore", "mirror-passive", "--set", "sise=1k"], "no parameter 'sise'");
     check_refused(&["explore", "mirror-passive", "--set", "size=1"], "multiple of 512");
     check_refused(&["explore", "mirror-passive", "--set", "size"], "K=V is needed");
+    check_refused(&["explore", "mirror-passive", "--families", "fire"], "no family 'fire'");
     check_refused(&["explore", "mirror-passive", "--max-executions", "0"], "at least 1");
     check_refused(&["explore", "mirror-passive", "--out", "nowhere"], "not writable");
     check_refused(&["fuzz", "mirror-passive", "--seeds", "9..3"], "A..B");

@@ -202,6 +202,7 @@ fn bad_input_is_refused_before_anything_is_made() {
         (&["mirror-passive", "--on", "files", "--set", "size=7E"], &["dst.img"]),
         (&["mirror-passive", "--on", "files", "--design", "replace=so"], &["replace"]),
         (&["mirror-passive", "--on", "files", "--faults", "1"], &["--faults", "--on sim"]),
+        (&["mirror-passive", "--on", "files", "--families", "lost"], &["--families", "--on sim"]),
         (&["mirror-passive", "--on", "sim", "--hold", "pivot"], &["--hold", "--on files"]),
     ];
     for (arguments, parts) in cases {

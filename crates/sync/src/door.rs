@@ -91,6 +91,16 @@ pub enum Reason {
     Boundary,
 }
 
+impl Reason {
+    /// What the guard looks at that makes the task ready.
+    pub(crate) fn guard(self) -> Option<Access> {
+        match self {
+            Reason::Guard(access) | Reason::Handed(access) => Some(access),
+            _ => None,
+        }
+    }
+}
+
 /// What one step did.
 #[derive(Default)]
 pub struct StepLog {
@@ -223,6 +233,16 @@ pub(crate) fn peek(access: Access) {
     });
 }
 
+/// Whether a simulated world runs a step.
+pub(crate) fn is_open() -> bool {
+    DOOR.with(|door| door.open.get())
+}
+
+/// Why wakers are called just now.
+pub(crate) fn reason() -> Reason {
+    DOOR.with(|door| door.reason.get())
+}
+
 /// Wakes a task for a reason that is no operation of its own.
 pub(crate) fn wake_because(reason: Reason, waker: &Waker) {
     DOOR.with(|door| door.reason.set(reason));
@@ -233,8 +253,7 @@ pub(crate) fn wake_because(reason: Reason, waker: &Waker) {
 /// Tells a simulated world that the guard that made the waker's task ready for this reason does not hold any more;
 /// nobody else needs to know.
 pub(crate) fn fell(reason: Reason, waker: &Waker) {
-    let (Reason::Guard(access) | Reason::Handed(access)) = reason else { return };
-    if DOOR.with(|door| door.open.get()) {
+    if let (Some(access), true) = (reason.guard(), is_open()) {
         wake_because(Reason::Fell(access), waker);
     }
 }

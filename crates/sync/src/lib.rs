@@ -27,12 +27,14 @@ mod rwlock;
 mod semaphore;
 mod shared;
 mod turns;
+mod unstoppable;
 
 pub use mutex::{Mutex, MutexGuard};
 pub use primitives::{Event, Receiver, Sender, Ticket, WaitQueue, first_of, oneshot};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use semaphore::{Permit, Semaphore};
 pub use shared::{Shared, WaitFor};
+pub use unstoppable::Unstoppable;
 
 #[cfg(all(test, not(feature = "loom")))]
 mod tests;

@@ -76,7 +76,7 @@ impl BlockDriver for Null {
 struct NoWorld;
 
 impl Executor for NoWorld {
-    fn spawn(&self, _name: std::borrow::Cow<'static, str>, _task: BoxFuture<'static, ()>) {
+    fn spawn(&self, _name: alloc::borrow::Cow<'static, str>, _task: BoxFuture<'static, ()>) {
         unreachable!("no-world");
     }
 

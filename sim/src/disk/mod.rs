@@ -5,13 +5,18 @@
 //! a volatile cache: it is durable once a flush that was submitted after its completion has completed, or at its own
 //! completion with FUA.
 //!
-//! Broken on demand: a request fails with EIO, without effect or, for a write, after it; at a power loss each atom (an
-//! aligned atomic unit) keeps any of its versions that no completed flush or FUA write forbids, so that a write in
-//! flight may leave any subset of its atoms. Real devices do all of this; a layer that loses acknowledged data then has
-//! a bug.
+//! Broken on demand: requests go wrong, as `faults` tells; at a power loss each atom (an aligned atomic unit) keeps any
+//! of its versions that no completed flush or FUA write forbids, so that a write in flight may leave any subset of its
+//! atoms. Real devices do all of this; a layer that loses acknowledged data then has a bug.
 //!
-//! Invariant `bytes-are-base-plus-log`: what a read sees is the durable bytes overlaid with the log in order.
+//! Invariants: `bytes-are-base-plus-log`: what a disk should hold is the durable bytes overlaid with the log in order.
+//! `damage-is-an-overlay`: what a read sees is that, overlaid with what lasts of faults.
 
+mod copies;
+mod families;
+mod faults;
+mod faulty;
+mod overlays;
 mod versions;
 
 use alloc::boxed::Box;
@@ -27,6 +32,11 @@ use blockyard_units::{ByteLen, ByteRange};
 
 use crate::footprint;
 use crate::handle::{Operation, Post, SimHandle};
+pub(crate) use copies::Copies;
+pub use families::{Families, Family};
+pub use faults::{Fault, Loss};
+pub(crate) use faults::{at_completion, before_effect};
+use overlays::Overlays;
 pub use versions::PowerLoss;
 use versions::Versions;
 
@@ -47,8 +57,15 @@ pub struct SimDisk {
     pub(crate) number: u32,
     name: Arc<str>,
     len: ByteLen,
-    state: Arc<Quiet<Versions>>,
+    /// The unit that faults and power losses leave whole.
+    sector: ByteLen,
+    medium: Arc<Quiet<Medium>>,
     handle: SimHandle,
+}
+
+struct Medium {
+    versions: Versions,
+    overlays: Overlays,
 }
 
 impl SimDisk {
@@ -57,35 +74,51 @@ impl SimDisk {
             number,
             name: image.name.as_str().into(),
             len: ByteLen(image.bytes.len() as u64),
-            state: Arc::new(Quiet::new(Versions::new(image))),
+            sector: image.atom,
+            medium: Arc::new(Quiet::new(Medium {
+                versions: Versions::new(image),
+                overlays: Overlays::default(),
+            })),
             handle,
         }
     }
 
     /// Back to its image. `track`: keep versions apart, for power losses.
     pub(crate) fn reset(&self, track: bool) {
-        self.state.with(|state| state.reset(track));
+        self.medium.with(|medium| {
+            medium.versions.reset(track);
+            medium.overlays.reset();
+        });
     }
 
     /// The request's effect: what its submitter will learn.
-    pub(crate) fn take_effect(&self, operation: &Operation, request: u64) -> IoBuffer {
+    pub(crate) fn take_effect(&self, operation: &Operation, request: u64) -> Io<IoBuffer> {
         match operation {
             Operation::Read(range) => {
                 door::enter(self.bytes(Kind::Read, *range));
-                self.state.with(|state| state.read(*range).into())
+                self.medium.with(|medium| medium.read(*range))
             }
-            Operation::Write { offset, data, .. } => {
-                let range = ByteRange::new(*offset, data.len() as u64);
+            Operation::Write { data, .. } => {
+                let range = operation.range();
+                self.enter_space();
                 door::enter(self.bytes(Kind::Write, range));
-                self.state.with(|state| state.write(*offset, data, request));
-                IoBuffer::default()
+                self.medium.with(|medium| {
+                    medium.overlays.may_write(range)?;
+                    medium.write_part(range, data, range, request);
+                    Ok(IoBuffer::default())
+                })
             }
             Operation::Flush { covers } => {
                 self.enter_durability(Kind::Write);
-                self.state.with(|state| state.flush(*covers));
-                IoBuffer::default()
+                self.medium.with(|medium| medium.versions.flush(*covers));
+                Ok(IoBuffer::default())
             }
         }
+    }
+
+    /// Its sector's and its own length.
+    pub(crate) fn sizes(&self) -> (ByteLen, ByteLen) {
+        (self.sector, self.len)
     }
 
     /// The request's completion, if it had an effect.
@@ -97,25 +130,25 @@ impl SimDisk {
                 mailbox.completed[index] += 1;
                 mailbox.completed[index]
             });
-            self.state.with(|state| state.completed(request, order, *fua));
+            self.medium.with(|medium| medium.versions.completed(request, order, *fua));
         }
     }
 
     /// Power is lost: of each atom one permitted version stays, as `fate` picks.
     pub(crate) fn lose_power(&self, fate: &mut PowerLoss<'_>) {
-        self.state.with(|state| state.lose_power(&self.name, fate));
+        self.medium.with(|medium| medium.versions.lose_power(&self.name, fate));
     }
 
-    /// What the disk holds, for observers: reads the whole disk through the door.
+    /// What the disk should hold, were there no damage, for observers: reads the whole disk through the door.
     pub fn observe<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
         let whole = ByteRange::new(0, self.len.0);
         door::enter(self.bytes(Kind::Read, whole));
         self.observe_quietly(look)
     }
 
-    /// What the disk holds, when nothing runs any more.
+    /// What the disk should hold, when nothing runs any more.
     pub fn observe_quietly<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
-        self.state.with(|state| state.look(look))
+        self.medium.with(|medium| medium.versions.look(look))
     }
 
     fn bytes(&self, kind: Kind, range: ByteRange) -> door::Access {
@@ -175,7 +208,7 @@ impl Storage for SimDisk {
     }
 }
 
-/// All disks of a world, for observers.
+/// What the disks of a world should hold, for observers.
 pub(crate) fn digest(disks: &[SimDisk]) -> Vec<u64> {
     let hash = |bytes: &[u8]| {
         let mut hash = crate::hash::Rolling::EMPTY;

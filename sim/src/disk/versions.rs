@@ -86,7 +86,35 @@ impl Versions {
 
     /// Every write among the first `covers` completed ones is durable.
     pub fn flush(&mut self, covers: u64) {
-        self.make_durable(|version| version.completed.is_some_and(|order| order <= covers));
+        self.flush_without(covers, &[]);
+    }
+
+    /// Which requests wrote what a flush of the first `covers` completed ones makes durable, and where.
+    pub fn dirty(&self, covers: u64) -> Vec<(ByteRange, u64)> {
+        let covered = |version: &&Version| version.is_covered(covers);
+        self.log.iter().filter(covered).map(|version| (version.range, version.request)).collect()
+    }
+
+    /// Like a flush, but what `requests` wrote stays as it is.
+    pub fn flush_without(&mut self, covers: u64, requests: &[u64]) {
+        self.make_durable(|version| {
+            version.is_covered(covers) && !requests.contains(&version.request)
+        });
+    }
+
+    /// The bytes of these requests that nothing lies over, and what is durable there.
+    pub fn undone(&self, requests: &[u64]) -> Vec<(ByteRange, IoBuffer)> {
+        let picked = |version: &Version| requests.contains(&version.request);
+        let mut undone = Vec::new();
+        for (index, version) in self.log.iter().enumerate().filter(|(_, version)| picked(version)) {
+            let mut shown = Vec::from([version.range]);
+            for later in self.log[index + 1..].iter().filter(|later| !picked(later)) {
+                shown = shown.into_iter().flat_map(|part| outside(part, later.range)).collect();
+            }
+            let durable = |part: ByteRange| (part, self.base[as_indices(part)].to_vec().into());
+            undone.extend(shown.into_iter().map(durable));
+        }
+        undone
     }
 
     /// The versions picked become the oldest that a power loss can leave: their atoms go into the base with what lies
@@ -134,29 +162,43 @@ impl Versions {
 }
 
 impl Version {
+    fn is_covered(&self, covers: u64) -> bool {
+        self.completed.is_some_and(|order| order <= covers)
+    }
+
     /// Puts its part of `range` over `bytes`, which are those of `range`.
     fn overlay(&self, range: ByteRange, bytes: &mut [u8]) {
-        let common = self.range.intersection(&range);
-        if common.is_empty() {
-            return;
-        }
-        let to = (common.start() - range.start()) as usize;
-        let from = (common.start() - self.range.start()) as usize;
-        let len = common.len().as_usize();
-        bytes[to..to + len].copy_from_slice(&self.data[from..from + len]);
+        overlay((self.range, &self.data), range, bytes);
     }
 
     /// What is left of it outside `range`.
     fn without(self, range: ByteRange) -> Vec<Version> {
-        let before = ByteRange::between(self.range.start(), self.range.end().min(range.start()));
-        let after = ByteRange::between(self.range.start().max(range.end()), self.range.end());
         let part = |part: ByteRange| {
             let from = (part.start() - self.range.start()) as usize;
             let data = self.data.slice(from..from + part.len().as_usize());
             Version { request: self.request, completed: self.completed, range: part, data }
         };
-        [before, after].into_iter().filter(|p| !p.is_empty()).map(part).collect()
+        outside(self.range, range).map(part).collect()
     }
+}
+
+/// Puts the part of `range` that a piece has over `bytes`, which are those of `range`.
+pub(super) fn overlay((place, data): (ByteRange, &IoBuffer), range: ByteRange, bytes: &mut [u8]) {
+    let common = place.intersection(&range);
+    if common.is_empty() {
+        return;
+    }
+    let to = (common.start() - range.start()) as usize;
+    let from = (common.start() - place.start()) as usize;
+    let len = common.len().as_usize();
+    bytes[to..to + len].copy_from_slice(&data[from..from + len]);
+}
+
+/// The parts of `range` before and behind `hole`.
+pub(super) fn outside(range: ByteRange, hole: ByteRange) -> impl Iterator<Item = ByteRange> {
+    let before = ByteRange::between(range.start(), range.end().min(hole.start()));
+    let after = ByteRange::between(range.start().max(hole.end()), range.end());
+    [before, after].into_iter().filter(|part| !part.is_empty())
 }
 
 fn as_indices(range: ByteRange) -> core::ops::Range<usize> {

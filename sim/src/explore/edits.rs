@@ -35,8 +35,8 @@ impl Run {
 /// The same event without its fault.
 pub(crate) fn without_failure(action: Action) -> Option<Action> {
     match action {
-        Action::Fail => Some(Action::Effect),
-        Action::FailLate => Some(Action::Complete),
+        Action::Fault(fault) if fault.is_late() => Some(Action::Complete),
+        Action::Fault(_) => Some(Action::Effect),
         _ => None,
     }
 }
@@ -51,11 +51,12 @@ pub(crate) fn without_fault(run: &Run, place: usize) -> Option<Vec<Line>> {
 
 /// A fault after the effect comes instead of it.
 pub(crate) fn early_fault(run: &Run, place: usize) -> Option<Vec<Line>> {
-    let Step { path, action: Action::FailLate, .. } = run.steps[place] else { return None };
+    let Step { path, action: Action::Fault(fault), .. } = run.steps[place] else { return None };
+    let earlier = fault.earlier()?;
     let had = |step: &Step| step.path == path && step.action == Action::Effect;
     let effect = run.steps[..place].iter().position(had)?;
     let mut plan = run.lines();
-    plan[effect] = Line::Take(path, Action::Fail);
+    plan[effect] = Line::Take(path, Action::Fault(earlier));
     plan[place] = Line::Take(path, Action::Complete);
     Some(plan)
 }

@@ -10,7 +10,6 @@ use blockyard_sync::door::Access;
 
 use super::chooser::{Chooser, Pick};
 use crate::event::{Action, Event};
-use crate::handle::Operation;
 use crate::paths::PathId;
 use crate::process::State;
 use crate::world::World;
@@ -125,10 +124,10 @@ impl<'a> Lenient<'a> {
         cost.events += 1;
         cost.preemptions += u32::from(preempts.is_some());
         match (event.action, &process.state) {
-            (Action::Fail | Action::FailLate, _) => cost.faults += 1,
+            (Action::Fault(_), _) => cost.faults += 1,
             (Action::Effect, State::Request { operation, .. }) => {
                 cost.operations += 1;
-                cost.bytes += bytes_of(operation);
+                cost.bytes += operation.range().len().0;
             }
             _ => (),
         }
@@ -143,14 +142,6 @@ impl<'a> Lenient<'a> {
         if is_poll {
             self.current = Some(event.path);
         }
-    }
-}
-
-fn bytes_of(operation: &Operation) -> u64 {
-    match operation {
-        Operation::Read(range) => range.end() - range.start(),
-        Operation::Write { data, .. } => data.len() as u64,
-        Operation::Flush { .. } => 0,
     }
 }
 

@@ -25,7 +25,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::disk::DiskImage;
-use crate::event::Event;
+use crate::event::{Action, Event};
 use crate::tape::Divergence;
 use crate::world::{Budgets, World};
 
@@ -48,6 +48,10 @@ pub trait Program {
 pub trait Execution {
     /// Judges the end: nothing is enabled any more, whether or not every task has ended.
     fn judge(&self, world: &World) -> Option<Finding>;
+
+    /// Faults have ended, by the event `calm`, of which this is a part: whatever was begun can go on now. What must
+    /// succeed from here on may be started, by [`World::begin`].
+    fn calm(&self, _world: &mut World) {}
 
     /// The final state that can be observed, as one number: equal for equivalent executions.
     fn digest(&self, world: &World) -> u64;
@@ -164,6 +168,9 @@ fn run_to_end(
         watch(world, Watched::Before(event, &enabled));
         if let Err(panic) = world.step(event, &mut accesses) {
             return Outcome::Violated(Finding { property: "no-panic".into(), message: panic });
+        }
+        if event.action == Action::Calm {
+            execution.calm(world);
         }
         chooser.ran(world, event, &accesses);
         watch(world, Watched::After(event));

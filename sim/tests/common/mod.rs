@@ -3,6 +3,8 @@
 
 pub mod compare;
 pub mod programs;
+pub mod search;
+pub mod sectors;
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -17,7 +19,7 @@ use blockyard_sync::Shared;
 use blockyard_sync::door::world::Quiet;
 use blockyard_units::ByteLen;
 
-pub const FAULTLESS: Budgets = Budgets { faults: 0, crashes: 0 };
+pub const FAULTLESS: Budgets = Budgets::NONE;
 
 /// What the tasks of a small program share, and what they saw.
 pub struct Board {

@@ -110,7 +110,7 @@ pub fn setup_of(number: u64, tasks: &Tasks) -> Setup {
     let on_disk = tasks.iter().flatten().any(|operation| operation.on_disk());
     let image = DiskImage { name: "a".into(), bytes: vec![0; 1536].into(), atom: ByteLen(512) };
     let faults = u32::from(on_disk && may_fail(number));
-    let budgets = Budgets { faults, crashes: u32::from(on_disk) };
+    let budgets = Budgets { faults, crashes: u32::from(on_disk), ..Budgets::NONE };
     Setup { images: if on_disk { vec![image] } else { Vec::new() }, budgets, seed: 0 }
 }
 

@@ -22,8 +22,8 @@ use blockyard_sync::door::world::Quiet;
 use blockyard_units::{ByteLen, ByteRange, Design, NodeId};
 
 pub const LEN: u64 = 2048;
-pub const FAULTLESS: Budgets = Budgets { faults: 0, crashes: 0 };
-pub const ONE_FAULT: Budgets = Budgets { faults: 1, crashes: 0 };
+pub const FAULTLESS: Budgets = Budgets::NONE;
+pub const ONE_FAULT: Budgets = Budgets { faults: 1, ..Budgets::NONE };
 
 /// What happened, in order; for asserts.
 pub type Log = Arc<Quiet<Vec<String>>>;

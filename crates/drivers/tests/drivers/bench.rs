@@ -16,7 +16,7 @@ use blockyard_sim::{
 use blockyard_units::{ByteLen, Design, NodeId};
 
 pub const LEN: u64 = 4096;
-pub const FAULTLESS: Budgets = Budgets { faults: 0, crashes: 0 };
+pub const FAULTLESS: Budgets = Budgets::NONE;
 
 /// A node to be, with the name of its driver as its own.
 pub type Link = (&'static str, Box<dyn BlockDriver>);

@@ -142,7 +142,7 @@ fn a_disk_error_names_the_node_that_met_it_and_its_range() {
         let allowed = read.is_err() || read == new || (wrote.is_err() && read == old);
         assert!(allowed, "a failed write has happened or not, a good one has");
     });
-    let exploration = explore(&test, Budgets { faults: 1, crashes: 0 });
+    let exploration = explore(&test, Budgets { faults: 1, ..Budgets::NONE });
     assert_eq!(exploration.verdict, Verdict::Clean { exhausted: true });
     assert_eq!(
         Vec::from_iter(exploration.summary.marks),

@@ -1,4 +1,4 @@
-//! Swarm: each run puts off some kinds of events, and prefers some actors.
+//! Swarm: each run puts off some kinds of events and some families of faults, and prefers some actors.
 //!
 //! Source: Groce, Zhang, Eide, Chen, Regehr, "Swarm Testing", ISSTA 2012: a run that leaves some features out goes
 //! deeper into the others. Differs: what is left out is put off rather than forbidden, so that no run gets stuck.
@@ -11,22 +11,22 @@ use blockyard_sync::door::Access;
 
 use super::draw::Draw;
 use super::{PATIENCE, Sampler, Sampling};
+use crate::disk::Families;
 use crate::event::{Action, Event};
 use crate::explore::chooser::{Chooser, Pick};
 use crate::paths::PathId;
 use crate::world::World;
 
-/// Kinds of events that a run may put off: disk requests that fail, before or after their effect; timers; results of
-/// disk requests.
-const FAMILIES: usize = 4;
+/// Kinds of events, apart from families of faults, that a run may put off: timers; results of disk requests; of faults
+/// those that come after the effect.
+const KINDS: usize = 3;
 
-fn family(action: Action) -> Option<usize> {
+fn kind(action: Action) -> Option<usize> {
     match action {
-        Action::Fail => Some(0),
-        Action::FailLate => Some(1),
-        Action::Fire => Some(2),
-        Action::Complete => Some(3),
-        Action::Poll | Action::Effect | Action::Choose(_) => None,
+        Action::Fire => Some(0),
+        Action::Complete => Some(1),
+        Action::Fault(fault) if fault.is_late() => Some(2),
+        _ => None,
     }
 }
 
@@ -34,7 +34,8 @@ fn family(action: Action) -> Option<usize> {
 pub struct Swarm {
     draw: Draw,
     step: u32,
-    put_off: [bool; FAMILIES],
+    put_off: [bool; KINDS],
+    families: Families,
     actors: BTreeMap<String, u64>,
     /// The weights of processes met: those of their actors.
     weights: BTreeMap<PathId, u64>,
@@ -46,7 +47,8 @@ impl Swarm {
         Self {
             draw: Draw::new(0),
             step: 0,
-            put_off: [false; FAMILIES],
+            put_off: [false; KINDS],
+            families: Families::ALL,
             actors: BTreeMap::new(),
             weights: BTreeMap::new(),
         }
@@ -66,7 +68,12 @@ impl Swarm {
     }
 
     fn comes_now(&self, event: &Event) -> bool {
-        self.step >= PATIENCE || family(event.action).is_none_or(|family| !self.put_off[family])
+        let is_on = match event.action {
+            Action::Fault(fault) => self.families.contains(fault.family()),
+            _ => true,
+        };
+        let comes = is_on && kind(event.action).is_none_or(|kind| !self.put_off[kind]);
+        comes || self.step >= PATIENCE
     }
 }
 
@@ -81,6 +88,7 @@ impl Sampler for Swarm {
         self.draw = Draw::new(seed);
         self.step = 0;
         self.put_off = core::array::from_fn(|_| self.draw.below(2) == 1);
+        self.families = Families::of_number(self.draw.number());
         self.actors.clear();
         self.weights.clear();
     }

@@ -1,10 +1,10 @@
 //! Depth-first search of all executions; plain, or reduced to one execution of each trace.
 //!
-//! Source: sleep sets (Godefroid, "Partial-Order Methods for the Verification of Concurrent Systems", 1996); source sets
-//! and wakeup trees (Abdulla, Aronsson, Jonsson, Sagonas, "Optimal Dynamic Partial Order Reduction", POPL 2014). Differs:
-//! dependence is the conflict of recorded footprints; processes may have several events that exclude each other;
-//! whether a race can be reversed is decided by what enabled the later event (see `races`); several searches may share
-//! one tree (see [`Stack`]).
+//! Source: sleep sets (Godefroid, "Partial-Order Methods for the Verification of Concurrent Systems", 1996);
+//! source sets and wakeup trees (Abdulla, Aronsson, Jonsson, Sagonas, "Optimal Dynamic Partial Order Reduction", POPL
+//! 2014). Differs: dependence is the conflict of recorded footprints; processes may have several events that exclude
+//! each other; whether a race can be reversed is decided by what enabled the later event (see `races`); several
+//! searches may share one tree (see [`Stack`]).
 //!
 //! Invariants: `every-trace-once`: a complete execution is equivalent to no other complete one; blocked ones are
 //! equivalent to one that was or will be explored. `prefix-repeats`: running the chosen events again leads to the
@@ -279,7 +279,9 @@ fn listed(events: &[Seen], event: &Event) -> bool {
 
 impl Chooser for DepthFirst {
     fn known(&mut self, world: &mut World) -> Option<Event> {
-        let level = self.levels.get(self.depth).filter(|_| self.depth < self.analysed)?;
+        // While faults may last, the world itself wants to see what is touched.
+        let known = self.depth < self.analysed && world.touched.is_none();
+        let level = self.levels.get(self.depth).filter(|_| known)?;
         self.depth += 1;
         world.rolling = level.rolling;
         Some(level.event)

@@ -1,5 +1,5 @@
-//! A place in the tree of all executions: what has been explored from there, and what is yet to be. Several searches may
-//! be at work on it.
+//! A place in the tree of all executions: what has been explored from there, and what is yet to be. Several searches
+//! may be at work on it.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -54,7 +54,8 @@ impl Place {
             }
     }
 
-    /// Takes out the event to explore next, the sequences to explore behind it, and the number of events entered before.
+    /// Takes out the event to explore next, the sequences to explore behind it, and the number of events entered
+    /// before.
     pub fn enter(
         &mut self,
         enabled: &[Event],

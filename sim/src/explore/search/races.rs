@@ -1,12 +1,12 @@
-//! Happens-before as an execution grows, and the races in it: pairs of steps that conflict and could have come the other
-//! way round.
+//! Happens-before as an execution grows, and the races in it: pairs of steps that conflict and could have come the
+//! other way round.
 //!
-//! A race is reversed by running, from where its earlier step ran, everything that does not come from that step, and then
-//! the later one. Of the steps that conflict with a new one only the recent ones matter, up to the last that wrote the
-//! whole object: a race with an earlier one shows when the recent one is reversed. Where it cannot be reversed, what
-//! enabled the new step comes from it, and from what lies before; only a guard that others may make true can hold
-//! without, and a timer can be the next one without others, and then all steps are looked at. A process that was enabled once and not any more is tried where it was
-//! disabled (`DepthFirst::try_disabled_before`).
+//! A race is reversed by running, from where its earlier step ran, everything that does not come from that step, and
+//! then the later one. Of the steps that conflict with a new one only the recent ones matter, up to the last that wrote
+//! the whole object: a race with an earlier one shows when the recent one is reversed. Where it cannot be reversed,
+//! what enabled the new step comes from it, and from what lies before; only a guard that others may make true can hold
+//! without, and a timer can be the next one without others, and then all steps are looked at. A process that was
+//! enabled once and not any more is tried where it was disabled (`DepthFirst::try_disabled_before`).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -207,8 +207,8 @@ impl DepthFirst {
         self.lost.extend(world.lost.iter().map(|(event, access)| (step, *event, *access)));
     }
 
-    /// Whether the event of `later` could have run before that of `earlier`: it was enabled there; or what enables it now
-    /// does so without `earlier`; or a guard that it looks at may hold without.
+    /// Whether the event of `later` could have run before that of `earlier`: it was enabled there; or what enables it
+    /// now does so without `earlier`; or a guard that it looks at may hold without.
     fn reversible(&self, earlier: usize, later: usize, guards: &[Access]) -> Reversible {
         let event = self.levels[later].event;
         let began_before = self.follows == BEGINNING || (self.follows as usize) < earlier;
