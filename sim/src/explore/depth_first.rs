@@ -116,8 +116,7 @@ impl DepthFirst {
             if self.reduction == Reduction::Optimal {
                 let Node { explored, sleeping, enabled, pending, .. } = node;
                 let enters = |event: &Event| {
-                    let slept = listed(explored, event) || listed(sleeping, event);
-                    enabled.iter().find(|other| !slept && other.same(event)).copied()
+                    enters(enabled, event, |e| !listed(explored, e) && !listed(sleeping, e))
                 };
                 if let Some((event, guide)) = pending.take(enters) {
                     let slept =
@@ -173,7 +172,7 @@ impl DepthFirst {
             Some(node) => core::mem::take(&mut node.guide),
             None => Wakeup::default(),
         };
-        let enters = |event: &Event| enabled.iter().filter(awake).find(|e| e.same(event)).copied();
+        let enters = |event: &Event| enters(enabled, event, |other| awake(&other));
         // A sequence that turns out to be impossible may stand for others that begin as it did.
         let free = || goes_on.or_else(|| enabled.iter().find(awake)).copied();
         let (event, guide) = match pending.take(enters) {
@@ -361,6 +360,14 @@ impl DepthFirst {
 /// The other events that `event`'s process could have instead.
 fn alternatives(enabled: &[Event], event: Event) -> impl Iterator<Item = &Event> {
     enabled.iter().filter(move |other| other.path == event.path && **other != event)
+}
+
+/// Where `event` is to be explored: that event, or another of its process's, which may have others here than where it
+/// was seen; its alternatives follow.
+fn enters(enabled: &[Event], event: &Event, awake: impl Fn(&Event) -> bool) -> Option<Event> {
+    let own = || enabled.iter().filter(|other| other.path == event.path && awake(other));
+    let same = enabled.iter().find(|other| other.same(event));
+    if let Some(same) = same { own().find(|other| *other == same) } else { own().next() }.copied()
 }
 
 fn unseen(event: Event) -> Seen {
