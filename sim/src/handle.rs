@@ -25,15 +25,8 @@ pub(crate) type Slot<T> = Arc<Shared<Option<T>>>;
 
 pub(crate) enum Operation {
     Read(ByteRange),
-    Write {
-        offset: u64,
-        data: IoBuffer,
-        fua: bool,
-    },
-    /// Covers the writes that had completed when it was submitted: those up to this number.
-    Flush {
-        covers: u64,
-    },
+    Write { offset: u64, data: IoBuffer, fua: bool },
+    Flush,
 }
 
 /// What a step asks of the world.
@@ -55,9 +48,8 @@ pub(crate) struct Mailbox {
     /// The running process: its path's hash, and how many random numbers it has drawn.
     pub running: u64,
     pub draws: u64,
-    /// Completed writes so far, for each disk.
-    pub completed: Vec<u64>,
-    pub track_durability: bool,
+    /// The running step's number.
+    pub step: u32,
 }
 
 /// A handle on the world, for tasks and for observers.
@@ -80,6 +72,12 @@ impl SimHandle {
     /// Virtual time, for observers: no footprint.
     pub fn observe_now_ns(&self) -> u64 {
         self.mailbox.with(|mailbox| mailbox.now_ns)
+    }
+
+    /// The number of the running step, for observers: no footprint. What they note with it a [`Cut`](crate::Cut) puts
+    /// before or behind a power loss.
+    pub fn observe_step(&self) -> u32 {
+        self.mailbox.with(|mailbox| mailbox.step)
     }
 
     pub(crate) fn post(&self, post: Post) {

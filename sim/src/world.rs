@@ -12,7 +12,7 @@ use blockyard_runtime::{IoErrorKind, Runtime};
 use blockyard_sync::door::world as door_world;
 use blockyard_sync::door::{self, Access, Kind, Reason, StepLog};
 
-use crate::disk::{self, DiskImage, PowerLoss, SimDisk};
+use crate::disk::{self, DiskImage, Fate, SimDisk};
 use crate::event::{Action, Event};
 use crate::explore::Finding;
 use crate::footprint;
@@ -26,7 +26,7 @@ use crate::process::{self, BEGINNING, Enabler, Process, State};
 pub struct Budgets {
     /// Requests that fail with EIO.
     pub faults: u32,
-    /// Power losses; above zero, disks keep versions apart.
+    /// Power losses, of programs that recover.
     pub crashes: u32,
 }
 
@@ -42,8 +42,10 @@ pub struct World {
     /// The timers that the last step disarmed.
     pub(crate) disarmed: Vec<PathId>,
     log: StepLog,
-    budgets: Budgets,
+    pub(crate) budgets: Budgets,
     faults_left: u32,
+    pub(crate) crashes_left: u32,
+    pub(crate) fate: Fate,
     pub(crate) steps: u32,
     pub(crate) rolling: Rolling,
     pub(crate) marks: BTreeSet<&'static str>,
@@ -70,6 +72,8 @@ impl World {
             log: StepLog::default(),
             budgets,
             faults_left: 0,
+            crashes_left: 0,
+            fate: Fate::default(),
             steps: 0,
             rolling: Rolling::EMPTY,
             marks: BTreeSet::new(),
@@ -82,19 +86,18 @@ impl World {
     /// Back to the beginning, with the disks as their images have them. No task's destructor goes through the door.
     pub fn reset(&mut self) {
         self.drop_everything();
+        self.processes.clear();
         let track = self.budgets.crashes > 0;
         for disk in &self.disks {
             disk.reset(track);
         }
-        let disks = self.disks.len();
         self.handle.mailbox.with(|mailbox| {
             mailbox.now_ns = 0;
             mailbox.timers = 0;
-            mailbox.track_durability = track;
-            mailbox.completed.clear();
-            mailbox.completed.resize(disks, 0);
         });
         self.faults_left = self.budgets.faults;
+        self.crashes_left = self.budgets.crashes;
+        self.fate.clear();
         self.steps = 0;
         self.rolling = Rolling::EMPTY;
         self.notes.clear();
@@ -106,10 +109,13 @@ impl World {
         self.handle.mailbox.with(|mailbox| mailbox.seed = seed);
     }
 
-    fn drop_everything(&mut self) {
+    /// Every process is gone, and none of their destructors went through the door.
+    pub(crate) fn drop_everything(&mut self) {
         self.runnable.clear();
         self.timers.clear();
-        self.processes.clear();
+        for process in &mut self.processes {
+            process.state = State::Ended;
+        }
         loop {
             door_world::abandon();
             // Dropped outside the mailbox: what dies here may post or bequeath again, and that is forgotten too.
@@ -121,21 +127,15 @@ impl World {
         self.handle.mailbox.with(|mailbox| mailbox.findings.clear());
     }
 
-    /// Power is lost: every task is gone, and of each disk's atoms one permitted version stays, as `fate` picks. The
-    /// disks are what the next tasks find.
-    pub fn crash(&mut self, fate: &mut PowerLoss<'_>) {
-        self.drop_everything();
-        self.processes.push(Process::new(ROOT, State::Ended, BEGINNING));
-        self.disks.iter().for_each(|disk| disk.lose_power(fate));
-    }
-
-    /// Runs `set_up` as the world's own first step; what it spawns are the world's actors.
+    /// Runs `set_up` as the world's own first step, or as part of the power loss just now; what it spawns are the
+    /// world's actors.
     pub fn begin<R>(&mut self, set_up: impl FnOnce(&Runtime) -> R) -> R {
         let runtime = self.handle.runtime();
-        self.announce(0);
+        let step = self.processes[0].last_step;
+        self.announce(0, step);
         door_world::begin(ROOT, self.processes[0].next_object);
         let result = set_up(&runtime);
-        self.finish_step(0, BEGINNING);
+        self.finish_step(0, step);
         result
     }
 
@@ -214,7 +214,14 @@ impl World {
                     push(Action::FailLate);
                 }
             }
-            State::Request { operation, .. } => {
+            State::Request { disk, operation, .. } => {
+                let undecided = self.undecided(*disk, operation);
+                if let Some(undecided) = undecided.filter(|atom| atom.permitted.len() > 1) {
+                    return undecided
+                        .permitted
+                        .into_iter()
+                        .for_each(|kept| push(Action::Keep(kept)));
+                }
                 push(Action::Effect);
                 let may_fail = matches!(operation, Operation::Read(_) | Operation::Write { .. });
                 if self.faults_left > 0 && may_fail {
@@ -245,7 +252,11 @@ impl World {
         let step = self.steps;
         self.steps += 1;
         let index = event.process as usize;
-        self.announce(index);
+        let follows = self.processes[index].follows();
+        if event.action == Action::Crash {
+            self.lose_power();
+        }
+        self.announce(index, step);
         door_world::begin(self.processes[index].path, self.processes[index].next_object);
         let ran = door_world::catch_panic(|| self.run(event));
         if let Err(panic) = ran {
@@ -256,16 +267,18 @@ impl World {
         self.processes[index].last_step = step;
         self.finish_step(event.process, step);
         core::mem::swap(accesses, &mut self.log.accesses);
+        self.note_for_power_loss(follows, accesses);
         self.hash(event, accesses);
         Ok(())
     }
 
     /// Tells the mailbox whose step it is.
-    fn announce(&self, index: usize) {
+    fn announce(&self, index: usize, step: u32) {
         let Process { path, draws, .. } = &self.processes[index];
         self.handle.mailbox.with(|mailbox| {
             mailbox.running = self.paths.hash(*path);
             mailbox.draws = *draws;
+            mailbox.step = step;
         });
     }
 
@@ -289,6 +302,8 @@ impl World {
                     slot.write(|slot| *slot = Some(alternative));
                 }
             }
+            Action::Keep(kept) => self.keep(process, kept),
+            Action::End | Action::Crash => door::enter(footprint::power(Kind::Write)),
         }
     }
 
@@ -316,7 +331,8 @@ impl World {
         let State::Request { disk, operation, result, .. } = &mut process.state else {
             unreachable!("runnable-is-exact")
         };
-        let effect = || self.disks[*disk as usize].take_effect(operation, u64::from(index));
+        let (disk, fate) = (&self.disks[*disk as usize], &mut self.fate);
+        let mut effect = || disk.take_effect(operation, index, step, fate);
         *result = Some(if well { Ok(effect()) } else { Err(IoErrorKind::Io) });
     }
 
@@ -331,7 +347,8 @@ impl World {
         };
         let result = if well { result } else { Some(Err(IoErrorKind::Io)) };
         if matches!(result, Some(Ok(_))) {
-            self.disks[disk as usize].complete(&operation, u64::from(index));
+            let submitted = self.processes[index as usize].created_by;
+            self.disks[disk as usize].complete(&operation, index, submitted, self.steps - 1);
         }
         slot.write(|slot| *slot = result);
     }

@@ -1,7 +1,10 @@
 //! Small programs over the door.
 #![allow(dead_code)] // each test file uses a part
 
+pub mod crashing;
+pub mod eager;
 pub mod programs;
+pub mod recovering;
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -14,7 +17,6 @@ use blockyard_sim::{
 };
 use blockyard_sync::Shared;
 use blockyard_sync::door::world::Quiet;
-use blockyard_units::ByteLen;
 
 pub const FAULTLESS: Budgets = Budgets { faults: 0, crashes: 0 };
 
@@ -117,11 +119,7 @@ impl Execution for Run {
 }
 
 pub fn setup(budgets: Budgets) -> Setup {
-    let image = |name: &str| DiskImage {
-        name: name.into(),
-        bytes: vec![0; 4096].into(),
-        atom: ByteLen(512),
-    };
+    let image = |name: &str| DiskImage::new(name, vec![0; 4096]);
     Setup { images: vec![image("a"), image("b")], budgets, seed: 0 }
 }
 

@@ -27,6 +27,7 @@ fn family(action: Action) -> Option<usize> {
         Action::Fire => Some(2),
         Action::Complete => Some(3),
         Action::Poll | Action::Effect | Action::Choose(_) => None,
+        Action::Keep(_) | Action::End | Action::Crash => None,
     }
 }
 
