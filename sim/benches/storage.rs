@@ -148,7 +148,7 @@ impl Execution for Stored {
 fn setup() -> Setup {
     let bytes = IoBuffer::zeroes((GUESTS * SECTORS_EACH * SECTOR) as usize);
     let image =
-        |name: &str| DiskImage { name: name.into(), bytes: bytes.clone(), atom: ByteLen(SECTOR) };
+        |name: &str| DiskImage { atom: ByteLen(SECTOR), ..DiskImage::new(name, bytes.clone()) };
     let images = ["a", "b", "c"].map(image).to_vec();
     let budgets = Budgets { faults: 3, families: Families::ALL, ..Budgets::NONE };
     Setup { images, budgets, seed: 0 }

@@ -2,11 +2,12 @@
 
 use alloc::format;
 use alloc::string::String;
+use core::fmt;
 
 use blockyard_runtime::Storage;
 use blockyard_sync::door::Access;
 
-use crate::event::{Action, Event};
+use crate::event::{Action, Event, Kept};
 use crate::footprint;
 use crate::handle::Operation;
 use crate::hash::Rolling;
@@ -31,7 +32,16 @@ impl World {
             Action::Fire => 5,
             Action::Fault(fault) => fault.number(),
             Action::Calm => 1 << 62,
-            Action::Choose(alternative) => 7 + u64::from(alternative),
+            Action::End => 7,
+            Action::Crash => 8,
+            Action::Choose(alternative) => 1 << 32 | u64::from(alternative),
+            Action::Keep(Kept { atom, version, over }) => {
+                let mut hash = Rolling::EMPTY;
+                hash.feed(atom);
+                hash.feed(u64::from(version));
+                hash.feed(over.map_or(0, |over| u64::from(over) + 1));
+                hash.0
+            }
         };
         self.paths.hash(event.path) ^ action
     }
@@ -52,6 +62,14 @@ impl World {
     pub fn describe(&self, event: Event) -> String {
         let label = self.paths.label(event.path);
         match (&self.processes[event.process as usize].state, event.action) {
+            (_, Action::End) => "end".into(),
+            (_, Action::Crash) => "crash".into(),
+            (State::Request { disk, operation, .. }, Action::Keep(kept)) => {
+                let undecided = self.undecided(*disk, operation);
+                let newest = undecided.expect("a-keep-decides-something").newest;
+                let disk = self.disks[*disk as usize].name();
+                format!("keep {label} {disk} {kept} of {newest}")
+            }
             (State::Request { disk, operation, .. }, action) => {
                 let (verb, how) = match action {
                     Action::Effect => ("effect", String::new()),
@@ -66,6 +84,13 @@ impl World {
             (_, Action::Calm) => "calm".into(),
             _ => format!("poll {label}"),
         }
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} version {}", self.atom, self.version)?;
+        self.over.map_or(Ok(()), |over| write!(f, " over {over}"))
     }
 }
 

@@ -3,6 +3,17 @@
 use crate::disk::Fault;
 use crate::paths::PathId;
 
+/// What an atom of a disk has kept through a power loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Kept {
+    /// Its offset.
+    pub atom: u64,
+    /// 0 is the durable version; those of later writes follow in order.
+    pub version: u32,
+    /// Of the version only the first half; the second is that of this older one.
+    pub over: Option<u32>,
+}
+
 /// What an event does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Action {
@@ -20,6 +31,12 @@ pub enum Action {
     Choose(u32),
     /// Nothing else can go on: faults end, and whatever they held up goes on.
     Calm,
+    /// An undecided atom that a disk request needs has kept this through the power loss.
+    Keep(Kept),
+    /// Power is not lost.
+    End,
+    /// Power was lost, at some moment that is not decided yet.
+    Crash,
 }
 
 /// An enabled event: at any moment a process has one, or several that exclude each other.

@@ -31,7 +31,8 @@ pub(crate) enum Operation {
         data: IoBuffer,
         fua: bool,
     },
-    /// Covers the writes that had completed when it was submitted: those up to this number.
+    /// Covers the writes that had completed when it was submitted: those up to this number, counted where flushes may
+    /// lose them.
     Flush {
         covers: u64,
     },
@@ -68,7 +69,8 @@ pub(crate) struct Mailbox {
     pub draws: BTreeMap<u64, u64>,
     /// Completed writes so far, for each disk.
     pub completed: Vec<u64>,
-    pub track_durability: bool,
+    /// Flushes may lose what they cover.
+    pub may_lose: bool,
     /// Disks may run full.
     pub may_fill: bool,
 }
@@ -93,6 +95,12 @@ impl SimHandle {
     /// Virtual time, for observers: no footprint.
     pub fn observe_now_ns(&self) -> u64 {
         self.mailbox.with(|mailbox| mailbox.now_ns)
+    }
+
+    /// The number of the running step, for observers: no footprint. What they note with it a [`Cut`](crate::Cut) puts
+    /// before or behind a power loss.
+    pub fn observe_step(&self) -> u32 {
+        door_world::step()
     }
 
     pub(crate) fn post(&self, post: Post) {

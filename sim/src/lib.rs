@@ -2,8 +2,8 @@
 //! that may happen in it. Knows nothing of blocks: it runs any program of tasks over the `sync` door.
 //!
 //! A *step* is one event: a poll of one task, the effect of a disk request, its completion, a timer firing, a choice
-//! being made. At each turn the world lists the enabled events in a canonical order (by path) and a chooser picks;
-//! the picks, as text, are the *tape*.
+//! being made, power being lost and what that left being found. At each turn the world lists the enabled events in a
+//! canonical order (by path) and a chooser picks; the picks, as text, are the *tape*.
 //!
 //! Invariants:
 //! - `one-tape-one-run`: the tape decides everything; a run repeated has the same hash.
@@ -24,17 +24,18 @@ mod handle;
 mod hash;
 mod injection;
 mod paths;
+mod power;
 mod process;
 mod tape;
 mod world;
 
-pub use disk::{DiskImage, Families, Family, Fault, Loss, PowerLoss, SimDisk};
-pub use event::{Action, Event};
+pub use disk::{Cache, Cut, DiskImage, Families, Family, Fault, Loss, SimDisk};
+pub use event::{Action, Event, Kept};
 pub use explore::{
     Chooser, Cost, DepthFirst, Execution, Exploration, Explorer, Finding, FromBytes, Limits,
-    Outcome, Pct, Pick, Portfolio, Pos, Program, RandomWalk, Reduction, Replay, Report, Sampled,
-    Sampler, Sampling, Setup, Shrunk, Stack, Summary, Swarm, Traced, Urw, Verdict, Watched,
-    run_once, swap_check,
+    Outcome, Pct, Pick, Portfolio, Pos, Program, RandomWalk, Recovery, Reduction, Replay, Report,
+    Sampled, Sampler, Sampling, Setup, Shrunk, Stack, Summary, Swarm, Traced, Urw, Verdict,
+    Watched, run_once, swap_check,
 };
 pub use footprint::conflicts;
 // For the test that each rule of dependence is needed.

@@ -14,13 +14,14 @@ use blockyard_sync::door::{self, Access, Kind, Reason, StepLog, Wake};
 use blockyard_units::Id;
 use smallvec::smallvec;
 
-use crate::disk::{self, Copies, DiskImage, Families, Family, Fault, PowerLoss, SimDisk};
+use crate::disk::{self, Author, Copies, DiskImage, Families, Family, Fate, Fault, SimDisk};
 use crate::event::{Action, Event};
 use crate::explore::Finding;
 use crate::footprint;
 use crate::handle::{Post, SimHandle};
 use crate::hash::Rolling;
 use crate::paths::{Numbers, PathTable, ROOT};
+use crate::power;
 use crate::process::{self, BEGINNING, Enabler, Process, State};
 
 /// How much may go wrong in one execution.
@@ -30,7 +31,7 @@ pub struct Budgets {
     pub faults: u32,
     /// In which ways they may.
     pub families: Families,
-    /// Power losses; above zero, disks keep versions apart.
+    /// Power losses, of programs that recover.
     pub crashes: u32,
 }
 
@@ -39,7 +40,7 @@ impl Budgets {
     pub const NONE: Self = Self { faults: 0, families: Families::EIO, crashes: 0 };
 
     /// Whether a fault of this family may be injected.
-    fn has(&self, family: Family) -> bool {
+    pub(crate) fn has(&self, family: Family) -> bool {
         self.faults > 0 && self.families.contains(family)
     }
 }
@@ -64,6 +65,8 @@ pub struct World {
     pub(crate) copies: Copies,
     /// If faults may last: every object touched so far, until they end.
     pub(crate) touched: Option<Vec<Id>>,
+    pub(crate) crashes_left: u32,
+    pub(crate) fate: Fate,
     pub(crate) steps: u32,
     pub(crate) rolling: Rolling,
     /// Of the last step alone.
@@ -96,6 +99,8 @@ impl World {
             faults_left: 0,
             copies: Copies::default(),
             touched: None,
+            crashes_left: 0,
+            fate: Fate::default(),
             steps: 0,
             rolling: Rolling::EMPTY,
             step_hash: Rolling::EMPTY,
@@ -109,16 +114,18 @@ impl World {
     /// Back to the beginning, with the disks as their images have them. No task's destructor goes through the door.
     pub fn reset(&mut self) {
         self.drop_everything();
-        let track = self.budgets.crashes > 0 || self.budgets.has(Family::Flush);
+        self.processes.clear();
+        let disks = self.disks.len();
+        let may_lose = self.budgets.has(Family::Flush);
+        let track = self.budgets.crashes > 0 || may_lose;
         for disk in &self.disks {
             disk.reset(track);
         }
-        let disks = self.disks.len();
         self.handle.mailbox.with(|mailbox| {
             mailbox.now_ns = 0;
             mailbox.timers = 0;
             mailbox.draws.clear();
-            mailbox.track_durability = track;
+            mailbox.may_lose = may_lose;
             mailbox.may_fill = self.budgets.has(Family::Enospc);
             mailbox.completed.clear();
             mailbox.completed.resize(disks, 0);
@@ -127,6 +134,8 @@ impl World {
         self.copies.clear();
         let lasting = self.faults_left > 0 && self.budgets.families.lasting();
         self.touched = lasting.then(Vec::new);
+        self.crashes_left = self.budgets.crashes;
+        self.fate.clear();
         self.steps = 0;
         self.rolling = Rolling::EMPTY;
         self.notes.clear();
@@ -138,10 +147,13 @@ impl World {
         self.handle.mailbox.with(|mailbox| mailbox.seed = seed);
     }
 
-    fn drop_everything(&mut self) {
+    /// Every process is gone, and none of their destructors went through the door.
+    pub(crate) fn drop_everything(&mut self) {
         self.runnable.clear();
         self.timers.clear();
-        self.processes.clear();
+        for process in &mut self.processes {
+            process.state = State::Ended;
+        }
         loop {
             door_world::abandon();
             // Dropped outside the mailbox: what dies here may post or bequeath again, and that is forgotten too.
@@ -154,21 +166,14 @@ impl World {
         self.found = false;
     }
 
-    /// Power is lost: every task is gone, and of each disk's atoms one permitted version stays, as `fate` picks. The
-    /// disks are what the next tasks find.
-    pub fn crash(&mut self, fate: &mut PowerLoss<'_>) {
-        self.drop_everything();
-        self.processes.push(Process::root());
-        self.disks.iter().for_each(|disk| disk.lose_power(fate));
-    }
-
-    /// Runs `set_up` as the world's own first step, or as part of the event `calm`; what it spawns are the world's
-    /// actors.
+    /// Runs `set_up` as the world's own first step, or as part of the event `calm` or of the power loss just now; what
+    /// it spawns are the world's actors.
     pub fn begin<R>(&mut self, set_up: impl FnOnce(&Runtime) -> R) -> R {
         let runtime = self.handle.runtime();
-        self.open_door(0, true);
+        let step = self.steps.checked_sub(1).unwrap_or(BEGINNING);
+        self.open_door(0, step, true);
         let result = set_up(&runtime);
-        self.finish_step(0, self.steps.checked_sub(1).unwrap_or(BEGINNING));
+        self.finish_step(0, step);
         result
     }
 
@@ -235,11 +240,20 @@ impl World {
                 events.push(Event { path, action: Action::Fire, process });
             }
         }
-        if events.is_empty() && self.touched.is_some() {
-            events.push(Event { path: ROOT, action: Action::Calm, process: 0 });
-        }
         let key = |event: &Event| (self.paths.label(event.path), event.action);
         events.sort_by(|a, b| key(a).cmp(&key(b)));
+    }
+
+    /// What may come when nothing is enabled: power is lost, or is not, if the program can recover; then faults end.
+    pub(crate) fn enabled_at_rest(&mut self, recovers: bool, events: &mut Vec<Event>) {
+        let event = |action| Event { path: ROOT, action, process: 0 };
+        if recovers && self.crashes_left > 0 {
+            // They come after everything, and no race is about them: no single step enables them.
+            self.processes[0].enablers.clear();
+            events.extend([Action::End, Action::Crash].map(event));
+        } else if self.touched.is_some() {
+            events.push(event(Action::Calm));
+        }
     }
 
     fn events_of(&self, process: u32, events: &mut Vec<Event>) {
@@ -249,6 +263,9 @@ impl World {
             State::Task { .. } => push(Action::Poll),
             State::Request { stuck: true, .. } => {}
             State::Request { disk, operation, result, .. } => {
+                if let (None, Some(kept)) = (result, self.open_fates(*disk, operation)) {
+                    return kept.into_iter().for_each(|kept| push(Action::Keep(kept)));
+                }
                 push(if result.is_some() { Action::Complete } else { Action::Effect });
                 if self.faults_left > 0 {
                     self.faults_of((*disk, operation), result.as_ref(), &mut push);
@@ -267,11 +284,13 @@ impl World {
     /// The message of a panic; the world can then only be reset.
     pub fn step(&mut self, event: Event, accesses: &mut Vec<Access>) -> Result<(), String> {
         accesses.clear();
+        let follows = self.processes[event.process as usize].follows();
         self.go(event, true)?;
         core::mem::swap(accesses, &mut self.log.accesses);
         if let Some(touched) = &mut self.touched {
             touched.extend(accesses.iter().map(|access| access.object));
         }
+        self.note_for_power_loss(follows, accesses);
         self.hash(event, accesses);
         Ok(())
     }
@@ -288,8 +307,11 @@ impl World {
     fn go(&mut self, event: Event, record: bool) -> Result<(), String> {
         let step = self.steps;
         self.steps += 1;
+        if event.action == Action::Crash {
+            self.lose_power();
+        }
         let index = event.process as usize;
-        self.open_door(index, record);
+        self.open_door(index, step, record);
         let woken = matches!(self.processes[index].state, State::Task { woken: true, .. });
         if let Err(panic) = door_world::catch_panic(|| self.run(event)) {
             door_world::abandon();
@@ -304,10 +326,10 @@ impl World {
         Ok(())
     }
 
-    fn open_door(&self, index: usize, record: bool) {
+    fn open_door(&self, index: usize, number: u32, record: bool) {
         let Process { path, next_object, .. } = self.processes[index];
         let stream = self.paths.hash(path);
-        door_world::begin(door_world::Step { task: path, stream, next_object, record });
+        door_world::begin(door_world::Step { number, task: path, stream, next_object, record });
     }
 
     fn run(&mut self, event: Event) {
@@ -324,6 +346,8 @@ impl World {
                     slot.write(|slot| *slot = Some(alternative));
                 }
             }
+            Action::Keep(kept) => self.keep(process, kept),
+            Action::End | Action::Crash => door::enter(footprint::power(Kind::Write)),
         }
     }
 
@@ -350,10 +374,14 @@ impl World {
         let State::Request { disk, operation, result, .. } = &mut process.state else {
             unreachable!("runnable-is-exact")
         };
-        let (disk, request) = (&self.disks[*disk as usize], u64::from(index));
+        let disk = &self.disks[*disk as usize];
+        if self.crashes_left < self.budgets.crashes {
+            disk.settle(operation, power::looks_beneath(self.budgets), &mut self.fate);
+        }
+        let by = Author { request: index, effect: step };
         *result = Some(match fault {
-            None => disk.take_effect(operation, request),
-            Some(fault) => disk.take_faulty_effect(operation, fault, request),
+            None => disk.take_effect(operation, by),
+            Some(fault) => disk.take_faulty_effect(operation, fault, by, &mut self.fate),
         });
     }
 
@@ -363,7 +391,8 @@ impl World {
         };
         let result = if well { result } else { Some(Err(IoErrorKind::Io)) };
         if matches!(result, Some(Ok(_))) {
-            self.disks[disk as usize].complete(&operation, u64::from(index));
+            let submitted = self.processes[index as usize].created_by;
+            self.disks[disk as usize].complete(&operation, index, submitted, self.steps - 1);
         }
         slot.write(|slot| *slot = result);
     }

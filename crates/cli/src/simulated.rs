@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use blockyard_models::{Violation, data};
 use blockyard_qmp::Files;
-use blockyard_runtime::{IoBuffer, Runtime, Storage};
+use blockyard_runtime::{Runtime, Storage};
 use blockyard_scenario::{Contents, Script, Stage};
 use blockyard_sim::{
     Budgets, DiskImage, Execution, Finding, Program, Setup, SimDisk, SimHandle, World,
@@ -25,7 +25,7 @@ pub fn setup_of(script: &Script, faults: u32, seed: u64) -> Setup {
     let image = |(name, spec): (&String, &blockyard_scenario::DiskSpec)| {
         let mut bytes = vec![0; spec.size as usize];
         data::fill_pattern(spec.fill_tag, ByteRange::new(0, spec.size), &mut bytes);
-        DiskImage { name: name.clone(), bytes: IoBuffer::from(bytes), atom: ByteLen(512) }
+        DiskImage::new(name, bytes)
     };
     let images = script.disks.iter().map(image).collect();
     Setup { images, budgets: Budgets { faults, ..Budgets::NONE }, seed }

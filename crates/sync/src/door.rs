@@ -128,6 +128,7 @@ struct Door {
     reason: Cell<Reason>,
     listening: Cell<bool>,
     creator: Cell<u32>,
+    step: Cell<u32>,
     stream: Cell<u64>,
     next_object: Cell<u32>,
     log: RefCell<StepLog>,
@@ -289,6 +290,8 @@ pub mod world {
     /// Whose step begins.
     #[derive(Clone, Copy, Debug)]
     pub struct Step {
+        /// Its number.
+        pub number: u32,
         /// The number of the task's path.
         pub task: u32,
         /// What its random numbers are drawn from.
@@ -342,9 +345,15 @@ pub mod world {
             assert!(!door.open.replace(true), "one-step-at-a-time");
             door.recording.set(step.record);
             door.creator.set(step.task);
+            door.step.set(step.number);
             door.stream.set(step.stream);
             door.next_object.set(step.next_object);
         });
+    }
+
+    /// The number of the step that runs.
+    pub fn step() -> u32 {
+        DOOR.with(|door| door.step.get())
     }
 
     /// What the running task's random numbers are drawn from.

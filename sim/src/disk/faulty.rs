@@ -7,7 +7,7 @@ use blockyard_sync::door::{self, Kind};
 use blockyard_units::ByteRange;
 
 use super::faults::{Fault, Loss};
-use super::{Medium, SimDisk};
+use super::{Author, Fate, Medium, SimDisk};
 use crate::footprint;
 use crate::handle::Operation;
 
@@ -17,14 +17,13 @@ impl SimDisk {
         &self,
         operation: &Operation,
         fault: Fault,
-        request: u64,
+        by: Author,
+        fate: &mut Fate,
     ) -> Io<IoBuffer> {
         self.note(operation, fault);
         match operation {
-            Operation::Read(range) => self.read_badly(*range, fault),
-            Operation::Write { offset, data, .. } => {
-                self.write_badly(*offset, data, fault, request)
-            }
+            Operation::Read(range) => self.read_badly(*range, fault, fate),
+            Operation::Write { .. } => self.write_badly(operation, fault, by),
             Operation::Flush { covers } => self.flush_badly(*covers, fault),
         }
     }
@@ -40,7 +39,7 @@ impl SimDisk {
         });
     }
 
-    fn read_badly(&self, range: ByteRange, fault: Fault) -> Io<IoBuffer> {
+    fn read_badly(&self, range: ByteRange, fault: Fault, fate: &mut Fate) -> Io<IoBuffer> {
         match fault {
             Fault::StickyEio => {
                 door::enter(self.bytes(Kind::Write, range));
@@ -49,6 +48,10 @@ impl SimDisk {
             }
             Fault::Misdirected(offset) => {
                 let other = ByteRange::new(offset, range.len().0);
+                // Of what a power loss may have left there the oldest stands for all: no more choices for a fault.
+                while let Some(undecided) = self.undecided_in(other, false, fate) {
+                    self.keep(undecided.permitted[0], fate);
+                }
                 door::enter(self.bytes(Kind::Read, other));
                 self.medium.with(|medium| medium.read(other))
             }
@@ -67,14 +70,11 @@ impl SimDisk {
         }
     }
 
-    fn write_badly(
-        &self,
-        offset: u64,
-        data: &IoBuffer,
-        fault: Fault,
-        request: u64,
-    ) -> Io<IoBuffer> {
-        let range = ByteRange::new(offset, data.len() as u64);
+    fn write_badly(&self, operation: &Operation, fault: Fault, by: Author) -> Io<IoBuffer> {
+        let Operation::Write { offset, data, fua } = operation else {
+            unreachable!("only-writes-are-written")
+        };
+        let range = operation.range();
         match fault {
             Fault::Eio => return Err(IoErrorKind::Io),
             Fault::StickyEio => {
@@ -90,7 +90,7 @@ impl SimDisk {
             _ => {}
         }
         self.enter_space();
-        door::enter(self.bytes(Kind::Write, range));
+        self.enter_write(range);
         if let Fault::Misdirected(offset) = fault {
             door::enter(self.bytes(Kind::Write, ByteRange::new(offset, range.len().0)));
         }
@@ -98,19 +98,20 @@ impl SimDisk {
             medium.overlays.may_write(range)?;
             match fault {
                 Fault::Short(end) => {
-                    medium.write_part(range, data, ByteRange::between(offset, end), request);
+                    let part = ByteRange::between(*offset, end);
+                    medium.write_part((range, data), part, by, *fua);
                     Err(IoErrorKind::Io)
                 }
                 Fault::Torn(hole) => {
                     let hole = ByteRange::new(hole, self.sector.0);
                     for part in super::versions::outside(range, hole) {
-                        medium.write_part(range, data, part, request);
+                        medium.write_part((range, data), part, by, *fua);
                     }
                     Err(IoErrorKind::Io)
                 }
                 _ => {
                     let held = medium.held(range).into();
-                    medium.write_part(range, data, range, request);
+                    medium.write_part((range, data), range, by, *fua);
                     medium.overlays.cover(range, held);
                     if let Fault::Misdirected(offset) = fault {
                         medium.overlays.cover(ByteRange::new(offset, range.len().0), data.clone());
@@ -129,14 +130,17 @@ impl SimDisk {
         self.medium.with(|medium| {
             let mut dirty = medium.versions.dirty(covers);
             // Also where later writes lie over what is dropped: that they do was looked at.
-            dirty.iter().for_each(|(range, _)| door::enter(self.bytes(Kind::Write, *range)));
+            for (range, _) in &dirty {
+                door::enter(self.bytes(Kind::Write, medium.versions.atoms_of(*range)));
+            }
             if fault == Fault::FlushPartly {
                 // By address, as the order in which writes complete is nobody's business; of one place the last.
                 dirty.sort_by_key(|(range, _)| range.start());
                 dirty.drain(..dirty.len().saturating_sub(1));
             }
-            let dropped: Vec<u64> = dirty.into_iter().map(|(_, request)| request).collect();
-            medium.versions.flush_without(covers, &dropped);
+            let dropped: Vec<usize> = dirty.into_iter().map(|(_, write)| write).collect();
+            medium.versions.drop_dirty(&dropped);
+            medium.versions.flush(covers);
             for (range, durable) in medium.versions.undone(&dropped) {
                 medium.overlays.cover(range, durable);
             }
@@ -197,14 +201,14 @@ impl Medium {
     /// Writes the bytes of `part`, which is inside `range`, where `data` belongs.
     pub(super) fn write_part(
         &mut self,
-        range: ByteRange,
-        data: &IoBuffer,
+        (range, data): (ByteRange, &IoBuffer),
         part: ByteRange,
-        request: u64,
+        by: Author,
+        fua: bool,
     ) {
         let from = (part.start() - range.start()) as usize;
         let data = data.slice(from..from + part.len().as_usize());
-        self.versions.write(part.start(), &data, request);
+        self.versions.write(part.start(), &data, by, fua);
         self.overlays.mend(part);
     }
 }

@@ -5,15 +5,28 @@
 //! a volatile cache: it is durable once a flush that was submitted after its completion has completed, or at its own
 //! completion with FUA.
 //!
-//! Broken on demand: requests go wrong, as `faults` tells; at a power loss each atom (an aligned atomic unit) keeps any
-//! of its versions that no completed flush or FUA write forbids, so that a write in flight may leave any subset of its
-//! atoms. Real devices do all of this; a layer that loses acknowledged data then has a bug.
+//! Broken on demand: requests go wrong, as `faults` tells.
 //!
-//! Invariants: `bytes-are-base-plus-log`: what a disk should hold is the durable bytes overlaid with the log in order.
-//! `damage-is-an-overlay`: what a read sees is that, overlaid with what lasts of faults.
+//! Power is lost: the tasks are gone, and each atom (an aligned atomic unit) keeps any of its versions that no
+//! completed flush or FUA write forbids, so that a write in flight may leave any subset of its atoms. Drives cache
+//! writes and destage them in an order of their own, sector by sector; what they promise is the flush. A layer that
+//! loses acknowledged and flushed data then, or cannot open what it finds, has a bug. How far a device goes is the
+//! disk's [`Cache`], and tearing inside an atom is a flag of its own: drives with capacitors write through; controllers
+//! with a log destage in order; cheap drives and hosts with unsafe settings lie about flushes, and there a layer can
+//! keep its metadata's checksums honest, but promises nothing.
+//!
+//! Neither the moment of a power loss nor what it left is decided before somebody looks: when a request of recovery
+//! needs an atom with several versions, the one it kept is a choice of that request, made before its effect (`keep src
+//! 512 version 1 of 3`; 0 is the durable one). A write of whole atoms decides nothing. So states that recovery cannot
+//! tell apart are one; `fate` has the rules, and why they leave nothing out.
+//!
+//! Invariants: `bytes-are-the-promise`: what a disk should hold is kept apart from the damage that faults do.
+//! `damage-is-an-overlay`: what a read sees is that, overlaid with what lasts of faults. `looked-at-is-decided`: what a
+//! request reads, or writes in part, is no longer undecided.
 
 mod copies;
 mod families;
+mod fate;
 mod faults;
 mod faulty;
 mod overlays;
@@ -30,15 +43,50 @@ use blockyard_sync::door::world::Quiet;
 use blockyard_sync::door::{self, Kind};
 use blockyard_units::{ByteLen, ByteRange};
 
+use crate::event::Kept;
 use crate::footprint;
 use crate::handle::{Operation, Post, SimHandle};
 pub(crate) use copies::Copies;
 pub use families::{Families, Family};
+pub use fate::Cut;
+pub(crate) use fate::Fate;
 pub use faults::{Fault, Loss};
 pub(crate) use faults::{at_completion, before_effect};
 use overlays::Overlays;
-pub use versions::PowerLoss;
+pub(crate) use versions::Author;
+pub(crate) use versions::Undecided;
 use versions::Versions;
+
+/// What a disk makes of writes until they are durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cache {
+    /// A completed write is durable.
+    WriteThrough,
+    /// A completed flush makes durable what had completed before it was submitted; FUA makes durable its own write.
+    #[default]
+    Volatile,
+    /// The same, and writes become durable in the order in which they took effect: whoever finds one finds all earlier
+    /// ones of the disk.
+    Ordered,
+    /// Flush and FUA promise nothing.
+    Lying,
+}
+
+impl Cache {
+    /// Every one.
+    pub const ALL: &'static [Self] =
+        &[Self::WriteThrough, Self::Volatile, Self::Ordered, Self::Lying];
+
+    /// What it is called.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::WriteThrough => "write-through",
+            Self::Volatile => "volatile-cache",
+            Self::Ordered => "ordered",
+            Self::Lying => "lying-cache",
+        }
+    }
+}
 
 /// A disk as every execution finds it.
 #[derive(Clone)]
@@ -49,6 +97,18 @@ pub struct DiskImage {
     pub bytes: IoBuffer,
     /// The unit that is written whole or not at all at a power loss: 512 or 4096 bytes.
     pub atom: ByteLen,
+    /// What a power loss may take.
+    pub cache: Cache,
+    /// An atom of a write that is not durable may keep the write's first half only.
+    pub torn: bool,
+}
+
+impl DiskImage {
+    /// A disk of atoms of 512 bytes behind a volatile cache.
+    pub fn new(name: &str, bytes: impl Into<IoBuffer>) -> Self {
+        let (bytes, atom) = (bytes.into(), ByteLen(512));
+        Self { name: name.into(), bytes, atom, cache: Cache::default(), torn: false }
+    }
 }
 
 /// A disk of a simulated world. Clones are the same disk.
@@ -91,20 +151,59 @@ impl SimDisk {
         });
     }
 
+    /// The atom whose fate has to be decided next before the request can have its effect. `beneath`: what a write will
+    /// lie over matters too.
+    pub(crate) fn undecided(
+        &self,
+        operation: &Operation,
+        beneath: bool,
+        fate: &Fate,
+    ) -> Option<Undecided> {
+        let covers = matches!(operation, Operation::Write { .. }) && !beneath;
+        self.undecided_in(operation.range(), covers, fate)
+    }
+
+    fn undecided_in(&self, range: ByteRange, covers: bool, fate: &Fate) -> Option<Undecided> {
+        self.medium.with(|medium| medium.versions.undecided(range, covers, fate))
+    }
+
+    /// This is what an undecided atom kept through the power loss.
+    pub(crate) fn keep(&self, kept: Kept, fate: &mut Fate) {
+        let atom = self.medium.with(|medium| medium.versions.atom_at(kept.atom));
+        door::enter(self.bytes(Kind::Write, atom));
+        self.enter_fate(Kind::Write, kept.atom, fate);
+        self.medium.with(|medium| medium.versions.keep(kept, fate));
+    }
+
+    /// What an atom keeps that no constraint links to another is nobody else's business.
+    fn enter_fate(&self, kind: Kind, atom: u64, fate: &Fate) {
+        if self.medium.with(|medium| fate.is_linked(&medium.versions.claims(atom, fate))) {
+            door::enter(footprint::fate(kind));
+        }
+    }
+
+    /// Decides what the request needs and the other choices left only one version of, which is no choice.
+    pub(crate) fn settle(&self, operation: &Operation, beneath: bool, fate: &mut Fate) {
+        while let Some(Undecided { permitted, .. }) = self.undecided(operation, beneath, fate) {
+            self.enter_fate(Kind::Read, permitted[0].atom, fate);
+            self.medium.with(|medium| medium.versions.keep(permitted[0], fate));
+        }
+    }
+
     /// The request's effect: what its submitter will learn.
-    pub(crate) fn take_effect(&self, operation: &Operation, request: u64) -> Io<IoBuffer> {
+    pub(crate) fn take_effect(&self, operation: &Operation, by: Author) -> Io<IoBuffer> {
         match operation {
             Operation::Read(range) => {
                 door::enter(self.bytes(Kind::Read, *range));
                 self.medium.with(|medium| medium.read(*range))
             }
-            Operation::Write { data, .. } => {
+            Operation::Write { data, fua, .. } => {
                 let range = operation.range();
                 self.enter_space();
-                door::enter(self.bytes(Kind::Write, range));
+                self.enter_write(range);
                 self.medium.with(|medium| {
                     medium.overlays.may_write(range)?;
-                    medium.write_part(range, data, range, request);
+                    medium.write_part((range, data), range, by, *fua);
                     Ok(IoBuffer::default())
                 })
             }
@@ -116,27 +215,46 @@ impl SimDisk {
         }
     }
 
+    fn enter_write(&self, range: ByteRange) {
+        let (ordered, atoms) = self.medium.with(|medium| {
+            let Medium { versions, .. } = medium;
+            // Versions are of whole atoms: their order is that of the writes to any part.
+            let atoms = if versions.tracks() { versions.atoms_of(range) } else { range };
+            (versions.tracks() && versions.keeps_order(), atoms)
+        });
+        door::enter(self.bytes(Kind::Write, atoms));
+        if ordered {
+            door::enter(footprint::order(self.number));
+        }
+    }
+
     /// Its sector's and its own length.
     pub(crate) fn sizes(&self) -> (ByteLen, ByteLen) {
         (self.sector, self.len)
     }
 
-    /// The request's completion, if it had an effect.
-    pub(crate) fn complete(&self, operation: &Operation, request: u64) {
-        if let Operation::Write { fua, .. } = operation {
-            self.enter_durability(Kind::Add);
-            let index = self.number as usize;
-            let order = self.handle.mailbox.with(|mailbox| {
-                mailbox.completed[index] += 1;
-                mailbox.completed[index]
-            });
-            self.medium.with(|medium| medium.versions.completed(request, order, *fua));
+    /// The completion, in the step `step`, of a request that was submitted in the step `submitted` and had an effect.
+    pub(crate) fn complete(&self, operation: &Operation, request: u32, submitted: u32, step: u32) {
+        match operation {
+            Operation::Write { .. } => {
+                self.enter_durability(Kind::Add);
+                let index = self.number as usize;
+                let order = self.handle.mailbox.with(|mailbox| {
+                    mailbox.completed[index] += 1;
+                    mailbox.completed[index]
+                });
+                self.medium.with(|medium| medium.versions.wrote(request, step, order));
+            }
+            Operation::Flush { .. } => {
+                self.medium.with(|medium| medium.versions.flushed(submitted, step));
+            }
+            Operation::Read(_) => {}
         }
     }
 
-    /// Power is lost: of each atom one permitted version stays, as `fate` picks.
-    pub(crate) fn lose_power(&self, fate: &mut PowerLoss<'_>) {
-        self.medium.with(|medium| medium.versions.lose_power(&self.name, fate));
+    /// Power is lost at some moment since it was lost last. `track`: it may be lost again.
+    pub(crate) fn lose_power(&self, fate: &mut Fate, track: bool) {
+        self.medium.with(|medium| medium.versions.lose_power(fate, track));
     }
 
     /// What the disk should hold, were there no damage, for observers: reads the whole disk through the door.
@@ -146,7 +264,8 @@ impl SimDisk {
         self.observe_quietly(look)
     }
 
-    /// What the disk should hold, when nothing runs any more.
+    /// What the disk should hold, when nothing runs any more. Undecided atoms look as if they had lost nothing: who
+    /// judges a recovery goes by what it read.
     pub fn observe_quietly<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
         self.medium.with(|medium| medium.versions.look(look))
     }
@@ -156,8 +275,8 @@ impl SimDisk {
     }
 
     fn enter_durability(&self, kind: Kind) {
-        // Without power losses nobody reads what is durable.
-        if self.handle.mailbox.with(|mailbox| mailbox.track_durability) {
+        // Flushes that fail and lose what they cover look at it; what power losses leave, happens-before tells.
+        if self.handle.mailbox.with(|mailbox| mailbox.may_lose) {
             door::enter(footprint::durability(self.number, kind));
         }
     }

@@ -1,31 +1,89 @@
-//! The bytes of a disk, with every version that a power loss could leave.
+//! The bytes of a disk, with every version of an atom that a power loss could leave.
 
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use blockyard_runtime::IoBuffer;
-use blockyard_units::{ByteLen, ByteRange};
+use blockyard_units::{ByteLen, ByteOffset, ByteRange};
 
-use super::DiskImage;
+use super::fate::{Claim, Fate};
+use super::{Cache, DiskImage};
+use crate::event::Kept;
+use crate::explore::Steps;
+use crate::process::BEGINNING;
 
-/// Picks which version an atom keeps: (disk, atom's offset, how many versions are permitted, oldest first).
-pub type PowerLoss<'a> = dyn FnMut(&str, u64, usize) -> usize + 'a;
+/// What the power loss has left of an atom; nobody has looked yet.
+pub(crate) struct Undecided {
+    /// How many later versions there are.
+    pub newest: u32,
+    /// Those that nothing forbids; never empty.
+    pub permitted: Vec<Kept>,
+}
 
-/// A write that took effect and is not known to be durable.
 struct Version {
-    request: u64,
-    /// The how-manieth completed write of the disk it was, once it completed.
-    completed: Option<u64>,
+    /// By its number; none for what was there before.
+    write: Option<usize>,
+    /// The whole atom.
+    bytes: Vec<u8>,
+}
+
+struct Atom {
+    /// The durable one, then the later ones.
+    versions: Vec<Version>,
+    /// Which of them a read would find depends on a power loss.
+    undecided: bool,
+}
+
+/// Whose write it is, and the step in which it takes effect.
+#[derive(Clone, Copy)]
+pub(crate) struct Author {
+    pub request: u32,
+    pub effect: u32,
+}
+
+struct Write {
+    request: u32,
     range: ByteRange,
-    data: IoBuffer,
+    /// How many power losses there were before.
+    era: u32,
+    effect: u32,
+    completed: Option<u32>,
+    /// The how-manieth completed write of the disk it was, where flushes may lose what they cover.
+    order: Option<u64>,
+    /// Whether it is durable, as far as can be told before power is lost.
+    durable: bool,
+    /// A flush that failed lost it.
+    dropped: bool,
+    fua: bool,
+    /// The steps that promised that it is durable; known once its era has ended.
+    promises: Steps,
+}
+
+impl Write {
+    fn is_dirty(&self, covers: u64) -> bool {
+        self.order.is_some_and(|order| order <= covers) && !self.durable && !self.dropped
+    }
+}
+
+struct Flush {
+    submitted: u32,
+    completed: u32,
 }
 
 pub(super) struct Versions {
     image: IoBuffer,
     atom: ByteLen,
-    /// Durable bytes if versions are tracked, else all of them.
-    base: Vec<u8>,
+    cache: Cache,
+    torn: bool,
+    /// What a read finds, except in undecided atoms.
+    bytes: Vec<u8>,
     touched: Vec<ByteRange>,
-    log: Vec<Version>,
+    /// Those with several versions, by offset.
+    atoms: BTreeMap<u64, Atom>,
+    writes: Vec<Write>,
+    /// Those completed since power was lost.
+    flushes: Vec<Flush>,
+    era: u32,
     track: bool,
 }
 
@@ -34,9 +92,14 @@ impl Versions {
         Self {
             image: image.bytes.clone(),
             atom: image.atom,
-            base: image.bytes.to_vec(),
+            cache: image.cache,
+            torn: image.torn,
+            bytes: image.bytes.to_vec(),
             touched: Vec::new(),
-            log: Vec::new(),
+            atoms: BTreeMap::new(),
+            writes: Vec::new(),
+            flushes: Vec::new(),
+            era: 0,
             track: false,
         }
     }
@@ -44,142 +107,304 @@ impl Versions {
     pub fn reset(&mut self, track: bool) {
         for range in self.touched.drain(..) {
             let range = as_indices(range);
-            self.base[range.clone()].copy_from_slice(&self.image[range]);
+            self.bytes[range.clone()].copy_from_slice(&self.image[range]);
         }
-        self.log.clear();
+        self.atoms.clear();
+        self.writes.clear();
+        self.flushes.clear();
+        self.era = 0;
         self.track = track;
     }
 
-    pub fn read(&self, range: ByteRange) -> Vec<u8> {
-        let mut bytes = self.base[as_indices(range)].to_vec();
-        for version in &self.log {
-            version.overlay(range, &mut bytes);
-        }
-        bytes
+    /// Whether versions are kept apart, for a power loss to come.
+    pub fn tracks(&self) -> bool {
+        self.track
+    }
+
+    /// Whether the order in which writes take effect is kept.
+    pub fn keeps_order(&self) -> bool {
+        self.cache == Cache::Ordered
     }
 
     pub fn look<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
-        if self.log.is_empty() {
-            return look(&self.base);
-        }
-        look(&self.read(ByteRange::new(0, self.base.len() as u64)))
+        look(&self.bytes)
     }
 
-    pub fn write(&mut self, offset: u64, data: &IoBuffer, request: u64) {
+    pub fn read(&self, range: ByteRange) -> Vec<u8> {
+        self.bytes[as_indices(range)].to_vec()
+    }
+
+    /// The atoms that `range` touches.
+    pub fn atoms_of(&self, range: ByteRange) -> ByteRange {
+        let disk = ByteRange::new(0, self.bytes.len() as u64);
+        range.align_outward(self.atom).intersection(&disk)
+    }
+
+    pub fn atom_at(&self, offset: u64) -> ByteRange {
+        self.atoms_of(ByteRange::new(offset, 1))
+    }
+
+    /// A write takes effect. No atom that it covers in part is undecided.
+    pub fn write(&mut self, offset: u64, data: &IoBuffer, by: Author, fua: bool) {
         let range = ByteRange::new(offset, data.len() as u64);
-        if self.track {
-            self.log.push(Version { request, completed: None, range, data: data.clone() });
-        } else {
-            self.settle(range, data);
+        if !self.track {
+            // What nobody has looked at is gone, and power is not lost again.
+            let within = |atom: &u64| *atom < range.end() && range.start() < *atom + self.atom.0;
+            self.atoms.retain(|atom, _| !within(atom));
+            return self.settle(range, data);
         }
-    }
-
-    /// A write completed as the disk's `order`-th.
-    pub fn completed(&mut self, request: u64, order: u64, fua: bool) {
-        for version in self.log.iter_mut().filter(|version| version.request == request) {
-            version.completed = Some(order);
-        }
-        if fua {
-            self.make_durable(|version| version.request == request);
-        }
-    }
-
-    /// Every write among the first `covers` completed ones is durable.
-    pub fn flush(&mut self, covers: u64) {
-        self.flush_without(covers, &[]);
-    }
-
-    /// Which requests wrote what a flush of the first `covers` completed ones makes durable, and where.
-    pub fn dirty(&self, covers: u64) -> Vec<(ByteRange, u64)> {
-        let covered = |version: &&Version| version.is_covered(covers);
-        self.log.iter().filter(covered).map(|version| (version.range, version.request)).collect()
-    }
-
-    /// Like a flush, but what `requests` wrote stays as it is.
-    pub fn flush_without(&mut self, covers: u64, requests: &[u64]) {
-        self.make_durable(|version| {
-            version.is_covered(covers) && !requests.contains(&version.request)
+        let number = self.writes.len();
+        let Author { request, effect } = by;
+        self.writes.push(Write {
+            request,
+            range,
+            era: self.era,
+            effect,
+            completed: None,
+            order: None,
+            durable: false,
+            dropped: false,
+            fua,
+            promises: Steps::default(),
         });
+        let offsets: Vec<u64> = self.offsets(range).collect();
+        for offset in &offsets {
+            let (whole, bytes) = (as_indices(self.atom_at(*offset)), &self.bytes);
+            let durable = || Version { write: None, bytes: bytes[whole].to_vec() };
+            let fresh = || Atom { versions: Vec::from([durable()]), undecided: false };
+            self.atoms.entry(*offset).or_insert_with(fresh);
+        }
+        self.settle(range, data);
+        for offset in offsets {
+            let bytes = self.read(self.atom_at(offset));
+            let atom = self.atoms.get_mut(&offset).expect("just-entered");
+            atom.versions.push(Version { write: Some(number), bytes });
+            atom.undecided = false;
+        }
     }
 
-    /// The bytes of these requests that nothing lies over, and what is durable there.
-    pub fn undone(&self, requests: &[u64]) -> Vec<(ByteRange, IoBuffer)> {
-        let picked = |version: &Version| requests.contains(&version.request);
+    fn offsets(&self, range: ByteRange) -> impl Iterator<Item = u64> + use<> {
+        let size = self.atom.0;
+        let atoms = if range.is_empty() { range } else { self.atoms_of(range) };
+        (0..atoms.len().0.div_ceil(size)).map(move |index| atoms.start() + index * size)
+    }
+
+    /// A write completed well, as the disk's `order`-th.
+    pub fn wrote(&mut self, request: u32, step: u32, order: u64) {
+        let mut latest_first = self.writes.iter_mut().rev();
+        if let Some(write) = latest_first.find(|write| write.request == request) {
+            write.completed = Some(step);
+            write.order = Some(order);
+            write.durable = write.fua || self.cache == Cache::WriteThrough;
+        }
+    }
+
+    /// A flush of the first `covers` completed writes takes effect.
+    pub fn flush(&mut self, covers: u64) {
+        let covered = self.writes.iter_mut().filter(|write| write.is_dirty(covers));
+        covered.for_each(|write| write.durable = true);
+    }
+
+    /// What a flush of the first `covers` completed writes would make durable: which writes, and where.
+    pub fn dirty(&self, covers: u64) -> Vec<(ByteRange, usize)> {
+        let dirty = self.writes.iter().enumerate().filter(|(_, write)| write.is_dirty(covers));
+        dirty.map(|(number, write)| (write.range, number)).collect()
+    }
+
+    /// These writes are lost, and no later flush makes them durable.
+    pub fn drop_dirty(&mut self, writes: &[usize]) {
+        writes.iter().for_each(|number| self.writes[*number].dropped = true);
+    }
+
+    /// The bytes of these writes that nothing lies over, and what is durable there.
+    pub fn undone(&self, writes: &[usize]) -> Vec<(ByteRange, IoBuffer)> {
         let mut undone = Vec::new();
-        for (index, version) in self.log.iter().enumerate().filter(|(_, version)| picked(version)) {
-            let mut shown = Vec::from([version.range]);
-            for later in self.log[index + 1..].iter().filter(|later| !picked(later)) {
-                shown = shown.into_iter().flat_map(|part| outside(part, later.range)).collect();
+        for (offset, atom) in &self.atoms {
+            let written = |version: &Version| version.write.map(|write| &self.writes[write]);
+            let is_durable = |version: &Version| written(version).is_none_or(|w| w.durable);
+            let durable = atom.versions.iter().rposition(is_durable).expect("the-first-is-durable");
+            let picked = |version: &Version| version.write.is_some_and(|w| writes.contains(&w));
+            for (index, version) in atom.versions.iter().enumerate().skip(durable + 1) {
+                let Some(write) = written(version).filter(|_| picked(version)) else { continue };
+                let mut shown = Vec::from([write.range.intersection(&self.atom_at(*offset))]);
+                for later in atom.versions[index + 1..].iter().filter(|later| !picked(later)) {
+                    let hole = written(later).expect("later-ones-are-written").range;
+                    shown = shown.into_iter().flat_map(|part| outside(part, hole)).collect();
+                }
+                undone.extend(shown.into_iter().map(|part| {
+                    let from = (part.start() - offset) as usize;
+                    let bytes = &atom.versions[durable].bytes[from..from + part.len().as_usize()];
+                    (part, bytes.to_vec().into())
+                }));
             }
-            let durable = |part: ByteRange| (part, self.base[as_indices(part)].to_vec().into());
-            undone.extend(shown.into_iter().map(durable));
         }
         undone
     }
 
-    /// The versions picked become the oldest that a power loss can leave: their atoms go into the base with what lies
-    /// beneath them, since an atom is written whole.
-    fn make_durable(&mut self, picked: impl Fn(&Version) -> bool) {
-        while let Some(index) = self.log.iter().position(&picked) {
-            let version = self.log.remove(index);
-            if version.range.is_empty() {
-                continue;
-            }
-            let disk = ByteRange::new(0, self.base.len() as u64);
-            let atoms = version.range.align_outward(self.atom).intersection(&disk);
-            let mut bytes = self.base[as_indices(atoms)].to_vec();
-            let beneath: Vec<Version> = self.log.drain(..index).collect();
-            beneath.iter().chain([&version]).for_each(|version| version.overlay(atoms, &mut bytes));
-            let rest = beneath.into_iter().flat_map(|older| older.without(atoms));
-            let rest: Vec<Version> = rest.collect();
-            self.log.splice(0..0, rest);
-            self.settle(atoms, &bytes);
+    /// A flush completed well.
+    pub fn flushed(&mut self, submitted: u32, completed: u32) {
+        if self.track {
+            self.flushes.push(Flush { submitted, completed });
         }
     }
 
     fn settle(&mut self, range: ByteRange, data: &[u8]) {
-        self.base[as_indices(range)].copy_from_slice(data);
+        self.bytes[as_indices(range)].copy_from_slice(data);
         self.touched.push(range);
     }
 
-    pub fn lose_power(&mut self, name: &str, fate: &mut PowerLoss<'_>) {
-        let log = core::mem::take(&mut self.log);
-        let mut offset = 0;
-        while offset < self.base.len() as u64 {
-            let end = (offset + self.atom.0).min(self.base.len() as u64);
-            let atom = ByteRange::between(offset, end);
-            let versions: Vec<_> = log.iter().filter(|v| v.range.overlaps(&atom)).collect();
-            if !versions.is_empty() {
-                // Keeping version n of an atom keeps what the earlier ones left of it.
-                let kept = fate(name, offset, versions.len() + 1);
-                let mut bytes = self.base[as_indices(atom)].to_vec();
-                versions[..kept].iter().for_each(|version| version.overlay(atom, &mut bytes));
-                self.settle(atom, &bytes);
-            }
-            offset = end;
+    /// Power is lost at some moment of the era that ends. `track`: it may be lost again.
+    pub fn lose_power(&mut self, fate: &mut Fate, track: bool) {
+        for write in self.writes.iter_mut().filter(|write| write.era == self.era) {
+            write.promises = promises(self.cache, &self.flushes, write, fate);
         }
+        self.era += 1;
+        self.flushes.clear();
+        self.track = track;
+        let mut decided = Vec::new();
+        let mut atoms = core::mem::take(&mut self.atoms);
+        for (offset, atom) in &mut atoms {
+            let permitted = self.permitted(*offset, &atom.versions, fate);
+            match &permitted[..] {
+                [(only, _)] => decided.push(*only),
+                several => several.iter().for_each(|(_, claim)| fate.offer(claim)),
+            }
+            atom.undecided = true;
+        }
+        self.atoms = atoms;
+        decided.into_iter().for_each(|only| self.keep(only, fate));
+    }
+
+    /// The first undecided atom of `range`; if `covers`, of those that it covers in part.
+    pub fn undecided(&self, range: ByteRange, covers: bool, fate: &Fate) -> Option<Undecided> {
+        if self.atoms.is_empty() || range.is_empty() {
+            return None;
+        }
+        let start = ByteOffset(range.start()).align_down(self.atom).0;
+        let matters = |(offset, atom): &(&u64, &Atom)| {
+            let whole = self.atom_at(**offset);
+            atom.undecided && !(covers && range.intersection(&whole) == whole)
+        };
+        let (offset, atom) = self.atoms.range(start..range.end()).find(matters)?;
+        Some(Undecided {
+            newest: u32::try_from(atom.versions.len() - 1).expect("versions-are-few"),
+            permitted: {
+                let permitted = self.permitted(*offset, &atom.versions, fate);
+                permitted.into_iter().map(|(kept, _)| kept).collect()
+            },
+        })
+    }
+
+    fn permitted(&self, atom: u64, versions: &[Version], fate: &Fate) -> Vec<(Kept, Claim)> {
+        let all = self.all(atom, versions).into_iter();
+        let claims = all.map(|kept| (kept, self.claim(kept, versions, fate)));
+        claims.filter(|(_, claim)| fate.permits(claim)).collect()
+    }
+
+    fn all(&self, atom: u64, versions: &[Version]) -> Vec<Kept> {
+        let mut all: Vec<Kept> = Vec::new();
+        for version in 0..u32::try_from(versions.len()).expect("versions-are-few") {
+            let half = |over| Kept { atom, version, over: Some(over) };
+            // What is one of the two whole ones claims more than that, and adds nothing.
+            let is_new = |kept: &Kept| {
+                let bytes = bytes_of(versions, *kept);
+                let mut whole = [kept.over, Some(version)].into_iter().flatten();
+                whole.all(|version| versions[version as usize].bytes != bytes)
+            };
+            if self.torn {
+                all.extend(self.beneath(versions, version).map(half).filter(is_new));
+            }
+            all.push(Kept { atom, version, over: None });
+        }
+        all
+    }
+
+    /// The versions that a write may have found: the one before, if that was not undecided.
+    fn beneath(&self, versions: &[Version], version: u32) -> core::ops::Range<u32> {
+        let era =
+            |version: u32| versions[version as usize].write.map(|write| self.writes[write].era);
+        match version.checked_sub(1) {
+            Some(before) if era(before) == era(version) => before..version,
+            _ => 0..version,
+        }
+    }
+
+    /// What it says about the power losses that this is what recovery finds.
+    fn claim(&self, kept: Kept, versions: &[Version], fate: &Fate) -> Claim {
+        let oldest = kept.over.unwrap_or(kept.version) as usize;
+        let own = [kept.version as usize, oldest].map(|version| versions[version].write);
+        let newer = versions[oldest + 1..].iter().filter_map(|version| version.write);
+        let mut claim = Claim::default();
+        for number in own.into_iter().flatten() {
+            let effect = self.writes[number].effect;
+            claim.happened.union_with(fate.before(effect));
+            claim.happened.insert(effect as usize);
+            if self.keeps_order() {
+                let era = self.writes[number].era;
+                let earlier = self.writes[..number].iter().filter(|write| write.era == era);
+                earlier.for_each(|write| claim.kept.insert(write.effect as usize));
+            }
+        }
+        let mut last_era = None;
+        for number in newer {
+            let Write { effect, era, ref promises, .. } = self.writes[number];
+            claim.never.union_with(promises);
+            if self.keeps_order() && last_era.replace(era) != Some(era) {
+                // What is lost loses what is behind it, of its era.
+                claim.lost.insert(effect as usize);
+                let later = self.writes[number..].iter().filter(|write| write.era == era);
+                later.for_each(|write| claim.never.union_with(&write.promises));
+            }
+        }
+        claim
+    }
+
+    /// What all versions say that could be found.
+    pub fn claims(&self, offset: u64, fate: &Fate) -> Claim {
+        let mut claims = Claim::default();
+        let versions = &self.atoms[&offset].versions;
+        for kept in self.all(offset, versions) {
+            claims.join(&self.claim(kept, versions, fate));
+        }
+        claims
+    }
+
+    /// This is what recovery finds.
+    pub fn keep(&mut self, kept: Kept, fate: &mut Fate) {
+        let Atom { versions, .. } = self.atoms.remove(&kept.atom).expect("the-atom-is-undecided");
+        fate.pick(&self.claim(kept, &versions, fate));
+        let bytes = bytes_of(&versions, kept);
+        self.settle(self.atom_at(kept.atom), &bytes);
     }
 }
 
-impl Version {
-    fn is_covered(&self, covers: u64) -> bool {
-        self.completed.is_some_and(|order| order <= covers)
-    }
+/// The steps that promise that a write is durable.
+fn promises(cache: Cache, flushes: &[Flush], write: &Write, fate: &Fate) -> Steps {
+    let mut promises = Steps::default();
+    let Some(completed) = write.completed.filter(|_| !write.dropped) else { return promises };
+    // A flush covers the writes that completed before it was submitted, in every order of independent steps: if they
+    // did so only in this order, there is an equivalent one in which they did not, and no less was acknowledged.
+    let covers =
+        |flush: &&Flush| flush.submitted != BEGINNING && fate.orders(completed, flush.submitted);
+    let all: Vec<u32> = match cache {
+        Cache::WriteThrough => Vec::from([completed]),
+        Cache::Volatile | Cache::Ordered => {
+            let flushes = flushes.iter().filter(covers).map(|flush| flush.completed);
+            flushes.chain(write.fua.then_some(completed)).collect()
+        }
+        Cache::Lying => Vec::new(),
+    };
+    all.into_iter().for_each(|step| promises.insert(step as usize));
+    promises
+}
 
-    /// Puts its part of `range` over `bytes`, which are those of `range`.
-    fn overlay(&self, range: ByteRange, bytes: &mut [u8]) {
-        overlay((self.range, &self.data), range, bytes);
+fn bytes_of(versions: &[Version], kept: Kept) -> Vec<u8> {
+    let mut bytes = versions[kept.version as usize].bytes.clone();
+    if let Some(over) = kept.over {
+        let half = bytes.len() / 2;
+        bytes[half..].copy_from_slice(&versions[over as usize].bytes[half..]);
     }
-
-    /// What is left of it outside `range`.
-    fn without(self, range: ByteRange) -> Vec<Version> {
-        let part = |part: ByteRange| {
-            let from = (part.start() - self.range.start()) as usize;
-            let data = self.data.slice(from..from + part.len().as_usize());
-            Version { request: self.request, completed: self.completed, range: part, data }
-        };
-        outside(self.range, range).map(part).collect()
-    }
+    bytes
 }
 
 /// Puts the part of `range` that a piece has over `bytes`, which are those of `range`.

@@ -32,11 +32,12 @@ impl Run {
     }
 }
 
-/// The same event without its fault.
+/// The same event without its fault, or the end without the power loss.
 pub(crate) fn without_failure(action: Action) -> Option<Action> {
     match action {
         Action::Fault(fault) if fault.is_late() => Some(Action::Complete),
         Action::Fault(_) => Some(Action::Effect),
+        Action::Crash => Some(Action::End),
         _ => None,
     }
 }

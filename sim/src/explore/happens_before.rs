@@ -107,6 +107,33 @@ impl Accesses {
     }
 }
 
+/// Appends to `before`, for each of `steps` (the step it follows, and what it touched), those of them that happen
+/// before it. Steps that `before` has already are of a time that ended for all.
+pub fn happening_before<'a>(
+    before: &mut Vec<Steps>,
+    steps: impl Iterator<Item = (u32, &'a [Access])>,
+) {
+    let since = before.len();
+    let mut past = Accesses::default();
+    let mut conflicting = Vec::new();
+    for (follows, accesses) in steps {
+        past.recent(accesses, &mut conflicting);
+        let own = follows != BEGINNING && follows as usize >= since;
+        conflicting.extend(own.then_some(follows));
+        // The latest has most of them.
+        let latest = conflicting.iter().max();
+        let mut earlier = latest.map_or_else(Steps::default, |step| before[*step as usize].clone());
+        for &step in &conflicting {
+            if !earlier.contains(step as usize) {
+                earlier.union_with(&before[step as usize]);
+                earlier.insert(step as usize);
+            }
+        }
+        past.push(before.len(), accesses);
+        before.push(earlier);
+    }
+}
+
 /// What the step that just ran adds to its execution's trace: the event, what it touched, and `causes`, the sum of what
 /// the steps that it follows or directly depends on added.
 pub fn own_trace(world: &World, causes: u64) -> u64 {

@@ -1,7 +1,8 @@
 //! Replays that make do, and what a run costs: for shrinking. A line that does not fit is skipped; behind the end of
 //! the plan a policy goes on, which polls the current task while it can go on, and else takes the first event.
 //!
-//! Invariant `policy-breaks-nothing`: the policy never injects a fault, preempts no task, and takes first choices.
+//! Invariant `policy-breaks-nothing`: the policy never injects a fault or loses power, preempts no task, takes first
+//! choices, and finds the newest version of what a power loss may have taken.
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -9,7 +10,7 @@ use core::fmt;
 use blockyard_sync::door::Access;
 
 use super::chooser::{Chooser, Pick};
-use crate::event::{Action, Event};
+use crate::event::{Action, Event, Kept};
 use crate::paths::PathId;
 use crate::process::State;
 use crate::world::World;
@@ -19,7 +20,7 @@ use crate::world::World;
 pub struct Cost {
     /// Requests that failed.
     pub faults: u32,
-    /// Power losses; no tape has any yet.
+    /// Power losses.
     pub crashes: u32,
     /// Polls of another task than the last one, which could have gone on.
     pub preemptions: u32,
@@ -99,7 +100,13 @@ impl<'a> Lenient<'a> {
             let found = match *line {
                 Line::Take(path, action) => {
                     let fits = |event: &Event| event.path == path && event.action == action;
-                    enabled.iter().position(fits)
+                    let found = enabled.iter().position(fits);
+                    if found.is_none() && action == Action::Crash {
+                        // Power is lost behind all that an edit may have added.
+                        self.position -= 1;
+                        return Some(policy);
+                    }
+                    found
                 }
                 Line::Policy => Some(policy),
                 Line::GoOn => {
@@ -125,6 +132,7 @@ impl<'a> Lenient<'a> {
         cost.preemptions += u32::from(preempts.is_some());
         match (event.action, &process.state) {
             (Action::Fault(_), _) => cost.faults += 1,
+            (Action::Crash, _) => cost.crashes += 1,
             (Action::Effect, State::Request { operation, .. }) => {
                 cost.operations += 1;
                 cost.bytes += operation.range().len().0;
@@ -147,7 +155,10 @@ impl<'a> Lenient<'a> {
 
 impl Chooser for Lenient<'_> {
     fn pick(&mut self, world: &World, enabled: &[Event]) -> Pick {
-        let policy = self.current_in(enabled).unwrap_or(0);
+        let whole = |event: &Event| matches!(event.action, Action::Keep(Kept { over: None, .. }));
+        let first = |event: &Event| event.path == enabled[0].path;
+        let newest = enabled.iter().rposition(|event| first(event) && whole(event));
+        let policy = self.current_in(enabled).or(newest).unwrap_or(0);
         let index = self.planned(enabled, policy).unwrap_or(policy);
         self.keep(world, enabled, enabled[index], index != policy);
         Pick::Event(index)

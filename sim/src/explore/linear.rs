@@ -2,29 +2,16 @@
 
 use alloc::vec::Vec;
 
-use super::happens_before::{Accesses, Steps};
+use super::happens_before::{Steps, happening_before};
 use super::lenient::{Line, Step};
 use crate::event::Action;
 use crate::footprint::conflicts;
-use crate::process::BEGINNING;
 use crate::world::World;
 
 /// For each step, those that happen before it.
 pub(crate) fn happens_before(steps: &[Step]) -> Vec<Steps> {
-    let mut past = Accesses::default();
-    let mut conflicting = Vec::new();
-    let mut before: Vec<Steps> = Vec::with_capacity(steps.len());
-    for (index, step) in steps.iter().enumerate() {
-        past.conflicting(&step.accesses, &mut conflicting);
-        conflicting.extend((step.follows != BEGINNING).then_some(step.follows));
-        let mut own = Steps::default();
-        for &earlier in &conflicting {
-            own.union_with(&before[earlier as usize]);
-            own.insert(earlier as usize);
-        }
-        before.push(own);
-        past.push(index, &step.accesses);
-    }
+    let mut before = Vec::with_capacity(steps.len());
+    happening_before(&mut before, steps.iter().map(|step| (step.follows, &step.accesses[..])));
     before
 }
 

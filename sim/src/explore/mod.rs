@@ -14,6 +14,7 @@ mod swap;
 pub use chooser::{Chooser, FromBytes, Pick, RandomWalk, Replay};
 pub use explorer::{Exploration, Explorer, Sampled, Summary, Verdict};
 pub use happens_before::Traced;
+pub(crate) use happens_before::{Steps, happening_before};
 pub use lenient::Cost;
 pub use sampling::{Pct, Portfolio, Pos, Sampler, Sampling, Swarm, Urw};
 pub use search::{DepthFirst, Reduction, Stack};
@@ -55,7 +56,17 @@ pub trait Execution {
 
     /// The final state that can be observed, as one number: equal for equivalent executions.
     fn digest(&self, world: &World) -> u64;
+
+    /// Starts what comes after a power loss, if the program recovers at all; asked once nothing is enabled any more.
+    /// What it starts finds the disks as they may have been left, and must not use what this one's tasks shared. It is
+    /// judged instead of this one, by what had happened before: [`World::cut`].
+    fn recovery(&self) -> Option<Recovery<'_>> {
+        None
+    }
 }
+
+/// Starts a program's recovery.
+pub type Recovery<'a> = Box<dyn FnOnce(&mut World) -> Box<dyn Execution> + 'a>;
 
 /// What a world for a program is made of.
 #[derive(Clone)]
@@ -117,7 +128,7 @@ pub fn run_once(
 ) -> Report {
     world.reset();
     let execution = program.start(world);
-    let outcome = run_to_end(world, &*execution, chooser, limits, watch);
+    let outcome = run_to_end(world, execution, chooser, limits, watch);
     Report { outcome, steps: world.steps, hash: world.rolling.0 }
 }
 
@@ -133,13 +144,14 @@ pub enum Watched<'a> {
 
 fn run_to_end(
     world: &mut World,
-    execution: &dyn Execution,
+    mut execution: Box<dyn Execution>,
     chooser: &mut dyn Chooser,
     limits: Limits,
     watch: &mut dyn FnMut(&World, Watched<'_>),
 ) -> Outcome {
     let mut enabled = Vec::new();
     let mut accesses = Vec::new();
+    let mut ended = false;
     loop {
         if let Some(finding) = world.take_finding() {
             return Outcome::Violated(finding);
@@ -153,7 +165,11 @@ fn run_to_end(
         }
         world.enabled(&mut enabled);
         if enabled.is_empty() {
-            watch(world, Watched::End(execution));
+            let recovers = !ended && execution.recovery().is_some();
+            world.enabled_at_rest(recovers, &mut enabled);
+        }
+        if enabled.is_empty() {
+            watch(world, Watched::End(&*execution));
             return execution.judge(world).map_or(Outcome::Ended, Outcome::Violated);
         }
         if world.steps >= limits.steps {
@@ -174,5 +190,10 @@ fn run_to_end(
         }
         chooser.ran(world, event, &accesses);
         watch(world, Watched::After(event));
+        ended |= event.action == Action::End;
+        if event.action == Action::Crash {
+            let recovery = execution.recovery().expect("who-may-crash-recovers");
+            execution = recovery(world);
+        }
     }
 }

@@ -260,7 +260,9 @@ impl Shrinker<'_> {
         for fault in best.places(|step| without_failure(step.action).is_some()) {
             let vanishes = |plan: Vec<Line>| self.replay(&plan).1.is_none();
             if without_fault(&best, fault).is_some_and(vanishes) {
-                marks.push((fault, "necessary fault".into()));
+                let is_crash = best.steps[fault].action == Action::Crash;
+                let mark = if is_crash { "necessary crash" } else { "necessary fault" };
+                marks.push((fault, mark.into()));
             }
         }
         for place in best.places(|step| step.preempts.is_some()) {

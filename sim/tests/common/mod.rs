@@ -2,7 +2,10 @@
 #![allow(dead_code, unused_imports)] // each test file uses a part
 
 pub mod compare;
+pub mod crashing;
+pub mod eager;
 pub mod programs;
+pub mod recovering;
 pub mod search;
 pub mod sectors;
 
@@ -17,7 +20,6 @@ use blockyard_sim::{
 };
 use blockyard_sync::Shared;
 use blockyard_sync::door::world::Quiet;
-use blockyard_units::ByteLen;
 
 pub const FAULTLESS: Budgets = Budgets::NONE;
 
@@ -120,11 +122,7 @@ impl Execution for Run {
 }
 
 pub fn setup(budgets: Budgets) -> Setup {
-    let image = |name: &str| DiskImage {
-        name: name.into(),
-        bytes: vec![0; 4096].into(),
-        atom: ByteLen(512),
-    };
+    let image = |name: &str| DiskImage::new(name, vec![0; 4096]);
     Setup { images: vec![image("a"), image("b")], budgets, seed: 0 }
 }
 

@@ -5,8 +5,7 @@ mod operate;
 
 use std::sync::Arc;
 
-use blockyard_sim::{Budgets, DiskImage, Setup};
-use blockyard_units::ByteLen;
+use blockyard_sim::{Budgets, DiskImage, Families, Family, Setup};
 
 use super::{Small, program, task};
 pub use generate::generate;
@@ -100,18 +99,24 @@ impl Operation {
     }
 }
 
-/// Whether a disk request of this number's program may fail.
-fn may_fail(number: u64) -> bool {
-    number.is_multiple_of(3)
+/// How many disk requests of this number's program may go wrong, and how.
+fn faults_of(number: u64) -> Budgets {
+    let families = match number % 6 {
+        0 => Families::EIO,
+        3 => Families::NONE.with(Family::Flush),
+        _ => return Budgets::NONE,
+    };
+    Budgets { faults: 1, families, ..Budgets::NONE }
 }
 
-/// What the tasks of this number run in: with a disk whose durability is tracked if they use one.
+/// What the tasks of this number run in: with a disk if they use one.
 pub fn setup_of(number: u64, tasks: &Tasks) -> Setup {
     let on_disk = tasks.iter().flatten().any(|operation| operation.on_disk());
-    let image = DiskImage { name: "a".into(), bytes: vec![0; 1536].into(), atom: ByteLen(512) };
-    let faults = u32::from(on_disk && may_fail(number));
-    let budgets = Budgets { faults, crashes: u32::from(on_disk), ..Budgets::NONE };
-    Setup { images: if on_disk { vec![image] } else { Vec::new() }, budgets, seed: 0 }
+    if !on_disk {
+        return Setup { images: Vec::new(), budgets: Budgets::NONE, seed: 0 };
+    }
+    let image = DiskImage::new("a", vec![0; 1536]);
+    Setup { images: vec![image], budgets: faults_of(number), seed: 0 }
 }
 
 /// The program of these tasks. Some wait for ever.

@@ -13,7 +13,7 @@ use blockyard_sim::{
     Action, Budgets, Chooser, DiskImage, Event, Execution, Exploration, Explorer, Finding, Limits,
     Outcome, Pick, Program, RandomWalk, Reduction, Setup, SimDisk, World, run_once,
 };
-use blockyard_units::{ByteLen, Design, NodeId};
+use blockyard_units::{Design, NodeId};
 
 pub const LEN: u64 = 4096;
 pub const FAULTLESS: Budgets = Budgets::NONE;
@@ -114,7 +114,7 @@ impl Execution for Run {
 }
 
 fn setup(budgets: Budgets) -> Setup {
-    let disk = DiskImage { name: "disk".into(), bytes: bytes(1, LEN), atom: ByteLen(512) };
+    let disk = DiskImage::new("disk", bytes(1, LEN));
     Setup { images: vec![disk], budgets, seed: 0 }
 }
 

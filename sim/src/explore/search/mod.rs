@@ -279,8 +279,7 @@ fn listed(events: &[Seen], event: &Event) -> bool {
 
 impl Chooser for DepthFirst {
     fn known(&mut self, world: &mut World) -> Option<Event> {
-        // While faults may last, the world itself wants to see what is touched.
-        let known = self.depth < self.analysed && world.touched.is_none();
+        let known = self.depth < self.analysed && !world.wants_footprints();
         let level = self.levels.get(self.depth).filter(|_| known)?;
         self.depth += 1;
         world.rolling = level.rolling;

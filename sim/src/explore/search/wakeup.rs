@@ -73,8 +73,9 @@ impl Wakeup {
     }
 
     /// Takes out the branch to explore next where `enabled` is what may happen: its first event, and what follows it.
-    /// Branches that begin with what is `asleep` lead to nothing new. Where an event turns out to be impossible, the
-    /// sequences that were to follow it go on without it.
+    /// Branches that begin with what is `asleep` lead to nothing new. Where an event turns out to be impossible,
+    /// another of its process's takes its place, which may have others here than where it was seen; or the sequences
+    /// that were to follow it go on without it.
     pub fn take(
         &mut self,
         enabled: &[Event],
@@ -85,7 +86,13 @@ impl Wakeup {
             match enabled.iter().find(|event| event.same(&first.event)) {
                 Some(event) if !asleep(event) => return Some((*event, rest)),
                 Some(_) => {}
-                None => drop(self.0.splice(0..0, rest.0)),
+                None => {
+                    let own = |event: &&Event| event.path == first.event.path && !asleep(event);
+                    match enabled.iter().find(own) {
+                        Some(event) => return Some((*event, rest)),
+                        None => drop(self.0.splice(0..0, rest.0)),
+                    }
+                }
             }
         }
         None

@@ -3,7 +3,7 @@
 //! A program is made of motifs: operations of several tasks that have to do with each other. Its size is bounded by the
 //! number of ways to interleave its steps, so that plain search can exhaust it.
 
-use super::{Operation, Tasks, may_fail};
+use super::{Operation, Tasks, faults_of};
 
 struct Dice(u64);
 
@@ -29,7 +29,7 @@ pub fn generate(number: u64) -> Tasks {
     let mut grow = |dice: &mut Dice, which: u64| {
         let mut larger = tasks.clone();
         motif(which, dice, &mut larger);
-        if interleavings(&larger, may_fail(number)) <= limit {
+        if interleavings(&larger, faults_of(number).faults > 0) <= limit {
             tasks = larger;
         }
     };
