@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod data;
 mod drain;
+mod durability;
 mod graph;
 mod guest;
 mod job;
@@ -20,6 +21,7 @@ mod progress;
 mod violation;
 
 pub use drain::DrainedMeansQuiet;
+pub use durability::{Durability, WriteKind};
 pub use graph::{EdgeView, GraphValidity, GraphView, NodeView, ParentView, WRITE, WRITE_UNCHANGED};
 pub use guest::GuestRegister;
 pub use job::{JobEvent, JobProtocol};

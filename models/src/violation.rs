@@ -24,6 +24,8 @@ pub enum Property {
     GraphValidity,
     /// [`crate::DrainedMeansQuiet`].
     DrainedMeansQuiet,
+    /// [`crate::Durability`].
+    Durability,
     /// [`crate::Progress`].
     Progress,
     /// [`crate::JobProtocol`].
@@ -39,6 +41,7 @@ impl Property {
         Self::MirrorConvergence,
         Self::GraphValidity,
         Self::DrainedMeansQuiet,
+        Self::Durability,
         Self::Progress,
         Self::JobProtocol,
         Self::Determinism,
@@ -51,6 +54,7 @@ impl Property {
             Self::MirrorConvergence => "mirror-convergence",
             Self::GraphValidity => "graph-validity",
             Self::DrainedMeansQuiet => "drained-means-quiet",
+            Self::Durability => "durability",
             Self::Progress => "progress",
             Self::JobProtocol => "job-protocol",
             Self::Determinism => "determinism",
@@ -69,6 +73,9 @@ impl Property {
             }
             Self::DrainedMeansQuiet => {
                 "while a drained section holds, only its owner has requests in its nodes"
+            }
+            Self::Durability => {
+                "after a power loss nothing older is found than what a flush or FUA made durable"
             }
             Self::Progress => "at the end nothing is in flight, quiesced, parked or unfinished",
             Self::JobProtocol => "jobs make legal transitions only, and their events come in order",

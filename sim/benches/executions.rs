@@ -267,7 +267,7 @@ fn main() {
     }
     let text = builtin("resurrected-filter").expect("the scenario is built in");
     let script = Script::compile(text, &Parameters::new()).expect("the scenario is right");
-    let setup = setup_of(&script, 0, 0);
+    let setup = setup_of(&script, 0);
     let scenario = ScenarioProgram { script: Arc::new(script), design: Design::default() };
     row("resurrected-filter", &scenario, &setup, Reduction::Optimal);
 }

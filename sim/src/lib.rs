@@ -29,7 +29,7 @@ mod process;
 mod tape;
 mod world;
 
-pub use disk::{Cache, Cut, DiskImage, Families, Family, Fault, Loss, SimDisk};
+pub use disk::{Cache, Cut, DiskImage, Families, Family, Fault, Left, Loss, PowerLosses, SimDisk};
 pub use event::{Action, Event, Kept};
 pub use explore::{
     Chooser, Cost, DepthFirst, Execution, Exploration, Explorer, Finding, FromBytes, Limits,

@@ -193,6 +193,11 @@ impl World {
         self.disks.iter().find(|disk| disk.name() == name).cloned()
     }
 
+    /// What may go wrong in it.
+    pub fn budgets(&self) -> Budgets {
+        self.budgets
+    }
+
     /// The handle that observers hold.
     pub fn handle(&self) -> SimHandle {
         self.handle.clone()

@@ -77,6 +77,10 @@ pub(crate) struct ScenarioArgs {
     /// How many disk requests may go wrong, instead of what the scenario says.
     #[arg(long, value_name = "N")]
     pub faults: Option<u32>,
+    /// How often power may be lost, instead of what the scenario says: 0 or 1. Whatever was flushed must be found after
+    /// it, at whatever moment it comes.
+    #[arg(long, value_name = "N")]
+    pub crashes: Option<u32>,
     /// In which ways, with commas between them, instead of eio; see `blockyard list`.
     #[arg(long, value_name = "FAMILIES")]
     pub families: Option<String>,

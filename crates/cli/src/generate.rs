@@ -72,14 +72,16 @@ struct Generated<'a> {
 impl Generated<'_> {
     fn plan(&self) -> Plan {
         let plan = Plan::from_seed(self.seed);
-        Plan { faults: self.args.change.faults.unwrap_or(plan.faults), ..plan }
+        let ScenarioArgs { faults, crashes, .. } = self.args.change;
+        let (faults, crashes) = (faults.unwrap_or(plan.faults), crashes.unwrap_or(plan.crashes));
+        Plan { faults, crashes, ..plan }
     }
 
     fn spec(&self, plan: &Plan) -> Result<Spec, Failure> {
         let name = format!("generated-{}", self.seed);
         let path = self.out.join(format!("{name}.json")).display().to_string();
         // The plan knows where requests may fail: not while somebody would wait for ever then.
-        let change = ScenarioArgs { faults: None, ..self.args.change.clone() };
+        let change = ScenarioArgs { faults: None, crashes: None, ..self.args.change.clone() };
         Spec::of_text(&path, plan.scenario(&name), &change)
     }
 

@@ -70,6 +70,9 @@ fn play_on_files(args: &RunArgs, spec: &Spec, output: &Output) -> Result<Status,
     if args.change.faults.is_some_and(|faults| faults > 0) {
         return Err(Failure::usage("--faults: files do not fail when told to; use --on sim"));
     }
+    if args.change.crashes.is_some_and(|crashes| crashes > 0) {
+        return Err(Failure::usage("--crashes: files do not lose power; use --on sim"));
+    }
     if args.change.families.is_some() {
         return Err(Failure::usage("--families: files do not fail when told to; use --on sim"));
     }

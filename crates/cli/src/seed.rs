@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use blockyard_scenario::Parameters;
-use blockyard_sim::{Families, Finding, SeedFile, Setup, Shrunk, TapeLine};
+use blockyard_sim::{Budgets, Families, Finding, SeedFile, Setup, Shrunk, TapeLine};
 use blockyard_units::{Design, decisions};
 
 use crate::failure::Failure;
-use crate::spec::{Spec, pairs, read_families, set_mutant};
+use crate::spec::{BudgetWords, Spec, pairs, read_families, set_mutant};
 
 /// What is kept beside the scenario's own facts.
 pub(crate) struct Found<'a> {
@@ -28,8 +28,8 @@ pub(crate) fn write(spec: &Spec, found: Found<'_>, out: &Path) -> Result<PathBuf
     let design = design.iter().map(|d| (d.key, spec.design.get(d.key).unwrap_or_default()));
     file.push_head("design", words(design));
     file.push_head("mutant", spec.design.mutant().map_or("none", |mutant| mutant.word()));
-    let Spec { faults, families, .. } = spec;
-    file.push_head("budgets", format!("faults={faults} families={families} crashes=0"));
+    let Budgets { faults, families, crashes } = spec.budgets;
+    file.push_head("budgets", format!("faults={faults} families={families} crashes={crashes}"));
     file.push_head("granularity", "await");
     file.push_head("time", "untimed");
     file.push_head("strategy", found.strategy);
@@ -97,14 +97,15 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
     let design = read_design(head("design")?, head("mutant")?)?;
     let parameters = read_words(head("parameters")?)?;
     let budgets = read_words(head("budgets")?)?;
-    let faults = budgets.get("faults").and_then(|faults| faults.parse().ok());
+    let number = |key: &str| budgets.get(key).and_then(|count| count.parse().ok());
+    let (faults, crashes) = (number("faults"), number("crashes"));
     // Files are older than the families.
     let families = match budgets.get("families") {
         Some(words) => read_families("budgets", words)?,
         None => Families::default(),
     };
     let known = faults.is_some()
-        && budgets.get("crashes").is_some_and(|crashes| crashes == "0")
+        && crashes.is_some()
         && head("granularity")? == "await"
         && head("time")? == "untimed";
     if !known {
@@ -116,7 +117,8 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
         return Err(Failure::file(path, format!("{lines} lines of tape, but not so many steps")));
     }
     let text = crate::spec::read_text(&named)?;
-    let spec = Spec::compile(&named, text, parameters, design, (faults, families))?;
+    let spec =
+        Spec::compile(&named, text, parameters, design, BudgetWords { faults, families, crashes })?;
     let changed = head("scenario-hash")? != spec.text_hash();
     Ok(Kept { spec, changed, file })
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use blockyard_models::{Violation, data};
 use blockyard_qmp::Files;
 use blockyard_runtime::{Runtime, Storage};
-use blockyard_scenario::{Contents, Script, Stage};
+use blockyard_scenario::{Contents, PowerLoss, PowerLosses, Script, Stage};
 use blockyard_sim::{
-    Budgets, DiskImage, Execution, Finding, Program, Setup, SimDisk, SimHandle, World,
+    self as sim, Budgets, DiskImage, Execution, Finding, Left, Program, Setup, SimDisk, SimHandle,
+    World,
 };
 use blockyard_units::{ByteLen, ByteRange, Design};
 
@@ -20,19 +21,21 @@ pub struct ScenarioProgram {
     pub design: Design,
 }
 
-/// The world that a scenario needs.
-pub fn setup_of(script: &Script, faults: u32, seed: u64) -> Setup {
+/// The world that a scenario asks for.
+pub fn setup_of(script: &Script, seed: u64) -> Setup {
     let image = |(name, spec): (&String, &blockyard_scenario::DiskSpec)| {
         let mut bytes = vec![0; spec.size as usize];
         data::fill_pattern(spec.fill_tag, ByteRange::new(0, spec.size), &mut bytes);
         DiskImage::new(name, bytes)
     };
     let images = script.disks.iter().map(image).collect();
-    Setup { images, budgets: Budgets { faults, ..Budgets::NONE }, seed }
+    let Script { faults, crashes, .. } = *script;
+    Setup { images, budgets: Budgets { faults, crashes, ..Budgets::NONE }, seed }
 }
 
 struct Simulated {
     handle: SimHandle,
+    may_lose_power: bool,
     disks: Arc<BTreeMap<String, SimDisk>>,
 }
 
@@ -60,6 +63,14 @@ impl blockyard_scenario::World for Simulated {
         self.handle.report(Finding { property: property.into(), message });
     }
 
+    fn may_lose_power(&self) -> bool {
+        self.may_lose_power
+    }
+
+    fn step(&self) -> u32 {
+        self.handle.observe_step()
+    }
+
     fn compare(
         &self,
         (a, b): (&str, &str),
@@ -75,13 +86,38 @@ impl blockyard_scenario::World for Simulated {
     }
 }
 
+/// The power losses of a simulated run.
+struct Losses(sim::PowerLosses);
+
+impl PowerLosses for Losses {
+    type Left = Left;
+
+    fn left(&self, disk: &str) -> Vec<Left> {
+        self.0.left(disk)
+    }
+
+    fn bytes<'a>(&self, left: &'a Left) -> (ByteRange, &'a [u8]) {
+        (left.range, &left.bytes)
+    }
+
+    fn latest(&self, left: &[&Left]) -> Option<PowerLoss> {
+        let cut = self.0.cut(left)?;
+        let when = match cut.first_undone() {
+            Some(step) => format!("power was lost before step {}", step + 1),
+            None => "power was lost after the last step".into(),
+        };
+        Some(PowerLoss { happened: Box::new(move |step| cut.contains(step)), when })
+    }
+}
+
 struct Run(Arc<Stage>);
 
 impl Program for ScenarioProgram {
     fn start(&self, world: &mut World) -> Box<dyn Execution> {
         let named = |name: &String| Some((name.clone(), world.disk(name)?));
         let disks = Arc::new(self.script.disks.keys().filter_map(named).collect());
-        let simulated = Arc::new(Simulated { handle: world.handle(), disks });
+        let may_lose_power = world.budgets().crashes > 0;
+        let simulated = Arc::new(Simulated { handle: world.handle(), may_lose_power, disks });
         let (script, design) = (self.script.clone(), self.design);
         Box::new(Run(world.begin(|_| Stage::start(script, design, simulated, false))))
     }
@@ -90,7 +126,11 @@ impl Program for ScenarioProgram {
 impl Execution for Run {
     fn judge(&self, world: &World) -> Option<Finding> {
         let unfinished = world.unfinished().into_iter().map(String::from).collect();
-        let violation = self.0.judge(unfinished).err()?;
+        let judged = self.0.judge(unfinished).and_then(|_| match world.budgets().crashes {
+            0 => Ok(()),
+            _ => self.0.judge_power_losses(&Losses(world.power_losses())),
+        });
+        let violation = judged.err()?;
         let property = violation.property.word().into();
         Some(Finding { property, message: violation.message })
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use blockyard_scenario::{BUILTIN, Parameters, Script, builtin};
-use blockyard_sim::{Families, Setup};
+use blockyard_sim::{Budgets, Families, Setup};
 use blockyard_units::{Design, Mutant};
 
 use crate::args::ScenarioArgs;
@@ -24,10 +24,16 @@ pub struct Spec {
     pub script: Arc<Script>,
     /// The decisions.
     pub design: Design,
-    /// Requests that may go wrong.
-    pub faults: u32,
-    /// In which ways.
+    /// What may go wrong.
+    pub budgets: Budgets,
+}
+
+/// What may go wrong, as far as somebody said.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct BudgetWords {
+    pub faults: Option<u32>,
     pub families: Families,
+    pub crashes: Option<u32>,
 }
 
 impl Spec {
@@ -60,7 +66,9 @@ impl Spec {
             Some(words) => read_families("--families", words)?,
             None => Families::default(),
         };
-        Self::compile(named, text, sets.into_iter().collect(), design, (change.faults, families))
+        let ScenarioArgs { faults, crashes, .. } = *change;
+        let budgets = BudgetWords { faults, families, crashes };
+        Self::compile(named, text, sets.into_iter().collect(), design, budgets)
     }
 
     /// Reads and checks a scenario for the simulated world, whose disks are in memory.
@@ -89,13 +97,22 @@ impl Spec {
         text: String,
         sets: Parameters,
         design: Design,
-        (faults, families): (Option<u32>, Families),
+        said: BudgetWords,
     ) -> Result<Self, Failure> {
         let script = Script::compile(&text, &sets)
             .map_err(|error| Failure::usage(format!("scenario {named}: {error}")))?;
-        let faults = faults.unwrap_or(script.faults);
+        let budgets = Budgets {
+            faults: said.faults.unwrap_or(script.faults),
+            families: said.families,
+            crashes: said.crashes.unwrap_or(script.crashes),
+        };
+        if budgets.crashes > 1 {
+            return Err(Failure::usage(format!(
+                "scenario {named}: crashes: at most 1, after which nothing runs that a second one could end"
+            )));
+        }
         let script = Arc::new(script);
-        Ok(Self { named: named.into(), text, script, design, faults, families })
+        Ok(Self { named: named.into(), text, script, design, budgets })
     }
 
     /// As a program of the simulated world.
@@ -105,9 +122,7 @@ impl Spec {
 
     /// The simulated world for it.
     pub fn setup(&self, seed: u64) -> Setup {
-        let mut setup = setup_of(&self.script, self.faults, seed);
-        setup.budgets.families = self.families;
-        setup
+        Setup { budgets: self.budgets, ..setup_of(&self.script, seed) }
     }
 
     /// Tells versions of the scenario's text apart.

@@ -159,6 +159,8 @@ const NOTICED: &[(&str, &str, &str, &str)] = &[
     ("mirror-marks-before-io", "mirror-passive", "mirror-convergence", "0"),
     ("drain-skips-in-flight", "mirror-passive", "drained-means-quiet", "0"),
     ("drain-end-forgets-parked", "mirror-passive", "progress", "0"),
+    ("mirror-pivot-skips-flush", "mirror-durable", "durability", "0"),
+    ("mirror-filter-swallows-flush", "mirror-durable", "durability", "0"),
     ("pivot-keeps-filter-parent", "mirror-passive", "graph-validity", "0"),
     ("request-end-skips-failed", "mirror-passive", "mirror-convergence", "1"),
     ("write-acknowledged-early", "mirror-keeps-upper-filter", "guest-consistency", "0"),

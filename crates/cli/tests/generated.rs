@@ -26,7 +26,7 @@ fn compile(plan: &Plan) -> Script {
 /// Some runs of a plan's scenario; the first is run twice and compared.
 fn explore(plan: &Plan, design: Design, runs: std::ops::Range<u64>) -> Exploration {
     let program = ScenarioProgram { script: Arc::new(compile(plan)), design };
-    let setup = setup_of(&program.script, program.script.faults, 0);
+    let setup = setup_of(&program.script, 0);
     let limits = Limits { executions: u64::MAX, ..Limits::default() };
     Explorer::new(&program, setup, limits, &mut |_| true).sample(Sampling::Random, runs)
 }
@@ -69,7 +69,7 @@ fn shrinking_what_always_fails_comes_to_the_simplest_plan() {
             mirrors: Vec::new(),
             admin: Vec::new(),
         };
-        assert_eq!(simplest, Plan { devices: vec![nothing], faults: 0 }, "{seed}");
+        assert_eq!(simplest, Plan { devices: vec![nothing], faults: 0, crashes: 0 }, "{seed}");
     }
 }
 
@@ -103,7 +103,7 @@ fn independent_steps_of_generated_scenarios_commute() {
     let mut swapped = 0;
     for seed in 0..SWAPS {
         let script = Arc::new(compile(&Plan::from_seed(seed)));
-        let setup = setup_of(&script, script.faults, seed);
+        let setup = setup_of(&script, seed);
         let program = ScenarioProgram { script, design: Design::default() };
         let mut world = World::new(&setup.images, setup.budgets, seed);
         let mut walk = RandomWalk::new(seed);
@@ -155,7 +155,7 @@ fn a_mirror_cancelled_twice_does_not_pivot() {
         mirrors: vec![mirror],
         admin: vec![AdminStep::CancelMirror { force: false }],
     };
-    let plan = Plan { devices: vec![device], faults: 0 };
+    let plan = Plan { devices: vec![device], faults: 0, crashes: 0 };
     assert_eq!(finding(&plan, Design::default(), 0..2000), None);
 }
 

@@ -119,7 +119,7 @@ fn two_devices(fill: &str) -> Value {
 fn run(scenario: &Value, search: &Search) -> Exploration {
     let script = Script::compile(&scenario.to_string(), &Parameters::new());
     let script = Arc::new(script.unwrap_or_else(|error| panic!("{error}: {scenario}")));
-    let setup = setup_of(&script, script.faults, 0);
+    let setup = setup_of(&script, 0);
     let program = ScenarioProgram { script, design: Design::default() };
     let limits = Limits { executions: MOST_EXECUTIONS, ..Limits::default() };
     let mut go_on = |_: &blockyard_sim::Summary| true;

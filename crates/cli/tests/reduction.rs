@@ -20,7 +20,8 @@ fn program(text: &str) -> ScenarioProgram {
 fn explore(program: &ScenarioProgram, faults: u32, reduction: Reduction) -> Exploration {
     let limits = Limits { executions: 60_000, ..Limits::default() };
     let mut go_on = |_: &blockyard_sim::Summary| true;
-    let setup = setup_of(&program.script, faults, 0);
+    let mut setup = setup_of(&program.script, 0);
+    setup.budgets.faults = faults;
     let mut explorer = Explorer::new(program, setup, limits, &mut go_on);
     explorer.keep_traces = true;
     explorer.depth_first(reduction)
@@ -83,7 +84,8 @@ fn independent_steps_of_every_built_in_scenario_commute() {
     for (name, text) in BUILTIN {
         let program = program(text);
         for seed in 0..20 {
-            let setup = setup_of(&program.script, u32::from(seed % 4 == 3), seed);
+            let mut setup = setup_of(&program.script, seed);
+            setup.budgets.faults = u32::from(seed % 4 == 3);
             let mut world = World::new(&setup.images, setup.budgets, seed);
             let mut walk = RandomWalk::new(seed);
             let result = swap_check(&mut world, &program, &mut walk, Limits::default());

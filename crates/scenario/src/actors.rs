@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use blockyard_block::Write;
 use blockyard_graph::{Graph, Parent};
+use blockyard_models::WriteKind;
 use blockyard_qmp::{Dict, Mode, QmpError, Subscriber, Value};
 use blockyard_sync::door;
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{first_of, note};
 use blockyard_units::{ByteRange, NodeId};
 
-use crate::stage::{Device, Load, Stage, guest_data};
+use crate::stage::{Device, Load, Models, Stage, guest_data};
 use crate::steps::{Expect, Request, Step};
 use crate::written::GuestWrite;
 
@@ -56,8 +57,7 @@ impl Actor {
             }
             Step::Flush { device } => {
                 note!("flush {device}");
-                // A flush that fails promises nothing; durability is not checked yet.
-                let _ = self.stage.device(device).backend.flush().await;
+                flush(&self.stage, device).await;
                 true
             }
             Step::Device { id, node } => self.attach(id, node).await,
@@ -213,11 +213,25 @@ async fn run_request(
     }
     let name = device;
     let device = stage.device(name);
-    let number = device.invoke(range, |register, number| match kind {
-        Request::Read => register.invoke_read(number, range),
-        Request::Write => register.invoke_write(number, range, tag),
-        Request::Zeroes => register.invoke_write_zeroes(number, range),
-        Request::Discard => register.invoke_discard(number, range),
+    let number = device.invoke(range, |Models { register, durability, .. }, number| {
+        let mut lasts = |tag, kind| {
+            durability.begin_write(number, range, tag, kind, stage.world.step());
+        };
+        match kind {
+            Request::Read => register.invoke_read(number, range),
+            Request::Write => {
+                register.invoke_write(number, range, tag);
+                lasts(tag, WriteKind::Cached);
+            }
+            Request::Zeroes => {
+                register.invoke_write_zeroes(number, range);
+                lasts(0, WriteKind::Cached);
+            }
+            Request::Discard => {
+                register.invoke_discard(number, range);
+                lasts(0, WriteKind::Discard);
+            }
+        }
     });
     let writes = kind != Request::Read;
     if writes {
@@ -233,12 +247,15 @@ async fn run_request(
     if writes {
         stage.writes.end(tag, ok);
     }
-    let verdict = device.respond(range, |register| match &result {
+    let verdict = device.respond(range, |Models { register, durability, .. }| match &result {
         // Held: it never began, and nobody learns of an end.
         None => Ok(()),
         Some(Ok(Some(data))) => register.respond_read(number, data),
         Some(Err(_)) if !writes => register.respond_failed(number),
-        Some(outcome) => register.respond_write(number, outcome.is_ok()),
+        Some(outcome) => {
+            durability.end(number, outcome.is_ok(), stage.world.step());
+            register.respond_write(number, outcome.is_ok())
+        }
     });
     stage.checks.judge(verdict);
     note!(
@@ -252,6 +269,18 @@ async fn run_request(
         }
     );
     ok
+}
+
+/// Makes one guest flush; one that fails promises nothing.
+async fn flush(stage: &Stage, device: &str) {
+    let device = stage.device(device);
+    // Which writes have ended before it matters only if power may be lost.
+    let from = if stage.world.may_lose_power() { 0 } else { u64::MAX };
+    let number = device.invoke(ByteRange::between(from, u64::MAX), |models, number| {
+        models.durability.begin_flush(number, stage.world.step());
+    });
+    let well = device.backend.flush().await.is_ok();
+    device.note(|models| models.durability.end(number, well, stage.world.step()));
 }
 
 async fn submit(

@@ -3,6 +3,7 @@
 /// Name and text of each.
 pub const BUILTIN: &[(&str, &str)] = &[
     ("mirror-active", include_str!("../../../tests/scenarios/mirror-active.json")),
+    ("mirror-durable", include_str!("../../../tests/scenarios/mirror-durable.json")),
     (
         "mirror-keeps-upper-filter",
         include_str!("../../../tests/scenarios/mirror-keeps-upper-filter.json"),

@@ -15,6 +15,7 @@ use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Event, Shared, sometimes};
 use blockyard_units::{ByteLen, Id, NodeId};
 
+use crate::durable::Roots;
 use crate::steps::DiskSpec;
 use crate::world::{Moment, World};
 
@@ -51,6 +52,8 @@ struct State {
     pivoted: bool,
     /// Source and target disk of the full mirror that has pivoted.
     mirrored: Option<(String, String)>,
+    /// The disks that each device has led to.
+    roots: BTreeMap<String, Roots>,
 }
 
 impl Checks {
@@ -69,6 +72,7 @@ impl Checks {
             filter_inserted: false,
             pivoted: false,
             mirrored: None,
+            roots: BTreeMap::new(),
         };
         let (writes, quiet) = (Shared::new(0), Shared::new(()));
         Self { world, hold, state: Quiet::new(state), writes, quiet }
@@ -121,6 +125,29 @@ impl Checks {
     /// The disks of the full mirror that has pivoted: source and target.
     pub fn mirrored(&self) -> Option<(String, String)> {
         self.state.with(|state| state.mirrored.clone())
+    }
+
+    /// The disks that a device has led to; none if commands have put other data there, of which nothing is known.
+    pub fn roots(&self, device: &str) -> Roots {
+        self.state.with(|state| state.roots.get(device).cloned().unwrap_or_default())
+    }
+
+    /// Notes where each device leads to now. A pivot is acknowledged by its job's end.
+    fn note_roots(&self, state: &mut State, what: &str, graph: &Graph) {
+        for (id, device) in graph.backends() {
+            let root = graph.child(Parent::Backend(id), "root");
+            let node = root.and_then(|root| disk_below(graph, root));
+            let disk = node.and_then(|node| state.filenames.get(&node).cloned());
+            let Some(disk) = disk else { continue };
+            match state.roots.get_mut(device) {
+                None => {
+                    state.roots.insert(device.into(), vec![(disk, Some(self.world.step()))]);
+                }
+                Some(roots) if roots.last().is_none_or(|last| last.0 == disk) => {}
+                Some(roots) if what == "pivot" => roots.push((disk, None)),
+                Some(roots) => roots.clear(),
+            }
+        }
     }
 
     /// The tag that the disk below `node` was filled with, and the disk's size.
@@ -228,6 +255,7 @@ impl Observer for Checks {
             let backends = after.backends().map(|(id, name)| (id.0.as_u64(), name.into()));
             let jobs = after.jobs().map(|(id, name)| (id.0.as_u64(), format!("job {name}")));
             state.names.extend(nodes.chain(backends).chain(jobs));
+            self.note_roots(state, what, after);
             state.graph.observe(&view(after))
         });
         self.judge(verdict);
@@ -303,6 +331,15 @@ impl EventSink for Checks {
             JobEvent::Ready => self.world.reached(Moment::JobReady),
             JobEvent::Pending => {}
             JobEvent::Completed(_) | JobEvent::Cancelled => self.world.reached(Moment::JobEnds),
+        }
+        if matches!(event, JobEvent::Completed(_)) {
+            let step = self.world.step();
+            self.state.with(|state| {
+                let open = |(_, acknowledged): &mut (String, Option<u32>)| {
+                    acknowledged.get_or_insert(step);
+                };
+                state.roots.values_mut().flatten().for_each(open);
+            });
         }
         if *event == JobEvent::Ready {
             let writes = self.writes.read(|writes| *writes);

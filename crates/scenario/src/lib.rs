@@ -14,6 +14,7 @@
 mod actors;
 mod builtin;
 mod checks;
+mod durable;
 pub mod generate;
 mod script;
 mod stage;
@@ -22,6 +23,7 @@ mod world;
 mod written;
 
 pub use builtin::{BUILTIN, builtin};
+pub use durable::{PowerLoss, PowerLosses};
 pub use script::{Parameters, Script, ScriptError};
 pub use stage::{Ended, Stage};
 pub use steps::{DiskSpec, Request};

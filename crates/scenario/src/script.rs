@@ -46,6 +46,8 @@ pub struct Script {
     pub disks: BTreeMap<String, DiskSpec>,
     /// Requests that may fail.
     pub faults: u32,
+    /// Power losses.
+    pub crashes: u32,
     /// What an exhaustive exploration must reach.
     pub marks: Vec<String>,
     pub(crate) setup: Vec<Step>,
@@ -78,11 +80,6 @@ impl Script {
         let about = required(&mut top, "about")?;
         let designs = check_designs(member(&mut top, "designs")?.unwrap_or_default())?;
         let budgets: BudgetOptions = member(&mut top, "budgets")?.unwrap_or_default();
-        if budgets.crashes.unwrap_or(0) > 0 {
-            return Err(ScriptError(
-                "budgets.crashes: crashes in scenarios are not there yet".into(),
-            ));
-        }
         let script = Self {
             name,
             about,
@@ -90,6 +87,7 @@ impl Script {
             designs,
             disks: disks(required(&mut top, "disks")?)?,
             faults: budgets.faults.unwrap_or(0),
+            crashes: budgets.crashes.unwrap_or(0),
             marks: member(&mut top, "marks")?.unwrap_or_default(),
             setup: steps(&mut top, "setup")?,
             actors: actors(required(&mut top, "actors")?)?,

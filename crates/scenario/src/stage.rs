@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use blockyard_block::{Backend, BlockLayer};
 use blockyard_graph::Parent;
-use blockyard_models::{EndState, GuestRegister, Progress, Violation, data};
+use blockyard_models::{Durability, EndState, GuestRegister, Progress, Violation, data};
 use blockyard_qmp::{Monitor, Subscriber};
 use blockyard_runtime::IoBuffer;
 use blockyard_sync::door::Kind;
@@ -15,17 +15,24 @@ use blockyard_units::{ByteRange, Design};
 
 use crate::actors::Actor;
 use crate::checks::Checks;
+use crate::durable::{self, PowerLosses};
 use crate::script::Script;
 use crate::steps::Step;
 use crate::world::World;
 use crate::written::{GuestWrite, Writes};
 
-/// A guest device: a backend, and the register that says what reads may return.
+/// A guest device: a backend, and the models that say what reads may return and what is promised to last.
 pub(crate) struct Device {
     pub backend: Backend,
     /// Orders invocations and responses of overlapping requests: an invocation reads, a response adds.
     order: Shared<()>,
-    register: Quiet<(GuestRegister, u64)>,
+    models: Quiet<Models>,
+}
+
+pub(crate) struct Models {
+    pub register: GuestRegister,
+    pub durability: Durability,
+    requests: u64,
 }
 
 /// How far the guest load has come.
@@ -188,6 +195,18 @@ impl Stage {
         Ok(Ended { graph: layer.graph().describe(), load_writes: self.load_writes() })
     }
 
+    /// Judges whatever power losses may have come before the end.
+    ///
+    /// # Errors
+    /// One that leaves a guest without what it was promised.
+    pub fn judge_power_losses(&self, losses: &impl PowerLosses) -> Result<(), Violation> {
+        for (id, device) in self.devices.with(|devices| devices.clone()) {
+            let roots = self.checks.roots(&id);
+            device.models.with(|models| durable::judge(losses, &roots, &models.durability))?;
+        }
+        Ok(())
+    }
+
     /// What each device leads to in the end is what its guest may read there.
     fn judge_contents(&self) -> Result<(), Violation> {
         let graph = self.monitor.layer().graph();
@@ -197,8 +216,9 @@ impl Stage {
             };
             self.checks.look_below(&graph, root, &|bytes| {
                 let whole = ByteRange::new(0, bytes.len() as u64);
-                let read = device.invoke(whole, |register, read| register.invoke_read(read, whole));
-                device.respond(whole, |register| register.respond_read(read, bytes))
+                let read =
+                    device.invoke(whole, |models, read| models.register.invoke_read(read, whole));
+                device.respond(whole, |models| models.register.respond_read(read, bytes))
             })?;
         }
         Ok(())
@@ -226,32 +246,40 @@ impl Stage {
 impl Device {
     pub fn new(backend: Backend, fill: Option<(ByteRange, u64)>) -> Self {
         let mut register = GuestRegister::new(backend.name());
+        let mut durability = Durability::new(backend.name());
         if let Some((range, tag)) = fill {
             register.fill(range, tag);
+            durability.fill(range, tag);
         }
-        Self { backend, order: Shared::new(()), register: Quiet::new((register, 0)) }
+        let models = Quiet::new(Models { register, durability, requests: 0 });
+        Self { backend, order: Shared::new(()), models }
     }
 
     /// A request begins; its number.
-    pub fn invoke(&self, range: ByteRange, invoke: impl FnOnce(&mut GuestRegister, u64)) -> u64 {
+    pub fn invoke(&self, range: ByteRange, invoke: impl FnOnce(&mut Models, u64)) -> u64 {
         self.order.trusted([(Kind::Read, range.start(), range.end())], |()| {
-            self.register.with(|(register, numbers)| {
-                *numbers += 1;
-                invoke(register, *numbers);
-                *numbers
+            self.models.with(|models| {
+                models.requests += 1;
+                let number = models.requests;
+                invoke(models, number);
+                number
             })
         })
+    }
+
+    /// The end of a request whose order with others does not matter.
+    pub fn note(&self, note: impl FnOnce(&mut Models)) {
+        self.models.with(note);
     }
 
     /// A request ends.
     pub fn respond(
         &self,
         range: ByteRange,
-        respond: impl FnOnce(&mut GuestRegister) -> Result<(), Violation>,
+        respond: impl FnOnce(&mut Models) -> Result<(), Violation>,
     ) -> Result<(), Violation> {
-        self.order.trusted([(Kind::Add, range.start(), range.end())], |()| {
-            self.register.with(|(register, _)| respond(register))
-        })
+        self.order
+            .trusted([(Kind::Add, range.start(), range.end())], |()| self.models.with(respond))
     }
 }
 

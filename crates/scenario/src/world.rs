@@ -46,6 +46,17 @@ pub trait World: Send + Sync {
         false
     }
 
+    /// Whether power may be lost; then [`Stage::judge_power_losses`](crate::Stage::judge_power_losses) is asked about
+    /// it.
+    fn may_lose_power(&self) -> bool {
+        false
+    }
+
+    /// The number of the running step, which says whether it came before a power loss.
+    fn step(&self) -> u32 {
+        0
+    }
+
     /// Shows what two disks hold now, if the world can; a simulated world reads them through the door.
     fn compare(
         &self,

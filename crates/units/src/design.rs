@@ -92,6 +92,9 @@ words! {
         DrainSkipsInFlight = "drain-skips-in-flight", "a drained section begins without waiting for requests in flight";
         DrainEndForgetsParked = "drain-end-forgets-parked",
             "the end of a drained section does not wake the requests it parked";
+        MirrorPivotSkipsFlush = "mirror-pivot-skips-flush", "the target is not flushed before the pivot";
+        MirrorFilterSwallowsFlush = "mirror-filter-swallows-flush",
+            "the mirror's filter answers a flush and does not pass it on";
         PivotKeepsFilterParent = "pivot-keeps-filter-parent",
             "the pivot leaves the retired filter attached to one of its parents";
         RequestEndSkipsFailed = "request-end-skips-failed",

@@ -46,6 +46,7 @@ impl Claim {
 }
 
 /// A step that a power loss may undo.
+#[derive(Clone)]
 struct Step {
     follows: u32,
     /// Where its accesses end.
@@ -54,7 +55,7 @@ struct Step {
 
 /// The steps of a run, and what is known about its power losses. Each loss has a cut of the steps since the one
 /// before; they are numbered through, so the cuts are sets of one kind.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Fate {
     /// Those since the last power loss.
     steps: Vec<Step>,
@@ -126,7 +127,12 @@ impl Fate {
 
     /// The greatest cut that the versions picked permit.
     pub fn cut(&self) -> Cut {
-        let never = &self.claimed.never;
+        self.cut_of(&self.claimed)
+    }
+
+    /// The greatest cut that a claim permits.
+    pub fn cut_of(&self, claim: &Claim) -> Cut {
+        let never = &claim.never;
         let mut undone = never.clone();
         for (step, before) in self.before.iter().enumerate() {
             if before.meets(never) {
@@ -150,5 +156,10 @@ impl Cut {
     /// Steps of recovery have, as long as power is not lost again.
     pub fn contains(&self, step: u32) -> bool {
         !self.undone.contains(step as usize)
+    }
+
+    /// The first step that had not happened, if there is one.
+    pub fn first_undone(&self) -> Option<u32> {
+        self.undone.iter().next().map(|step| u32::try_from(step).expect("steps-are-limited"))
     }
 }

@@ -29,6 +29,7 @@ mod families;
 mod fate;
 mod faults;
 mod faulty;
+mod losses;
 mod overlays;
 mod versions;
 
@@ -52,6 +53,7 @@ pub use fate::Cut;
 pub(crate) use fate::Fate;
 pub use faults::{Fault, Loss};
 pub(crate) use faults::{at_completion, before_effect};
+pub use losses::{Left, PowerLosses};
 use overlays::Overlays;
 pub(crate) use versions::Author;
 pub(crate) use versions::Undecided;

@@ -20,6 +20,7 @@ pub(crate) struct Undecided {
     pub permitted: Vec<Kept>,
 }
 
+#[derive(Clone)]
 struct Version {
     /// By its number; none for what was there before.
     write: Option<usize>,
@@ -27,6 +28,7 @@ struct Version {
     bytes: Vec<u8>,
 }
 
+#[derive(Clone)]
 struct Atom {
     /// The durable one, then the later ones.
     versions: Vec<Version>,
@@ -41,6 +43,7 @@ pub(crate) struct Author {
     pub effect: u32,
 }
 
+#[derive(Clone)]
 struct Write {
     request: u32,
     range: ByteRange,
@@ -65,11 +68,13 @@ impl Write {
     }
 }
 
+#[derive(Clone)]
 struct Flush {
     submitted: u32,
     completed: u32,
 }
 
+#[derive(Clone)]
 pub(super) struct Versions {
     image: IoBuffer,
     atom: ByteLen,
@@ -255,11 +260,7 @@ impl Versions {
 
     /// Power is lost at some moment of the era that ends. `track`: it may be lost again.
     pub fn lose_power(&mut self, fate: &mut Fate, track: bool) {
-        for write in self.writes.iter_mut().filter(|write| write.era == self.era) {
-            write.promises = promises(self.cache, &self.flushes, write, fate);
-        }
-        self.era += 1;
-        self.flushes.clear();
+        self.end_era(fate);
         self.track = track;
         let mut decided = Vec::new();
         let mut atoms = core::mem::take(&mut self.atoms);
@@ -273,6 +274,32 @@ impl Versions {
         }
         self.atoms = atoms;
         decided.into_iter().for_each(|only| self.keep(only, fate));
+    }
+
+    /// Finds out what was promised since power was lost last.
+    pub fn end_era(&mut self, fate: &Fate) {
+        for write in self.writes.iter_mut().filter(|write| write.era == self.era) {
+            write.promises = promises(self.cache, &self.flushes, write, fate);
+        }
+        self.era += 1;
+        self.flushes.clear();
+    }
+
+    /// Of each atom that was written, every version that may be left after the era that has ended.
+    pub fn left(&self, fate: &Fate) -> impl Iterator<Item = (ByteRange, Vec<u8>, Claim)> {
+        self.atoms.iter().flat_map(|(offset, atom)| {
+            let permitted = self.permitted(*offset, &atom.versions, fate).into_iter();
+            permitted
+                .map(|(kept, claim)| (self.atom_at(*offset), bytes_of(&atom.versions, kept), claim))
+        })
+    }
+
+    /// Where nothing was written.
+    pub fn unwritten(&self) -> impl Iterator<Item = ByteRange> {
+        let starts = [0].into_iter().chain(self.atoms.keys().map(|offset| offset + self.atom.0));
+        let ends = self.atoms.keys().copied().chain([self.bytes.len() as u64]);
+        let between = |(start, end)| (start < end).then(|| ByteRange::between(start, end));
+        starts.zip(ends).filter_map(between)
     }
 
     /// The first undecided atom of `range`; if `covers`, of those that it covers in part.

@@ -40,7 +40,7 @@ pub fn run(bytes: &[u8], design: Design) -> (String, Exploration) {
     let text = plan.scenario("generated");
     let script = Script::compile(&text, &Parameters::new()).expect("every-plan-is-a-scenario");
     let program = ScenarioProgram { script: Arc::new(script), design };
-    let setup = setup_of(&program.script, program.script.faults, 0);
+    let setup = setup_of(&program.script, 0);
     let mut go_on = |_: &blockyard_sim::Summary| true;
     let mut explorer = Explorer::new(&program, setup, Limits::default(), &mut go_on);
     let exploration = explorer.run_from_bytes(choices);

@@ -67,6 +67,9 @@ impl BlockDriver for MirrorFilter {
     }
 
     fn flush<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        if io.layer().design().is_mutant(Mutant::MirrorFilterSwallowsFlush) {
+            return Box::pin(async { Ok(()) });
+        }
         Box::pin(io.flush(FILE))
     }
 

@@ -46,7 +46,8 @@ impl Plan {
         let mut source = Source(below);
         let devices = 1 + usize::from(source.one_in(5));
         let devices = source.list(devices, device);
-        Self { devices, faults: u32::from(source.one_in(4)) }
+        let (faults, crashes) = (u32::from(source.one_in(4)), u32::from(source.one_in(4)));
+        Self { devices, faults, crashes }
     }
 }
 

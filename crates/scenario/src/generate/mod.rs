@@ -36,6 +36,8 @@ pub struct Plan {
     pub devices: Vec<DevicePlan>,
     /// Disk requests that may fail; left out where two devices have mirrors.
     pub faults: u32,
+    /// Power losses.
+    pub crashes: u32,
 }
 
 /// A device, what lies below it, and what is done to it.

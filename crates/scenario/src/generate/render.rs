@@ -22,7 +22,7 @@ impl Plan {
         for (number, device) in self.devices.iter().enumerate() {
             Device { number, plan: device, alone, faults }.render(&mut parts);
         }
-        parts.text(name, faults)
+        parts.text(name, faults, self.crashes)
     }
 }
 
@@ -41,7 +41,7 @@ impl Parts {
         self.setup.push(json!({ "execute": "blockdev-add", "arguments": arguments }));
     }
 
-    fn text(&self, name: &str, faults: u32) -> String {
+    fn text(&self, name: &str, faults: u32, crashes: u32) -> String {
         let mut text = String::new();
         let list = |steps: &[Value], indent: &str| {
             let steps: Vec<_> = steps.iter().map(|step| format!("\n{indent}  {step}")).collect();
@@ -56,7 +56,8 @@ impl Parts {
             text,
             "{{\n  \"scenario\": {},\n  \"version\": 1,\n  \"about\": \"generated\",\n  \
              \"designs\": [\"replace\", \"pivot\", \"mirror\"],\n  \"disks\": {{{}\n  }},\n  \
-             \"setup\": {},\n  \"actors\": {{{}\n  }},\n  \"budgets\": {{\"faults\": {faults}}}\n}}\n",
+             \"setup\": {},\n  \"actors\": {{{}\n  }},\n  \
+             \"budgets\": {{\"faults\": {faults}, \"crashes\": {crashes}}}\n}}\n",
             json!(name),
             disks.collect::<Vec<_>>().join(","),
             list(&self.setup, "  "),

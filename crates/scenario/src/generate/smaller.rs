@@ -14,6 +14,9 @@ impl Plan {
         if self.faults > 0 {
             plans.push(Self { faults: self.faults - 1, ..self.clone() });
         }
+        if self.crashes > 0 {
+            plans.push(Self { crashes: self.crashes - 1, ..self.clone() });
+        }
         for (index, device) in self.devices.iter().enumerate() {
             plans.extend(smaller_devices(device).into_iter().map(|device| {
                 let mut plan = self.clone();

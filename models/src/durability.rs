@@ -1,0 +1,196 @@
+//! Durability: what is found after a power loss is not older than what was promised to last.
+//!
+//! A flush that succeeds promises every write that had ended well before it began; a write with FUA promises itself.
+//! Power is lost at a moment that the judge is not told: only which observations had been made by then. What is found
+//! at a place may be of any write that some order of the overlapping ones lets be the last there, if none that was
+//! promised surely came after it. A discard promises nothing; a write that failed may be found or not.
+//!
+//! Invariant `monotone`: the more had been observed, the more is demanded; so who knows several moments to be possible
+//! asks about the latest.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use blockyard_units::ByteRange;
+
+use crate::data::{matching_len, piece_len};
+use crate::{Property, Violation};
+
+/// One guest-visible device. Observations are numbered by the caller: a later one never has a smaller number.
+pub struct Durability {
+    name: String,
+    fill: Vec<(ByteRange, u64)>,
+    writes: BTreeMap<u64, Write>,
+    flushes: BTreeMap<u64, Flush>,
+}
+
+struct Write {
+    range: ByteRange,
+    tag: u64,
+    kind: WriteKind,
+    began: u32,
+    ended: Option<Ended>,
+}
+
+/// What a write promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteKind {
+    /// To last once a flush that began after it has ended.
+    Cached,
+    /// To last once it has ended.
+    Fua,
+    /// Nothing: a discard.
+    Discard,
+}
+
+struct Flush {
+    began: u32,
+    ended: Option<Ended>,
+}
+
+#[derive(Clone, Copy)]
+struct Ended {
+    at: u32,
+    well: bool,
+}
+
+impl Durability {
+    /// The device `name`, all zeroes.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            fill: Vec::new(),
+            writes: BTreeMap::new(),
+            flushes: BTreeMap::new(),
+        }
+    }
+
+    /// Initial contents: `range` has the data of `tag`.
+    pub fn fill(&mut self, range: ByteRange, tag: u64) {
+        self.fill.push((range, tag));
+    }
+
+    /// The guest begins to write the data of `tag`: 0 is zeroes.
+    pub fn begin_write(&mut self, op: u64, range: ByteRange, tag: u64, kind: WriteKind, now: u32) {
+        self.writes.insert(op, Write { range, tag, kind, began: now, ended: None });
+    }
+
+    /// The guest begins to flush.
+    pub fn begin_flush(&mut self, op: u64, now: u32) {
+        self.flushes.insert(op, Flush { began: now, ended: None });
+    }
+
+    /// A write or a flush ended; other operations are not known here.
+    pub fn end(&mut self, op: u64, well: bool, now: u32) {
+        let ended = Some(Ended { at: now, well });
+        if let Some(write) = self.writes.get_mut(&op) {
+            write.ended = ended;
+        }
+        if let Some(flush) = self.flushes.get_mut(&op) {
+            flush.ended = ended;
+        }
+    }
+
+    /// Judges `found`, the bytes of `range` after a power loss before which the observations were made that `happened`
+    /// says.
+    ///
+    /// # Errors
+    /// The first place where something is found that is too old, or that nobody wrote.
+    ///
+    /// # Panics
+    /// If the bytes' length is not the range's.
+    pub fn check(
+        &self,
+        range: ByteRange,
+        found: &[u8],
+        happened: &dyn Fn(u32) -> bool,
+    ) -> Result<(), Violation> {
+        assert_eq!(found.len(), range.len().as_usize(), "data-fits-range");
+        let covering: Vec<&Write> =
+            self.writes.values().filter(|write| write.range.overlaps(&range)).collect();
+        let edges = covering.iter().map(|write| write.range);
+        let edges = edges.chain(self.fill.iter().map(|(range, _)| *range));
+        let edges: Vec<u64> = edges.flat_map(|range| [range.start(), range.end()]).collect();
+        let mut at = range.start();
+        while at < range.end() {
+            let next = edges.iter().copied().filter(|edge| *edge > at).min().unwrap_or(u64::MAX);
+            let part = ByteRange::between(at, next.min(range.end()));
+            let bytes = &found[(part.start() - range.start()) as usize..][..part.len().as_usize()];
+            self.check_part(part, bytes, &covering, happened)?;
+            at = part.end();
+        }
+        Ok(())
+    }
+
+    /// The same, of a range that no write cuts.
+    fn check_part(
+        &self,
+        part: ByteRange,
+        mut found: &[u8],
+        covering: &[&Write],
+        happened: &dyn Fn(u32) -> bool,
+    ) -> Result<(), Violation> {
+        let here = |write: &&&Write| write.range.overlaps(&part);
+        let here: Vec<&Write> = covering.iter().filter(here).copied().collect();
+        let promised = |write: &&&Write| self.is_promised(write, happened);
+        let promised: Vec<&Write> = here.iter().filter(promised).copied().collect();
+        let filled = self.fill.iter().rfind(|(range, _)| range.overlaps(&part));
+        let initial = filled.map_or(0, |(_, tag)| *tag);
+        let superseded = |write: &Write| promised.iter().find(|later| write.precedes(later));
+        let mut at = part.start();
+        while !found.is_empty() {
+            let piece = &found[..piece_len(at, found.len())];
+            // The longest run that one who may be found here has written.
+            let fits = |tag: u64| matching_len(tag, at, piece);
+            let of_writes =
+                here.iter().filter(|w| superseded(w).is_none()).map(|write| fits(write.tag));
+            let of_initial = promised.is_empty().then(|| fits(initial));
+            let len = of_writes.chain(of_initial).max().unwrap_or(0);
+            if len == 0 {
+                let old = here.iter().find(|write| fits(write.tag) > 0);
+                let (what, by) = match old {
+                    Some(write) => (format!("the write of {}", write.range), superseded(write)),
+                    None if fits(initial) > 0 => {
+                        ("what was there at the beginning".into(), promised.first())
+                    }
+                    None => ("what nobody wrote".into(), promised.first()),
+                };
+                return Err(self.broken(at, &what, by.copied()));
+            }
+            at += len as u64;
+            found = &found[len..];
+        }
+        Ok(())
+    }
+
+    fn is_promised(&self, write: &Write, happened: &dyn Fn(u32) -> bool) -> bool {
+        let lasts = |ended: Ended| ended.well && happened(ended.at);
+        let Some(ended) = write.ended.filter(|ended| ended.well) else { return false };
+        let flushed = |flush: &Flush| ended.at <= flush.began && flush.ended.is_some_and(lasts);
+        match write.kind {
+            WriteKind::Fua if lasts(ended) => true,
+            WriteKind::Cached | WriteKind::Fua => self.flushes.values().any(flushed),
+            WriteKind::Discard => false,
+        }
+    }
+
+    fn broken(&self, at: u64, found: &str, promised: Option<&Write>) -> Violation {
+        let name = &self.name;
+        let promised = promised.map_or_else(String::new, |write| {
+            let how = if write.kind == WriteKind::Fua { "by FUA" } else { "by a flush" };
+            format!(", though a later write of {} was made durable {how}", write.range)
+        });
+        Property::Durability.broken(format!("{name}: {found} is found at {at}{promised}"))
+    }
+}
+
+impl Write {
+    fn precedes(&self, later: &Write) -> bool {
+        self.ended.is_some_and(|ended| ended.at <= later.began)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! What a power loss may leave, for judges who go by each atom on its own and need no recovery to be run.
+
+use alloc::vec::Vec;
+
+use blockyard_units::ByteRange;
+
+use super::fate::{Claim, Cut, Fate};
+use super::versions::Versions;
+use super::{Medium, SimDisk};
+use crate::world::World;
+
+/// What a power loss at any moment of a run may leave: see [`World::power_losses`].
+pub struct PowerLosses {
+    fate: Fate,
+    disks: Vec<Disk>,
+}
+
+struct Disk {
+    name: alloc::string::String,
+    versions: Versions,
+    damaged: Vec<ByteRange>,
+}
+
+/// A range of a disk as a power loss may leave it.
+#[derive(Clone, Debug)]
+pub struct Left {
+    /// Where.
+    pub range: ByteRange,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    claim: Claim,
+}
+
+impl PowerLosses {
+    /// All that may be left of the disk called `name`: of each atom each version, and what nobody wrote. Without ranges
+    /// that faults have damaged.
+    pub fn left(&self, name: &str) -> Vec<Left> {
+        let Some(disk) = self.disks.iter().find(|disk| disk.name == name) else {
+            return Vec::new();
+        };
+        let whole = |(range, bytes, claim)| Left { range, bytes, claim };
+        let mut left: Vec<Left> = disk.versions.left(&self.fate).map(whole).collect();
+        left.extend(disk.versions.unwritten().map(|range| {
+            let (bytes, claim) = (disk.versions.read(range), Claim::default());
+            Left { range, bytes, claim }
+        }));
+        left.retain(|left| !disk.damaged.iter().any(|damaged| damaged.overlaps(&left.range)));
+        left
+    }
+
+    /// What had happened before the power loss, if one may have left all of these: see [`Cut`].
+    pub fn cut(&self, left: &[&Left]) -> Option<Cut> {
+        let mut all = Claim::default();
+        for left in left {
+            if !all.permits(&left.claim) {
+                return None;
+            }
+            all.join(&left.claim);
+        }
+        Some(self.fate.cut_of(&all))
+    }
+}
+
+impl World {
+    /// What a power loss at some moment of the run so far may have left, with none of it being decided. The run must
+    /// have a budget of power losses, and none of it spent.
+    pub fn power_losses(&self) -> PowerLosses {
+        let mut fate = self.fate.clone();
+        fate.lose_power();
+        let disk = |disk: &SimDisk| {
+            disk.medium.with(|Medium { versions, overlays }| {
+                let (mut versions, damaged) = (versions.clone(), overlays.damaged().to_vec());
+                versions.end_era(&fate);
+                Disk { name: (&*disk.name).into(), versions, damaged }
+            })
+        };
+        let disks = self.disks.iter().map(disk).collect();
+        PowerLosses { fate, disks }
+    }
+}
