@@ -79,8 +79,8 @@ impl Accesses {
         self.collect(accesses, steps, false);
     }
 
-    /// The same, of each object back to the last step that wrote all of it: what conflicts and is older happens before
-    /// that step.
+    /// The same, of each object back to the last step that wrote all that is touched: what conflicts and is older
+    /// happens before that step.
     pub fn recent(&self, accesses: &[Access], steps: &mut Vec<u32>) {
         self.collect(accesses, steps, true);
     }
@@ -94,8 +94,8 @@ impl Accesses {
                 if overlap && past.kind.conflicts(access.kind) {
                     steps.push(past.step);
                 }
-                let whole = past.kind == Kind::Write && (past.from, past.to) == (0, u64::MAX);
-                if recent && whole {
+                let covers = past.from <= access.from && access.to <= past.to;
+                if recent && past.kind == Kind::Write && covers {
                     break;
                 }
             }

@@ -3,7 +3,7 @@
 //!
 //! A race is reversed by running, from where its earlier step ran, everything that does not come from that step, and
 //! then the later one. Of the steps that conflict with a new one only the recent ones matter, up to the last that wrote
-//! the whole object: a race with an earlier one shows when the recent one is reversed. Where it cannot be reversed,
+//! all that it touches: a race with an earlier one shows when the recent one is reversed. Where it cannot be reversed,
 //! what enabled the new step comes from it, and from what lies before; only a guard that others may make true can hold
 //! without, and a timer can be the next one without others, and then all steps are looked at. A process that was
 //! enabled once and not any more is tried where it was disabled (`DepthFirst::try_disabled_before`).
