@@ -3,7 +3,7 @@
 //! peak resident size are those of nothing else.
 //!
 //! Differs: the others' programs are threads over locks and atomics, ours are tasks that end a step where theirs may be
-//! preempted; their main thread is one of the tasks. Their searches end at a number of executions; a figure that was
+//! preempted. Their searches end at a number of executions; a figure that was
 //! ended so begins with `>`.
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)] // a bench measures the machine, and runs other tools
@@ -11,6 +11,7 @@
 mod bugs;
 mod counts;
 mod figure;
+mod long;
 mod machine;
 mod memory;
 mod programs;

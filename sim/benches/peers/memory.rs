@@ -3,7 +3,8 @@
 use blockyard_sim::{Limits, Reduction};
 
 use crate::figure::{Figure, Row, Target};
-use crate::programs::{self, Small};
+use crate::long;
+use crate::programs::{Body, Small};
 use crate::search::{bare, clean, explore};
 use crate::{with_loom, with_shuttle};
 
@@ -11,7 +12,7 @@ use crate::{with_loom, with_shuttle};
 /// step, where the search would take for ever and is ended.
 fn ours() -> Figure {
     let mut executions = 0;
-    for body in [programs::long as programs::Body, programs::long_meddling] {
+    for body in [long::conflicting_last as Body, long::meddling_longer] {
         let small = Small::new(body, 10);
         let summary = explore(&small, &bare(), 1_000, |explorer| {
             explorer.limits = Limits { steps: 10_001, ..explorer.limits };

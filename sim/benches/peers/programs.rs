@@ -1,9 +1,7 @@
 //! Small programs over the door. Each is given the numbers of its tasks in the order in which they are spawned.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use blockyard_runtime::Runtime;
 use blockyard_sim::{Execution, Finding, Program, World};
@@ -51,13 +49,13 @@ impl Execution for AllEnd {
     }
 }
 
-type Values = Arc<Vec<Shared<u64>>>;
+pub type Values = Arc<Vec<Shared<u64>>>;
 
-fn values(count: usize) -> Values {
+pub fn values(count: usize) -> Values {
     Arc::new((0..count).map(|_| Shared::new(0)).collect())
 }
 
-async fn increment(values: &Values, index: usize) {
+pub async fn increment(values: &Values, index: usize) {
     values[index].write(|value| *value += 1);
     door::boundary().await;
 }
@@ -331,73 +329,5 @@ pub fn needle(runtime: &Runtime, order: &[usize]) {
                 increment(&values, index).await;
             }
         }));
-    }
-}
-
-/// Each does so many steps, and two passages through the door in each: one on its own number, and what `pass` does.
-fn busy(
-    runtime: &Runtime,
-    order: &[usize],
-    steps: usize,
-    pass: impl Fn(&Values, usize, usize) + Copy + Send + 'static,
-) {
-    let values = values(order.len() + 1);
-    for &index in order {
-        let values = values.clone();
-        drop(runtime.spawn("t", async move {
-            for step in 0..steps {
-                pass(&values, index, step);
-                increment(&values, index).await;
-            }
-        }));
-    }
-}
-
-/// Adds to a number that nobody reads.
-fn add(values: &Values, _: usize, _: usize) {
-    values[values.len() - 1].add(|value| *value += 1);
-}
-
-/// Increments the number of another, which changes.
-fn meddle(values: &Values, index: usize, step: usize) {
-    values[(index + step) % (values.len() - 1)].write(|value| *value += 1);
-}
-
-/// A hundred polls each, without a conflict.
-pub fn adding(runtime: &Runtime, order: &[usize]) {
-    busy(runtime, order, 99, add);
-}
-
-/// A hundred polls each, most of them in conflict with others.
-pub fn meddling(runtime: &Runtime, order: &[usize]) {
-    busy(runtime, order, 99, meddle);
-}
-
-/// A thousand polls each, without a conflict but for the last of the first three.
-pub fn long(runtime: &Runtime, order: &[usize]) {
-    busy(runtime, order, 999, |values, index, step| match (index, step) {
-        (0..=2, 998) => values[values.len() - 1].write(|value| *value += 1),
-        _ => values[index].write(|value| *value += 1),
-    });
-}
-
-/// A thousand polls each, most of them in conflict with others.
-pub fn long_meddling(runtime: &Runtime, order: &[usize]) {
-    busy(runtime, order, 999, meddle);
-}
-
-/// Yields once.
-#[derive(Default)]
-pub struct Yield(bool);
-
-impl Future for Yield {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        if std::mem::replace(&mut self.0, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
     }
 }

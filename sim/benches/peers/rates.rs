@@ -9,6 +9,7 @@ use blockyard_sim::{Explorer, Reduction, Sampling};
 use blockyard_units::Design;
 
 use crate::figure::{Figure, Row, Target};
+use crate::long;
 use crate::machine::rate;
 use crate::programs::{self, Body, Small};
 use crate::search::{bare, clean, explore};
@@ -30,7 +31,7 @@ fn executions(small: &[(&str, Body, usize)], reduction: Reduction) -> Figure {
 }
 
 fn steps(runs: u64, how: impl Fn(&mut Explorer<'_>) -> blockyard_sim::Exploration) -> Figure {
-    let of = [("adding", programs::adding as Body), ("meddling", programs::meddling)];
+    let of = [("adding", long::adding as Body), ("meddling", long::meddling)];
     Figure::mean(of.map(|(name, body)| {
         let program = Small::new(body, 10);
         (name.to_owned(), rate(|| clean(explore(&program, &bare(), runs, &how)).steps))

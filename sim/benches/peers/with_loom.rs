@@ -1,6 +1,8 @@
 //! The small programs under loom: depth first, with its reduction, to the end or so many executions.
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
 
 use loom::model::Builder;
 
@@ -59,11 +61,27 @@ pub fn yields() {
         loom::thread::spawn(|| {
             loom::future::block_on(async {
                 for _ in 0..3 {
-                    crate::programs::Yield::default().await;
+                    Yield::default().await;
                 }
             });
         })
     };
     let handles: Vec<_> = (0..3).map(spawn).collect();
     handles.into_iter().for_each(|handle| handle.join().expect("no-thread-panics"));
+}
+
+/// Yields once.
+#[derive(Default)]
+struct Yield(bool);
+
+impl Future for Yield {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.0, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
 }
