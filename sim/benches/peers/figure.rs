@@ -21,6 +21,8 @@ pub enum Target {
     AtMost(u64),
     /// A second.
     AtLeast(u64),
+    /// Milliseconds of processor time, at most.
+    InMs(u64),
     /// MiB of peak resident size, which stands for the figure.
     Within(u64),
 }
@@ -30,7 +32,7 @@ impl Target {
         let Figure { value, more, blocked, peak_kib, .. } = *ours;
         match self {
             Self::Exactly(count) => value == count as f64 && !more && blocked == 0,
-            Self::AtMost(most) => value <= most as f64 && !more,
+            Self::AtMost(most) | Self::InMs(most) => value <= most as f64 && !more,
             Self::AtLeast(least) => value >= least as f64,
             Self::Within(mib) => peak_kib > 0 && peak_kib <= mib * 1024,
         }
@@ -41,6 +43,7 @@ impl Target {
         match self {
             Self::Exactly(_) | Self::AtMost(_) => grouped(value),
             Self::AtLeast(_) => format!("{}/s", grouped(value)),
+            Self::InMs(_) => format!("{value:.1} ms"),
             Self::Within(_) => format!("{value:.1} MiB"),
         }
     }
@@ -52,6 +55,7 @@ impl Display for Target {
             Self::Exactly(count) => write!(f, "{}", grouped(count as f64)),
             Self::AtMost(most) => write!(f, "≤ {}", grouped(most as f64)),
             Self::AtLeast(least) => write!(f, "≥ {}/s", grouped(least as f64)),
+            Self::InMs(most) => write!(f, "≤ {most} ms"),
             Self::Within(mib) => write!(f, "≤ {mib} MiB"),
         }
     }

@@ -16,6 +16,9 @@ mod machine;
 mod memory;
 mod programs;
 mod rates;
+#[path = "../../tests/common/recovering.rs"]
+#[allow(dead_code)] // the tests demand more
+mod recovering;
 mod requests;
 mod search;
 mod stack;

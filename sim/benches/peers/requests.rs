@@ -1,51 +1,32 @@
-//! Disk requests whose faults are choices like any other.
+//! Disk requests, where faults, power losses and what these leave are choices like any other.
 
-use blockyard_runtime::{IoBuffer, Runtime, Storage};
-use blockyard_sim::{Budgets, DiskImage, Execution, Finding, Program, Setup, World};
-use blockyard_units::ByteLen;
+use blockyard_sim::{Budgets, DiskImage, Setup};
 
 use crate::figure::{Figure, Row, Target};
+use crate::machine::seconds;
+use crate::recovering::{ATOM, RECORDS, eight_writers, log};
 use crate::search::exhaust;
 
-const SECTOR: u64 = 512;
-const WRITERS: u64 = 8;
+/// So many sectors recovery reads.
+const READS: u64 = 3;
 
-/// Eight tasks write a sector each.
-struct Writers;
-
-impl Program for Writers {
-    fn start(&self, world: &mut World) -> Box<dyn Execution> {
-        let disk = world.disk("disk").expect("the setup has it");
-        world.begin(|runtime: &Runtime| {
-            for index in 0..WRITERS {
-                let disk = disk.clone();
-                drop(runtime.spawn("writer", async move {
-                    let data = IoBuffer::from(vec![index as u8 + 1; SECTOR as usize]);
-                    // Whether it failed is nobody's concern here.
-                    let _ = disk.write(index * SECTOR, data, false).await;
-                }));
-            }
-        });
-        Box::new(Writers)
-    }
+fn setup(sectors: u64, faults: u32, crashes: u32) -> Setup {
+    let image = DiskImage::new("a", vec![0; (sectors * ATOM) as usize]);
+    Setup { images: vec![image], budgets: Budgets { faults, crashes, ..Budgets::NONE }, seed: 0 }
 }
 
-impl Execution for Writers {
-    fn judge(&self, world: &World) -> Option<Finding> {
-        let unfinished = world.unfinished().first()?.to_string();
-        Some(Finding { property: "progress".into(), message: unfinished })
-    }
-
-    fn digest(&self, world: &World) -> u64 {
-        world.disk_digests()[0]
-    }
+fn writers(faults: u32, crashes: u32) -> Figure {
+    exhaust(&eight_writers(READS, false), &setup(8, faults, crashes))
 }
 
-fn writers(faults: u32) -> Figure {
-    let bytes = IoBuffer::zeroes((WRITERS * SECTOR) as usize);
-    let image = DiskImage { name: "disk".into(), bytes, atom: ByteLen(SECTOR) };
-    let budgets = Budgets { faults, ..Budgets::NONE };
-    exhaust(&Writers, &Setup { images: vec![image], budgets, seed: 0 })
+fn recovery() -> Figure {
+    exhaust(&log(), &setup(2 * RECORDS, 0, 1))
+}
+
+fn time_of_recovery() -> Figure {
+    let began = seconds();
+    let figure = recovery();
+    Figure { value: (seconds() - began) * 1e3, ..figure }
 }
 
 pub const ROWS: &[Row] = &[
@@ -53,12 +34,30 @@ pub const ROWS: &[Row] = &[
         name: "writers",
         what: "8 tasks write a sector each: executions",
         target: Target::Exactly(1),
-        sides: [None, None, Some(|| writers(0))],
+        sides: [None, None, Some(|| writers(0, 0))],
     },
     Row {
         name: "writers-fault",
         what: "the same with at most one EIO: executions",
         target: Target::Exactly(9),
-        sides: [None, None, Some(|| writers(1))],
+        sides: [None, None, Some(|| writers(1, 0))],
+    },
+    Row {
+        name: "writers-crash",
+        what: "and one crash, recovery reading 3 sectors: executions",
+        target: Target::AtMost(9 + 9 * (1 << READS)),
+        sides: [None, None, Some(|| writers(1, 1))],
+    },
+    Row {
+        name: "log",
+        what: "a log of 100 records, recovered: executions, 1 without a crash",
+        target: Target::Exactly(1 + 201),
+        sides: [None, None, Some(recovery)],
+    },
+    Row {
+        name: "log-time",
+        what: "the same: time",
+        target: Target::InMs(100),
+        sides: [None, None, Some(time_of_recovery)],
     },
 ];
