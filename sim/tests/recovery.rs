@@ -10,7 +10,7 @@ use blockyard_sim::{
     Setup, Summary, Verdict,
 };
 use blockyard_units::ByteRange;
-use common::recovering::{ATOM, Recovering, Tools};
+use common::recovering::{ATOM, RECORDS, Recovering, Tools, eight_writers, log};
 use common::task;
 
 const CRASH: Budgets = Budgets { crashes: 1, ..Budgets::NONE };
@@ -43,29 +43,6 @@ fn executions(program: &Recovering, setup: Setup) -> u64 {
     exploration.summary.executions
 }
 
-/// Eight tasks write a sector each; recovery reads the first ones, one after the other or each by a task.
-fn eight_writers(reads: u64, at_once: bool) -> Recovering {
-    let main = |runtime: &Runtime, tools: Tools| {
-        for index in 0..8 {
-            let tools = tools.clone();
-            task(runtime, &format!("t{index}"), async move { tools.write(index, index + 1).await });
-        }
-    };
-    let recovery = move |runtime: &Runtime, tools: Tools| {
-        let (readers, each) = if at_once { (reads, 1) } else { (1, reads) };
-        for reader in 0..readers {
-            let tools = tools.clone();
-            task(runtime, &format!("recovery{reader}"), async move {
-                for atom in reader..reader + each {
-                    let sum = tools.read(atom).await << (8 * atom);
-                    tools.observed.with(|observed| observed.sum += sum);
-                }
-            });
-        }
-    };
-    Recovering::new(main, recovery)
-}
-
 #[test]
 fn power_losses_cost_what_recovery_can_tell_apart() {
     for reads in [0, 1, 3, 5] {
@@ -95,32 +72,6 @@ fn a_write_in_flight_leaves_any_subset_of_its_atoms() {
     let program = Recovering::new(main, recovery);
     assert_eq!(executions(&program, setup(3, CRASH)), 1 + 8);
     assert_eq!(program.ends.with(|ends| ends.len()), 8);
-}
-
-const RECORDS: u64 = 100;
-
-/// A log of records, each a header and a body; recovery reads until something is not what it should be.
-fn log() -> Recovering {
-    let main = |runtime: &Runtime, tools: Tools| {
-        task(runtime, "writer", async move {
-            for record in 0..RECORDS {
-                let data = IoBuffer::from(vec![record as u8 + 1; 2 * ATOM as usize]);
-                let written = tools.disk.write(2 * record * ATOM, data, false).await;
-                written.expect("no fault is budgeted");
-            }
-        });
-    };
-    let recovery = |runtime: &Runtime, tools: Tools| {
-        task(runtime, "recovery", async move {
-            for atom in 0..2 * RECORDS {
-                if tools.read(atom).await != atom / 2 + 1 {
-                    break;
-                }
-                tools.observed.with(|observed| observed.sum += 1);
-            }
-        });
-    };
-    Recovering::new(main, recovery)
 }
 
 #[test]

@@ -124,3 +124,53 @@ impl Execution for Run {
         }))
     }
 }
+
+/// Eight tasks write a sector each; recovery reads the first ones, one after the other or each by a task.
+pub fn eight_writers(reads: u64, at_once: bool) -> Recovering {
+    let main = |runtime: &Runtime, tools: Tools| {
+        for index in 0..8 {
+            let tools = tools.clone();
+            let writer = async move { tools.write(index, index + 1).await };
+            drop(runtime.spawn(format!("t{index}"), writer));
+        }
+    };
+    let recovery = move |runtime: &Runtime, tools: Tools| {
+        let (readers, each) = if at_once { (reads, 1) } else { (1, reads) };
+        for reader in 0..readers {
+            let tools = tools.clone();
+            drop(runtime.spawn(format!("recovery{reader}"), async move {
+                for atom in reader..reader + each {
+                    let sum = tools.read(atom).await << (8 * atom);
+                    tools.observed.with(|observed| observed.sum += sum);
+                }
+            }));
+        }
+    };
+    Recovering::new(main, recovery)
+}
+
+pub const RECORDS: u64 = 100;
+
+/// A log of records, each a header and a body; recovery reads until something is not what it should be.
+pub fn log() -> Recovering {
+    let main = |runtime: &Runtime, tools: Tools| {
+        drop(runtime.spawn("writer", async move {
+            for record in 0..RECORDS {
+                let data = IoBuffer::from(vec![record as u8 + 1; 2 * ATOM as usize]);
+                let written = tools.disk.write(2 * record * ATOM, data, false).await;
+                written.expect("no fault is budgeted");
+            }
+        }));
+    };
+    let recovery = |runtime: &Runtime, tools: Tools| {
+        drop(runtime.spawn("recovery", async move {
+            for atom in 0..2 * RECORDS {
+                if tools.read(atom).await != atom / 2 + 1 {
+                    break;
+                }
+                tools.observed.with(|observed| observed.sum += 1);
+            }
+        }));
+    };
+    Recovering::new(main, recovery)
+}

@@ -1,21 +1,24 @@
-//! How fast a whole storage simulation runs: three disks that hold the same, 100 requests of four guests, faults of
-//! all families, and then, when faults have ended, a healer that makes the copies agree; every read and the end are
-//! checked. No block layer: disks alone. One row for each way of drawing runs.
-
-#![allow(clippy::disallowed_types)] // a bench measures the machine's time
+//! How fast a whole storage simulation runs on disks alone: three that hold the same, 100 requests of four guests,
+//! faults of all families, and then, when faults have ended, a healer that makes the copies agree; every read and the
+//! end are checked.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use blockyard_runtime::{IoBuffer, Runtime, Storage};
 use blockyard_sim::{
-    Budgets, DiskImage, Execution, Explorer, Families, Finding, Limits, Loss, Program, RandomWalk,
-    Sampling, Setup, SimDisk, SimHandle, Summary, Verdict, World, run_once,
+    Budgets, DiskImage, Execution, Families, Finding, Limits, Loss, Outcome, Program, RandomWalk,
+    Sampling, Setup, SimDisk, SimHandle, World, run_once,
 };
 use blockyard_sync::Shared;
 use blockyard_units::{ByteLen, ByteRange};
 
-const RUNS: u64 = 20_000;
+use crate::figure::{Figure, Row, Target};
+use crate::machine::rate;
+use crate::search::{clean, explore};
+use crate::stack;
+
+/// Of these many runs each rate is the mean.
+const RUNS: u64 = 1_000;
 const SECTOR: u64 = 512;
 const GUESTS: u64 = 4;
 const SECTORS_EACH: u64 = 4;
@@ -154,34 +157,41 @@ fn setup() -> Setup {
     Setup { images, budgets, seed: 0 }
 }
 
-fn row(name: &str, steps: u64, elapsed: Duration) {
-    let seconds = elapsed.as_secs_f64();
-    let (runs, each) = (RUNS as f64 / seconds, steps as f64 / RUNS as f64);
-    println!("{name:<20} {each:>9.1} {runs:>12.0} {:>10.0}", steps as f64 / seconds);
-}
-
-fn main() {
-    println!("{:<20} {:>9} {:>12} {:>10}", "draws", "steps/run", "runs/s", "steps/s");
+/// Runs a second, for each way of drawing them.
+fn disks_alone() -> Figure {
     let Setup { images, budgets, seed } = setup();
     let mut world = World::new(&images, budgets, seed);
-    let mut steps = 0;
-    let began = Instant::now();
-    for seed in 0..RUNS {
-        let mut walk = RandomWalk::new(seed);
-        let report = run_once(&mut world, &Storing, &mut walk, Limits::default(), &mut |_, _| ());
-        assert_eq!(report.outcome, blockyard_sim::Outcome::Ended, "seed {seed}");
-        steps += u64::from(report.steps);
-    }
-    row("random, no traces", steps, began.elapsed());
-    for strategy in [Sampling::Random, Sampling::Swarm] {
-        let mut go_on = |_: &Summary| true;
-        let limits = Limits { executions: RUNS, ..Limits::default() };
-        let mut explorer = Explorer::new(&Storing, setup(), limits, &mut go_on);
-        let began = Instant::now();
-        let exploration = explorer.sample(strategy, 0..RUNS);
-        let Verdict::Clean { .. } = exploration.verdict else {
-            panic!("{:?}: {:?}", strategy, exploration.verdict);
+    let untraced = rate(|| {
+        for seed in 0..RUNS {
+            let mut walk = RandomWalk::new(seed);
+            let limits = Limits::default();
+            let report = run_once(&mut world, &Storing, &mut walk, limits, &mut |_, _| ());
+            assert_eq!(report.outcome, Outcome::Ended, "seed {seed}");
+        }
+        RUNS
+    });
+    let drawn = [Sampling::Random, Sampling::Swarm].map(|strategy| {
+        let sample = || {
+            clean(explore(&Storing, &setup(), RUNS, |explorer| explorer.sample(strategy, 0..RUNS)))
         };
-        row(strategy.word(), exploration.summary.steps, began.elapsed());
-    }
+        (strategy.word().to_owned(), rate(|| sample().executions))
+    });
+    let mut figure = Figure::mean(drawn);
+    figure.parts.push(("random, without traces".to_owned(), untraced));
+    figure
 }
+
+pub const ROWS: &[Row] = &[
+    Row {
+        name: "storage",
+        what: "storage simulation, disks alone: runs a second",
+        target: Target::AtLeast(20_000),
+        sides: [None, None, Some(disks_alone)],
+    },
+    Row {
+        name: "storage-stack",
+        what: "storage simulation, whole stack: runs a second",
+        target: Target::AtLeast(2_000),
+        sides: [None, None, Some(stack::simulations)],
+    },
+];
