@@ -70,7 +70,6 @@ fn script() -> Script {
 pub fn simulations() -> Figure {
     let script = script();
     let mut setup = setup_of(&script, 0);
-    setup.budgets.faults = FAULTS;
     setup.budgets.families = TOLD;
     let program = ScenarioProgram { script: Arc::new(script), design: Design::default() };
     let sample = || clean(explore(&program, &setup, RUNS, |e| e.sample(Sampling::Random, 0..RUNS)));
