@@ -59,11 +59,12 @@ impl World {
         self.touched = None;
         self.disks.iter().for_each(SimDisk::end_faults);
         let step = self.steps.checked_sub(1).unwrap_or(BEGINNING);
-        for (index, process) in (0..).zip(&mut self.processes) {
+        for index in 0..u32::try_from(self.processes.len()).expect("processes-are-few") {
+            let process = &mut self.processes[index as usize];
             if let State::Request { stuck: stuck @ true, .. } = &mut process.state {
                 *stuck = false;
                 process.enablers = smallvec![Enabler { step, reason: Reason::Waker }];
-                self.runnable.push(index);
+                self.set_runnable(index, true);
             }
         }
     }
@@ -88,7 +89,7 @@ impl World {
             Fault::Stuck | Fault::StuckLate => {
                 *stuck = true;
                 self.disks[*disk as usize].note(operation, fault);
-                self.runnable.retain(|runnable| *runnable != index);
+                self.set_runnable(index, false);
             }
             Fault::EioLate => {
                 self.disks[*disk as usize].note(operation, fault);

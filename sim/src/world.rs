@@ -52,7 +52,8 @@ pub struct World {
     pub(crate) handle: SimHandle,
     pub(crate) disks: Vec<SimDisk>,
     wakers: Vec<Waker>,
-    pub(crate) runnable: Vec<u32>,
+    /// In canonical order: by the label of the path.
+    runnable: Vec<u32>,
     timers: Vec<u32>,
     /// What the last step made impossible for others, and what each had looked at to be possible.
     pub(crate) lost: Vec<(Event, Access)>,
@@ -233,7 +234,12 @@ impl World {
     pub fn enabled(&self, events: &mut Vec<Event>) {
         events.clear();
         for &process in &self.runnable {
+            let from = events.len();
             self.events_of(process, events);
+            events[from..].sort_unstable_by_key(|event| event.action);
+        }
+        if self.timers.is_empty() {
+            return;
         }
         let deadline = |timer: &u32| match &self.processes[*timer as usize].state {
             State::Timer { deadline_ns, .. } => *deadline_ns,
@@ -413,7 +419,7 @@ impl World {
     }
 
     fn end(&mut self, index: u32) -> State {
-        self.runnable.retain(|runnable| *runnable != index);
+        self.set_runnable(index, false);
         core::mem::replace(&mut self.processes[index as usize].state, State::Ended)
     }
 
@@ -484,11 +490,19 @@ impl World {
         let State::Task { woken, holding, .. } = self.processes[index as usize].state else {
             return;
         };
-        let runnable = woken || holding > 0;
+        self.set_runnable(index, woken || holding > 0);
+    }
+
+    pub(crate) fn set_runnable(&mut self, index: u32, runnable: bool) {
         let place = self.runnable.iter().position(|listed| *listed == index);
         match place {
             Some(place) if !runnable => drop(self.runnable.remove(place)),
-            None if runnable => self.runnable.push(index),
+            None if runnable => {
+                let label = |index: u32| self.paths.label(self.processes[index as usize].path);
+                let own = label(index);
+                let place = self.runnable.partition_point(|other| label(*other) < own);
+                self.runnable.insert(place, index);
+            }
             _ => {}
         }
     }
@@ -545,11 +559,13 @@ impl World {
         };
         let path = self.paths.intern(parent.path, family, occurrence);
         let index = u32::try_from(self.processes.len()).expect("processes-are-few");
-        match state {
-            State::Timer { .. } => self.timers.push(index),
-            _ => self.runnable.push(index),
-        }
+        let is_timer = matches!(state, State::Timer { .. });
         self.processes.push(Process::new(path, state, step));
+        if is_timer {
+            self.timers.push(index);
+        } else {
+            self.set_runnable(index, true);
+        }
         while self.wakers.len() <= index as usize {
             let next = u32::try_from(self.wakers.len()).expect("processes-are-few");
             self.wakers.push(process::waker(next));

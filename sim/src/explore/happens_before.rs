@@ -50,27 +50,44 @@ impl Steps {
 #[derive(Clone, Copy)]
 struct Past {
     step: u32,
-    kind: Kind,
     from: u64,
     to: u64,
 }
 
-/// Who touched which object, in order.
+/// Who touched an object, in order, by the kind of access.
 #[derive(Default)]
-pub struct Accesses(BTreeMap<Id, Vec<Past>>);
+struct Touched {
+    reads: Vec<Past>,
+    writes: Vec<Past>,
+    adds: Vec<Past>,
+}
+
+impl Touched {
+    fn of(&mut self, kind: Kind) -> &mut Vec<Past> {
+        match kind {
+            Kind::Read => &mut self.reads,
+            Kind::Write => &mut self.writes,
+            Kind::Add => &mut self.adds,
+        }
+    }
+}
+
+/// Who touched which object.
+#[derive(Default)]
+pub struct Accesses(BTreeMap<Id, Touched>);
 
 impl Accesses {
     /// Forgets what the last step did.
     pub fn undo(&mut self, accesses: &[Access]) {
         for access in accesses {
-            self.0.get_mut(&access.object).and_then(Vec::pop);
+            self.0.get_mut(&access.object).and_then(|touched| touched.of(access.kind).pop());
         }
     }
 
     pub fn push(&mut self, step: usize, accesses: &[Access]) {
         let step = u32::try_from(step).expect("steps-are-limited");
         for &Access { object, kind, from, to } in accesses {
-            self.0.entry(object).or_default().push(Past { step, kind, from, to });
+            self.0.entry(object).or_default().of(kind).push(Past { step, from, to });
         }
     }
 
@@ -88,16 +105,26 @@ impl Accesses {
     fn collect(&self, accesses: &[Access], steps: &mut Vec<u32>, recent: bool) {
         steps.clear();
         for access in accesses {
-            let past = self.0.get(&access.object).map(Vec::as_slice).unwrap_or_default();
-            for past in past.iter().rev() {
-                let overlap = past.from < access.to && access.from < past.to;
-                if overlap && past.kind.conflicts(access.kind) {
-                    steps.push(past.step);
-                }
-                let covers = past.from <= access.from && access.to <= past.to;
-                if recent && past.kind == Kind::Write && covers {
+            let Some(Touched { reads, writes, adds }) = self.0.get(&access.object) else {
+                continue;
+            };
+            let overlaps = |past: &Past| past.from < access.to && access.from < past.to;
+            let mut since = 0;
+            for past in writes.iter().rev().filter(|past| overlaps(past)) {
+                steps.push(past.step);
+                if recent && past.from <= access.from && access.to <= past.to {
+                    since = past.step;
                     break;
                 }
+            }
+            let others: [&[Past]; 2] = match access.kind {
+                Kind::Read => [&[], adds],
+                Kind::Add => [reads, &[]],
+                Kind::Write => [reads, adds],
+            };
+            for others in others {
+                let recent = others.iter().rev().take_while(|past| past.step >= since);
+                steps.extend(recent.filter(|past| overlaps(past)).map(|past| past.step));
             }
         }
         if steps.len() > 1 {
