@@ -192,6 +192,9 @@ pub(crate) struct ReplayArgs {
     /// Print every step.
     #[arg(long)]
     pub log: bool,
+    /// Write a page with a lane for each task, to look at with a browser.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 #[derive(Args)]

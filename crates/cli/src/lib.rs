@@ -11,6 +11,7 @@ mod explore;
 mod failure;
 mod files;
 mod generate;
+mod html;
 mod list;
 mod outcome;
 mod play;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::args::ReplayArgs;
 use crate::failure::Failure;
+use crate::html::{self, Head};
 use crate::outcome::schedule;
 use crate::progress::quietly;
 use crate::report::{Output, Status};
@@ -25,6 +26,9 @@ pub(crate) fn replay(args: &ReplayArgs, output: &Output) -> Result<Status, Failu
     let same_hash =
         kept.file.head("hash").is_ok_and(|hash| hash == format!("{:016x}", report.hash));
     let replayed = Replayed { kept: &kept, report: &report, tape: &tape, again, same_hash };
+    if let Some(path) = &args.html {
+        std::fs::write(path, replayed.as_html()).map_err(|error| Failure::file(path, error))?;
+    }
     output.print(|| replayed.as_text(args.log), || replayed.as_json());
     Ok(match report.outcome {
         Outcome::Violated(_) => Status::Violated,
@@ -78,6 +82,15 @@ impl Replayed<'_> {
             text += &schedule(self.tape);
         }
         text
+    }
+
+    fn as_html(&self) -> String {
+        let verdict = match &self.report.outcome {
+            Outcome::Violated(finding) => format!("{}: {}", finding.property, finding.message),
+            _ => "nothing broken".into(),
+        };
+        let Kept { file, spec, .. } = self.kept;
+        html::page(&Head { title: &spec.named, verdict: &verdict, facts: &file.heads }, self.tape)
     }
 
     fn as_json(&self) -> Map<String, Value> {

@@ -266,3 +266,29 @@ fn bad_input_is_refused_in_one_line_and_changes_nothing() {
     check_refused(&["replay", "missing.seed"], "missing.seed: No such file");
     check_refused(&["replay", "no.seed"], "not a seed file");
 }
+
+#[test]
+fn a_replay_can_be_drawn_as_a_page_with_a_lane_for_each_task() {
+    let folder = folder("page");
+    let naive = [&RESURRECTED[..], &["--design", "replace=naive"]].concat();
+    let (_, found) = blockyard_json(&folder, &naive);
+    let seed_file = text(&found, "seed_file");
+    let (status, _) = blockyard_json(&folder, &["replay", seed_file, "--html", "page.html"]);
+    assert_eq!(status, 1);
+    let page = std::fs::read_to_string(folder.join("page.html")).expect("it was written");
+    let rows: Vec<&str> = page.lines().filter(|line| line.contains("\"number\"")).collect();
+    let seed = std::fs::read_to_string(folder.join(seed_file)).expect("it was written");
+    let steps = seed.split("\ntape:\n").nth(1).expect("a tape").lines().count();
+    assert_eq!(rows.len(), steps, "a row for each step");
+    let header = page.split("<th></th>").nth(1).and_then(|rest| rest.lines().next());
+    let header = header.expect("lanes have names");
+    for lane in ["admin", "operator", "operator/m0"] {
+        assert!(header.contains(&format!("<th>{lane}</th>")), "{header}");
+    }
+    let others = header.matches("<th>").count() - 1;
+    assert!(rows.iter().all(|row| row.matches("<td></td>").count() == others), "one lane a step");
+    assert!(page.contains("-&gt;") && !page.contains(" -> "), "what is printed is escaped");
+    let refused = blockyard(&folder, &["replay", seed_file, "--html", "missing/page.html"]);
+    assert_eq!(refused.status, 2, "{}", refused.stdout);
+    assert!(refused.stderr.contains("missing/page.html: No such file"), "{}", refused.stderr);
+}
