@@ -153,7 +153,7 @@ impl Default for Total {
 impl Total {
     /// With one more scenario's executions.
     fn with(&self, summary: &Summary) -> Summary {
-        let marks: BTreeSet<_> = self.summary.marks.union(&summary.marks).copied().collect();
+        let marks: BTreeSet<_> = self.summary.marks.union(&summary.marks).cloned().collect();
         Summary {
             executions: self.summary.executions + summary.executions,
             steps: self.summary.steps + summary.steps,

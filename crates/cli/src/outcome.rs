@@ -39,7 +39,7 @@ impl Outcome<'_> {
     fn missed(&self) -> Vec<&str> {
         let marks = &self.exploration.summary.marks;
         let asked = self.search.spec.script.marks.iter().map(String::as_str);
-        asked.filter(|mark| self.exhausted() && !marks.contains(mark)).collect()
+        asked.filter(|mark| self.exhausted() && !marks.contains(*mark)).collect()
     }
 
     /// Different traces, where they are known: plain search meets each several times and does not compare.
