@@ -92,6 +92,11 @@ impl Checkpoint {
         Self { reduction, paths: paths.list(), whole, steps, places }
     }
 
+    /// Whether nothing is left to do.
+    pub fn is_end(&self) -> bool {
+        !self.whole && self.places.is_empty()
+    }
+
     /// The paths, with the numbers that they had.
     pub(in crate::explore) fn paths(&self) -> Numbers {
         Numbers::from_list(&self.paths)
