@@ -82,7 +82,9 @@ impl<'p> Together<'p> {
             Ran::Done => *busy = false,
             Ran::Broken(verdict) => panic!("{verdict:?}"),
         }
-        if *busy && several && self.dice.roll(3) == 0 {
+        // At times much is given away, and lies about: what others find out meanwhile has to wait.
+        let offers = if *busy && several { self.dice.roll(5) } else { 0 };
+        for _ in 1..offers {
             self.items.extend(searcher.offer());
         }
         true

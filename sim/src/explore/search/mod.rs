@@ -14,6 +14,8 @@ mod checkpoint;
 mod place;
 mod races;
 mod share;
+#[cfg(test)]
+mod tests;
 mod wakeup;
 
 use alloc::sync::Arc;
