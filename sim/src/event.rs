@@ -1,10 +1,12 @@
 //! What may happen next.
 
+use serde::{Deserialize, Serialize};
+
 use crate::disk::Fault;
 use crate::paths::PathId;
 
 /// What an atom of a disk has kept through a power loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Kept {
     /// Its offset.
     pub atom: u64,
@@ -15,7 +17,7 @@ pub struct Kept {
 }
 
 /// What an event does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Action {
     /// A task runs until it waits.
     Poll,
@@ -40,7 +42,7 @@ pub enum Action {
 }
 
 /// An enabled event: at any moment a process has one, or several that exclude each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Event {
     /// The process's path.
     pub path: PathId,

@@ -32,10 +32,10 @@ mod world;
 pub use disk::{Cache, Cut, DiskImage, Families, Family, Fault, Left, Loss, PowerLosses, SimDisk};
 pub use event::{Action, Event, Kept};
 pub use explore::{
-    Chooser, Cost, DepthFirst, Execution, Exploration, Explorer, Finding, FromBytes, Limits,
-    Outcome, Pct, Pick, Portfolio, Pos, Program, RandomWalk, Recovery, Reduction, Replay, Report,
-    Sampled, Sampler, Sampling, Setup, Shrunk, Stack, Summary, Swarm, Traced, Urw, Verdict,
-    Watched, run_once, swap_check,
+    Checkpoint, Chooser, Cost, DepthFirst, Execution, Exploration, Explorer, Finding, FromBytes,
+    Limits, NotRestored, Outcome, Pct, Pick, Portfolio, Pos, Program, Ran, RandomWalk, Recovery,
+    Reduction, Replay, Report, Runs, Sampled, Sampler, Sampling, Searcher, Setup, Shrunk, Summary,
+    Swarm, Traced, Tree, Urw, Verdict, Watched, WorkItem, run_once, swap_check,
 };
 pub use footprint::conflicts;
 // For the test that each rule of dependence is needed.

@@ -26,7 +26,7 @@ pub const ROOT: PathId = 0;
 pub struct Numbers(Arc<Quiet<BTreeMap<Birth, PathId>>>);
 
 /// The parent's number, the name, and which child of that name it is.
-type Birth = (PathId, Box<str>, u32);
+pub type Birth = (PathId, Box<str>, u32);
 
 impl Numbers {
     fn of(&self, parent: PathId, name: &str, occurrence: u32) -> PathId {
@@ -34,6 +34,21 @@ impl Numbers {
             let next = PathId::try_from(numbers.len() + 1).expect("paths-are-few");
             *numbers.entry((parent, name.into(), occurrence)).or_insert(next)
         })
+    }
+
+    /// The paths in the order of their numbers, which begin with one: each one's parent, name, and which child of that
+    /// name it is.
+    pub fn list(&self) -> Vec<Birth> {
+        self.0.with(|numbers| {
+            let mut births: Vec<_> = numbers.iter().collect();
+            births.sort_unstable_by_key(|(_, number)| **number);
+            births.into_iter().map(|(birth, _)| birth.clone()).collect()
+        })
+    }
+
+    /// The numbers of a list.
+    pub fn from_list(births: &[Birth]) -> Self {
+        Self(Arc::new(Quiet::new(births.iter().cloned().zip(1..).collect())))
     }
 }
 

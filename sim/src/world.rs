@@ -79,13 +79,23 @@ pub struct World {
 impl World {
     /// A world with these disks.
     pub fn new(images: &[DiskImage], budgets: Budgets, seed: u64) -> Self {
+        Self::numbering(images, budgets, seed, Numbers::default())
+    }
+
+    /// The same, in which paths have these numbers.
+    pub(crate) fn numbering(
+        images: &[DiskImage],
+        budgets: Budgets,
+        seed: u64,
+        paths: Numbers,
+    ) -> Self {
         let handle = SimHandle::default();
         handle.mailbox.with(|mailbox| mailbox.seed = seed);
         let number = |index: usize| u32::try_from(index).expect("disks-are-few");
         let disk = |(index, image)| SimDisk::new(number(index), image, handle.clone());
         let disks = images.iter().enumerate().map(disk).collect();
         let mut world = Self {
-            paths: PathTable::new(Numbers::default()),
+            paths: PathTable::new(paths),
             processes: Vec::new(),
             handle,
             disks,

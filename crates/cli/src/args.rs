@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::num::NonZeroU16;
 use std::path::PathBuf;
 
 use blockyard_sim::Sampling;
@@ -133,6 +134,23 @@ impl Strategy {
     }
 }
 
+/// How many threads there are.
+#[derive(Clone, Copy)]
+pub(crate) struct Threads(NonZeroU16);
+
+impl std::str::FromStr for Threads {
+    type Err = &'static str;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self).map_err(|_| "a number from 1 to 65535 is needed")
+    }
+}
+
+impl From<Threads> for usize {
+    fn from(Threads(count): Threads) -> usize {
+        usize::from(count.get())
+    }
+}
+
 /// The strategies that draw executions.
 fn sampling_strategy() -> impl TypedValueParser<Value = Strategy> {
     let sampling = |strategy: &&Strategy| strategy.sampling().is_some();
@@ -156,6 +174,18 @@ pub(crate) struct ExploreArgs {
     /// Stop after so many executions.
     #[arg(long, value_name = "N")]
     pub max_executions: Option<u64>,
+    /// Search with so many threads.
+    ///
+    /// They find the same traces; how many executions are blocked may differ, and so may which failure is found: the
+    /// shortest of those that are found when the search stops is kept.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub threads: Threads,
+    /// Go on from the checkpoint in this file, and keep one there; it is made if it is not there.
+    ///
+    /// It is replaced every few moments, at Ctrl-C and at the end, so that a process that is killed loses what it did
+    /// since then. --max-executions counts from the beginning. A checkpoint belongs to one search and one build.
+    #[arg(long, value_name = "FILE")]
+    pub resume: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -175,6 +205,9 @@ pub(crate) struct FuzzArgs {
     /// The seeds, from A up to, not including, B.
     #[arg(long, value_name = "A..B")]
     pub seeds: String,
+    /// Run with so many threads. Of the seeds that break something the least is kept.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub threads: Threads,
     /// How to draw the runs.
     #[arg(long, value_parser = sampling_strategy(), default_value = "random")]
     pub strategy: Strategy,

@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::path::Path;
 
-use blockyard_sim::{Exploration, Explorer, Limits, Reduction, Summary, Verdict};
+use blockyard_sim::{Exploration, Limits, Verdict};
 use serde_json::{Map, Value};
 
 use crate::args::{ExploreArgs, FuzzArgs, Strategy};
+use crate::checkpoint::{Keeper, Left};
 use crate::failure::Failure;
 use crate::generate;
 use crate::outcome::Outcome;
@@ -14,6 +15,7 @@ use crate::progress::{Interrupt, Progress, quietly};
 use crate::report::{Output, Status};
 use crate::seed::{self, Found};
 use crate::spec::Spec;
+use crate::team::Team;
 
 /// Without --exhaust.
 const DEFAULT_EXECUTIONS: u64 = 10_000;
@@ -26,6 +28,8 @@ pub(crate) struct Search<'a> {
     pub seeds: Range<u64>,
     pub limits: Limits,
     pub exhaust: bool,
+    /// At least one.
+    pub threads: usize,
 }
 
 pub(crate) fn explore(args: &ExploreArgs, out: &Path, output: &Output) -> Result<Status, Failure> {
@@ -41,11 +45,17 @@ pub(crate) fn explore(args: &ExploreArgs, out: &Path, output: &Output) -> Result
             "--exhaust: random search never exhausts; use another --strategy",
         ));
     }
+    if args.resume.is_some() && args.strategy.sampling().is_some() {
+        return Err(Failure::usage(
+            "--resume: random search has nothing to go on from; use fuzz with other --seeds",
+        ));
+    }
     let strategy = args.strategy;
     let limits = Limits { executions, ..Limits::default() };
     let seeds = 0..executions;
-    let search = Search { spec: &spec, strategy, seeds, limits, exhaust: args.exhaust };
-    let outcome = search.run(&Interrupt::listen(), out)?;
+    let (exhaust, threads) = (args.exhaust, args.threads.into());
+    let search = Search { spec: &spec, strategy, seeds, limits, exhaust, threads };
+    let outcome = search.run(&Interrupt::listen(), out, args.resume.as_deref())?;
     output.print(|| outcome.as_text(), || outcome.as_json());
     Ok(outcome.status())
 }
@@ -68,8 +78,9 @@ pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Statu
     for spec in &specs {
         let limits = Limits { executions: u64::MAX, ..Limits::default() };
         let seeds = seeds.clone();
-        let search = Search { spec, strategy: args.strategy, seeds, limits, exhaust: false };
-        let outcome = search.run(&interrupt, out)?;
+        let (strategy, threads) = (args.strategy, args.threads.into());
+        let search = Search { spec, strategy, seeds, limits, exhaust: false, threads };
+        let outcome = search.run(&interrupt, out, None)?;
         output.print_part(|| outcome.as_text());
         reports.push(outcome.as_json());
         status = outcome.status();
@@ -106,17 +117,55 @@ fn read_seeds(text: &str) -> Result<Range<u64>, Failure> {
 }
 
 impl Search<'_> {
-    /// Runs it; a failure is kept in a seed file in `out`.
-    pub fn run(&self, interrupt: &Interrupt, out: &Path) -> Result<Outcome<'_>, Failure> {
-        let of = self.strategy.sampling().map(|_| self.seeds.end - self.seeds.start);
-        let progress = Progress::new(&self.spec.script.name, of);
-        let mut go_on = |summary: &Summary| {
-            progress.show(summary);
-            !interrupt.is_set()
+    /// Runs it; a failure is kept in a seed file in `out`. A search that counts executions off goes on from the file
+    /// `resume`, if it is there, and keeps there what is left.
+    pub fn run(
+        &self,
+        interrupt: &Interrupt,
+        out: &Path,
+        resume: Option<&Path>,
+    ) -> Result<Outcome<'_>, Failure> {
+        if let Some(sampling) = self.strategy.sampling() {
+            let of = self.seeds.end - self.seeds.start;
+            let progress = Progress::new(&self.spec.script.name, Some(of));
+            let exploration = quietly(|| self.draw(sampling, interrupt, &progress));
+            progress.finish();
+            return self.keep(exploration, progress.seconds(), out);
+        }
+        let (mut keeper, left) = match resume {
+            Some(path) => {
+                let (keeper, left) = Keeper::open(path, self)?;
+                (Some(keeper), left)
+            }
+            None => (None, None),
         };
-        let exploration = quietly(|| self.explore(&mut go_on));
+        let resumed = left.is_some();
+        let had_ended = left.as_ref().is_some_and(Left::is_end);
+        let team = match left {
+            Some(left) => Team::resuming(self, left).map_err(|failure| {
+                keeper.as_ref().map_or(failure.clone(), |k| k.about(&failure))
+            })?,
+            None => Team::new(self),
+        };
+        if let (Some(keeper), false) = (&keeper, resumed) {
+            keeper.write(&team.left())?;
+        }
+        let progress = Progress::new(&self.spec.script.name, None);
+        let exploration = quietly(|| team.run(interrupt, &progress, keeper.as_mut()));
         progress.finish();
-        self.keep(exploration, progress.seconds(), out)
+        let exploration = exploration?;
+        // Where something was broken the file stays as it is: the executions since then are run again.
+        if let Some(keeper) = &mut keeper
+            && !had_ended
+            && !matches!(exploration.verdict, Verdict::Violated { .. })
+        {
+            keeper.keep(&team.left());
+        }
+        let seconds = keeper.as_ref().map_or(progress.seconds(), Keeper::seconds);
+        let mut outcome = self.keep(exploration, seconds, out)?;
+        outcome.checkpoint = keeper.map(Keeper::result);
+        outcome.had_ended = had_ended;
+        Ok(outcome)
     }
 
     /// Keeps a failure in a seed file in `out`.
@@ -137,18 +186,7 @@ impl Search<'_> {
             }
             _ => None,
         };
-        Ok(Outcome { search: self, exploration, seconds, seed_file })
-    }
-
-    /// Runs it and keeps nothing. `go_on` is asked after each execution.
-    pub fn explore(&self, go_on: &mut dyn FnMut(&Summary) -> bool) -> Exploration {
-        let program = self.spec.program();
-        let mut explorer = Explorer::new(&program, self.spec.setup(0), self.limits, go_on);
-        match (self.strategy.sampling(), self.strategy) {
-            (Some(sampling), _) => explorer.sample(sampling, self.seeds.clone()),
-            (None, Strategy::Dfs) => explorer.depth_first(Reduction::Plain),
-            (None, Strategy::Sleep) => explorer.depth_first(Reduction::SleepSets),
-            (None, _) => explorer.depth_first(Reduction::Optimal),
-        }
+        let had_ended = false;
+        Ok(Outcome { search: self, exploration, seconds, seed_file, checkpoint: None, had_ended })
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 /// Bad input or usage; nothing was changed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure(String);
 
 impl Failure {

@@ -1,14 +1,17 @@
 //! `blockyard fuzz --generate`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use blockyard_scenario::generate::Plan;
 use blockyard_sim::{Exploration, Limits, Summary, Verdict};
 use serde_json::{Map, Value, json};
 
 use crate::args::{FuzzArgs, ScenarioArgs};
+use crate::draw::in_threads;
 use crate::explore::Search;
 use crate::failure::Failure;
 use crate::progress::{Interrupt, Progress, quietly};
@@ -30,36 +33,81 @@ pub(crate) fn fuzz(
     }
     let interrupt = Interrupt::listen();
     let progress = Progress::new("generated scenarios", None);
-    let mut total = Total::default();
-    for seed in seeds {
+    let fuzzing = Fuzzing {
+        args,
+        out,
+        interrupt: &interrupt,
+        progress: &progress,
+        next: AtomicU64::new(seeds.start),
+        end: AtomicU64::new(seeds.end),
+        total: Mutex::default(),
+        found: Mutex::default(),
+    };
+    quietly(|| in_threads(args.threads.into(), &|_| fuzzing.work()));
+    let found = fuzzing.found.into_inner().unwrap_or_else(PoisonError::into_inner).pop_first();
+    let mut total = fuzzing.total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some((seed, exploration)) = found {
         let scenario = Generated { seed, args, out };
-        let spec = scenario.spec(&scenario.plan())?;
-        let mut go_on = |summary: &Summary| {
-            progress.show(&total.with(summary));
-            !interrupt.is_set()
-        };
-        let runs = seed..seed.saturating_add(args.runs);
-        let exploration = quietly(|| scenario.search(&spec, runs).explore(&mut go_on));
-        total.scenarios += 1;
-        total.summary = total.with(&exploration.summary);
-        match exploration.verdict {
-            Verdict::Violated { .. } => {
-                let simplest = quietly(|| scenario.shrink(&exploration, &interrupt));
-                progress.finish();
-                total.seconds = progress.seconds();
-                return scenario.report(&simplest, &total, output);
-            }
-            Verdict::Interrupted => {
-                total.status = Status::Interrupted;
-                break;
-            }
-            Verdict::Clean { .. } => {}
-        }
+        let exploration = exploration?;
+        let simplest = quietly(|| scenario.shrink(&exploration, &interrupt));
+        progress.finish();
+        total.seconds = progress.seconds();
+        return scenario.report(&simplest, &total, output);
     }
     progress.finish();
     total.seconds = progress.seconds();
     output.print(|| total.as_text(), || total.as_json());
     Ok(total.status)
+}
+
+/// What the threads share.
+struct Fuzzing<'a> {
+    args: &'a FuzzArgs,
+    out: &'a Path,
+    interrupt: &'a Interrupt,
+    progress: &'a Progress,
+    /// Seeds are taken in order, so that below one that was found all others are tried.
+    next: AtomicU64,
+    end: AtomicU64,
+    total: Mutex<Total>,
+    found: Mutex<BTreeMap<u64, Result<Exploration, Failure>>>,
+}
+
+impl Fuzzing<'_> {
+    /// Runs scenarios until one breaks a property, or there are no more.
+    fn work(&self) {
+        loop {
+            let seed = self.next.fetch_add(1, Ordering::Relaxed);
+            if seed >= self.end.load(Ordering::Relaxed) {
+                return;
+            }
+            let exploration = self.explore(seed);
+            if let Ok(exploration) = &exploration {
+                let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
+                total.add(exploration);
+                self.progress.show(total.summary.executions);
+            }
+            match &exploration {
+                Ok(Exploration { verdict: Verdict::Clean { .. }, .. }) => continue,
+                Ok(Exploration { verdict: Verdict::Interrupted, .. }) => {
+                    self.end.store(0, Ordering::Relaxed);
+                    return;
+                }
+                Ok(_) | Err(_) => {}
+            }
+            self.end.fetch_min(seed, Ordering::Relaxed);
+            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.insert(seed, exploration);
+        }
+    }
+
+    fn explore(&self, seed: u64) -> Result<Exploration, Failure> {
+        let scenario = Generated { seed, args: self.args, out: self.out };
+        let spec = scenario.spec(&scenario.plan())?;
+        let runs = seed..seed.saturating_add(self.args.runs);
+        let mut go_on = |_: &Summary| !self.interrupt.is_set();
+        Ok(scenario.draw(&spec, runs, &mut go_on))
+    }
 }
 
 /// The scenario of one seed, and how it is run.
@@ -87,12 +135,23 @@ impl Generated<'_> {
 
     fn search<'s>(&self, spec: &'s Spec, seeds: Range<u64>) -> Search<'s> {
         let limits = Limits { executions: u64::MAX, ..Limits::default() };
-        Search { spec, strategy: self.args.strategy, seeds, limits, exhaust: false }
+        Search { spec, strategy: self.args.strategy, seeds, limits, exhaust: false, threads: 1 }
     }
 
-    fn search_again<'s>(&self, spec: &'s Spec) -> Search<'s> {
+    fn draw(
+        &self,
+        spec: &Spec,
+        seeds: Range<u64>,
+        go_on: &mut dyn FnMut(&Summary) -> bool,
+    ) -> Exploration {
+        let sampling = self.args.strategy.sampling().expect("fuzz-draws-its-runs");
+        self.search(spec, seeds).draw_here(sampling, go_on)
+    }
+
+    /// The runs that a simpler scenario gets.
+    fn runs_again(&self) -> Range<u64> {
         let runs = self.args.runs.max(RUNS_TO_FAIL_AGAIN);
-        self.search(spec, self.seed..self.seed.saturating_add(runs))
+        self.seed..self.seed.saturating_add(runs)
     }
 
     /// The simplest plan that breaks the same property.
@@ -105,7 +164,8 @@ impl Generated<'_> {
         let mut go_on = |_: &Summary| !interrupt.is_set();
         let mut fails = |plan: &Plan| {
             let spec = self.spec(plan);
-            spec.is_ok_and(|spec| property(&self.search_again(&spec).explore(&mut go_on)) == broken)
+            let runs = self.runs_again();
+            spec.is_ok_and(|spec| property(&self.draw(&spec, runs, &mut go_on)) == broken)
         };
         self.plan().simplest(&mut fails)
     }
@@ -115,8 +175,8 @@ impl Generated<'_> {
         let spec = self.spec(plan)?;
         let path = Path::new(&spec.named);
         std::fs::write(path, &spec.text).map_err(|error| Failure::file(path, error))?;
-        let search = self.search_again(&spec);
-        let exploration = quietly(|| search.explore(&mut |_| true));
+        let exploration = quietly(|| self.draw(&spec, self.runs_again(), &mut |_| true));
+        let search = self.search(&spec, self.runs_again());
         let outcome = search.keep(exploration, total.seconds, self.out)?;
         let (scenarios, named) = (total.scenarios, &spec.named);
         let executions = total.summary.executions;
@@ -153,14 +213,12 @@ impl Default for Total {
 }
 
 impl Total {
-    /// With one more scenario's executions.
-    fn with(&self, summary: &Summary) -> Summary {
-        let marks: BTreeSet<_> = self.summary.marks.union(&summary.marks).copied().collect();
-        Summary {
-            executions: self.summary.executions + summary.executions,
-            steps: self.summary.steps + summary.steps,
-            marks,
-            ..Summary::default()
+    /// One more scenario's executions.
+    fn add(&mut self, exploration: &Exploration) {
+        self.scenarios += 1;
+        self.summary.add(exploration.summary.clone());
+        if exploration.verdict == Verdict::Interrupted {
+            self.status = Status::Interrupted;
         }
     }
 

@@ -7,6 +7,8 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 mod args;
+mod checkpoint;
+mod draw;
 mod explore;
 mod failure;
 mod files;
@@ -22,6 +24,7 @@ mod seed;
 mod shrink;
 mod simulated;
 mod spec;
+mod team;
 
 pub use args::run;
 pub use simulated::{ScenarioProgram, setup_of};

@@ -17,6 +17,10 @@ pub(crate) struct Outcome<'a> {
     pub seconds: f64,
     /// Where the failure was kept, or why it could not be.
     pub seed_file: Option<Result<String, Failure>>,
+    /// Where the search can be taken up again, or why it cannot be.
+    pub checkpoint: Option<Result<String, Failure>>,
+    /// In the checkpoint that it was to go on from nothing was left.
+    pub had_ended: bool,
 }
 
 impl Outcome<'_> {
@@ -39,7 +43,7 @@ impl Outcome<'_> {
     fn missed(&self) -> Vec<&str> {
         let marks = &self.exploration.summary.marks;
         let asked = self.search.spec.script.marks.iter().map(String::as_str);
-        asked.filter(|mark| self.exhausted() && !marks.contains(mark)).collect()
+        asked.filter(|mark| self.exhausted() && !marks.contains(*mark)).collect()
     }
 
     /// Different traces, where they are known: plain search meets each several times and does not compare.
@@ -94,6 +98,23 @@ impl Outcome<'_> {
             }
         };
         let _ = self.write_summary(&mut text);
+        match &self.checkpoint {
+            Some(Err(failure)) => {
+                let _ = writeln!(text, "the checkpoint could not be written: {failure}");
+            }
+            Some(Ok(path)) if self.had_ended => {
+                let _ =
+                    writeln!(text, "checkpoint: {path}: this search had ended; nothing was run");
+            }
+            Some(Ok(path)) if self.exhausted() => {
+                let _ = writeln!(text, "checkpoint: {path}: this search has ended");
+            }
+            Some(Ok(path)) => {
+                let command: Vec<_> = std::env::args().collect();
+                let _ = writeln!(text, "checkpoint: {path}\ngo on:      {}", command.join(" "));
+            }
+            None => {}
+        }
         if let Some(Err(failure)) = &self.seed_file {
             let _ = writeln!(text, "the seed file could not be written: {failure}");
         }
@@ -166,12 +187,19 @@ impl Outcome<'_> {
             ("bound", json!(self.bound().map(|bound| json!({ "executions": bound })))),
             ("marks", json!(summary.marks)),
             ("marks_missed", json!(self.missed())),
+            ("checkpoint", json!(self.checkpoint.as_ref().and_then(|path| path.as_ref().ok()))),
         ];
         let mut object: Map<_, _> = members.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
         if !self.missed().is_empty() {
             let message = format!("exhausted without reaching: {}", self.missed().join("; "));
             object.insert("property".into(), json!("marks"));
             object.insert("message".into(), json!(message));
+        }
+        if self.had_ended {
+            object.insert("had_ended".into(), json!(true));
+        }
+        if let Some(Err(failure)) = &self.checkpoint {
+            object.insert("checkpoint_error".into(), json!(failure.to_string()));
         }
         if let Verdict::Violated { finding, tape, .. } = &self.exploration.verdict {
             object.insert("property".into(), json!(finding.property));

@@ -55,8 +55,9 @@ fn play_simulated(
     let end = end.ok_or_else(|| Failure::usage("--seed: below 2^64 - 1 is needed"))?;
     let limits = Limits::default();
     let seeds = args.seed..end;
-    let search = Search { spec, strategy: Strategy::Random, seeds, limits, exhaust: false };
-    let outcome = search.run(&Interrupt::listen(), out)?;
+    let strategy = Strategy::Random;
+    let search = Search { spec, strategy, seeds, limits, exhaust: false, threads: 1 };
+    let outcome = search.run(&Interrupt::listen(), out, None)?;
     let on = object([("on", json!("sim")), ("seed", json!(args.seed))]);
     output.print(|| outcome.as_text(), || outcome.as_json().into_iter().chain(on).collect());
     Ok(outcome.status())

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use blockyard_sim::Summary;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Set once somebody pressed Ctrl-C.
@@ -45,13 +44,18 @@ impl Progress {
         Self { bar, began: Instant::now() }
     }
 
-    /// Shows how far it is.
-    pub fn show(&self, summary: &Summary) {
-        if summary.executions.is_multiple_of(64) {
-            self.bar.set_position(summary.executions);
-            let rate = summary.executions as f64 / self.seconds().max(0.001);
-            self.bar.set_message(format!("executions, {rate:.0}/s"));
+    /// Shows how far it is, at times; for who asks at each execution.
+    pub fn show(&self, executions: u64) {
+        if executions.is_multiple_of(64) {
+            self.show_now(executions, executions);
         }
+    }
+
+    /// Shows how far it is; so many of the executions were run since the beginning.
+    pub fn show_now(&self, executions: u64, of_them: u64) {
+        self.bar.set_position(executions);
+        let rate = of_them as f64 / self.seconds().max(0.001);
+        self.bar.set_message(format!("executions, {rate:.0}/s"));
     }
 
     /// Since the beginning.

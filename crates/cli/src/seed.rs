@@ -21,17 +21,9 @@ pub(crate) struct Found<'a> {
 /// Writes a seed file into `out`; its path.
 pub(crate) fn write(spec: &Spec, found: Found<'_>, out: &Path) -> Result<PathBuf, Failure> {
     let mut file = SeedFile::default();
-    file.push_head("scenario", &spec.named);
-    file.push_head("scenario-hash", spec.text_hash());
-    file.push_head("parameters", words(spec.script.parameters.iter()));
-    let design = decisions();
-    let design = design.iter().map(|d| (d.key, spec.design.get(d.key).unwrap_or_default()));
-    file.push_head("design", words(design));
-    file.push_head("mutant", spec.design.mutant().map_or("none", |mutant| mutant.word()));
-    let Budgets { faults, families, crashes } = spec.budgets;
-    file.push_head("budgets", format!("faults={faults} families={families} crashes={crashes}"));
-    file.push_head("granularity", "await");
-    file.push_head("time", "untimed");
+    for (key, value) in heads(spec) {
+        file.push_head(key, value);
+    }
     file.push_head("strategy", found.strategy);
     file.push_head("seed", found.seed);
     file.push_head("property", &found.finding.property);
@@ -44,6 +36,24 @@ pub(crate) fn write(spec: &Spec, found: Found<'_>, out: &Path) -> Result<PathBuf
     let path = out.join(name);
     std::fs::write(&path, file.to_string()).map_err(|error| Failure::file(&path, error))?;
     Ok(path)
+}
+
+/// What decides which executions there are.
+pub(crate) fn heads(spec: &Spec) -> Vec<(&'static str, String)> {
+    let design = decisions();
+    let design = design.iter().map(|d| (d.key, spec.design.get(d.key).unwrap_or_default()));
+    let mutant = spec.design.mutant().map_or("none", |mutant| mutant.word());
+    let Budgets { faults, families, crashes } = spec.budgets;
+    vec![
+        ("scenario", spec.named.clone()),
+        ("scenario-hash", spec.text_hash()),
+        ("parameters", words(spec.script.parameters.iter())),
+        ("design", words(design)),
+        ("mutant", mutant.into()),
+        ("budgets", format!("faults={faults} families={families} crashes={crashes}")),
+        ("granularity", "await".into()),
+        ("time", "untimed".into()),
+    ]
 }
 
 fn words(pairs: impl Iterator<Item = (impl std::fmt::Display, impl std::fmt::Display)>) -> String {

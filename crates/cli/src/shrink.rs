@@ -51,7 +51,7 @@ fn run(kept: &Kept, replays: u64) -> (Result<Shrunk, Outcome>, f64) {
     let interrupt = Interrupt::listen();
     let progress = Progress::new("shrinking", None);
     let mut go_on = |summary: &Summary| {
-        progress.show(summary);
+        progress.show(summary.executions);
         !interrupt.is_set()
     };
     let program = kept.spec.program();

@@ -94,7 +94,7 @@ fn generated_scenarios_are_clean_and_reach_what_matters() {
         "pivot before the filter's creation",
         "throttled request released by a drained section",
     ];
-    let missed: Vec<_> = matters.iter().filter(|mark| !marks.contains(*mark)).collect();
+    let missed: Vec<_> = matters.iter().filter(|mark| !marks.contains(**mark)).collect();
     assert!(missed.is_empty(), "never reached: {missed:?}; reached: {marks:?}");
 }
 

@@ -46,12 +46,13 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use blockyard_units::{ByteLen, ByteRange};
+use serde::{Deserialize, Serialize};
 
 use super::families::Family;
 use crate::handle::Operation;
 
 /// What goes wrong with a request. Offsets are bytes on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Fault {
     /// It fails with EIO and has no effect.
     Eio,

@@ -6,8 +6,10 @@ mod explorer;
 mod happens_before;
 mod lenient;
 mod linear;
+mod runs;
 mod sampling;
 mod search;
+mod searcher;
 mod shrink;
 mod swap;
 
@@ -16,8 +18,10 @@ pub use explorer::{Exploration, Explorer, Sampled, Summary, Verdict};
 pub use happens_before::Traced;
 pub(crate) use happens_before::{Steps, happening_before};
 pub use lenient::Cost;
+pub use runs::Runs;
 pub use sampling::{Pct, Portfolio, Pos, Sampler, Sampling, Swarm, Urw};
-pub use search::{DepthFirst, Reduction, Stack};
+pub use search::{Checkpoint, DepthFirst, NotRestored, Reduction, WorkItem};
+pub use searcher::{Ran, Searcher, Tree};
 pub use shrink::Shrunk;
 pub use swap::swap_check;
 

@@ -15,9 +15,10 @@ use super::edits::{
     Run, early_fault, lower_choices, spliced, without_detour, without_failure, without_fault,
     without_preemption,
 };
-use super::explorer::{Explorer, Recorded, Summary, describe};
+use super::explorer::{Explorer, Summary};
 use super::lenient::{Cost, Lenient, Line, Step};
 use super::linear::{linearised, races, swapped};
+use super::runs::{Recorded, describe};
 use super::{Finding, Limits, Outcome, Program, Replay, run_once};
 use crate::event::Action;
 use crate::paths::PathId;

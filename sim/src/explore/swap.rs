@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use blockyard_sync::door::Access;
 
 use super::chooser::{Chooser, Pick};
-use super::explorer::{Choices, Recorded};
+use super::runs::{Choices, Recorded};
 use super::{Finding, Limits, Outcome, Program, Watched, run_once};
 use crate::event::Event;
 use crate::footprint::conflicts;

@@ -348,6 +348,6 @@ pub fn check(name: &str, test: &Test, budgets: Budgets, marks: &[&str]) {
     let count = summary.executions;
     assert_eq!(verdict, Verdict::Clean { exhausted: true }, "{name}: {count} executions");
     for mark in marks {
-        assert!(summary.marks.contains(mark), "{name}: never came to '{mark}' in {count}");
+        assert!(summary.marks.contains(*mark), "{name}: never came to '{mark}' in {count}");
     }
 }

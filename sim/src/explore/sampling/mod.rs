@@ -19,13 +19,15 @@ pub use urw::Urw;
 
 use alloc::boxed::Box;
 
+use serde::{Deserialize, Serialize};
+
 use super::chooser::{Chooser, RandomWalk};
 
 /// From this step on a strategy that may starve somebody picks fairly: what spins until another has run is not stuck.
 const PATIENCE: u32 = 1024;
 
 /// How executions are drawn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Sampling {
     /// Evenly among the enabled events: [`RandomWalk`].
     Random,

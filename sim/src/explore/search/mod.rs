@@ -4,24 +4,31 @@
 //! source sets and wakeup trees (Abdulla, Aronsson, Jonsson, Sagonas, "Optimal Dynamic Partial Order Reduction", POPL
 //! 2014). Differs: dependence is the conflict of recorded footprints; processes may have several events that exclude
 //! each other; whether a race can be reversed is decided by what enabled the later event (see `races`); several
-//! searches may share one tree (see [`Stack`]).
+//! searches may share one tree (see [`WorkItem`]).
 //!
 //! Invariants: `every-trace-once`: a complete execution is equivalent to no other complete one; blocked ones are
 //! equivalent to one that was or will be explored. `prefix-repeats`: running the chosen events again leads to the
 //! same enabled events.
 
+mod checkpoint;
 mod place;
 mod races;
+mod share;
+#[cfg(test)]
+mod tests;
 mod wakeup;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_sync::door::Access;
+use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use self::place::{Place, Shared, Todo};
+pub use self::checkpoint::{Checkpoint, NotRestored};
+use self::place::{Entered, Place, Shared, Todo};
 use self::races::Race;
+pub use self::share::WorkItem;
 use self::wakeup::{Seen, Wakeup};
 use super::chooser::{Chooser, Pick};
 use super::happens_before::{Accesses, Steps};
@@ -33,7 +40,7 @@ use crate::tape::Divergence;
 use crate::world::World;
 
 /// Which executions are left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reduction {
     /// None.
     Plain,
@@ -70,10 +77,18 @@ struct Level {
     rolling: Rolling,
 }
 
-/// A place in the tree of all executions from which somebody else may go on: the way there, shared with whoever else is
-/// at work on it. Each search backtracks along its own stack and enters what it finds to do at the places of it; what
-/// one adds to a place is found by itself, if nobody else finds it first.
-pub struct Stack(Vec<Level>);
+impl Level {
+    /// Takes out what is to be explored next from its place.
+    fn enter(&self) -> Option<Entered> {
+        self.place.with(|place| place.enter(&self.enabled, &self.sleeping))
+    }
+
+    /// Goes on with what was taken out.
+    fn go_on(&mut self, (event, guide, elders): Entered) {
+        (self.event, self.guide, self.elders) = (event, guide, elders);
+        self.races.clear();
+    }
+}
 
 /// The search. Its state between executions is the stack of events chosen.
 pub struct DepthFirst {
@@ -137,43 +152,28 @@ impl DepthFirst {
         self.backtrack()
     }
 
-    /// Goes on from a place that another search offered; false if there is nothing left to do there.
-    pub fn adopt(&mut self, stack: Stack) -> bool {
-        self.past = Accesses::default();
-        for (step, level) in stack.0.iter().enumerate() {
-            self.past.push(step, &level.accesses);
-        }
-        self.levels = stack.0;
-        self.backtrack()
-    }
-
-    /// The shallowest place where there is something to do, for another search to go on from.
-    pub fn offer(&self) -> Option<Stack> {
-        let has_work = |level: &Level| level.place.with(|place| place.has_work());
-        let depth = self.levels.iter().position(has_work)?;
-        Some(Stack(self.levels[..=depth].to_vec()))
-    }
-
     fn backtrack(&mut self) -> bool {
-        self.depth = 0;
         while let Some(level) = self.levels.last_mut() {
             self.past.undo(&level.accesses);
-            let Level { place, enabled, sleeping, .. } = level;
-            let entered = place.with(|place| place.enter(enabled, sleeping));
-            if let Some((event, guide, elders)) = entered {
-                (level.event, level.guide, level.elders) = (event, guide, elders);
-                level.races.clear();
-                level.accesses = self.nothing.clone();
-                self.analysed = self.levels.len() - 1;
-                self.analysed_from = self.analysed;
-                self.compared = self.analysed;
-                self.half_asleep.retain(|step| *step < self.analysed);
-                self.lost.retain(|(step, _, _)| *step < self.analysed);
+            level.accesses = self.nothing.clone();
+            if let Some(entered) = level.enter() {
+                level.go_on(entered);
+                self.stand_at_top();
                 return true;
             }
             self.levels.pop();
         }
         false
+    }
+
+    /// The last level's event comes next, and has not run.
+    fn stand_at_top(&mut self) {
+        self.depth = 0;
+        self.analysed = self.levels.len().saturating_sub(1);
+        self.analysed_from = self.analysed;
+        self.compared = self.analysed;
+        self.half_asleep.retain(|step| *step < self.analysed);
+        self.lost.retain(|(step, _, _)| *step < self.analysed);
     }
 
     /// A process that the last step disabled leaves no event to race with that step: it is tried before it.
@@ -203,7 +203,7 @@ impl DepthFirst {
     }
 
     fn unseen(&self, event: Event) -> Seen {
-        Seen { event, accesses: self.nothing.clone(), exact: false }
+        Seen { event, accesses: self.nothing.clone() }
     }
 
     /// What need not be explored after the last level's event: what was explored before it, or slept already, and
@@ -255,13 +255,25 @@ impl DepthFirst {
                 Todo::Events(others.rev().copied().collect())
             }
         };
+        let place = Place::entering(event, todo);
+        self.push_level(place, enabled, sleeping, (event, behind, 0));
+        Some(event)
+    }
+
+    fn push_level(
+        &mut self,
+        place: Shared,
+        enabled: &[Event],
+        sleeping: Arc<[Seen]>,
+        (event, guide, elders): Entered,
+    ) {
         self.levels.push(Level {
-            place: Place::entering(todo),
+            place,
             enabled: enabled.into(),
             sleeping,
             event,
-            elders: 0,
-            guide: behind,
+            elders,
+            guide,
             accesses: self.nothing.clone(),
             before: Steps::default(),
             races: Vec::new(),
@@ -269,7 +281,13 @@ impl DepthFirst {
             own_trace: 0,
             rolling: Rolling::EMPTY,
         });
-        Some(event)
+    }
+
+    /// Remembers what is known of the event just picked only as long as it has not run.
+    fn picked(&mut self, world: &World, event: Event) {
+        let process = &world.processes[event.process as usize];
+        self.follows = process.follows();
+        self.enablers.clone_from(&process.enablers);
     }
 }
 
@@ -297,9 +315,7 @@ impl Chooser for DepthFirst {
                 }
             }
         };
-        let process = &world.processes[event.process as usize];
-        self.follows = process.follows();
-        self.enablers.clone_from(&process.enablers);
+        self.picked(world, event);
         match enabled.iter().position(|candidate| candidate == &event) {
             Some(index) => Pick::Event(index),
             None => Pick::Diverged(Divergence {

@@ -55,6 +55,19 @@ impl DepthFirst {
     /// Enters the last step into happens-before; wants its races reversed.
     pub(super) fn analyse(&mut self, world: &World, accesses: &[Access]) {
         let step = self.levels.len() - 1;
+        let seen = self.note(world, accesses);
+        let Level { place, sleeping, .. } = &self.levels[step];
+        place.with(|place| place.ran(sleeping, seen, self.reduction));
+        if self.reduction == Reduction::SourceSets {
+            for race in core::mem::take(&mut self.levels[step].races) {
+                self.want_reversed(race.earlier(), step);
+            }
+        }
+    }
+
+    /// Enters the last step into happens-before.
+    pub(super) fn note(&mut self, world: &World, accesses: &[Access]) -> Seen {
+        let step = self.levels.len() - 1;
         let accesses: Arc<[Access]> = accesses.into();
         let plain = self.reduction == Reduction::Plain;
         if !plain || self.traces {
@@ -69,14 +82,8 @@ impl DepthFirst {
         }
         let level = &mut self.levels[step];
         level.rolling = world.rolling;
-        let seen = Seen { event: level.event, accesses: accesses.clone(), exact: true };
-        level.accesses = accesses;
-        level.place.with(|place| place.ran(seen, self.reduction));
-        if self.reduction == Reduction::SourceSets {
-            for race in core::mem::take(&mut self.levels[step].races) {
-                self.want_reversed(race.earlier(), step);
-            }
-        }
+        level.accesses = accesses.clone();
+        Seen { event: level.event, accesses }
     }
 
     /// The steps that happen before this one; notes its races and its trace.
@@ -248,8 +255,8 @@ impl DepthFirst {
             for race in core::mem::take(&mut self.levels[later].races) {
                 let earlier = race.earlier();
                 let sequence = self.reversed(&race, earlier, later);
-                let Level { place, enabled, sleeping, event, .. } = &self.levels[earlier];
-                place.with(|place| place.insert_sequence(enabled, sleeping, *event, sequence));
+                let Level { place, sleeping, .. } = &self.levels[earlier];
+                place.with(|place| place.insert_sequence(sleeping, sequence));
             }
         }
     }
@@ -258,19 +265,18 @@ impl DepthFirst {
     fn reversed(&self, race: &Race, earlier: usize, later: usize) -> Vec<Seen> {
         let seen = |step: usize| {
             let Level { event, accesses, .. } = &self.levels[step];
-            let exact = step != later || matches!(race, Race::Awake(_) | Race::Lost(..));
-            Seen { event: *event, accesses: accesses.clone(), exact }
+            Seen { event: *event, accesses: accesses.clone() }
         };
         let (until, last) = match race {
             Race::With(_) => (self.levels.len(), Some(seen(later))),
             Race::Hidden(_, peeks) => {
                 let event = Event { action: Action::Poll, ..self.levels[later].event };
-                (later + 1, Some(Seen { event, accesses: peeks.clone(), exact: false }))
+                (later + 1, Some(Seen { event, accesses: peeks.clone() }))
             }
             Race::Awake(_) => (later + 1, None),
             Race::Lost(_, event, access) => {
                 let accesses = Arc::from([*access]);
-                (later + 1, Some(Seen { event: *event, accesses, exact: false }))
+                (later + 1, Some(Seen { event: *event, accesses }))
             }
         };
         let apart = |step: &usize| !self.levels[*step].before.contains(earlier);

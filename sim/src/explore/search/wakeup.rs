@@ -5,6 +5,8 @@
 //! taken from the order it was seen in, and decides nothing but conflicts within its own sequence. A sequence that
 //! ends inside the tree goes on at a leaf: two leaves of which each was left out for the other's sake would lose
 //! what neither begins with. One that turns out to be impossible is given up, and the search goes on freely.
+//! A sequence is left out only for an event that occurs in it, as in source sets: then whoever explores that event
+//! finds the rest by itself, also if another explores it at the same time; the price is a blocked execution in hundreds.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -19,8 +21,6 @@ use crate::footprint::conflicts;
 pub struct Seen {
     pub event: Event,
     pub accesses: Arc<[Access]>,
-    /// Whether it has that footprint where it is to run now, too.
-    pub exact: bool,
 }
 
 /// Sequences that begin at one place, in the order they are to be explored in.
@@ -38,12 +38,10 @@ impl Wakeup {
     /// on from their end.
     pub fn insert(&mut self, mut sequence: Vec<Seen>) {
         for branch in &mut self.0 {
-            match begins(&branch.first, &sequence) {
-                Begin::Never => continue,
-                Begin::At(index) => drop(sequence.remove(index)),
-                Begin::Apart => {}
+            if let Some(index) = begins(&branch.first.event, &sequence) {
+                sequence.remove(index);
+                return branch.rest.insert(sequence);
             }
-            return branch.rest.insert(sequence);
         }
         let chain = sequence
             .into_iter()
@@ -67,9 +65,36 @@ impl Wakeup {
         self.0.insert(0, branch);
     }
 
-    /// Whether it has no sequence.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Every event, each before what follows it, and how many events it follows.
+    pub fn walk(&self) -> Vec<(usize, &Seen)> {
+        let mut left: Vec<_> = self.0.iter().rev().map(|branch| (0, branch)).collect();
+        let mut walk = Vec::new();
+        while let Some((depth, branch)) = left.pop() {
+            walk.push((depth, &branch.first));
+            left.extend(branch.rest.0.iter().rev().map(|branch| (depth + 1, branch)));
+        }
+        walk
+    }
+
+    /// The tree that is walked so, if there is one.
+    pub fn from_walk(walk: Vec<(usize, Seen)>) -> Option<Self> {
+        // Backwards: what follows an event is there before it. Of each depth, those whose elder is yet to come.
+        let mut open: Vec<Vec<Branch>> = Vec::new();
+        if walk.iter().any(|(depth, _)| *depth >= walk.len()) {
+            return None;
+        }
+        for (depth, first) in walk.into_iter().rev() {
+            if open.len() < depth + 2 {
+                open.resize_with(depth + 2, Vec::new);
+            }
+            let mut rest = core::mem::take(&mut open[depth + 1]);
+            rest.reverse();
+            open[depth].push(Branch { first, rest: Self(rest) });
+        }
+        let mut open = open.into_iter();
+        let mut tree = open.next().unwrap_or_default();
+        tree.reverse();
+        open.all(|left| left.is_empty()).then_some(Self(tree))
     }
 
     /// Takes out the branch to explore next where `enabled` is what may happen: its first event, and what follows it.
@@ -99,40 +124,13 @@ impl Wakeup {
     }
 }
 
-/// Whether a sequence leads only to what was explored from `asleep`, at a place where `enabled` is what may happen and
-/// `now` is being explored. A process that is not in the sequence may go on behind it with any of its events: what has
-/// been explored of them must leave room for the sequence, and what has not will have its own races.
-pub fn covered(asleep: &[&Seen], now: Event, enabled: &[Event], sequence: &[Seen]) -> bool {
-    let makes_room = |event: &Event| match asleep.iter().find(|seen| seen.event.same(event)) {
-        Some(seen) => matches!(begins(seen, sequence), Begin::Apart),
-        None => !now.same(event),
-    };
-    asleep.iter().any(|seen| match begins(seen, sequence) {
-        Begin::At(_) => true,
-        Begin::Apart => enabled.iter().filter(|e| e.path == seen.event.path).all(makes_room),
-        Begin::Never => false,
-    })
-}
-
-enum Begin {
-    /// It is the sequence's event at this index, and no earlier one bars it.
-    At(usize),
-    /// Its process does not occur, and nothing in the sequence depends on it.
-    Apart,
-    Never,
-}
-
-/// Whether an execution equivalent to one that begins with `sequence` begins with `event`.
-fn begins(event: &Seen, sequence: &[Seen]) -> Begin {
-    let of_process = sequence.iter().position(|other| other.event.path == event.event.path);
-    let conflict = |a: &Seen, b: &Seen| conflicts(&a.accesses, &b.accesses);
-    match of_process {
-        Some(index) => {
-            let other = &sequence[index];
-            let barred = sequence[..index].iter().any(|earlier| conflict(earlier, other));
-            if other.event.same(&event.event) && !barred { Begin::At(index) } else { Begin::Never }
-        }
-        None if event.exact && !sequence.iter().any(|other| conflict(other, event)) => Begin::Apart,
-        None => Begin::Never,
-    }
+/// Where an event stands in a sequence, if an execution equivalent to one that begins with the sequence begins with it.
+///
+/// It must occur there: one that is only independent of the sequence may be woken behind it, before it runs, and whoever
+/// runs the event first would have to find that from there.
+pub fn begins(event: &Event, sequence: &[Seen]) -> Option<usize> {
+    let index = sequence.iter().position(|other| other.event.path == event.path)?;
+    let Seen { event: other, accesses, .. } = &sequence[index];
+    let barred = sequence[..index].iter().any(|earlier| conflicts(&earlier.accesses, accesses));
+    (other.same(event) && !barred).then_some(index)
 }
