@@ -1,5 +1,5 @@
-//! Depth-first searchers, any number of which search one tree: each with a world of its own, on any thread. Whoever runs
-//! them hands what one offers to another that has nothing left to do.
+//! Depth-first searchers, any number of which search one tree: each with a world of its own, on any thread. Whoever
+//! runs them hands what one offers to another that has nothing left to do.
 
 use alloc::vec::Vec;
 

@@ -6,7 +6,7 @@
 //! ends inside the tree goes on at a leaf: two leaves of which each was left out for the other's sake would lose
 //! what neither begins with. One that turns out to be impossible is given up, and the search goes on freely.
 //! A sequence is left out only for an event that occurs in it, as in source sets: then whoever explores that event
-//! finds the rest by itself, also if another explores it at the same time; the price is a blocked execution in hundreds.
+//! finds the rest by itself, also if another explores it at the same time; the price is a few blocked executions.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -124,10 +124,10 @@ impl Wakeup {
     }
 }
 
-/// Where an event stands in a sequence, if an execution equivalent to one that begins with the sequence begins with it.
+/// Where an event stands in a sequence, if an execution that is equivalent to one that begins so begins with it.
 ///
-/// It must occur there: one that is only independent of the sequence may be woken behind it, before it runs, and whoever
-/// runs the event first would have to find that from there.
+/// It must occur there: one that is only independent of the sequence may be woken behind it, before it runs, and
+/// whoever runs the event first would have to find that from there.
 pub fn begins(event: &Event, sequence: &[Seen]) -> Option<usize> {
     let index = sequence.iter().position(|other| other.event.path == event.path)?;
     let Seen { event: other, accesses, .. } = &sequence[index];
