@@ -259,7 +259,7 @@ fn main() {
         ("needle 20", needle),
     ];
     let none = Budgets::NONE;
-    let setup = Setup { images: Vec::new(), budgets: none, seed: 0 };
+    let setup = Setup { images: Vec::new(), budgets: none, ..Setup::default() };
     for (name, body) in programs {
         for reduction in [Reduction::Plain, Reduction::Optimal] {
             row(name, &Small(body), &setup, reduction);

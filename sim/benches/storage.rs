@@ -151,7 +151,7 @@ fn setup() -> Setup {
         |name: &str| DiskImage { name: name.into(), bytes: bytes.clone(), atom: ByteLen(SECTOR) };
     let images = ["a", "b", "c"].map(image).to_vec();
     let budgets = Budgets { faults: 3, families: Families::ALL, ..Budgets::NONE };
-    Setup { images, budgets, seed: 0 }
+    Setup { images, budgets, ..Setup::default() }
 }
 
 fn row(name: &str, steps: u64, elapsed: Duration) {

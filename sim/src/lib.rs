@@ -1,9 +1,9 @@
 //! The simulated world: an executor on one thread, virtual time, disks in memory, and the exploration of everything
 //! that may happen in it. Knows nothing of blocks: it runs any program of tasks over the `sync` door.
 //!
-//! A *step* is one event: a poll of one task, the effect of a disk request, its completion, a timer firing, a choice
-//! being made. At each turn the world lists the enabled events in a canonical order (by path) and a chooser picks;
-//! the picks, as text, are the *tape*.
+//! A *step* is one event: a poll of one task (by door, a part of it with one operation), the effect of a disk request,
+//! its completion, a timer firing, a choice being made. At each turn the world lists the enabled events in a canonical
+//! order (by path) and a chooser picks; the picks, as text, are the *tape*.
 //!
 //! Invariants:
 //! - `one-tape-one-run`: the tape decides everything; a run repeated has the same hash.
@@ -15,6 +15,7 @@
 
 extern crate alloc;
 
+mod body;
 mod describe;
 mod disk;
 mod event;
@@ -28,13 +29,14 @@ mod process;
 mod tape;
 mod world;
 
+pub use body::{Granularity, UnknownGranularity};
 pub use disk::{DiskImage, Families, Family, Fault, Loss, PowerLoss, SimDisk};
 pub use event::{Action, Event};
 pub use explore::{
     Chooser, Cost, DepthFirst, Execution, Exploration, Explorer, Finding, FromBytes, Limits,
     Outcome, Pct, Pick, Portfolio, Pos, Program, RandomWalk, Reduction, Replay, Report, Sampled,
     Sampler, Sampling, Setup, Shrunk, Stack, Summary, Swarm, Traced, Urw, Verdict, Watched,
-    run_once, swap_check,
+    WholePolls, run_once, swap_check,
 };
 pub use footprint::conflicts;
 // For the test that each rule of dependence is needed.

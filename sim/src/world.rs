@@ -6,14 +6,15 @@
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::task::{Context, Waker};
+use core::task::Waker;
 
 use blockyard_runtime::{IoErrorKind, Runtime};
 use blockyard_sync::door::world as door_world;
-use blockyard_sync::door::{self, Access, Kind, Reason, StepLog, Wake};
+use blockyard_sync::door::{self, Access, Kind, Passage, Reason, StepLog, Wake};
 use blockyard_units::Id;
 use smallvec::smallvec;
 
+use crate::body::Granularity;
 use crate::disk::{self, Copies, DiskImage, Families, Family, Fault, PowerLoss, SimDisk};
 use crate::event::{Action, Event};
 use crate::explore::Finding;
@@ -50,11 +51,15 @@ pub struct World {
     pub(crate) processes: Vec<Process>,
     pub(crate) handle: SimHandle,
     pub(crate) disks: Vec<SimDisk>,
+    /// What a task's step is, from the next reset on.
+    pub granularity: Granularity,
     wakers: Vec<Waker>,
     pub(crate) runnable: Vec<u32>,
     timers: Vec<u32>,
     /// What the last step made impossible for others, and what each had looked at to be possible.
     pub(crate) lost: Vec<(Event, Access)>,
+    /// What the task of the last step waited for and did not look at.
+    pub(crate) unseen: Vec<Access>,
     log: StepLog,
     posts: Vec<Post>,
     /// Whether a finding waits in the mailbox.
@@ -85,10 +90,12 @@ impl World {
             processes: Vec::new(),
             handle,
             disks,
+            granularity: Granularity::default(),
             wakers: Vec::new(),
             runnable: Vec::new(),
             timers: Vec::new(),
             lost: Vec::new(),
+            unseen: Vec::new(),
             log: StepLog::default(),
             posts: Vec::new(),
             found: false,
@@ -172,7 +179,7 @@ impl World {
         result
     }
 
-    /// What the last step looked at to see whether it may go on.
+    /// What the last step looked at to see whether it may go on, or might have.
     pub(crate) fn guards(&self) -> &[Access] {
         &self.log.guards
     }
@@ -290,14 +297,13 @@ impl World {
         self.steps += 1;
         let index = event.process as usize;
         self.open_door(index, record);
-        let woken = matches!(self.processes[index].state, State::Task { woken: true, .. });
         if let Err(panic) = door_world::catch_panic(|| self.run(event)) {
             door_world::abandon();
             return Err(panic);
         }
         self.processes[index].last_step = step;
         self.finish_step(event.process, step);
-        if self.overlooked_its_guard(event, woken) {
+        if self.overlooked_its_guard(event) {
             return Err("a wait was begun and is not polled, though it may end".into());
         }
         self.list(event.process);
@@ -329,16 +335,21 @@ impl World {
 
     fn poll(&mut self, index: u32) {
         let process = &mut self.processes[index as usize];
-        process.enablers.retain(|enabler| enabler.guard().is_some());
-        if process.woken_plainly {
-            door::enter(footprint::readiness(process.path, Kind::Write));
-        }
         let State::Task { body, woken, .. } = &mut process.state else {
             unreachable!("runnable-is-exact")
         };
-        *woken = false;
-        let mut context = Context::from_waker(&self.wakers[index as usize]);
-        if body.as_mut().poll(&mut context).is_ready() {
+        let mut passage = Passage::Free;
+        if !body.is_under_way() {
+            process.enablers.retain(|enabler| enabler.guard().is_some());
+            if process.woken_plainly {
+                door::enter(footprint::readiness(process.path, Kind::Write));
+            }
+            process.overlooks = !core::mem::take(woken);
+            if process.overlooks {
+                passage = Passage::Guarded;
+            }
+        }
+        if body.go_on(&self.wakers[index as usize], self.granularity, passage).is_ready() {
             self.end(index);
         }
     }
@@ -387,6 +398,7 @@ impl World {
     fn finish_step(&mut self, index: u32, step: u32) {
         self.processes[index as usize].next_object = door_world::end(&mut self.log);
         self.lost.clear();
+        self.note_waits(index);
         self.wake_tasks(index, step);
         let mut posts = core::mem::take(&mut self.posts);
         self.handle.mailbox.with(|mailbox| {
@@ -398,7 +410,7 @@ impl World {
         }
         self.posts = posts;
         for orphan in core::mem::take(&mut self.log.orphans) {
-            self.create(index, step, "+", State::Task { body: orphan, woken: true, holding: 0 });
+            self.create(index, step, "+", State::task(orphan));
         }
         self.marks.extend(self.log.marks.drain(..));
         core::mem::swap(&mut self.notes, &mut self.log.notes);
@@ -408,16 +420,19 @@ impl World {
         for index in 0..self.log.wakes.len() {
             let Wake { task, reason } = self.log.wakes[index];
             let process = &mut self.processes[task as usize];
+            process.overlooks &= !matches!(reason, Reason::Fell(_));
             if reason == Reason::Waker {
                 process.woken_plainly = true;
                 self.log.accesses.push(footprint::readiness(process.path, Kind::Add));
             }
-            let State::Task { woken, holding, .. } = &mut process.state else { continue };
+            let State::Task { body, woken, holding } = &mut process.state else { continue };
             match reason {
                 Reason::Guard(_) | Reason::Handed(_) => *holding += 1,
                 Reason::Fell(access) => {
                     *holding -= 1;
-                    if task != running {
+                    if body.is_under_way() && task != running {
+                        process.fallen.push(access);
+                    } else if task != running {
                         let path = process.path;
                         self.lost
                             .push((Event { path, action: Action::Poll, process: task }, access));
@@ -437,20 +452,43 @@ impl World {
         }
     }
 
-    /// Whether the task that just ran was ready for the sake of a guard only, and looked at none that held: it would be
-    /// ready for ever.
-    fn overlooked_its_guard(&self, event: Event, woken: bool) -> bool {
-        let ended_a_wait =
-            |wake: &Wake| wake.task == event.process && matches!(wake.reason, Reason::Fell(_));
-        event.action == Action::Poll && !woken && !self.log.wakes.iter().any(ended_a_wait)
+    fn note_waits(&mut self, index: u32) {
+        let waits = &mut self.processes[index as usize].waits;
+        let place = |access: &Access| (access.object, access.from, access.to);
+        let accesses = &self.log.accesses;
+        let unseen = |wait: &&Access| !accesses.iter().any(|seen| place(seen) == place(wait));
+        self.unseen.clear();
+        self.unseen.extend(waits.iter().filter(unseen));
+        self.log.guards.extend_from_slice(&self.unseen);
+        for &(begins, access) in &self.log.waits {
+            let place = waits.iter().position(|wait| !begins && *wait == access);
+            match place {
+                Some(place) => drop(waits.remove(place)),
+                None if begins => waits.push(access),
+                // It began in another task, which gave it up.
+                None => {}
+            }
+        }
+    }
+
+    /// Whether the task that was just polled was ready for the sake of a guard only, and looked at none that held: it
+    /// would be ready for ever.
+    fn overlooked_its_guard(&mut self, event: Event) -> bool {
+        let process = &mut self.processes[event.process as usize];
+        if event.action != Action::Poll || process.is_under_way() {
+            return false;
+        }
+        // Where the poll ended, a wait may go on that could have ended before these fell.
+        self.log.peeks.append(&mut process.fallen);
+        process.overlooks
     }
 
     /// Lists a task as runnable if it is.
     fn list(&mut self, index: u32) {
-        let State::Task { woken, holding, .. } = self.processes[index as usize].state else {
+        let State::Task { body, woken, holding } = &self.processes[index as usize].state else {
             return;
         };
-        let runnable = woken || holding > 0;
+        let runnable = *woken || *holding > 0 || body.is_under_way();
         let place = self.runnable.iter().position(|listed| *listed == index);
         match place {
             Some(place) if !runnable => drop(self.runnable.remove(place)),
@@ -462,12 +500,7 @@ impl World {
     fn take_post(&mut self, creator: u32, step: u32, post: Post) {
         match post {
             Post::Spawn { name, task } => {
-                self.create(
-                    creator,
-                    step,
-                    &name,
-                    State::Task { body: task, woken: true, holding: 0 },
-                );
+                self.create(creator, step, &name, State::task(task));
             }
             Post::Request { disk, operation, slot } => {
                 let state = State::Request { disk, operation, slot, result: None, stuck: false };

@@ -102,7 +102,10 @@ impl<'p> Explorer<'p> {
     }
 
     pub(super) fn world(&self, seed: u64) -> World {
-        World::new(&self.setup.images, self.setup.budgets, seed)
+        let Setup { images, budgets, granularity, .. } = &self.setup;
+        let mut world = World::new(images, *budgets, seed);
+        world.granularity = *granularity;
+        world
     }
 
     /// Depth first, until everything is explored or the limit is reached.

@@ -11,7 +11,7 @@ mod search;
 mod shrink;
 mod swap;
 
-pub use chooser::{Chooser, FromBytes, Pick, RandomWalk, Replay};
+pub use chooser::{Chooser, FromBytes, Pick, RandomWalk, Replay, WholePolls};
 pub use explorer::{Exploration, Explorer, Sampled, Summary, Verdict};
 pub use happens_before::Traced;
 pub use lenient::Cost;
@@ -24,6 +24,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::body::Granularity;
 use crate::disk::DiskImage;
 use crate::event::{Action, Event};
 use crate::tape::Divergence;
@@ -58,7 +59,7 @@ pub trait Execution {
 }
 
 /// What a world for a program is made of.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Setup {
     /// The disks.
     pub images: Vec<DiskImage>,
@@ -66,6 +67,8 @@ pub struct Setup {
     pub budgets: Budgets,
     /// Seeds the random numbers that tasks draw.
     pub seed: u64,
+    /// What a task's step is.
+    pub granularity: Granularity,
 }
 
 /// When an execution or an exploration stops by itself.

@@ -125,7 +125,7 @@ pub fn setup(budgets: Budgets) -> Setup {
         bytes: vec![0; 4096].into(),
         atom: ByteLen(512),
     };
-    Setup { images: vec![image("a"), image("b")], budgets, seed: 0 }
+    Setup { images: vec![image("a"), image("b")], budgets, ..Setup::default() }
 }
 
 /// Explores a program to its end, keeping the traces.

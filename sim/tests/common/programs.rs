@@ -5,7 +5,7 @@ mod operate;
 
 use std::sync::Arc;
 
-use blockyard_sim::{Budgets, DiskImage, Setup};
+use blockyard_sim::{Budgets, DiskImage, Granularity, Setup};
 use blockyard_units::ByteLen;
 
 use super::{Small, program, task};
@@ -41,6 +41,12 @@ pub enum Operation {
     /// Subscribes and waits for one message.
     Listen,
     Publish,
+    /// Waits until one of two values is not zero.
+    Either,
+    /// Waits until there is something to take or a value is not zero.
+    EitherTake,
+    /// Waits for the lock or until a value is not zero.
+    EitherLock,
     /// Registers, looks at the value, and waits for a notification if it is zero.
     Register,
     /// Changes the value and notifies.
@@ -77,6 +83,7 @@ impl Operation {
         match self {
             Read(_) | Double(_) | Increment(_) | WaitUntil(_) | Give | Take => "counter",
             Lock(_) | DropGuard => "mutex",
+            Either | EitherTake | EitherLock => "either",
             GiveUpLock | Timeout(_) | LockTimeout(_) | ReceiveTimeout(_) | WriteTimeout(_) => {
                 "cancellation"
             }
@@ -111,7 +118,17 @@ pub fn setup_of(number: u64, tasks: &Tasks) -> Setup {
     let image = DiskImage { name: "a".into(), bytes: vec![0; 1536].into(), atom: ByteLen(512) };
     let faults = u32::from(on_disk && may_fail(number));
     let budgets = Budgets { faults, crashes: u32::from(on_disk), ..Budgets::NONE };
-    Setup { images: if on_disk { vec![image] } else { Vec::new() }, budgets, seed: 0 }
+    Setup { images: if on_disk { vec![image] } else { Vec::new() }, budgets, ..Setup::default() }
+}
+
+/// The tasks for a number, so few that plain search can exhaust them by door, too.
+pub fn generate_for(number: u64, granularity: Granularity) -> Tasks {
+    let mut tasks = generate(number);
+    let operations: usize = tasks.iter().map(Vec::len).sum();
+    if granularity == Granularity::Door && operations > 5 {
+        tasks.iter_mut().for_each(|task| task.truncate(2));
+    }
+    tasks
 }
 
 /// The program of these tasks. Some wait for ever.

@@ -331,7 +331,7 @@ impl Execution for Run {
 pub fn explore(test: &Test, budgets: Budgets) -> Exploration {
     let disk =
         DiskImage { name: "disk".into(), bytes: vec![0; LEN as usize].into(), atom: ByteLen(512) };
-    let setup = Setup { images: vec![disk], budgets, seed: 0 };
+    let setup = Setup { images: vec![disk], budgets, ..Setup::default() };
     let mut go_on = |_: &blockyard_sim::Summary| true;
     let limits = Limits { executions: 60_000, ..Limits::default() };
     Explorer::new(test, setup, limits, &mut go_on).depth_first(Reduction::SourceSets)

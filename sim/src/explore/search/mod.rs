@@ -21,7 +21,7 @@ use blockyard_sync::door::Access;
 use smallvec::SmallVec;
 
 use self::place::{Place, Shared, Todo};
-use self::races::Race;
+use self::races::{Lost, Race};
 use self::wakeup::{Seen, Wakeup};
 use super::chooser::{Chooser, Pick};
 use super::happens_before::{Accesses, Steps};
@@ -60,6 +60,8 @@ struct Level {
     /// The sequences to explore behind the event.
     guide: Wakeup,
     accesses: Arc<[Access]>,
+    /// What it might touch in another order.
+    might_touch: Arc<[Access]>,
     /// The steps that happen before this one.
     before: Steps,
     races: Vec<Race>,
@@ -95,8 +97,7 @@ pub struct DepthFirst {
     conflicting: Vec<u32>,
     /// The steps whose process had another event, which slept.
     half_asleep: Vec<usize>,
-    /// What a step made impossible for others.
-    lost: Vec<(usize, Event, Access)>,
+    lost: Vec<Lost>,
     nothing: Arc<[Access]>,
     nobody: Arc<[Seen]>,
 }
@@ -168,7 +169,7 @@ impl DepthFirst {
                 self.analysed_from = self.analysed;
                 self.compared = self.analysed;
                 self.half_asleep.retain(|step| *step < self.analysed);
-                self.lost.retain(|(step, _, _)| *step < self.analysed);
+                self.lost.retain(|lost| lost.step < self.analysed);
                 return true;
             }
             self.levels.pop();
@@ -263,6 +264,7 @@ impl DepthFirst {
             elders: 0,
             guide: behind,
             accesses: self.nothing.clone(),
+            might_touch: self.nothing.clone(),
             before: Steps::default(),
             races: Vec::new(),
             trace: 0,
@@ -300,7 +302,7 @@ impl Chooser for DepthFirst {
         };
         let process = &world.processes[event.process as usize];
         self.follows = process.follows();
-        self.enablers.clone_from(&process.enablers);
+        self.enablers = process.enabled_by();
         match enabled.iter().position(|candidate| candidate == &event) {
             Some(index) => Pick::Event(index),
             None => Pick::Diverged(Divergence {
