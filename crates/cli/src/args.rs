@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use blockyard_sim::Sampling;
+use blockyard_sim::{Granularity, Sampling};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -129,6 +129,12 @@ impl Strategy {
     }
 }
 
+/// What a task's step is, as the command line spells it.
+fn granularity() -> impl TypedValueParser<Value = Granularity> {
+    let words = [Granularity::Await, Granularity::Door].map(Granularity::word);
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<Granularity>())
+}
+
 /// The strategies that draw executions.
 fn sampling_strategy() -> impl TypedValueParser<Value = Strategy> {
     let sampling = |strategy: &&Strategy| strategy.sampling().is_some();
@@ -152,6 +158,9 @@ pub(crate) struct ExploreArgs {
     /// Stop after so many executions.
     #[arg(long, value_name = "N")]
     pub max_executions: Option<u64>,
+    /// What may not be interrupted: what is between two awaits, or each operation on what tasks share.
+    #[arg(long, value_name = "await|door", value_parser = granularity(), default_value = "await")]
+    pub granularity: Granularity,
 }
 
 #[derive(Args)]
@@ -174,6 +183,9 @@ pub(crate) struct FuzzArgs {
     /// How to draw the runs.
     #[arg(long, value_parser = sampling_strategy(), default_value = "random")]
     pub strategy: Strategy,
+    /// What may not be interrupted: what is between two awaits, or each operation on what tasks share.
+    #[arg(long, value_name = "await|door", value_parser = granularity(), default_value = "await")]
+    pub granularity: Granularity,
     #[command(flatten)]
     pub change: ScenarioArgs,
 }

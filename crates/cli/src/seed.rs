@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use blockyard_scenario::Parameters;
-use blockyard_sim::{Families, Finding, SeedFile, Setup, Shrunk, TapeLine};
+use blockyard_sim::{Families, Finding, Granularity, SeedFile, Setup, Shrunk, TapeLine};
 use blockyard_units::{Design, decisions};
 
 use crate::failure::Failure;
@@ -30,7 +30,7 @@ pub(crate) fn write(spec: &Spec, found: Found<'_>, out: &Path) -> Result<PathBuf
     file.push_head("mutant", spec.design.mutant().map_or("none", |mutant| mutant.word()));
     let Spec { faults, families, .. } = spec;
     file.push_head("budgets", format!("faults={faults} families={families} crashes=0"));
-    file.push_head("granularity", "await");
+    file.push_head("granularity", spec.granularity.word());
     file.push_head("time", "untimed");
     file.push_head("strategy", found.strategy);
     file.push_head("seed", found.seed);
@@ -103,9 +103,10 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
         Some(words) => read_families("budgets", words)?,
         None => Families::default(),
     };
+    let granularity: Option<Granularity> = head("granularity")?.parse().ok();
     let known = faults.is_some()
+        && granularity.is_some()
         && budgets.get("crashes").is_some_and(|crashes| crashes == "0")
-        && head("granularity")? == "await"
         && head("time")? == "untimed";
     if !known {
         let said = "budgets, granularity or time are not what this program can replay";
@@ -116,7 +117,8 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
         return Err(Failure::file(path, format!("{lines} lines of tape, but not so many steps")));
     }
     let text = crate::spec::read_text(&named)?;
-    let spec = Spec::compile(&named, text, parameters, design, (faults, families))?;
+    let mut spec = Spec::compile(&named, text, parameters, design, (faults, families))?;
+    spec.granularity = granularity.unwrap_or_default();
     let changed = head("scenario-hash")? != spec.text_hash();
     Ok(Kept { spec, changed, file })
 }

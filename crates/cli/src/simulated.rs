@@ -28,7 +28,7 @@ pub fn setup_of(script: &Script, faults: u32, seed: u64) -> Setup {
         DiskImage { name: name.clone(), bytes: IoBuffer::from(bytes), atom: ByteLen(512) }
     };
     let images = script.disks.iter().map(image).collect();
-    Setup { images, budgets: Budgets { faults, ..Budgets::NONE }, seed }
+    Setup { images, budgets: Budgets { faults, ..Budgets::NONE }, seed, ..Setup::default() }
 }
 
 struct Simulated {
@@ -71,7 +71,7 @@ impl blockyard_scenario::World for Simulated {
         if a.name() == b.name() {
             return a.observe(|bytes| judge((&bytes[..len], &bytes[..len])));
         }
-        a.observe(|a| b.observe(|b| judge((&a[..len], &b[..len.min(b.len())]))))
+        a.observe_both(b, |a, b| judge((&a[..len], &b[..len.min(b.len())])))
     }
 }
 

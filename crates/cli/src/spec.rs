@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use blockyard_scenario::{BUILTIN, Parameters, Script, builtin};
-use blockyard_sim::{Families, Setup};
+use blockyard_sim::{Families, Granularity, Setup};
 use blockyard_units::{Design, Mutant};
 
 use crate::args::ScenarioArgs;
@@ -28,6 +28,8 @@ pub struct Spec {
     pub faults: u32,
     /// In which ways.
     pub families: Families,
+    /// What a task's step is.
+    pub granularity: Granularity,
 }
 
 impl Spec {
@@ -95,7 +97,8 @@ impl Spec {
             .map_err(|error| Failure::usage(format!("scenario {named}: {error}")))?;
         let faults = faults.unwrap_or(script.faults);
         let script = Arc::new(script);
-        Ok(Self { named: named.into(), text, script, design, faults, families })
+        let granularity = Granularity::default();
+        Ok(Self { named: named.into(), text, script, design, faults, families, granularity })
     }
 
     /// As a program of the simulated world.
@@ -107,6 +110,7 @@ impl Spec {
     pub fn setup(&self, seed: u64) -> Setup {
         let mut setup = setup_of(&self.script, self.faults, seed);
         setup.budgets.families = self.families;
+        setup.granularity = self.granularity;
         setup
     }
 
