@@ -162,7 +162,7 @@ fn row(name: &str, steps: u64, elapsed: Duration) {
 
 fn main() {
     println!("{:<20} {:>9} {:>12} {:>10}", "draws", "steps/run", "runs/s", "steps/s");
-    let Setup { images, budgets, seed } = setup();
+    let Setup { images, budgets, seed, .. } = setup();
     let mut world = World::new(&images, budgets, seed);
     let mut steps = 0;
     let began = Instant::now();

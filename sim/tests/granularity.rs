@@ -3,12 +3,12 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use blockyard_sim::{
     Exploration, Explorer, Finding, Granularity, Limits, Outcome, RandomWalk, Reduction, Replay,
     Report, Setup, Summary, Verdict, Watched, WholePolls, World, run_once, swap_check,
 };
+use blockyard_sync::door::world::Quiet;
 use common::compare::compare;
 use common::programs::{Tasks, generate, generate_for, of_tasks, setup_of};
 use common::{Board, FAULTLESS, Small, program, setup, task};
@@ -112,7 +112,6 @@ fn a_guard_that_falls_in_the_middle_of_a_poll_is_waited_for_again() {
         task(runtime, "waiter", async move {
             let first = board.values[0].wait_until(|value| *value == 2);
             let second = board.values[1].wait_for(|value| *value == 1, |value| *value += 10);
-            let second = async { second.await };
             if blockyard_sync::first_of(first, second).await {
                 board.saw(0, 1);
             } else {
@@ -153,11 +152,11 @@ fn a_panic_in_the_middle_of_a_poll_is_a_finding() {
 }
 
 /// Counts its drops, and goes through the door in its destructor.
-struct Counted(Arc<Board>, Arc<AtomicU64>);
+struct Counted(Arc<Board>, Arc<Quiet<u64>>);
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.1.fetch_add(1, Ordering::Relaxed);
+        self.1.with(|drops| *drops += 1);
         increment(&self.0);
     }
 }
@@ -166,7 +165,7 @@ impl Drop for Counted {
 /// where a poll paused in a destructor.
 #[test]
 fn polls_under_way_are_dropped_with_their_world() {
-    let drops = Arc::new(AtomicU64::new(0));
+    let drops = Arc::new(Quiet::new(0_u64));
     let counting = drops.clone();
     let small = program(move |runtime, board| {
         for index in 0..3 {
@@ -189,11 +188,11 @@ fn polls_under_way_are_dropped_with_their_world() {
     let first = cut_short(&mut world);
     let Outcome::Violated(Finding { property, .. }) = &first.outcome else { panic!("it ended") };
     assert_eq!(property, "progress");
-    assert_eq!(drops.load(Ordering::Relaxed), 1);
+    assert_eq!(drops.with(|drops| *drops), 1);
     assert_eq!(cut_short(&mut world), first);
-    assert_eq!(drops.load(Ordering::Relaxed), 4);
+    assert_eq!(drops.with(|drops| *drops), 4);
     drop(world);
-    assert_eq!(drops.load(Ordering::Relaxed), 6);
+    assert_eq!(drops.with(|drops| *drops), 6);
 }
 
 fn run(
