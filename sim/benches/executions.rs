@@ -15,7 +15,7 @@ use programs::{Body, Small};
 const MOST_EXECUTIONS: u64 = 200_000;
 
 fn explore(program: &Small, reduction: Reduction) -> (Exploration, Duration) {
-    let setup = Setup { images: Vec::new(), budgets: Budgets::NONE, seed: 0 };
+    let setup = Setup { images: Vec::new(), budgets: Budgets::NONE, ..Setup::default() };
     let limits = Limits { executions: MOST_EXECUTIONS, ..Limits::default() };
     let mut go_on = |_: &Summary| true;
     let mut explorer = Explorer::new(program, setup, limits, &mut go_on);

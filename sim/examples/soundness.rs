@@ -1,6 +1,6 @@
 //! Compares the reduced searches with plain search on many generated programs.
 //!
-//! `cargo run --release -p blockyard-sim --example soundness -- [--programs N] [--from N]`
+//! `cargo run --release -p blockyard-sim --example soundness -- [--programs N] [--from N] [--by-door]`
 //! prints each program on which they differ, the first of them made smaller, and a table; it ends with code 1 if there
 //! were any.
 
@@ -10,9 +10,9 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
-use blockyard_sim::Reduction;
+use blockyard_sim::{Granularity, Reduction};
 use common::compare::{Compared, compare, smallest, tapes, truly};
-use common::programs::{Tasks, generate};
+use common::programs::{Tasks, generate_for};
 
 const REDUCTIONS: &[(&str, Reduction)] =
     &[("source sets", Reduction::SourceSets), ("optimal", Reduction::Optimal)];
@@ -71,26 +71,31 @@ impl Table {
 fn main() -> ExitCode {
     let (mut programs, mut from) = (100_000, 0);
     let mut arguments = std::env::args().skip(1);
+    let mut granularity = Granularity::Await;
     while let Some(name) = arguments.next() {
+        if name == "--by-door" {
+            granularity = Granularity::Door;
+            continue;
+        }
         let number = arguments.next().and_then(|value| value.parse().ok());
         match (name.as_str(), number) {
             ("--programs", Some(number)) => programs = number,
             ("--from", Some(number)) => from = number,
             _ => {
-                eprintln!("usage: soundness [--programs N] [--from N]");
+                eprintln!("usage: soundness [--programs N] [--from N] [--by-door]");
                 return ExitCode::from(2);
             }
         }
     }
     let mut table = Table::default();
     for number in from..from + programs {
-        let tasks = generate(number);
-        match compare(number, &tasks, REDUCTIONS) {
+        let tasks = generate_for(number, granularity);
+        match compare(number, &tasks, granularity, REDUCTIONS) {
             Ok(compared) => table.enter(&tasks, compared),
             Err(differs) => {
                 println!("program {number}: {differs}\n  {tasks:?}");
                 if table.failures == 0 {
-                    print_smallest(number, tasks);
+                    print_smallest(number, tasks, granularity);
                 }
                 table.failures += 1;
             }
@@ -104,12 +109,12 @@ fn main() -> ExitCode {
 }
 
 /// The program made smaller, and one execution of each trace that a reduced search misses.
-fn print_smallest(number: u64, tasks: Tasks) {
-    let (tasks, differs) = smallest(number, tasks, REDUCTIONS);
+fn print_smallest(number: u64, tasks: Tasks, granularity: Granularity) {
+    let (tasks, differs) = smallest(number, tasks, granularity, REDUCTIONS);
     println!("made smaller: {differs}\n  {tasks:?}");
-    let all = tapes(number, &tasks, Reduction::Plain, &truly);
+    let all = tapes(number, &tasks, granularity, Reduction::Plain, &truly);
     for (name, reduction) in REDUCTIONS {
-        let found = tapes(number, &tasks, *reduction, &truly);
+        let found = tapes(number, &tasks, granularity, *reduction, &truly);
         for (_, tape) in all.iter().filter(|(trace, _)| !found.contains_key(trace)) {
             println!("missing, {name}:");
             tape.iter().for_each(|line| println!("  {line}"));

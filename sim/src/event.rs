@@ -19,7 +19,7 @@ pub struct Kept {
 /// What an event does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Action {
-    /// A task runs until it waits.
+    /// A task runs until it waits; by door, also until its next operation but one is announced.
     Poll,
     /// A disk request takes effect.
     Effect,

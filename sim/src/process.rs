@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::task::Wake;
+use alloc::vec::Vec;
 use core::task::Waker;
 
 use blockyard_runtime::{Io, IoBuffer};
@@ -9,6 +10,7 @@ use blockyard_sync::door::world as door_world;
 use blockyard_sync::door::{Access, Orphan, Reason};
 use smallvec::{SmallVec, smallvec};
 
+use crate::body::Body;
 use crate::handle::{Operation, Slot};
 use crate::paths::{PathId, ROOT};
 
@@ -16,9 +18,10 @@ use crate::paths::{PathId, ROOT};
 pub(crate) const BEGINNING: u32 = u32::MAX;
 
 pub(crate) enum State {
-    /// A task; it may be polled when it is woken, or while one of its guards holds.
+    /// A task; it may be polled when it is woken, or while one of its guards holds, and until a poll has come to its
+    /// end.
     Task {
-        body: Orphan,
+        body: Body,
         woken: bool,
         holding: u32,
     },
@@ -42,16 +45,29 @@ pub(crate) enum State {
     Ended,
 }
 
+impl State {
+    /// A task that may be polled.
+    pub fn task(future: Orphan) -> Self {
+        Self::Task { body: Body::new(future), woken: true, holding: 0 }
+    }
+}
+
 pub(crate) struct Process {
     pub path: PathId,
     pub state: State,
-    /// What enabled its next event; several may have.
+    /// What enabled its next event, or the one behind the poll that is under way; several may have.
     pub enablers: SmallVec<[Enabler; 1]>,
     /// Its own last step.
     pub last_step: u32,
     pub created_by: u32,
     /// Somebody woke it without a guard: its polls write its readiness.
     pub woken_plainly: bool,
+    /// Its poll began for the sake of guards only, none of which has ceased to hold since.
+    pub overlooks: bool,
+    /// What the guards looked at that others made fall while a poll was under way.
+    pub fallen: Vec<Access>,
+    /// What it waits for.
+    pub waits: Vec<Access>,
     pub next_object: u32,
     /// How many children of each name it has, by the name's number among the path's.
     pub children: SmallVec<[(u32, u32); 2]>,
@@ -101,6 +117,9 @@ impl Process {
             last_step: BEGINNING,
             created_by,
             woken_plainly: false,
+            overlooks: false,
+            fallen: Vec::new(),
+            waits: Vec::new(),
             next_object: 0,
             children: SmallVec::new(),
         }
@@ -110,6 +129,19 @@ impl Process {
     /// alone, so that no race with it can be reversed.
     pub fn root() -> Self {
         Self { enablers: SmallVec::new(), ..Self::new(ROOT, State::Ended, BEGINNING) }
+    }
+
+    /// Whether it is a task that paused in the middle of a poll.
+    pub fn is_under_way(&self) -> bool {
+        matches!(&self.state, State::Task { body, .. } if body.is_under_way())
+    }
+
+    /// What enabled its next event: nothing but itself where it paused.
+    pub fn enabled_by(&self) -> SmallVec<[Enabler; 1]> {
+        match self.is_under_way() {
+            true => smallvec![Enabler { step: self.last_step, reason: Reason::Boundary }],
+            false => self.enablers.clone(),
+        }
     }
 
     /// The step that it follows: its own last one, or its creator's.

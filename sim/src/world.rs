@@ -6,14 +6,15 @@
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::task::{Context, Waker};
+use core::task::Waker;
 
 use blockyard_runtime::{IoErrorKind, Runtime};
 use blockyard_sync::door::world as door_world;
-use blockyard_sync::door::{self, Access, Kind, Reason, StepLog, Wake};
+use blockyard_sync::door::{self, Access, Kind, Passage, Reason, StepLog};
 use blockyard_units::Id;
 use smallvec::smallvec;
 
+use crate::body::Granularity;
 use crate::disk::{self, Author, Copies, DiskImage, Families, Family, Fate, Fault, SimDisk};
 use crate::event::{Action, Event};
 use crate::explore::Finding;
@@ -51,13 +52,17 @@ pub struct World {
     pub(crate) processes: Vec<Process>,
     pub(crate) handle: SimHandle,
     pub(crate) disks: Vec<SimDisk>,
+    /// What a task's step is, from the next reset on.
+    pub granularity: Granularity,
     wakers: Vec<Waker>,
     /// In canonical order: by the label of the path.
-    runnable: Vec<u32>,
+    pub(crate) runnable: Vec<u32>,
     timers: Vec<u32>,
     /// What the last step made impossible for others, and what each had looked at to be possible.
     pub(crate) lost: Vec<(Event, Access)>,
-    log: StepLog,
+    /// What the task of the last step waited for and did not look at.
+    pub(crate) unseen: Vec<Access>,
+    pub(crate) log: StepLog,
     posts: Vec<Post>,
     /// Whether a finding waits in the mailbox.
     found: bool,
@@ -99,10 +104,12 @@ impl World {
             processes: Vec::new(),
             handle,
             disks,
+            granularity: Granularity::default(),
             wakers: Vec::new(),
             runnable: Vec::new(),
             timers: Vec::new(),
             lost: Vec::new(),
+            unseen: Vec::new(),
             log: StepLog::default(),
             posts: Vec::new(),
             found: false,
@@ -188,7 +195,7 @@ impl World {
         result
     }
 
-    /// What the last step looked at to see whether it may go on.
+    /// What the last step looked at to see whether it may go on, or might have.
     pub(crate) fn guards(&self) -> &[Access] {
         &self.log.guards
     }
@@ -333,14 +340,13 @@ impl World {
         }
         let index = event.process as usize;
         self.open_door(index, step, record);
-        let woken = matches!(self.processes[index].state, State::Task { woken: true, .. });
         if let Err(panic) = door_world::catch_panic(|| self.run(event)) {
             door_world::abandon();
             return Err(panic);
         }
         self.processes[index].last_step = step;
         self.finish_step(event.process, step);
-        if self.overlooked_its_guard(event, woken) {
+        if self.overlooked_its_guard(event) {
             return Err("a wait was begun and is not polled, though it may end".into());
         }
         self.list(event.process);
@@ -374,16 +380,21 @@ impl World {
 
     fn poll(&mut self, index: u32) {
         let process = &mut self.processes[index as usize];
-        process.enablers.retain(|enabler| enabler.guard().is_some());
-        if process.woken_plainly {
-            door::enter(footprint::readiness(process.path, Kind::Write));
-        }
         let State::Task { body, woken, .. } = &mut process.state else {
             unreachable!("runnable-is-exact")
         };
-        *woken = false;
-        let mut context = Context::from_waker(&self.wakers[index as usize]);
-        if body.as_mut().poll(&mut context).is_ready() {
+        let mut passage = Passage::Free;
+        if !body.is_under_way() {
+            process.enablers.retain(|enabler| enabler.guard().is_some());
+            if process.woken_plainly {
+                door::enter(footprint::readiness(process.path, Kind::Write));
+            }
+            process.overlooks = !core::mem::take(woken);
+            if process.overlooks {
+                passage = Passage::Guarded;
+            }
+        }
+        if body.go_on(&self.wakers[index as usize], self.granularity, passage).is_ready() {
             self.end(index);
         }
     }
@@ -437,6 +448,7 @@ impl World {
     fn finish_step(&mut self, index: u32, step: u32) {
         self.processes[index as usize].next_object = door_world::end(&mut self.log);
         self.lost.clear();
+        self.note_waits(index);
         self.wake_tasks(index, step);
         let mut posts = core::mem::take(&mut self.posts);
         self.handle.mailbox.with(|mailbox| {
@@ -448,84 +460,16 @@ impl World {
         }
         self.posts = posts;
         for orphan in core::mem::take(&mut self.log.orphans) {
-            self.create(index, step, "+", State::Task { body: orphan, woken: true, holding: 0 });
+            self.create(index, step, "+", State::task(orphan));
         }
         self.marks.extend(self.log.marks.drain(..));
         core::mem::swap(&mut self.notes, &mut self.log.notes);
     }
 
-    fn wake_tasks(&mut self, running: u32, step: u32) {
-        for index in 0..self.log.wakes.len() {
-            let Wake { task, reason } = self.log.wakes[index];
-            let process = &mut self.processes[task as usize];
-            if reason == Reason::Waker {
-                process.woken_plainly = true;
-                self.log.accesses.push(footprint::readiness(process.path, Kind::Add));
-            }
-            let State::Task { woken, holding, .. } = &mut process.state else { continue };
-            match reason {
-                Reason::Guard(_) | Reason::Handed(_) => *holding += 1,
-                Reason::Fell(access) => {
-                    *holding -= 1;
-                    if task != running {
-                        let path = process.path;
-                        self.lost
-                            .push((Event { path, action: Action::Poll, process: task }, access));
-                    }
-                    let of_it = |e: &Enabler| e.guard().is_some_and(|(guard, _)| guard == access);
-                    if let Some(index) = process.enablers.iter().position(of_it) {
-                        process.enablers.remove(index);
-                    }
-                    continue;
-                }
-                Reason::Waker | Reason::Boundary => *woken = true,
-            }
-            process.enablers.push(Enabler { step, reason });
-        }
-        for index in 0..self.log.wakes.len() {
-            self.list(self.log.wakes[index].task);
-        }
-    }
-
-    /// Whether the task that just ran was ready for the sake of a guard only, and looked at none that held: it would be
-    /// ready for ever.
-    fn overlooked_its_guard(&self, event: Event, woken: bool) -> bool {
-        let ended_a_wait =
-            |wake: &Wake| wake.task == event.process && matches!(wake.reason, Reason::Fell(_));
-        event.action == Action::Poll && !woken && !self.log.wakes.iter().any(ended_a_wait)
-    }
-
-    /// Lists a task as runnable if it is.
-    fn list(&mut self, index: u32) {
-        let State::Task { woken, holding, .. } = self.processes[index as usize].state else {
-            return;
-        };
-        self.set_runnable(index, woken || holding > 0);
-    }
-
-    pub(crate) fn set_runnable(&mut self, index: u32, runnable: bool) {
-        let place = self.runnable.iter().position(|listed| *listed == index);
-        match place {
-            Some(place) if !runnable => drop(self.runnable.remove(place)),
-            None if runnable => {
-                let label = |index: u32| self.paths.label(self.processes[index as usize].path);
-                let own = label(index);
-                let place = self.runnable.partition_point(|other| label(*other) < own);
-                self.runnable.insert(place, index);
-            }
-            _ => {}
-        }
-    }
-
     fn take_post(&mut self, creator: u32, step: u32, post: Post) {
         match post {
             Post::Spawn { name, task } => {
-                self.create(
-                    creator,
-                    step,
-                    &name,
-                    State::Task { body: task, woken: true, holding: 0 },
-                );
+                self.create(creator, step, &name, State::task(task));
             }
             Post::Request { disk, operation, slot } => {
                 let state = State::Request { disk, operation, slot, result: None, stuck: false };

@@ -14,7 +14,7 @@ use common::eager::Eager;
 fn setup_of(eras: &[Era], (cache, torn): (Cache, bool)) -> Setup {
     let crashes = u32::try_from(eras.len() - 1).expect("eras are few");
     let images = images(&LENGTHS.map(|len| vec![0; len]), cache, torn);
-    Setup { images, budgets: Budgets { crashes, ..Budgets::NONE }, seed: 0 }
+    Setup { images, budgets: Budgets { crashes, ..Budgets::NONE }, ..Setup::default() }
 }
 
 fn explore(
@@ -237,7 +237,7 @@ fn independent_steps_of_programs_that_lose_power_commute() {
     for number in 0..120 {
         let eras = if number % 2 == 0 { generate(number) } else { generate_larger(number) };
         let policy = (Cache::ALL[number as usize / 2 % 4], number % 3 == 0);
-        let Setup { images, budgets, seed } = setup_of(&eras, policy);
+        let Setup { images, budgets, seed, .. } = setup_of(&eras, policy);
         let mut world = World::new(&images, budgets, seed);
         let program = Crashing::new(eras);
         for seed in 0..10 {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use blockyard_sim::{DURABILITY, READINESS, Reduction, clock};
+use blockyard_sim::{DURABILITY, Granularity, READINESS, Reduction, clock};
 use blockyard_sync::door::{Access, Kind};
 use common::compare::{Tell, tapes, truly};
 use common::programs::{Operation, Tasks, generate};
@@ -14,8 +14,8 @@ const REDUCTIONS: [Reduction; 2] = [Reduction::SourceSets, Reduction::Optimal];
 
 /// How much of what plain search meets a reduced one misses, told as `tell` says.
 fn missed(number: u64, tasks: &Tasks, reduction: Reduction, tell: &Tell) -> usize {
-    let all = tapes(number, tasks, Reduction::Plain, &truly);
-    let found = tapes(number, tasks, reduction, tell);
+    let all = tapes(number, tasks, Granularity::Await, Reduction::Plain, &truly);
+    let found = tapes(number, tasks, Granularity::Await, reduction, tell);
     all.keys().filter(|met| !found.contains_key(met)).count()
 }
 

@@ -17,7 +17,7 @@ const CRASH: Budgets = Budgets { crashes: 1, ..Budgets::NONE };
 
 fn setup(atoms: u64, budgets: Budgets) -> Setup {
     let image = DiskImage::new("a", vec![0; (atoms * ATOM) as usize]);
-    Setup { images: vec![image], budgets, seed: 0 }
+    Setup { images: vec![image], budgets, ..Setup::default() }
 }
 
 fn explorer<T>(

@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use blockyard_runtime::Storage;
-use blockyard_sim::{Exploration, Reduction, Verdict};
+use blockyard_sim::{Exploration, Granularity, Reduction, Verdict};
 use blockyard_sync::door;
 use common::compare::compare;
 use common::programs::generate;
@@ -98,7 +98,7 @@ fn check_generated(reductions: &[(&'static str, Reduction)]) {
     let (mut exhausted, mut large) = (0, 0);
     for number in 0..PROGRAMS {
         let tasks = generate(number);
-        let compared = compare(number, &tasks, reductions);
+        let compared = compare(number, &tasks, Granularity::Await, reductions);
         let compared = compared.unwrap_or_else(|differs| panic!("{number} {tasks:?}: {differs}"));
         exhausted += u64::from(compared.is_some());
         large += u64::from(compared.is_some_and(|compared| compared.traces >= 20));
@@ -150,5 +150,28 @@ fn a_wait_whose_guard_falls_again_is_seen_to_end_and_to_hang() {
             let reduced = states(&explore(&program, reduction, FAULTLESS));
             assert_eq!(reduced, plain, "{adders} adders, {reduction:?}");
         }
+    }
+}
+
+/// A task that waits for one of two values and looks at the second only where the first is not set.
+#[test]
+fn a_wait_that_was_not_looked_at_might_have_ended_first() {
+    let small = program(|runtime, board| {
+        for (index, name) in ["a", "b"].into_iter().enumerate() {
+            let board = board.clone();
+            task(runtime, name, async move { board.values[index].write(|value| *value = 1) });
+        }
+        task(runtime, "waiter", async move {
+            let [first, second] = [0, 1].map(|index| {
+                let value = &board.values[index];
+                async { value.wait_until(|value| *value == 1).await }
+            });
+            board.saw(0, u64::from(blockyard_sync::first_of(first, second).await));
+        });
+    });
+    let plain = states(&explore(&small, Reduction::Plain, FAULTLESS));
+    assert_eq!(plain.len(), 2);
+    for reduction in [Reduction::SleepSets, Reduction::SourceSets, Reduction::Optimal] {
+        assert_eq!(states(&explore(&small, reduction, FAULTLESS)), plain, "{reduction:?}");
     }
 }

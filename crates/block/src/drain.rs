@@ -90,8 +90,8 @@ impl BlockLayer {
             let ids = state.covered(nodes);
             let covered: Vec<Arc<Node>> =
                 ids.iter().filter_map(|id| state.nodes.get(id).cloned()).collect();
-            let section =
-                Section { number, owner, nodes: nodes.to_vec(), covered: covered.clone() };
+            let (nodes, held) = (nodes.to_vec(), state.above(nodes));
+            let section = Section { number, owner, nodes, covered: covered.clone(), held };
             // Inside one of its owner's own it goes with that one: whoever waits for the outer must not hold it up.
             let inside = |outer: &Section| {
                 let reached = state.covered(&outer.nodes);

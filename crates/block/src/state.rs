@@ -57,6 +57,8 @@ pub(crate) struct Section {
     pub nodes: Vec<NodeId>,
     /// Nodes whose drivers were told.
     pub covered: Vec<Arc<Node>>,
+    /// The backends and jobs above it when it began: it holds them to its end, wherever its owner's edits lead them.
+    pub held: Vec<Parent>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -85,7 +87,9 @@ impl State {
             if Some(section.owner) == owner {
                 return false;
             }
-            if section.nodes.iter().any(|node| self.graph.reaches(parent, *node)) {
+            if section.held.contains(&parent)
+                || section.nodes.iter().any(|node| self.graph.reaches(parent, *node))
+            {
                 return true;
             }
         }
@@ -99,6 +103,14 @@ impl State {
         covered.sort();
         covered.dedup();
         covered
+    }
+
+    /// Backends and jobs that reach `nodes`.
+    pub fn above(&self, nodes: &[NodeId]) -> Vec<Parent> {
+        let backends = self.graph.backends().map(|(id, _)| Parent::Backend(id));
+        let jobs = self.graph.jobs().map(|(id, _)| Parent::Job(id));
+        let reaches = |parent: &Parent| nodes.iter().any(|node| self.graph.reaches(*parent, *node));
+        backends.chain(jobs).filter(reaches).collect()
     }
 
     /// Whether section `number` has to wait: for an older one of another owner that covers a node of its own, or for

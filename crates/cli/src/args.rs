@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
-use blockyard_sim::Sampling;
+use blockyard_sim::{Granularity, Sampling};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -151,6 +151,12 @@ impl From<Threads> for usize {
     }
 }
 
+/// What a task's step is, as the command line spells it.
+fn granularity() -> impl TypedValueParser<Value = Granularity> {
+    let words = [Granularity::Await, Granularity::Door].map(Granularity::word);
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<Granularity>())
+}
+
 /// The strategies that draw executions.
 fn sampling_strategy() -> impl TypedValueParser<Value = Strategy> {
     let sampling = |strategy: &&Strategy| strategy.sampling().is_some();
@@ -186,6 +192,9 @@ pub(crate) struct ExploreArgs {
     /// since then. --max-executions counts from the beginning. A checkpoint belongs to one search and one build.
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
+    /// What may not be interrupted: what is between two awaits, or each operation on what tasks share.
+    #[arg(long, value_name = "await|door", value_parser = granularity(), default_value = "await")]
+    pub granularity: Granularity,
 }
 
 #[derive(Args)]
@@ -211,6 +220,9 @@ pub(crate) struct FuzzArgs {
     /// How to draw the runs.
     #[arg(long, value_parser = sampling_strategy(), default_value = "random")]
     pub strategy: Strategy,
+    /// What may not be interrupted: what is between two awaits, or each operation on what tasks share.
+    #[arg(long, value_name = "await|door", value_parser = granularity(), default_value = "await")]
+    pub granularity: Granularity,
     #[command(flatten)]
     pub change: ScenarioArgs,
 }

@@ -33,7 +33,8 @@ pub(crate) struct Search<'a> {
 }
 
 pub(crate) fn explore(args: &ExploreArgs, out: &Path, output: &Output) -> Result<Status, Failure> {
-    let spec = Spec::read_simulated(&args.scenario, &args.change)?;
+    let mut spec = Spec::read_simulated(&args.scenario, &args.change)?;
+    spec.granularity = args.granularity;
     check_directory(out)?;
     let unlimited = if args.exhaust { u64::MAX } else { DEFAULT_EXECUTIONS };
     let executions = args.max_executions.unwrap_or(unlimited);
@@ -70,7 +71,11 @@ pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Statu
     let names = if args.all { builtin.collect() } else { args.scenarios.clone() };
     let specs: Vec<Spec> = names
         .iter()
-        .map(|name| Spec::read_simulated(name, &args.change))
+        .map(|name| {
+            let mut spec = Spec::read_simulated(name, &args.change)?;
+            spec.granularity = args.granularity;
+            Ok(spec)
+        })
         .collect::<Result<_, _>>()?;
     let interrupt = Interrupt::listen();
     let mut reports = Vec::new();

@@ -130,7 +130,9 @@ impl Generated<'_> {
         let path = self.out.join(format!("{name}.json")).display().to_string();
         // The plan knows where requests may fail: not while somebody would wait for ever then.
         let change = ScenarioArgs { faults: None, crashes: None, ..self.args.change.clone() };
-        Spec::of_text(&path, plan.scenario(&name), &change)
+        let mut spec = Spec::of_text(&path, plan.scenario(&name), &change)?;
+        spec.granularity = self.args.granularity;
+        Ok(spec)
     }
 
     fn search<'s>(&self, spec: &'s Spec, seeds: Range<u64>) -> Search<'s> {

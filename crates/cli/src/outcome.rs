@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use blockyard_sim::{Exploration, Sampled, TapeLine, Verdict};
+use blockyard_sim::{Exploration, Granularity, Sampled, TapeLine, Verdict};
 use serde_json::{Map, Value, json};
 
 use crate::args::Strategy;
@@ -128,7 +128,11 @@ impl Outcome<'_> {
     fn write_summary(&self, text: &mut String) -> std::fmt::Result {
         let summary = &self.exploration.summary;
         let strategy = self.search.strategy;
-        write!(text, "strategy {}: {} executions", strategy.word(), summary.executions)?;
+        let by = match self.search.spec.granularity {
+            Granularity::Await => "",
+            Granularity::Door => " by door",
+        };
+        write!(text, "strategy {}{by}: {} executions", strategy.word(), summary.executions)?;
         let traces = self.traces().map(|traces| format!("{traces} traces"));
         let blocked = strategy.sampling().is_none().then(|| format!("{} blocked", summary.blocked));
         let parts: Vec<String> = traces.into_iter().chain(blocked).collect();
@@ -177,6 +181,7 @@ impl Outcome<'_> {
             ("verdict", json!(verdict)),
             ("exhausted", json!(self.exhausted())),
             ("strategy", json!(self.search.strategy.word())),
+            ("granularity", json!(self.search.spec.granularity.word())),
             ("executions", json!(summary.executions)),
             ("blocked", json!(summary.blocked)),
             ("traces", json!(self.traces())),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use blockyard_scenario::Parameters;
-use blockyard_sim::{Budgets, Families, Finding, SeedFile, Setup, Shrunk, TapeLine};
+use blockyard_sim::{Budgets, Families, Finding, Granularity, SeedFile, Setup, Shrunk, TapeLine};
 use blockyard_units::{Design, decisions};
 
 use crate::failure::Failure;
@@ -51,7 +51,7 @@ pub(crate) fn heads(spec: &Spec) -> Vec<(&'static str, String)> {
         ("design", words(design)),
         ("mutant", mutant.into()),
         ("budgets", format!("faults={faults} families={families} crashes={crashes}")),
-        ("granularity", "await".into()),
+        ("granularity", spec.granularity.word().into()),
         ("time", "untimed".into()),
     ]
 }
@@ -114,9 +114,10 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
         Some(words) => read_families("budgets", words)?,
         None => Families::default(),
     };
+    let granularity: Option<Granularity> = head("granularity")?.parse().ok();
     let known = faults.is_some()
         && crashes.is_some()
-        && head("granularity")? == "await"
+        && granularity.is_some()
         && head("time")? == "untimed";
     if !known {
         let said = "budgets, granularity or time are not what this program can replay";
@@ -127,8 +128,9 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
         return Err(Failure::file(path, format!("{lines} lines of tape, but not so many steps")));
     }
     let text = crate::spec::read_text(&named)?;
-    let spec =
-        Spec::compile(&named, text, parameters, design, BudgetWords { faults, families, crashes })?;
+    let said = BudgetWords { faults, families, crashes };
+    let mut spec = Spec::compile(&named, text, parameters, design, said)?;
+    spec.granularity = granularity.unwrap_or_default();
     let changed = head("scenario-hash")? != spec.text_hash();
     Ok(Kept { spec, changed, file })
 }

@@ -30,7 +30,8 @@ pub fn setup_of(script: &Script, seed: u64) -> Setup {
     };
     let images = script.disks.iter().map(image).collect();
     let Script { faults, crashes, .. } = *script;
-    Setup { images, budgets: Budgets { faults, crashes, ..Budgets::NONE }, seed }
+    let budgets = Budgets { faults, crashes, ..Budgets::NONE };
+    Setup { images, budgets, seed, ..Setup::default() }
 }
 
 struct Simulated {
@@ -82,7 +83,7 @@ impl blockyard_scenario::World for Simulated {
         if a.name() == b.name() {
             return a.observe(|bytes| judge((&bytes[..len], &bytes[..len])));
         }
-        a.observe(|a| b.observe(|b| judge((&a[..len], &b[..len.min(b.len())]))))
+        a.observe_both(b, |a, b| judge((&a[..len], &b[..len.min(b.len())])))
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use blockyard_scenario::{BUILTIN, Parameters, Script, builtin};
-use blockyard_sim::{Budgets, Families, Setup};
+use blockyard_sim::{Budgets, Families, Granularity, Setup};
 use blockyard_units::{Design, Mutant};
 
 use crate::args::ScenarioArgs;
@@ -26,6 +26,8 @@ pub struct Spec {
     pub design: Design,
     /// What may go wrong.
     pub budgets: Budgets,
+    /// What a task's step is.
+    pub granularity: Granularity,
 }
 
 /// What may go wrong, as far as somebody said.
@@ -112,7 +114,8 @@ impl Spec {
             )));
         }
         let script = Arc::new(script);
-        Ok(Self { named: named.into(), text, script, design, budgets })
+        let granularity = Granularity::default();
+        Ok(Self { named: named.into(), text, script, design, budgets, granularity })
     }
 
     /// As a program of the simulated world.
@@ -122,7 +125,8 @@ impl Spec {
 
     /// The simulated world for it.
     pub fn setup(&self, seed: u64) -> Setup {
-        Setup { budgets: self.budgets, ..setup_of(&self.script, seed) }
+        let Self { budgets, granularity, .. } = *self;
+        Setup { budgets, granularity, ..setup_of(&self.script, seed) }
     }
 
     /// Tells versions of the scenario's text apart.

@@ -41,7 +41,7 @@ impl<T: Clone + Send + 'static> Broadcast<T> {
         // Within the passage, so that two senders at once come in the same order everywhere.
         self.0.read(|list| {
             for mailbox in list.mailboxes.values() {
-                mailbox.write(|mailbox| mailbox.push_back(message.clone()));
+                mailbox.write_within(|mailbox| mailbox.push_back(message.clone()));
             }
         });
     }

@@ -3,8 +3,8 @@
 //! One thread-local per thread. A simulated world opens it around each step ([`world::begin`] .. [`world::end`]) and
 //! gets the step's log; outside a simulated world it is shut and recording costs one look.
 //!
-//! Invariant `enter-precedes`: an operation is announced before it takes place, so that the same call can become a
-//! scheduling point.
+//! Invariant `enter-precedes`: an operation is announced before it takes place, and no lock is held then. So the same
+//! call is a scheduling point where a world wants one ([`world::pausing`]).
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -111,6 +111,8 @@ pub struct StepLog {
     /// Guards that did not hold when a wait was registered: no operations, since nothing but whether there is a next
     /// step came of it.
     pub peeks: Vec<Access>,
+    /// Waits that began, and waits that are over (false): what they look at.
+    pub waits: Vec<(bool, Access)>,
     /// What tasks became ready, or were no longer, in order, repetitions included.
     pub wakes: Vec<Wake>,
     /// Futures to adopt.
@@ -121,12 +123,28 @@ pub struct StepLog {
     pub notes: Vec<String>,
 }
 
+/// How far a part of a step has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Passage {
+    /// The step came about because a guard holds, and has not looked at it: what it does up to there depends on that,
+    /// and is one operation with it.
+    Guarded,
+    /// No operation was announced yet.
+    #[default]
+    Free,
+    /// One was.
+    Entered,
+}
+
 #[derive(Default)]
 struct Door {
     open: Cell<bool>,
     recording: Cell<bool>,
     reason: Cell<Reason>,
     listening: Cell<bool>,
+    /// What each operation but the first waits for.
+    pause: Cell<Option<fn()>>,
+    passage: Cell<Passage>,
     creator: Cell<u32>,
     step: Cell<u32>,
     stream: Cell<u64>,
@@ -140,6 +158,27 @@ thread_local! {
 
 /// Announces an operation. Called before it takes place.
 pub fn enter(access: Access) {
+    enter_all([access]);
+}
+
+/// Announces one operation that touches all of this.
+pub fn enter_all(accesses: impl IntoIterator<Item = Access>) {
+    DOOR.with(|door| {
+        let Some(pause) = door.pause.get() else { return };
+        match door.passage.get() {
+            Passage::Guarded => {}
+            Passage::Free => door.passage.set(Passage::Entered),
+            Passage::Entered => {
+                pause();
+                door.passage.set(Passage::Entered);
+            }
+        }
+    });
+    accesses.into_iter().for_each(enter_within);
+}
+
+/// Announces a part of an operation that was announced already: the lock of its object may be held.
+pub(crate) fn enter_within(access: Access) {
     DOOR.with(|door| {
         if door.recording.get() {
             let accesses = &mut door.log.borrow_mut().accesses;
@@ -259,6 +298,25 @@ pub(crate) fn fell(reason: Reason, waker: &Waker) {
     }
 }
 
+/// Tells a simulated world that a wait of the running task begins, or is over.
+pub(crate) fn note_wait(begins: bool, access: Access) {
+    DOOR.with(|door| {
+        if door.open.get() {
+            door.log.borrow_mut().waits.push((begins, access));
+        }
+    });
+}
+
+/// Tells that the guard that made the running task ready for this reason was seen to.
+pub(crate) fn seen_to(reason: Reason, waker: &Waker) {
+    DOOR.with(|door| {
+        if door.passage.get() == Passage::Guarded {
+            door.passage.set(Passage::Entered);
+        }
+    });
+    fell(reason, waker);
+}
+
 /// Ends the step; the task is ready again at once.
 pub fn boundary() -> Boundary {
     Boundary { crossed: false }
@@ -285,7 +343,7 @@ impl Future for Boundary {
 pub mod world {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    use super::{DOOR, StepLog, Wake};
+    use super::{DOOR, Passage, StepLog, Wake};
 
     /// Whose step begins.
     #[derive(Clone, Copy, Debug)]
@@ -356,6 +414,18 @@ pub mod world {
         DOOR.with(|door| door.step.get())
     }
 
+    /// Runs a part of a step in which each operation but the first, or but those up to the guard, waits for `pause`.
+    /// The step may end meanwhile, and others may run; before `pause` returns, the next part begins in the same way.
+    pub fn pausing<R>(pause: fn(), passage: Passage, part: impl FnOnce() -> R) -> R {
+        DOOR.with(|door| {
+            door.pause.set(Some(pause));
+            door.passage.set(passage);
+        });
+        let result = part();
+        DOOR.with(|door| door.pause.set(None));
+        result
+    }
+
     /// What the running task's random numbers are drawn from.
     pub fn stream() -> u64 {
         DOOR.with(|door| door.stream.get())
@@ -370,6 +440,7 @@ pub mod world {
             log.accesses.clear();
             log.guards.clear();
             log.peeks.clear();
+            log.waits.clear();
             log.wakes.clear();
             log.orphans.clear();
             log.marks.clear();
@@ -394,6 +465,7 @@ pub mod world {
         DOOR.with(|door| {
             door.open.set(false);
             door.recording.set(false);
+            door.pause.set(None);
         });
         loop {
             // Dropped outside the borrow: what dies here may bequeath again, and that is forgotten too.

@@ -20,7 +20,7 @@ use crate::door::{self, Access, Kind, Reason};
 #[cfg(feature = "loom")]
 use loom::sync::Mutex as Lock;
 #[cfg(not(feature = "loom"))]
-use std::sync::Mutex as Lock;
+use std::sync::{Mutex as Lock, TryLockError};
 
 type Guard<T> = Box<dyn Fn(&T) -> bool + Send>;
 
@@ -54,6 +54,11 @@ impl<T> Shared<T> {
     }
 
     fn lock(&self) -> impl DerefMut<Target = State<T>> {
+        // In a simulated world nobody else can give it back meanwhile.
+        #[cfg(not(feature = "loom"))]
+        if door::is_open() && matches!(self.state.try_lock(), Err(TryLockError::WouldBlock)) {
+            panic!("passages-do-not-nest");
+        }
         // A panic ends the run as a finding; the value behind it is not looked at for sense.
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -83,9 +88,14 @@ impl<T> Shared<T> {
         ranges: impl IntoIterator<Item = (Kind, u64, u64)>,
         change: impl FnOnce(&mut T) -> R,
     ) -> R {
-        for (kind, from, to) in ranges {
-            door::enter(Access { object: self.object, kind, from, to });
-        }
+        let access = |(kind, from, to)| Access { object: self.object, kind, from, to };
+        door::enter_all(ranges.into_iter().map(access));
+        self.change(change)
+    }
+
+    /// Changes the value as a part of the operation on another object, within whose closure this is called.
+    pub(crate) fn write_within<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
+        door::enter_within(Access::whole(self.object, Kind::Write));
         self.change(change)
     }
 
@@ -199,7 +209,8 @@ impl<T, R, A: FnOnce(&mut T) -> R> Future for WaitFor<'_, T, A> {
         let result = then(&mut state.value);
         // Others may wait for what the action changed.
         wake_ready(state);
-        door::fell(waiter.reason, &waiter.waker);
+        door::note_wait(false, self.access);
+        door::seen_to(waiter.reason, &waiter.waker);
         Poll::Ready(result)
     }
 }
@@ -214,6 +225,7 @@ impl<T, A> WaitFor<'_, T, A> {
         state.waiters.push(Waiter { key, guard, holds, reason, waker: waker.clone() });
         drop(state);
         self.key = Some(key);
+        door::note_wait(true, self.access);
         if holds {
             door::wake_because(reason, waker);
         } else if let Reason::Guard(access) = reason {
@@ -229,8 +241,9 @@ impl<T, A> Drop for WaitFor<'_, T, A> {
             let index = position(&state.waiters, key);
             let waiter = state.waiters.remove(index);
             drop(state);
+            door::note_wait(false, self.access);
             if waiter.holds {
-                door::fell(waiter.reason, &waiter.waker);
+                door::seen_to(waiter.reason, &waiter.waker);
             }
         }
     }

@@ -12,7 +12,11 @@ const READS: u64 = 3;
 
 fn setup(sectors: u64, faults: u32, crashes: u32) -> Setup {
     let image = DiskImage::new("a", vec![0; (sectors * ATOM) as usize]);
-    Setup { images: vec![image], budgets: Budgets { faults, crashes, ..Budgets::NONE }, seed: 0 }
+    Setup {
+        images: vec![image],
+        budgets: Budgets { faults, crashes, ..Budgets::NONE },
+        ..Setup::default()
+    }
 }
 
 fn writers(faults: u32, crashes: u32) -> Figure {

@@ -11,7 +11,7 @@ const MOST: u64 = 200_000;
 
 /// A world without disks.
 pub fn bare() -> Setup {
-    Setup { images: Vec::new(), budgets: Budgets::NONE, seed: 0 }
+    Setup { images: Vec::new(), budgets: Budgets::NONE, ..Setup::default() }
 }
 
 /// Explores from the beginning, at most so many executions.

@@ -154,12 +154,12 @@ fn setup() -> Setup {
         |name: &str| DiskImage { atom: ByteLen(SECTOR), ..DiskImage::new(name, bytes.clone()) };
     let images = ["a", "b", "c"].map(image).to_vec();
     let budgets = Budgets { faults: 3, families: Families::ALL, ..Budgets::NONE };
-    Setup { images, budgets, seed: 0 }
+    Setup { images, budgets, ..Setup::default() }
 }
 
 /// Runs a second, for each way of drawing them.
 fn disks_alone() -> Figure {
-    let Setup { images, budgets, seed } = setup();
+    let Setup { images, budgets, seed, .. } = setup();
     let mut world = World::new(&images, budgets, seed);
     let untraced = rate(|| {
         for seed in 0..RUNS {

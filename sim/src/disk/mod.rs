@@ -266,6 +266,13 @@ impl SimDisk {
         self.observe_quietly(look)
     }
 
+    /// The same of this disk and another one, at one moment.
+    pub fn observe_both<R>(&self, other: &Self, look: impl FnOnce(&[u8], &[u8]) -> R) -> R {
+        let whole = |disk: &Self| disk.bytes(Kind::Read, ByteRange::new(0, disk.len.0));
+        door::enter_all([whole(self), whole(other)]);
+        self.observe_quietly(|own| other.observe_quietly(|others| look(own, others)))
+    }
+
     /// What the disk should hold, when nothing runs any more. Undecided atoms look as if they had lost nothing: who
     /// judges a recovery goes by what it read.
     pub fn observe_quietly<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {

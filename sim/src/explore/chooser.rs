@@ -112,3 +112,21 @@ impl Chooser for Replay {
         }
     }
 }
+
+/// Goes on with the poll that is under way; where there is none, another chooser picks. So a run by door is one by
+/// await.
+pub struct WholePolls<C>(pub C);
+
+impl<C: Chooser> Chooser for WholePolls<C> {
+    fn pick(&mut self, world: &World, enabled: &[Event]) -> Pick {
+        let goes_on = |event: &Event| world.processes[event.process as usize].is_under_way();
+        match enabled.iter().position(goes_on) {
+            Some(index) => Pick::Event(index),
+            None => self.0.pick(world, enabled),
+        }
+    }
+
+    fn ran(&mut self, world: &World, event: Event, accesses: &[Access]) {
+        self.0.ran(world, event, accesses);
+    }
+}

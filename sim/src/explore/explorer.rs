@@ -15,6 +15,7 @@ use super::sampling::Sampling;
 use super::search::{Reduction, WorkItem};
 use super::searcher::{Ran, Searcher, Tree};
 use super::{Finding, Limits, Outcome, Program, Report, Setup};
+use crate::paths::Numbers;
 use crate::tape::TapeLine;
 use crate::world::World;
 
@@ -123,7 +124,7 @@ impl<'p> Explorer<'p> {
     }
 
     pub(super) fn world(&self, seed: u64) -> World {
-        World::new(&self.setup.images, self.setup.budgets, seed)
+        self.setup.world(seed, Numbers::default())
     }
 
     /// Depth first, until everything is explored or the limit is reached.

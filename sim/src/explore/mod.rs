@@ -13,7 +13,7 @@ mod searcher;
 mod shrink;
 mod swap;
 
-pub use chooser::{Chooser, FromBytes, Pick, RandomWalk, Replay};
+pub use chooser::{Chooser, FromBytes, Pick, RandomWalk, Replay, WholePolls};
 pub use explorer::{Exploration, Explorer, Sampled, Summary, Verdict};
 pub use happens_before::Traced;
 pub(crate) use happens_before::{Steps, happening_before};
@@ -29,8 +29,10 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::body::Granularity;
 use crate::disk::DiskImage;
 use crate::event::{Action, Event};
+use crate::paths::Numbers;
 use crate::tape::Divergence;
 use crate::world::{Budgets, World};
 
@@ -73,7 +75,7 @@ pub trait Execution {
 pub type Recovery<'a> = Box<dyn FnOnce(&mut World) -> Box<dyn Execution> + 'a>;
 
 /// What a world for a program is made of.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Setup {
     /// The disks.
     pub images: Vec<DiskImage>,
@@ -81,6 +83,17 @@ pub struct Setup {
     pub budgets: Budgets,
     /// Seeds the random numbers that tasks draw.
     pub seed: u64,
+    /// What a task's step is.
+    pub granularity: Granularity,
+}
+
+impl Setup {
+    /// A world made of it, in which paths have these numbers.
+    pub(crate) fn world(&self, seed: u64, paths: Numbers) -> World {
+        let mut world = World::numbering(&self.images, self.budgets, seed, paths);
+        world.granularity = self.granularity;
+        world
+    }
 }
 
 /// When an execution or an exploration stops by itself.

@@ -56,8 +56,7 @@ pub struct Searcher<'p> {
 impl<'p> Searcher<'p> {
     /// A searcher that has nothing to do.
     pub fn new(runs: Runs<'p>, setup: &Setup, tree: &Tree) -> Self {
-        let paths = tree.paths.clone();
-        let world = World::numbering(&setup.images, setup.budgets, setup.seed, paths);
+        let world = setup.world(setup.seed, tree.paths.clone());
         let mut search = DepthFirst::new(tree.reduction);
         search.traces = runs.keep_traces;
         Self { runs, world, search, summary: Summary::default() }

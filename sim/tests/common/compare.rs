@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use blockyard_sim::{
-    Chooser, DepthFirst, Event, Exploration, Explorer, Limits, Outcome, Pick, Reduction, Setup,
-    Summary, Traced, Verdict, Watched, World, run_once,
+    Chooser, DepthFirst, Event, Exploration, Explorer, Granularity, Limits, Outcome, Pick,
+    Reduction, Setup, Summary, Traced, Verdict, Watched, World, run_once,
 };
 use blockyard_sync::door::Access;
 
@@ -33,9 +33,11 @@ pub struct Compared {
 pub fn compare(
     number: u64,
     tasks: &Tasks,
+    granularity: Granularity,
     reductions: &[(&'static str, Reduction)],
 ) -> Result<Option<Compared>, String> {
-    let (small, setup) = (of_tasks(tasks.clone()), setup_of(number, tasks));
+    let small = of_tasks(tasks.clone());
+    let setup = Setup { granularity, ..setup_of(number, tasks) };
     let plain = search(&small, &setup, Reduction::Plain);
     let all = match plain.verdict {
         Verdict::Clean { exhausted: true } => plain.summary.traces,
@@ -77,15 +79,16 @@ fn search(small: &Small, setup: &Setup, reduction: Reduction) -> Exploration {
 pub fn smallest(
     number: u64,
     mut tasks: Tasks,
+    granularity: Granularity,
     reductions: &[(&'static str, Reduction)],
 ) -> (Tasks, String) {
-    let mut message = compare(number, &tasks, reductions).err().unwrap_or_default();
+    let mut message = compare(number, &tasks, granularity, reductions).err().unwrap_or_default();
     'smaller: loop {
         for (task, operations) in tasks.iter().enumerate() {
             for operation in 0..operations.len() {
                 let mut smaller = tasks.clone();
                 smaller[task].remove(operation);
-                if let Err(differs) = compare(number, &smaller, reductions) {
+                if let Err(differs) = compare(number, &smaller, granularity, reductions) {
                     (tasks, message) = (smaller, differs);
                     continue 'smaller;
                 }
@@ -121,11 +124,13 @@ impl Chooser for Told<'_> {
 pub fn tapes(
     number: u64,
     tasks: &Tasks,
+    granularity: Granularity,
     reduction: Reduction,
     tell: &Tell,
 ) -> BTreeMap<(u64, u64), Vec<String>> {
     let (small, setup) = (of_tasks(tasks.clone()), setup_of(number, tasks));
     let mut world = World::new(&setup.images, setup.budgets, setup.seed);
+    world.granularity = granularity;
     let mut search = DepthFirst::new(reduction);
     let mut met = BTreeMap::new();
     for _ in 0..CAP {

@@ -123,7 +123,7 @@ impl Execution for Run {
 
 pub fn setup(budgets: Budgets) -> Setup {
     let image = |name: &str| DiskImage::new(name, vec![0; 4096]);
-    Setup { images: vec![image("a"), image("b")], budgets, seed: 0 }
+    Setup { images: vec![image("a"), image("b")], budgets, ..Setup::default() }
 }
 
 /// Explores a program to its end, keeping the traces.

@@ -5,7 +5,7 @@ mod operate;
 
 use std::sync::Arc;
 
-use blockyard_sim::{Budgets, DiskImage, Families, Family, Setup};
+use blockyard_sim::{Budgets, DiskImage, Families, Family, Granularity, Setup};
 
 use super::{Small, program, task};
 pub use generate::generate;
@@ -40,6 +40,12 @@ pub enum Operation {
     /// Subscribes and waits for one message.
     Listen,
     Publish,
+    /// Waits until one of two values is not zero.
+    Either,
+    /// Waits until there is something to take or a value is not zero.
+    EitherTake,
+    /// Waits for the lock or until a value is not zero.
+    EitherLock,
     /// Registers, looks at the value, and waits for a notification if it is zero.
     Register,
     /// Changes the value and notifies.
@@ -76,6 +82,7 @@ impl Operation {
         match self {
             Read(_) | Double(_) | Increment(_) | WaitUntil(_) | Give | Take => "counter",
             Lock(_) | DropGuard => "mutex",
+            Either | EitherTake | EitherLock => "either",
             GiveUpLock | Timeout(_) | LockTimeout(_) | ReceiveTimeout(_) | WriteTimeout(_) => {
                 "cancellation"
             }
@@ -113,10 +120,20 @@ fn faults_of(number: u64) -> Budgets {
 pub fn setup_of(number: u64, tasks: &Tasks) -> Setup {
     let on_disk = tasks.iter().flatten().any(|operation| operation.on_disk());
     if !on_disk {
-        return Setup { images: Vec::new(), budgets: Budgets::NONE, seed: 0 };
+        return Setup::default();
     }
     let image = DiskImage::new("a", vec![0; 1536]);
-    Setup { images: vec![image], budgets: faults_of(number), seed: 0 }
+    Setup { images: vec![image], budgets: faults_of(number), ..Setup::default() }
+}
+
+/// The tasks for a number, so few that plain search can exhaust them by door, too.
+pub fn generate_for(number: u64, granularity: Granularity) -> Tasks {
+    let mut tasks = generate(number);
+    let operations: usize = tasks.iter().map(Vec::len).sum();
+    if granularity == Granularity::Door && operations > 5 {
+        tasks.iter_mut().for_each(|task| task.truncate(2));
+    }
+    tasks
 }
 
 /// The program of these tasks. Some wait for ever.

@@ -8,6 +8,7 @@ use toml::{Table, Value};
 
 const UNITS: &str = "blockyard-units";
 const SYNC: &str = "blockyard-sync";
+const COROUTINE: &str = "blockyard-coroutine";
 const RUNTIME: &str = "blockyard-runtime";
 const GRAPH: &str = "blockyard-graph";
 const BITMAP: &str = "blockyard-bitmap";
@@ -34,7 +35,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     (QMP, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, DRIVERS, JOBS]),
     (MODELS, &[UNITS]),
     (SCENARIO, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, DRIVERS, JOBS, QMP, MODELS]),
-    (SIM, &[UNITS, SYNC, RUNTIME]),
+    (COROUTINE, &[]),
+    (SIM, &[UNITS, SYNC, RUNTIME, COROUTINE]),
     (HOST, &[UNITS, SYNC, RUNTIME]),
     ("blockyard", EVERY_ROOM),
     ("blockyard-tests", EVERY_ROOM),
@@ -42,8 +44,10 @@ pub const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// What the packages that join worlds may use.
-const EVERY_ROOM: &[&str] =
-    &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, DRIVERS, JOBS, QMP, SCENARIO, SIM, HOST, MODELS];
+const EVERY_ROOM: &[&str] = &[
+    UNITS, SYNC, RUNTIME, COROUTINE, GRAPH, BITMAP, BLOCK, DRIVERS, JOBS, QMP, SCENARIO, SIM, HOST,
+    MODELS,
+];
 
 /// And the command's own library, which makes a scenario a program.
 const WITH_COMMAND: &[&str] = &[
@@ -51,6 +55,7 @@ const WITH_COMMAND: &[&str] = &[
     UNITS,
     SYNC,
     RUNTIME,
+    COROUTINE,
     GRAPH,
     BITMAP,
     BLOCK,

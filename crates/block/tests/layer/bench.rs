@@ -330,7 +330,7 @@ impl Execution for Run {
 /// Runs all that may happen.
 pub fn explore(test: &Test, budgets: Budgets) -> Exploration {
     let disk = DiskImage::new("disk", vec![0; LEN as usize]);
-    let setup = Setup { images: vec![disk], budgets, seed: 0 };
+    let setup = Setup { images: vec![disk], budgets, ..Setup::default() };
     let mut go_on = |_: &blockyard_sim::Summary| true;
     let limits = Limits { executions: 60_000, ..Limits::default() };
     Explorer::new(test, setup, limits, &mut go_on).depth_first(Reduction::SourceSets)

@@ -115,7 +115,7 @@ impl Execution for Run {
 
 fn setup(budgets: Budgets) -> Setup {
     let disk = DiskImage::new("disk", bytes(1, LEN));
-    Setup { images: vec![disk], budgets, seed: 0 }
+    Setup { images: vec![disk], budgets, ..Setup::default() }
 }
 
 /// Picks evenly among what may happen now; time passes only when nothing else may.
@@ -140,7 +140,7 @@ impl Chooser for Prompt {
 
 /// Runs once at random, each task promptly.
 pub fn walk(test: &Test, seed: u64) {
-    let Setup { images, budgets, seed: stream } = setup(FAULTLESS);
+    let Setup { images, budgets, seed: stream, .. } = setup(FAULTLESS);
     let mut world = World::new(&images, budgets, stream);
     let limits = Limits { steps: 2_000_000, ..Limits::default() };
     let mut chooser = Prompt(RandomWalk::new(seed));

@@ -27,7 +27,7 @@ use smallvec::SmallVec;
 
 pub use self::checkpoint::{Checkpoint, NotRestored};
 use self::place::{Entered, Place, Shared, Todo};
-use self::races::Race;
+use self::races::{Lost, Race};
 pub use self::share::WorkItem;
 use self::wakeup::{Seen, Wakeup};
 use super::chooser::{Chooser, Pick};
@@ -67,6 +67,8 @@ struct Level {
     /// The sequences to explore behind the event.
     guide: Wakeup,
     accesses: Arc<[Access]>,
+    /// What it might touch in another order.
+    might_touch: Arc<[Access]>,
     /// The steps that happen before this one.
     before: Steps,
     races: Vec<Race>,
@@ -110,8 +112,7 @@ pub struct DepthFirst {
     conflicting: Vec<u32>,
     /// The steps whose process had another event, which slept.
     half_asleep: Vec<usize>,
-    /// What a step made impossible for others.
-    lost: Vec<(usize, Event, Access)>,
+    lost: Vec<Lost>,
     nothing: Arc<[Access]>,
     nobody: Arc<[Seen]>,
 }
@@ -173,7 +174,7 @@ impl DepthFirst {
         self.analysed_from = self.analysed;
         self.compared = self.analysed;
         self.half_asleep.retain(|step| *step < self.analysed);
-        self.lost.retain(|(step, _, _)| *step < self.analysed);
+        self.lost.retain(|lost| lost.step < self.analysed);
     }
 
     /// A process that the last step disabled leaves no event to race with that step: it is tried before it.
@@ -275,6 +276,7 @@ impl DepthFirst {
             elders,
             guide,
             accesses: self.nothing.clone(),
+            might_touch: self.nothing.clone(),
             before: Steps::default(),
             races: Vec::new(),
             trace: 0,
@@ -287,7 +289,7 @@ impl DepthFirst {
     fn picked(&mut self, world: &World, event: Event) {
         let process = &world.processes[event.process as usize];
         self.follows = process.follows();
-        self.enablers.clone_from(&process.enablers);
+        self.enablers = process.enabled_by();
     }
 }
 

@@ -42,6 +42,18 @@ impl Race {
     }
 }
 
+/// What did not happen at a step, or will not any more.
+#[derive(Clone, Copy)]
+pub(super) struct Lost {
+    /// The step that this is known from.
+    pub step: usize,
+    /// Before this one it might have happened.
+    earlier: usize,
+    event: Event,
+    /// If others had come first that touch this.
+    access: Access,
+}
+
 /// Whether the later step of a race could have come first.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Reversible {
@@ -70,6 +82,10 @@ impl DepthFirst {
         let step = self.levels.len() - 1;
         let accesses: Arc<[Access]> = accesses.into();
         let plain = self.reduction == Reduction::Plain;
+        self.levels[step].might_touch = match world.unseen.is_empty() {
+            true => accesses.clone(),
+            false => accesses.iter().chain(&world.unseen).copied().collect(),
+        };
         if !plain || self.traces {
             let before = self.order(world, step, &accesses);
             if !plain {
@@ -136,6 +152,18 @@ impl DepthFirst {
             self.add_races(world, step, program_order, &all, &mut races);
         }
         self.levels[step].races = races;
+        self.note_unseen(world, step, program_order, recent);
+    }
+
+    /// What the task of this step waited for and did not look at would matter before those steps that brought it here,
+    /// or that it conflicts with: others may yet change it.
+    fn note_unseen(&mut self, world: &World, step: usize, program_order: &Steps, recent: &[u32]) {
+        let event = self.levels[step].event;
+        let recent = recent.iter().map(|earlier| *earlier as usize);
+        for earlier in recent.filter(|earlier| !program_order.contains(*earlier)) {
+            let lost = |access: &Access| Lost { step, earlier, event, access: *access };
+            self.lost.extend(world.unseen.iter().map(lost));
+        }
     }
 
     /// Adds those of `conflicting`, latest first, that the step can be tried before; whether all can, or lie before
@@ -206,12 +234,15 @@ impl DepthFirst {
     /// Steps that made something impossible whose place among others this step has a part in: behind it, it might
     /// have come before that step.
     fn note_lost(&mut self, world: &World, step: usize, before: &Steps, accesses: &[Access]) {
-        let lost = self.lost.iter().filter(|(earlier, _, access)| {
-            !before.contains(*earlier) && conflicts(core::slice::from_ref(access), accesses)
+        let lost = self.lost.iter().filter(|lost| {
+            !before.contains(lost.earlier)
+                && conflicts(core::slice::from_ref(&lost.access), accesses)
         });
-        let races = lost.map(|(earlier, event, access)| Race::Lost(*earlier, *event, *access));
+        let races = lost.map(|lost| Race::Lost(lost.earlier, lost.event, lost.access));
         self.levels[step].races.extend(races);
-        self.lost.extend(world.lost.iter().map(|(event, access)| (step, *event, *access)));
+        let lost = world.lost.iter().map(|(event, access)| (*event, *access));
+        let lost = lost.map(|(event, access)| Lost { step, earlier: step, event, access });
+        self.lost.extend(lost);
     }
 
     /// Whether the event of `later` could have run before that of `earlier`: it was enabled there; or what enables it
@@ -233,7 +264,9 @@ impl DepthFirst {
             Some((guard, _)) => !touching(&guard).any(from),
             None => {
                 let step = enabler.step as usize;
-                enabler.step != BEGINNING && step > earlier && !from(step)
+                // What came while a poll was under way is older than the task's last step.
+                let apart = step > earlier || !began_before;
+                enabler.step != BEGINNING && apart && !from(step)
             }
         };
         let may_hold = |guard: &Access| !began_before || touching(guard).any(|step| !from(step));
@@ -264,7 +297,9 @@ impl DepthFirst {
     /// What does not come from the race's earlier step, and then the later one.
     fn reversed(&self, race: &Race, earlier: usize, later: usize) -> Vec<Seen> {
         let seen = |step: usize| {
-            let Level { event, accesses, .. } = &self.levels[step];
+            let Level { event, accesses, might_touch, .. } = &self.levels[step];
+            let exact = step != later || matches!(race, Race::Awake(_) | Race::Lost(..));
+            let accesses = if exact { accesses } else { might_touch };
             Seen { event: *event, accesses: accesses.clone() }
         };
         let (until, last) = match race {

@@ -9,10 +9,8 @@
 
 use alloc::vec::Vec;
 
-use blockyard_sync::door::Access;
-
+use super::races::Lost;
 use super::{DepthFirst, Level};
-use crate::event::Event;
 use crate::explore::happens_before::Accesses;
 
 /// The way to a place, and an event entered there: the prefix of the executions that whoever has the item runs next.
@@ -20,7 +18,7 @@ use crate::explore::happens_before::Accesses;
 pub struct WorkItem {
     pub(super) levels: Vec<Level>,
     pub(super) half_asleep: Vec<usize>,
-    pub(super) lost: Vec<(usize, Event, Access)>,
+    pub(super) lost: Vec<Lost>,
 }
 
 impl WorkItem {
@@ -41,7 +39,7 @@ impl DepthFirst {
         levels[depth].accesses = self.nothing.clone();
         let earlier = |step: &&usize| **step < depth;
         let half_asleep = self.half_asleep.iter().filter(earlier).copied().collect();
-        let lost = self.lost.iter().filter(|(step, _, _)| *step < depth).copied().collect();
+        let lost = self.lost.iter().filter(|lost| lost.step < depth).copied().collect();
         Some(WorkItem { levels, half_asleep, lost })
     }
 

@@ -45,7 +45,7 @@ pub fn generate(number: u64) -> Tasks {
     tasks
 }
 
-const MOTIFS: u64 = 16;
+const MOTIFS: u64 = 17;
 
 /// One operation on data, by itself.
 const DATA: u64 = 0;
@@ -85,6 +85,7 @@ fn motif(which: u64, dice: &mut Dice, tasks: &mut Tasks) {
         12 => [Choose, on_data(dice)],
         13 => [on_disk(dice), on_disk(dice)],
         14 => [dice.pick(&[DiskWrite(0), DiskWriteThrough(256)]), DiskFlush],
+        15 => dice.pick(&[[Either, Double(0)], [EitherTake, Give], [EitherLock, Lock(0)]]),
         _ => match dice.roll(4) {
             0 => [Take, Give],
             _ => [WaitUntil(0), dice.pick(&[Increment(0), Double(0)])],
@@ -97,6 +98,7 @@ fn motif(which: u64, dice: &mut Dice, tasks: &mut Tasks) {
         4 => dice.pick(&[Send(a), Receive]),
         5 => dice.pick(&[Publish, Listen]),
         9 => Knock,
+        15 => Double(usize::from(with[0] == Either)),
         _ => return,
     };
     put(dice, c, third);
@@ -143,7 +145,8 @@ fn length(operation: Operation) -> u64 {
         WriteTimeout(_) => 4,
         DiskRead(_) | DiskWrite(_) | DiskWriteThrough(_) | DiskFlush => 3,
         Lock(_) | ReadLock | Acquire(_) | DropGuard | GiveUpLock | Oneshot | SpawnAndJoin => 2,
-        AwaitKnocks | Sleep(_) | Timeout(_) | LockTimeout(_) | ReceiveTimeout(_) | Choose => 2,
+        EitherLock | AwaitKnocks | Sleep(_) | Timeout(_) | LockTimeout(_) | ReceiveTimeout(_)
+        | Choose => 2,
         _ => 1,
     }
 }

@@ -75,7 +75,9 @@ pub async fn operate(things: &Things, own: &mut Own, operation: Operation) {
         DiskRead(_) | DiskWrite(_) | DiskWriteThrough(_) | DiskFlush => {
             return operate_on_disk(board, task, operation).await;
         }
-        WaitUntil(_) | Take | Register | AwaitKnocks => return wait(things, task, operation).await,
+        WaitUntil(_) | Take | Register | AwaitKnocks | Either | EitherTake | EitherLock => {
+            return wait(things, task, operation).await;
+        }
     }
     // The others wait anyway; these would run together with what follows.
     door::boundary().await;
@@ -94,6 +96,17 @@ async fn wait(things: &Things, task: usize, operation: Operation) {
                 ticket.wait().await;
             }
             board.saw(task, board.values[0].read(|value| *value));
+        }
+        Either | EitherTake | EitherLock => {
+            let other = board.values[usize::from(operation == Either)].wait_until(set);
+            let first = match operation {
+                Either => first_of(board.values[0].wait_until(set), other).await,
+                EitherTake => {
+                    first_of(board.values[2].wait_for(set, |value| *value -= 1), other).await
+                }
+                _ => first_of(async { board.mutexes[0].lock().await.unlock() }, other).await,
+            };
+            board.saw(task, u64::from(first));
         }
         _ => Knocked { knocker: &things.knocker, knocks: None }.await,
     }
