@@ -117,7 +117,7 @@ fn row(case: (&str, &str, u32), count: usize, tapes: bool) {
     let began = Instant::now();
     let mut times = Vec::new();
     let mut replays = Vec::new();
-    let mut minimal = 0;
+    let mut least = 0;
     let mut forms = Forms::new();
     let mut traces: BTreeMap<u64, usize> = BTreeMap::new();
     for (finding, tape) in failures {
@@ -125,7 +125,7 @@ fn row(case: (&str, &str, u32), count: usize, tapes: bool) {
         let shrunk = case.shrink(&finding, tape);
         times.push(cpu_time(began) - before);
         replays.push(shrunk.replays);
-        minimal += usize::from(shrunk.minimal);
+        least += usize::from(shrunk.least);
         *traces.entry(case.trace(&shrunk)).or_default() += 1;
         let lines = shrunk.tape.iter().map(ToString::to_string).collect();
         *forms.entry((finding.property, shrunk.cost_after, lines)).or_default() += 1;
@@ -134,10 +134,10 @@ fn row(case: (&str, &str, u32), count: usize, tapes: bool) {
     replays.sort();
     let most = |counts: &mut dyn Iterator<Item = usize>| counts.max().unwrap_or(0);
     println!(
-        "{:<60} {:>4} {:>4} {:>6} {:>7} {:>7} {:>7} {:>8} {:>8.2} {:>8.2} {:>8}",
+        "{:<60} {:>4} {:>5} {:>6} {:>7} {:>7} {:>7} {:>8} {:>8.2} {:>8.2} {:>8}",
         format!("{scenario} {bug} {faults}"),
         times.len(),
-        minimal,
+        least,
         traces.len(),
         most(&mut traces.values().copied()),
         forms.len(),
@@ -176,10 +176,10 @@ fn main() {
         }
     }
     println!(
-        "{:<60} {:>4} {:>4} {:>6} {:>7} {:>7} {:>7} {:>8} {:>8} {:>8} {:>8}",
+        "{:<60} {:>4} {:>5} {:>6} {:>7} {:>7} {:>7} {:>8} {:>8} {:>8} {:>8}",
         "scenario, bug, faults",
         "of",
-        "min",
+        "least",
         "traces",
         "biggest",
         "tapes",

@@ -31,6 +31,22 @@ pub struct Cost {
     pub events: u32,
 }
 
+impl Cost {
+    /// What an enabled event costs.
+    pub(crate) fn add(&mut self, world: &World, event: &Event, preempts: bool) {
+        self.events += 1;
+        self.preemptions += u32::from(preempts);
+        match (event.action, &world.processes[event.process as usize].state) {
+            (Action::Fault(_), _) => self.faults += 1,
+            (Action::Effect, State::Request { operation, .. }) => {
+                self.operations += 1;
+                self.bytes += operation.range().len().0;
+            }
+            _ => (),
+        }
+    }
+}
+
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { faults, crashes, preemptions, operations, bytes, events } = self;
@@ -120,17 +136,7 @@ impl<'a> Lenient<'a> {
         let is_poll = event.action == Action::Poll;
         let other = self.current.filter(|current| is_poll && *current != event.path);
         let preempts = other.filter(|_| self.current_in(enabled).is_some());
-        let cost = &mut self.cost;
-        cost.events += 1;
-        cost.preemptions += u32::from(preempts.is_some());
-        match (event.action, &process.state) {
-            (Action::Fault(_), _) => cost.faults += 1,
-            (Action::Effect, State::Request { operation, .. }) => {
-                cost.operations += 1;
-                cost.bytes += operation.range().len().0;
-            }
-            _ => (),
-        }
+        self.cost.add(world, &event, preempts.is_some());
         self.steps.push(Step {
             path: event.path,
             action: event.action,

@@ -3,8 +3,11 @@
 mod chooser;
 mod edits;
 mod explorer;
+mod fewer;
 mod happens_before;
+mod least;
 mod lenient;
+mod levels;
 mod linear;
 mod sampling;
 mod search;

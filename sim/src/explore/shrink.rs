@@ -46,6 +46,8 @@ pub struct Shrunk {
     pub replays: u64,
     /// No edit that was known makes it simpler. False if shrinking was stopped before that was sure.
     pub minimal: bool,
+    /// No execution at all breaks the same property and is simpler. False if there were too many to be sure.
+    pub least: bool,
 }
 
 impl Explorer<'_> {
@@ -80,22 +82,25 @@ impl Explorer<'_> {
     }
 }
 
-struct Shrinker<'a> {
-    world: World,
-    program: &'a dyn Program,
-    same: &'a dyn Fn(&Finding) -> bool,
-    limits: Limits,
+pub(super) struct Shrinker<'a> {
+    pub(super) world: World,
+    pub(super) program: &'a dyn Program,
+    pub(super) same: &'a dyn Fn(&Finding) -> bool,
+    pub(super) limits: Limits,
     go_on: &'a mut dyn FnMut(&Summary) -> bool,
-    summary: Summary,
+    pub(super) summary: Summary,
     stopped: bool,
-    best: Run,
+    pub(super) best: Run,
 }
 
 impl Shrinker<'_> {
     fn shrink(mut self) -> Shrunk {
         let cost_before = self.best.cost;
-        self.settle(Run::key);
-        while self.linearise() && self.settle(|run| (run.cost, 0)) {}
+        self.simplify();
+        let least = self.search().is_ok();
+        if !least {
+            self.simplify();
+        }
         let minimal = !self.stopped;
         // The marks take a few replays more, even if the limit was reached.
         let marks = self.marks();
@@ -107,11 +112,16 @@ impl Shrinker<'_> {
         }
         let Run { cost: cost_after, finding, hash, .. } = self.best;
         let replays = self.summary.executions;
-        Shrunk { tape, finding, hash, cost_before, cost_after, replays, minimal }
+        Shrunk { tape, finding, hash, cost_before, cost_after, replays, minimal, least }
+    }
+
+    fn simplify(&mut self) {
+        self.settle(Run::key);
+        while self.linearise() && self.settle(|run| (run.cost, 0)) {}
     }
 
     /// Runs a plan; nothing if it does not break the same property.
-    fn replay(&mut self, plan: &[Line]) -> (Vec<Step>, Option<Run>) {
+    pub(super) fn replay(&mut self, plan: &[Line]) -> (Vec<Step>, Option<Run>) {
         let mut lenient = Lenient::new(plan);
         let limits = self.limits;
         let report = run_once(&mut self.world, self.program, &mut lenient, limits, &mut |_, _| ());
@@ -128,15 +138,19 @@ impl Shrinker<'_> {
     }
 
     fn attempt(&mut self, plan: &[Line]) -> Option<Run> {
-        let spent = self.summary.executions >= self.limits.executions;
-        if self.stopped || spent && !self.best.steps.is_empty() || !(self.go_on)(&self.summary) {
-            self.stopped = true;
-            // The first run of all is needed to know what the tape is.
-            if !self.best.steps.is_empty() {
-                return None;
-            }
+        // The first run of all is needed to know what the tape is.
+        let is_first = self.best.steps.is_empty();
+        if !self.may_go_on() && !is_first {
+            return None;
         }
         self.replay(plan).1
+    }
+
+    /// Whether nobody has said stop, and the limit of replays is not reached.
+    pub(super) fn may_go_on(&mut self) -> bool {
+        let spent = self.summary.executions >= self.limits.executions;
+        self.stopped |= spent || !(self.go_on)(&self.summary);
+        !self.stopped
     }
 
     /// Takes what a plan leads to if that is simpler.
