@@ -244,6 +244,7 @@ impl Chooser for Least {
             level.own_trace = own_trace;
             level.accesses = accesses.clone();
             level.rolling = world.rolling;
+            level.known.retain(|known| !known.event.same(&event));
             level.known.push(Known { event, own_trace, accesses });
             self.analysed = self.depth + 1;
         }

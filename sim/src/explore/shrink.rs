@@ -97,11 +97,13 @@ impl Shrinker<'_> {
     fn shrink(mut self) -> Shrunk {
         let cost_before = self.best.cost;
         self.simplify();
+        let (simplified, minimal) = (self.best.hash, !self.stopped);
         let least = self.search().is_ok();
-        if !least {
+        let is_other = self.best.hash != simplified;
+        if is_other && !least {
             self.simplify();
         }
-        let minimal = !self.stopped;
+        let minimal = least || minimal && !(is_other && self.stopped);
         // The marks take a few replays more, even if the limit was reached.
         let marks = self.marks();
         let choices = self.best.steps.iter().map(|step| (step.path, step.action)).collect();
