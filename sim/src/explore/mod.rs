@@ -9,6 +9,7 @@ mod least;
 mod lenient;
 mod levels;
 mod linear;
+mod marks;
 mod sampling;
 mod search;
 mod shrink;

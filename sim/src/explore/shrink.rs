@@ -8,16 +8,15 @@
 //! Invariant `every-result-fails`: the tape in hand always breaks the same property.
 
 use alloc::collections::BTreeSet;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::edits::{
-    Run, early_fault, lower_choices, spliced, without_detour, without_failure, without_fault,
-    without_preemption,
+    Run, early_fault, lower_choices, without_detour, without_fault, without_preemption,
 };
 use super::explorer::{Explorer, Recorded, Summary, describe};
 use super::lenient::{Cost, Lenient, Line, Step};
-use super::linear::{linearised, races, swapped};
+use super::linear::linearised;
 use super::{Finding, Limits, Outcome, Program, Replay, run_once};
 use crate::event::Action;
 use crate::paths::PathId;
@@ -25,9 +24,7 @@ use crate::tape::TapeLine;
 use crate::world::World;
 
 /// Longer runs are neither linearised nor searched for races.
-const ANALYSED_STEPS: usize = 1_000;
-/// Races that are turned round to see whether the failure needs them.
-const RACES: usize = 1_000;
+pub(super) const ANALYSED_STEPS: usize = 1_000;
 
 /// What shrinking made of a tape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,7 +84,7 @@ pub(super) struct Shrinker<'a> {
     pub(super) program: &'a dyn Program,
     pub(super) same: &'a dyn Fn(&Finding) -> bool,
     pub(super) limits: Limits,
-    go_on: &'a mut dyn FnMut(&Summary) -> bool,
+    pub(super) go_on: &'a mut dyn FnMut(&Summary) -> bool,
     pub(super) summary: Summary,
     stopped: bool,
     pub(super) best: Run,
@@ -110,7 +107,7 @@ impl Shrinker<'_> {
         let mut recorded = Recorded::new(choices);
         let (_, mut tape) = describe(&mut self.world, self.program, &mut recorded, self.limits);
         for (step, mark) in marks {
-            tape[step].notes.push(mark);
+            tape[step].notes.push(mark.to_string());
         }
         let Run { cost: cost_after, finding, hash, .. } = self.best;
         let replays = self.summary.executions;
@@ -267,43 +264,5 @@ impl Shrinker<'_> {
         let is_other = changed.is_some();
         self.best = changed.unwrap_or_else(|| self.best.clone());
         is_other
-    }
-
-    /// What is necessary, by step.
-    fn marks(&mut self) -> Vec<(usize, String)> {
-        let best = self.best.clone();
-        let mut marks = Vec::new();
-        for fault in best.places(|step| without_failure(step.action).is_some()) {
-            let vanishes = |plan: Vec<Line>| self.replay(&plan).1.is_none();
-            if without_fault(&best, fault).is_some_and(vanishes) {
-                marks.push((fault, "necessary fault".into()));
-            }
-        }
-        for place in best.places(|step| step.preempts.is_some()) {
-            if self.replay(&spliced(&best, place, Line::GoOn)).1.is_none() {
-                marks.push((place, "necessary preemption".into()));
-            }
-        }
-        if best.steps.len() > ANALYSED_STEPS {
-            return marks;
-        }
-        for race in races(&best.steps).into_iter().take(RACES) {
-            if !(self.go_on)(&self.summary) {
-                break;
-            }
-            let (plan, fixed) = swapped(&best.steps, race);
-            let (steps, failing) = self.replay(&plan);
-            let took_place = steps.len() >= fixed
-                && steps[..fixed].iter().map(Step::line).eq(plan[..fixed].iter().copied());
-            if failing.is_none() && took_place {
-                let mut mark = |step, other: usize| {
-                    marks.push((step, alloc::format!("races with step {}", other + 1)));
-                };
-                mark(race.earlier, race.later);
-                mark(race.later, race.earlier);
-                break;
-            }
-        }
-        marks
     }
 }
