@@ -15,7 +15,7 @@ use super::shrink::Shrinker;
 use super::{Outcome, Watched, run_once};
 
 /// Steps after which the search is given up.
-const SEARCHED_STEPS: u64 = 2_000_000;
+const SEARCHED_STEPS: u64 = 1_500_000;
 
 /// The search was given up.
 pub(super) struct Unsure;
@@ -74,18 +74,17 @@ impl Shrinker<'_> {
 
     /// Whether there is a failure with fewer faults or crashes; then it is the one in hand.
     fn finds(&mut self, mut fewer: Fewer, until: u64) -> Result<bool, Unsure> {
+        let mut is_sure = true;
         loop {
             let (outcome, choices) = self.run(&mut fewer, until)?;
             if self.is_same(&outcome) {
                 self.take(&choices);
                 return Ok(true);
             }
-            // Which steps could come otherwise is known of whole executions only.
-            if matches!(outcome, Outcome::Violated(_)) {
-                return Err(Unsure);
-            }
+            // How its steps could have come otherwise is known only of an execution that went on to its end.
+            is_sure &= !matches!(outcome, Outcome::Violated(_));
             if !fewer.advance() {
-                return Ok(false);
+                return if is_sure { Ok(false) } else { Err(Unsure) };
             }
         }
     }
