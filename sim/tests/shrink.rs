@@ -3,7 +3,9 @@
 mod common;
 
 use blockyard_runtime::{IoBuffer, Storage};
-use blockyard_sim::{Budgets, Cost, Explorer, Finding, Limits, Outcome, Shrunk, Summary, Verdict};
+use blockyard_sim::{
+    Budgets, Cost, Explorer, Finding, Limits, Outcome, Shrunk, Summary, TapeLine, Verdict,
+};
 use blockyard_sync::door;
 use common::{FAULTLESS, Small, program, setup, task};
 
@@ -223,7 +225,13 @@ fn a_fault_is_left_out_even_if_another_way_to_fail_takes_a_preemption() {
             "poll writer",
         ];
         assert_eq!(events(&shrunk), expected, "{:#?}", shrunk.tape);
-        assert_eq!(notes(&shrunk, "poll taker"), ["necessary preemption"], "{:#?}", shrunk.tape);
+        let marked = |(step, line): (usize, &TapeLine)| {
+            line.marks().map(|mark| (step + 1, mark.clone())).collect::<Vec<_>>()
+        };
+        let marks: Vec<_> = shrunk.tape.iter().enumerate().flat_map(marked).collect();
+        let expected =
+            [(1, "races with step 3"), (2, "necessary preemption"), (3, "races with step 1")];
+        assert_eq!(marks, expected.map(|(step, mark)| (step, mark.to_string())));
         assert!(shrunk.least);
     }
 }

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::collections::BTreeSet;
+
 use common::{blockyard, blockyard_json, folder};
 use serde_json::Value;
 
@@ -28,6 +30,29 @@ fn a_failure_that_was_shrunk_replays_and_says_what_it_needs() {
     assert_eq!((status, &shrunk["minimal"]), (1, &Value::Bool(true)));
     assert_eq!((&shrunk["hash"], &shrunk["seed_file"]), (&again["hash"], &"here.seed".into()));
     assert_eq!((&shrunk["after"]["preemptions"], &shrunk["least"]), (&0.into(), &true.into()));
+}
+
+#[test]
+fn whichever_seed_found_it_a_failure_ends_in_one_tape() {
+    let folder = folder("shrink-one-tape");
+    for (mutant, faults) in
+        [("mirror-pivot-undrained-window", "0"), ("request-end-skips-failed", "1")]
+    {
+        let mut hashes = BTreeSet::new();
+        let mut found_files = BTreeSet::new();
+        for first in 0..6 {
+            let seeds = format!("{}..10000", 1_000 * first);
+            let fuzz = ["fuzz", "mirror-passive", "--mutant", mutant, "--faults", faults];
+            let (_, found) = blockyard_json(&folder, &[&fuzz[..], &["--seeds", &seeds]].concat());
+            let seed_file = found["seed_file"].as_str().expect("it was kept");
+            found_files.insert(seed_file.to_string());
+            let (_, shrunk) = blockyard_json(&folder, &["shrink", seed_file, "-o", "one.seed"]);
+            assert_eq!(shrunk["least"], true, "{shrunk}");
+            hashes.insert(shrunk["hash"].to_string());
+        }
+        assert!(found_files.len() > 3, "{mutant}: {found_files:?}");
+        assert_eq!(hashes.len(), 1, "{mutant}: {hashes:?}");
+    }
 }
 
 /// The filter is created over the mirror's, and then the mirror pivots: the other way round nothing breaks.
