@@ -1,5 +1,6 @@
-//! Whether shrinking ends in one tape, wherever it begins, and how long it takes: for scenarios of the whole block layer
-//! with a known bug each, the first hundred failing seeds of random search are shrunk, and what came out is counted.
+//! Whether shrinking ends in one tape, wherever it begins, and how long it takes: for scenarios of the whole block
+//! layer with a known bug each, the first hundred failing seeds of random search are shrunk, and what came out is
+//! counted.
 //!
 //! `cargo bench -p blockyard-sim --bench shrinking -- [--seeds N] [--tapes] [WORD]` runs the cases whose scenario or
 //! bug contains the word; `--tapes` prints the tapes. Traces are told apart by happens-before, tapes by their text; the

@@ -178,8 +178,8 @@ fn random_failures_shrink_to_one_tape() {
     assert_eq!((*number, form.least), (100, true));
 }
 
-/// A task writes to a disk and adds to a number; another adds to it too. The write must not fail, and no addition must be
-/// lost: that takes a preemption.
+/// A task writes to a disk, two others add to a number. The write must not fail, and no addition must be lost; to lose
+/// one takes a preemption.
 fn fails_in_two_ways() -> Small {
     program(|runtime, board| {
         let shared = board.clone();

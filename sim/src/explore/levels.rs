@@ -1,8 +1,9 @@
-//! The least of all failing executions: wherever shrinking began, it ends there if what may be simpler can be exhausted.
+//! The least of all failing executions: wherever shrinking began, it ends there if what may be simpler can be
+//! exhausted.
 //!
 //! Most failures need few preemptions, so executions are searched for the least failure under rising bounds on these,
-//! up to what the failure in hand needs. What remains are executions with fewer faults or crashes that preempt more; for
-//! these a reduced search tells whether any of them fails.
+//! up to what the failure in hand needs. What remains are executions with fewer faults or crashes that preempt more;
+//! for these a reduced search tells whether any of them fails.
 
 use alloc::vec::Vec;
 
