@@ -19,6 +19,33 @@ pub struct TapeLine {
     pub notes: Vec<String>,
 }
 
+/// What shrinking found out about a step; one of its notes.
+#[derive(Clone, Copy)]
+pub(crate) enum Mark {
+    /// Without this fault nothing breaks.
+    Fault,
+    /// Without this power loss nothing breaks.
+    Crash,
+    /// Unless the task before is preempted here nothing breaks.
+    Preemption,
+    /// If this step and that one, counted from zero, come the other way round nothing breaks.
+    Race { other: usize },
+}
+
+const NECESSARY: &str = "necessary ";
+const RACES: &str = "races with step ";
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fault => write!(f, "{NECESSARY}fault"),
+            Self::Crash => write!(f, "{NECESSARY}crash"),
+            Self::Preemption => write!(f, "{NECESSARY}preemption"),
+            Self::Race { other } => write!(f, "{RACES}{}", other + 1),
+        }
+    }
+}
+
 /// A replay that does not fit: which step, what the tape has there, and what was possible.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Divergence {
@@ -113,6 +140,13 @@ impl SeedFile {
 }
 
 impl TapeLine {
+    /// Those of its notes that say what the failure needs: this fault or preemption, or the order of this step and
+    /// another. Only shrinking knows.
+    pub fn marks(&self) -> impl Iterator<Item = &String> {
+        let is_mark = |note: &&String| note.starts_with(NECESSARY) || note.starts_with(RACES);
+        self.notes.iter().filter(is_mark)
+    }
+
     fn parse(line: &str) -> Self {
         let (event, notes) = line.split_once("  ; ").unwrap_or((line, ""));
         let notes = notes.split("; ").filter(|note| !note.is_empty()).map(String::from).collect();

@@ -57,7 +57,10 @@ enum Command {
     Replay(ReplayArgs),
     /// Make the failure in a seed file simpler, and keep it in another.
     ///
-    /// Fewer faults count first, then fewer preemptions, disk requests, bytes and steps. Ctrl-C keeps what is there.
+    /// Fewer faults count first, then fewer preemptions, disk requests, bytes and steps; of equals the one that comes
+    /// first in order is taken. If all runs that may be simpler can be tried, the result is the simplest of all,
+    /// whichever failure it began with. A star marks the faults and preemptions that the failure needs, and two steps
+    /// whose order it needs. Ctrl-C keeps what is there.
     Shrink(ShrinkArgs),
     /// Play a scenario once, in the simulated world or on real files.
     Run(RunArgs),

@@ -217,15 +217,19 @@ impl Outcome<'_> {
     }
 }
 
-/// The tape for people: from the first step in which somebody starts a job, if one does.
+/// The tape for people: from the first step in which somebody starts a job, if one does, or from the first that is
+/// marked. Marked steps have a star.
 pub(crate) fn schedule(tape: &[TapeLine]) -> String {
-    let starts =
-        |line: &TapeLine| line.notes.iter().any(|note| note.starts_with("blockdev-mirror {"));
+    let is_marked = |line: &TapeLine| line.marks().next().is_some();
+    let starts = |line: &TapeLine| {
+        is_marked(line) || line.notes.iter().any(|note| note.starts_with("blockdev-mirror {"))
+    };
     let first = tape.iter().position(starts).unwrap_or(0);
     let mut text = String::new();
     for (index, line) in tape.iter().enumerate().skip(first) {
+        let star = if is_marked(line) { '*' } else { ' ' };
         // A String takes everything.
-        let _ = writeln!(text, "{:>4}  {line}", index + 1);
+        let _ = writeln!(text, "{:>4}{star} {line}", index + 1);
     }
     text.push('\n');
     text

@@ -16,7 +16,7 @@ use crate::seed::{self, Kept};
 
 pub(crate) fn replay(args: &ReplayArgs, output: &Output) -> Result<Status, Failure> {
     let kept = seed::read(&args.seed_file, args.scenario.as_deref())?;
-    let (report, tape) = run(&kept);
+    let (report, mut tape) = run(&kept);
     if let Outcome::Diverged(divergence) = &report.outcome {
         return Err(diverged(&args.seed_file, &kept, divergence));
     }
@@ -25,6 +25,12 @@ pub(crate) fn replay(args: &ReplayArgs, output: &Output) -> Result<Status, Failu
         matches!(&report.outcome, Outcome::Violated(finding) if finding.property == expected);
     let same_hash =
         kept.file.head("hash").is_ok_and(|hash| hash == format!("{:016x}", report.hash));
+    if same_hash {
+        // What shrinking found out about this very run is still so.
+        for (line, kept) in tape.iter_mut().zip(&kept.file.tape) {
+            line.notes.extend(kept.marks().cloned());
+        }
+    }
     let replayed = Replayed { kept: &kept, report: &report, tape: &tape, again, same_hash };
     if let Some(path) = &args.html {
         std::fs::write(path, replayed.as_html()).map_err(|error| Failure::file(path, error))?;

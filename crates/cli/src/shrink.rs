@@ -73,21 +73,27 @@ struct Done<'a> {
 
 impl Done<'_> {
     fn as_text(&self) -> String {
-        let Shrunk { tape, finding, cost_before, cost_after, replays, minimal, .. } = self.shrunk;
+        let Shrunk { tape, finding, cost_before, cost_after, replays, minimal, least, .. } =
+            self.shrunk;
         let mut text = format!("{}: {}\n\n", finding.property, finding.message);
         text += &schedule(tape);
-        let early = if *minimal { "" } else { "; stopped early: it may get simpler yet" };
+        let how_far = match (least, minimal) {
+            (true, _) => "no failing run is simpler",
+            (false, true) => "no edit makes it simpler; another failing run may yet be",
+            (false, false) => "stopped early: it may get simpler yet",
+        };
         let path = self.path.display();
         let program = std::env::args().next().unwrap_or_else(|| "blockyard".into());
         // A String takes everything.
         let _ = writeln!(text, "before: {cost_before}\nafter:  {cost_after}");
-        let _ = writeln!(text, "{replays} replays, {:.1} s{early}", self.seconds);
+        let _ = writeln!(text, "{replays} replays, {:.1} s; {how_far}", self.seconds);
         let _ = writeln!(text, "seed file: {path}\nreplay it:  {program} replay {path} --log");
         text
     }
 
     fn as_json(&self) -> Map<String, Value> {
-        let Shrunk { tape, finding, hash, cost_before, cost_after, replays, minimal } = self.shrunk;
+        let Shrunk { tape, finding, hash, cost_before, cost_after, replays, minimal, least } =
+            self.shrunk;
         let cost = |cost: &blockyard_sim::Cost| {
             json!({ "faults": cost.faults, "crashes": cost.crashes,
                 "preemptions": cost.preemptions, "operations": cost.operations,
@@ -103,6 +109,7 @@ impl Done<'_> {
             ("after", cost(cost_after)),
             ("replays", json!(replays)),
             ("minimal", json!(minimal)),
+            ("least", json!(least)),
             ("seconds", json!(self.seconds)),
             ("tape", Value::from_iter(tape.iter().map(ToString::to_string))),
         ];

@@ -42,6 +42,18 @@ fn every_kept_failure_is_still_the_same() {
 }
 
 #[test]
+fn every_kept_failure_is_the_least_of_its_kind() {
+    let folder = folder("corpus-least");
+    for path in corpus() {
+        let path = path.to_str().expect("the path is text");
+        let (status, shrunk) = blockyard_json(&folder, &["shrink", path, "-o", "shrunk.seed"]);
+        assert_eq!((status, &shrunk["least"]), (1, &true.into()), "{path}: {shrunk}");
+        let [kept, shrunk] = [path.into(), folder.join("shrunk.seed")].map(|path| read(&path).tape);
+        assert_eq!(kept, shrunk, "{path}");
+    }
+}
+
+#[test]
 fn no_kept_failure_is_there_under_the_default_design() {
     let folder = folder("corpus-repaired");
     let design = Design::default();

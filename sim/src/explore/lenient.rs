@@ -32,6 +32,23 @@ pub struct Cost {
     pub events: u32,
 }
 
+impl Cost {
+    /// What an enabled event costs.
+    pub(crate) fn add(&mut self, world: &World, event: &Event, preempts: bool) {
+        self.events += 1;
+        self.preemptions += u32::from(preempts);
+        match (event.action, &world.processes[event.process as usize].state) {
+            (Action::Fault(_), _) => self.faults += 1,
+            (Action::Crash, _) => self.crashes += 1,
+            (Action::Effect, State::Request { operation, .. }) => {
+                self.operations += 1;
+                self.bytes += operation.range().len().0;
+            }
+            _ => (),
+        }
+    }
+}
+
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { faults, crashes, preemptions, operations, bytes, events } = self;
@@ -127,18 +144,7 @@ impl<'a> Lenient<'a> {
         let is_poll = event.action == Action::Poll;
         let other = self.current.filter(|current| is_poll && *current != event.path);
         let preempts = other.filter(|_| self.current_in(enabled).is_some());
-        let cost = &mut self.cost;
-        cost.events += 1;
-        cost.preemptions += u32::from(preempts.is_some());
-        match (event.action, &process.state) {
-            (Action::Fault(_), _) => cost.faults += 1,
-            (Action::Crash, _) => cost.crashes += 1,
-            (Action::Effect, State::Request { operation, .. }) => {
-                cost.operations += 1;
-                cost.bytes += operation.range().len().0;
-            }
-            _ => (),
-        }
+        self.cost.add(world, &event, preempts.is_some());
         self.steps.push(Step {
             path: event.path,
             action: event.action,
@@ -153,12 +159,19 @@ impl<'a> Lenient<'a> {
     }
 }
 
+/// What goes on without a choice: the task polled last; else the first event, and of what an atom may have kept through
+/// a power loss the newest.
+pub(crate) fn policy(enabled: &[Event], current: Option<PathId>) -> usize {
+    let whole = |event: &Event| matches!(event.action, Action::Keep(Kept { over: None, .. }));
+    let first = |event: &Event| event.path == enabled[0].path;
+    let goes_on = enabled.iter().position(|event| Some(event.path) == current);
+    let newest = || enabled.iter().rposition(|event| first(event) && whole(event));
+    goes_on.or_else(newest).unwrap_or(0)
+}
+
 impl Chooser for Lenient<'_> {
     fn pick(&mut self, world: &World, enabled: &[Event]) -> Pick {
-        let whole = |event: &Event| matches!(event.action, Action::Keep(Kept { over: None, .. }));
-        let first = |event: &Event| event.path == enabled[0].path;
-        let newest = enabled.iter().rposition(|event| first(event) && whole(event));
-        let policy = self.current_in(enabled).or(newest).unwrap_or(0);
+        let policy = policy(enabled, self.current);
         let index = self.planned(enabled, policy).unwrap_or(policy);
         self.keep(world, enabled, enabled[index], index != policy);
         Pick::Event(index)

@@ -49,10 +49,11 @@ pub(crate) struct Race {
     pub later: usize,
 }
 
-/// The pairs of conflicting steps with nothing between them, the last ones first.
-pub(crate) fn races(steps: &[Step]) -> Vec<Race> {
+/// The pairs of conflicting steps: those with nothing between them, the last ones first; and the others, the nearest
+/// ones first.
+pub(crate) fn races(steps: &[Step]) -> [Vec<Race>; 2] {
     let before = happens_before(steps);
-    let mut races = Vec::new();
+    let (mut near, mut far) = (Vec::new(), Vec::new());
     for later in (0..steps.len()).rev() {
         for earlier in (0..later).rev() {
             let (a, b) = (&steps[earlier], &steps[later]);
@@ -60,20 +61,33 @@ pub(crate) fn races(steps: &[Step]) -> Vec<Race> {
                 continue;
             }
             let between = |step| before[later].contains(step) && before[step].contains(earlier);
-            if !(earlier + 1..later).any(between) {
-                races.push(Race { earlier, later });
-            }
+            let is_far = (earlier + 1..later).any(between);
+            if is_far { &mut far } else { &mut near }.push(Race { earlier, later });
         }
     }
-    races
+    far.sort_by_key(|race| race.later - race.earlier);
+    [near, far]
 }
 
-/// The plan in which a race goes the other way, and how many of its lines must fit for it to be that.
+/// The plan in which a race goes the other way, since what happens after its earlier step comes later; and how many of
+/// its lines must fit for it to be that.
 pub(crate) fn swapped(steps: &[Step], race: Race) -> (Vec<Line>, usize) {
     let before = happens_before(steps);
-    let Race { earlier, later } = race;
-    let waits = |step: &usize| before[*step].contains(earlier);
-    let (held, free): (Vec<_>, Vec<_>) = (earlier + 1..later).partition(waits);
+    put_off(steps, race, |step| before[step].contains(race.earlier))
+}
+
+/// The same, since whoever does the earlier step does it later, and so do those whom they began.
+pub(crate) fn postponed(world: &World, steps: &[Step], race: Race) -> (Vec<Line>, usize) {
+    let label = |step: usize| world.paths.label(steps[step].path);
+    put_off(steps, race, |step| label(step).starts_with(label(race.earlier)))
+}
+
+fn put_off(
+    steps: &[Step],
+    Race { earlier, later }: Race,
+    waits: impl Fn(usize) -> bool,
+) -> (Vec<Line>, usize) {
+    let (held, free): (Vec<_>, Vec<_>) = (earlier + 1..later).partition(|step| waits(*step));
     let first = (0..earlier).chain(free).chain([later]);
     let mut plan: Vec<Line> = first.map(|step| steps[step].line()).collect();
     let fixed = plan.len();

@@ -3,9 +3,13 @@
 mod chooser;
 mod edits;
 mod explorer;
+mod fewer;
 mod happens_before;
+mod least;
 mod lenient;
+mod levels;
 mod linear;
+mod marks;
 mod runs;
 mod sampling;
 mod search;

@@ -8,16 +8,15 @@
 //! Invariant `every-result-fails`: the tape in hand always breaks the same property.
 
 use alloc::collections::BTreeSet;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::edits::{
-    Run, early_fault, lower_choices, spliced, without_detour, without_failure, without_fault,
-    without_preemption,
+    Run, early_fault, lower_choices, without_detour, without_fault, without_preemption,
 };
 use super::explorer::{Explorer, Summary};
 use super::lenient::{Cost, Lenient, Line, Step};
-use super::linear::{linearised, races, swapped};
+use super::linear::linearised;
 use super::runs::{Recorded, describe};
 use super::{Finding, Limits, Outcome, Program, Replay, run_once};
 use crate::event::Action;
@@ -26,9 +25,7 @@ use crate::tape::TapeLine;
 use crate::world::World;
 
 /// Longer runs are neither linearised nor searched for races.
-const ANALYSED_STEPS: usize = 1_000;
-/// Races that are turned round to see whether the failure needs them.
-const RACES: usize = 1_000;
+pub(super) const ANALYSED_STEPS: usize = 1_000;
 
 /// What shrinking made of a tape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +44,8 @@ pub struct Shrunk {
     pub replays: u64,
     /// No edit that was known makes it simpler. False if shrinking was stopped before that was sure.
     pub minimal: bool,
+    /// No execution at all breaks the same property and is simpler. False if there were too many to be sure.
+    pub least: bool,
 }
 
 impl Explorer<'_> {
@@ -81,38 +80,48 @@ impl Explorer<'_> {
     }
 }
 
-struct Shrinker<'a> {
-    world: World,
-    program: &'a dyn Program,
-    same: &'a dyn Fn(&Finding) -> bool,
-    limits: Limits,
-    go_on: &'a mut dyn FnMut(&Summary) -> bool,
-    summary: Summary,
+pub(super) struct Shrinker<'a> {
+    pub(super) world: World,
+    pub(super) program: &'a dyn Program,
+    pub(super) same: &'a dyn Fn(&Finding) -> bool,
+    pub(super) limits: Limits,
+    pub(super) go_on: &'a mut dyn FnMut(&Summary) -> bool,
+    pub(super) summary: Summary,
     stopped: bool,
-    best: Run,
+    pub(super) best: Run,
 }
 
 impl Shrinker<'_> {
     fn shrink(mut self) -> Shrunk {
         let cost_before = self.best.cost;
-        self.settle(Run::key);
-        while self.linearise() && self.settle(|run| (run.cost, 0)) {}
-        let minimal = !self.stopped;
+        self.simplify();
+        let (simplified, minimal) = (self.best.hash, !self.stopped);
+        let least = self.search().is_ok();
+        let is_other = self.best.hash != simplified;
+        if is_other && !least {
+            self.simplify();
+        }
+        let minimal = least || minimal && !(is_other && self.stopped);
         // The marks take a few replays more, even if the limit was reached.
         let marks = self.marks();
         let choices = self.best.steps.iter().map(|step| (step.path, step.action)).collect();
         let mut recorded = Recorded::new(choices);
         let (_, mut tape) = describe(&mut self.world, self.program, &mut recorded, self.limits);
         for (step, mark) in marks {
-            tape[step].notes.push(mark);
+            tape[step].notes.push(mark.to_string());
         }
         let Run { cost: cost_after, finding, hash, .. } = self.best;
         let replays = self.summary.executions;
-        Shrunk { tape, finding, hash, cost_before, cost_after, replays, minimal }
+        Shrunk { tape, finding, hash, cost_before, cost_after, replays, minimal, least }
+    }
+
+    fn simplify(&mut self) {
+        self.settle(Run::key);
+        while self.linearise() && self.settle(|run| (run.cost, 0)) {}
     }
 
     /// Runs a plan; nothing if it does not break the same property.
-    fn replay(&mut self, plan: &[Line]) -> (Vec<Step>, Option<Run>) {
+    pub(super) fn replay(&mut self, plan: &[Line]) -> (Vec<Step>, Option<Run>) {
         let mut lenient = Lenient::new(plan);
         let limits = self.limits;
         let report = run_once(&mut self.world, self.program, &mut lenient, limits, &mut |_, _| ());
@@ -129,15 +138,19 @@ impl Shrinker<'_> {
     }
 
     fn attempt(&mut self, plan: &[Line]) -> Option<Run> {
-        let spent = self.summary.executions >= self.limits.executions;
-        if self.stopped || spent && !self.best.steps.is_empty() || !(self.go_on)(&self.summary) {
-            self.stopped = true;
-            // The first run of all is needed to know what the tape is.
-            if !self.best.steps.is_empty() {
-                return None;
-            }
+        // The first run of all is needed to know what the tape is.
+        let is_first = self.best.steps.is_empty();
+        if !self.may_go_on() && !is_first {
+            return None;
         }
         self.replay(plan).1
+    }
+
+    /// Whether nobody has said stop, and the limit of replays is not reached.
+    pub(super) fn may_go_on(&mut self) -> bool {
+        let spent = self.summary.executions >= self.limits.executions;
+        self.stopped |= spent || !(self.go_on)(&self.summary);
+        !self.stopped
     }
 
     /// Takes what a plan leads to if that is simpler.
@@ -252,45 +265,5 @@ impl Shrinker<'_> {
         let is_other = changed.is_some();
         self.best = changed.unwrap_or_else(|| self.best.clone());
         is_other
-    }
-
-    /// What is necessary, by step.
-    fn marks(&mut self) -> Vec<(usize, String)> {
-        let best = self.best.clone();
-        let mut marks = Vec::new();
-        for fault in best.places(|step| without_failure(step.action).is_some()) {
-            let vanishes = |plan: Vec<Line>| self.replay(&plan).1.is_none();
-            if without_fault(&best, fault).is_some_and(vanishes) {
-                let is_crash = best.steps[fault].action == Action::Crash;
-                let mark = if is_crash { "necessary crash" } else { "necessary fault" };
-                marks.push((fault, mark.into()));
-            }
-        }
-        for place in best.places(|step| step.preempts.is_some()) {
-            if self.replay(&spliced(&best, place, Line::GoOn)).1.is_none() {
-                marks.push((place, "necessary preemption".into()));
-            }
-        }
-        if best.steps.len() > ANALYSED_STEPS {
-            return marks;
-        }
-        for race in races(&best.steps).into_iter().take(RACES) {
-            if !(self.go_on)(&self.summary) {
-                break;
-            }
-            let (plan, fixed) = swapped(&best.steps, race);
-            let (steps, failing) = self.replay(&plan);
-            let took_place = steps.len() >= fixed
-                && steps[..fixed].iter().map(Step::line).eq(plan[..fixed].iter().copied());
-            if failing.is_none() && took_place {
-                let mut mark = |step, other: usize| {
-                    marks.push((step, alloc::format!("races with step {}", other + 1)));
-                };
-                mark(race.earlier, race.later);
-                mark(race.later, race.earlier);
-                break;
-            }
-        }
-        marks
     }
 }
