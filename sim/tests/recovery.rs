@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use blockyard_runtime::{IoBuffer, Runtime, Storage};
 use blockyard_sim::{
-    Budgets, Cache, Cost, DiskImage, Exploration, Explorer, Finding, Limits, Outcome, Reduction,
-    Setup, Summary, Verdict,
+    Budgets, Cache, Cost, DiskImage, Exploration, Explorer, Families, Family, Finding, Limits,
+    Outcome, Reduction, Setup, Summary, Verdict,
 };
 use blockyard_units::ByteRange;
 use common::recovering::{ATOM, RECORDS, Recovering, Tools, eight_writers, log};
@@ -51,6 +51,22 @@ fn power_losses_cost_what_recovery_can_tell_apart() {
             assert_eq!(executions(&program, setup(8, Budgets { crashes: 0, ..Budgets::NONE })), 1);
             assert_eq!(executions(&program, setup(8, CRASH)), 1 + (1 << reads));
             assert_eq!(program.ends.with(|ends| ends.len()), 1 << reads);
+        }
+    }
+}
+
+#[test]
+fn a_fault_may_hit_a_writer_or_a_read_of_recovery() {
+    let families = Families::NONE.with(Family::Eio);
+    let fault = Budgets { faults: 1, families, ..Budgets::NONE };
+    for reads in [1, 3] {
+        for at_once in [false, true] {
+            let program = eight_writers(reads, at_once);
+            assert_eq!(executions(&program, setup(8, fault)), 1 + 8);
+            // A read that fails tells nothing apart.
+            let recoveries = 9 * (1 << reads) + reads * (1 << (reads - 1));
+            let both = Budgets { crashes: 1, ..fault };
+            assert_eq!(executions(&program, setup(8, both)), 9 + recoveries);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use blockyard_scenario::Parameters;
-use blockyard_sim::{Budgets, Families, Finding, SeedFile, Setup, Shrunk, TapeLine};
+use blockyard_sim::{Budgets, Families, Family, Finding, SeedFile, Setup, Shrunk, TapeLine};
 use blockyard_units::{Design, decisions};
 
 use crate::failure::Failure;
@@ -99,10 +99,15 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
     let budgets = read_words(head("budgets")?)?;
     let number = |key: &str| budgets.get(key).and_then(|count| count.parse().ok());
     let (faults, crashes) = (number("faults"), number("crashes"));
-    // Files are older than the families.
+    // Files are older than the families, and than late EIO being one of its own.
     let families = match budgets.get("families") {
         Some(words) => read_families("budgets", words)?,
         None => Families::default(),
+    };
+    let is_late = |line: &TapeLine| line.event.starts_with("fail-late ");
+    let families = match file.tape.iter().any(is_late) {
+        true => families.with(Family::EioLate),
+        false => families,
     };
     let known = faults.is_some()
         && crashes.is_some()

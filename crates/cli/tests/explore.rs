@@ -202,10 +202,31 @@ fn families_of_faults_are_kept_in_the_seed_file_and_replayed() {
     };
     let (status, replayed) = replay(seed.clone());
     assert_eq!((status, &replayed["same_hash"]), (1, &Value::Bool(true)), "{replayed}");
-    // Without the head's families a fault is EIO, as in files that are older.
+    // Without the head's families a fault is EIO, early or late, as in files that are older.
     let (status, replayed) = replay(seed.replace(" families=lost", ""));
     assert_eq!(status, 2, "{replayed}");
     assert!(text(&replayed, "error").contains("the replay diverged"), "{replayed}");
+}
+
+#[test]
+fn a_late_fault_is_a_family_of_its_own_and_was_not_in_files_that_are_older() {
+    let folder = folder("late");
+    let mutant = ["explore", "mirror-passive", "--mutant", "request-end-skips-failed"];
+    let faulty = [&mutant[..], &["--faults", "1"]].concat();
+    let (status, early) = blockyard_json(&folder, &[&faulty[..], &["--families", "eio"]].concat());
+    assert_eq!((status, text(&early, "verdict")), (0, "clean"), "{early}");
+    let (status, found) = blockyard_json(&folder, &faulty);
+    assert_eq!((status, text(&found, "property")), (1, "mirror-convergence"), "{found}");
+    let path = folder.join(text(&found, "seed_file"));
+    let seed = std::fs::read_to_string(&path).expect("the seed file is there");
+    let families = " families=eio,eio-late ";
+    assert!(seed.contains(families) && seed.contains("\nfail-late "), "{seed}");
+    for older in [" families=eio ", " "] {
+        std::fs::write(&path, seed.replace(families, older)).expect("the folder is writable");
+        let path = path.to_str().expect("the path is text");
+        let (status, replayed) = blockyard_json(&folder, &["replay", path]);
+        assert_eq!((status, &replayed["same_hash"]), (1, &Value::Bool(true)), "{replayed}");
+    }
 }
 
 #[test]
