@@ -151,36 +151,44 @@ fn the_mirror_scenarios_exhaust_clean_with_one_fault() {
     }
 }
 
-/// Each known bug, a scenario that shows it, what it breaks, and the faults that it needs.
-const NOTICED: &[(&str, &str, &str, &str)] = &[
-    ("mirror-pivot-undrained-window", "mirror-passive", "mirror-convergence", "0"),
-    ("mirror-converge-check-outside-drain", "mirror-passive", "mirror-convergence", "0"),
-    ("mirror-active-clears-partial-chunk", "mirror-active", "mirror-convergence", "0"),
-    ("mirror-marks-before-io", "mirror-passive", "mirror-convergence", "0"),
-    ("drain-skips-in-flight", "mirror-passive", "drained-means-quiet", "0"),
-    ("drain-end-forgets-parked", "mirror-passive", "progress", "0"),
-    ("mirror-pivot-skips-flush", "mirror-durable", "durability", "0"),
-    ("mirror-filter-swallows-flush", "mirror-durable", "durability", "0"),
-    ("pivot-keeps-filter-parent", "mirror-passive", "graph-validity", "0"),
-    ("request-end-skips-failed", "mirror-passive", "mirror-convergence", "1"),
-    ("write-acknowledged-early", "mirror-keeps-upper-filter", "guest-consistency", "0"),
+/// Each known bug, a scenario that shows it, what it breaks, and the faults and preemptions that it needs.
+const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
+    ("mirror-pivot-undrained-window", "mirror-passive", "mirror-convergence", 0, 1),
+    ("mirror-converge-check-outside-drain", "mirror-passive", "mirror-convergence", 0, 0),
+    ("mirror-active-clears-partial-chunk", "mirror-active", "mirror-convergence", 0, 0),
+    ("mirror-marks-before-io", "mirror-passive", "mirror-convergence", 0, 0),
+    ("drain-skips-in-flight", "mirror-passive", "drained-means-quiet", 0, 0),
+    ("drain-end-forgets-parked", "mirror-passive", "progress", 0, 0),
+    ("mirror-pivot-skips-flush", "mirror-durable", "durability", 0, 0),
+    ("mirror-filter-swallows-flush", "mirror-durable", "durability", 0, 0),
+    ("pivot-keeps-filter-parent", "mirror-passive", "graph-validity", 0, 0),
+    ("request-end-skips-failed", "mirror-passive", "mirror-convergence", 1, 0),
+    ("write-acknowledged-early", "mirror-keeps-upper-filter", "guest-consistency", 0, 0),
 ];
 
 #[test]
-fn every_known_bug_is_noticed_by_random_and_by_reduced_search() {
+fn every_known_bug_is_noticed_by_random_and_by_reduced_search_then_shrunk_and_replayed() {
     let folder = folder("mutants");
     let (_, listed) = blockyard_json(&folder, &["list"]);
     let listed = listed["mutants"].as_array().expect("a list").iter().filter_map(Value::as_str);
     let noticed: Vec<&str> = NOTICED.iter().map(|(mutant, ..)| *mutant).collect();
     assert_eq!(listed.collect::<Vec<_>>(), noticed, "every mutant has its row");
-    for (mutant, scenario, property, faults) in NOTICED {
-        let change = ["--mutant", mutant, "--faults", faults];
+    for (mutant, scenario, property, faults, preemptions) in NOTICED {
+        let change = ["--mutant", mutant, "--faults", &faults.to_string()];
         let fuzz = [&["fuzz", scenario, "--seeds", "0..10000"], &change[..]].concat();
         let explore = [&["explore", scenario], &change[..]].concat();
         for arguments in [fuzz, explore] {
             let (status, found) = blockyard_json(&folder, &arguments);
             assert_eq!(status, 1, "{arguments:?}: {found}");
             assert_eq!(text(&found, "property"), *property, "{arguments:?}: {found}");
+            let shrink = ["shrink", text(&found, "seed_file"), "-o", "shrunk.seed"];
+            let (_, shrunk) = blockyard_json(&folder, &shrink);
+            assert_eq!(shrunk["minimal"], true, "{arguments:?}: {shrunk}");
+            let needs = [&shrunk["after"]["faults"], &shrunk["after"]["preemptions"]];
+            assert_eq!(needs, [faults, preemptions], "{arguments:?}: {shrunk}");
+            let (status, again) = blockyard_json(&folder, &["replay", "shrunk.seed"]);
+            assert_eq!((status, text(&again, "property")), (1, *property), "{again}");
+            assert_eq!(again["same_hash"], true, "{arguments:?}: {again}");
         }
     }
 }
