@@ -108,6 +108,7 @@ impl Planted<'_> {
             |program| self.explore(program, |explorer| explorer.replay(events(&read.tape))).0;
         let again = replay(self.wrong);
         assert_eq!(again.outcome, Outcome::Violated(shrunk.finding.clone()), "{}", self.name);
+        assert_eq!(again.steps as usize, read.tape.len(), "{}: nothing was made up", self.name);
         assert_eq!(read.head("hash"), Ok(format!("{:016x}", again.hash).as_str()), "{}", self.name);
         let repaired = replay(self.right).outcome;
         assert!(!matches!(repaired, Outcome::Violated(_)), "{}: {repaired:?}", self.name);
