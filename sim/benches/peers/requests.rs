@@ -46,7 +46,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "writers-crash",
         what: "and one crash; recovery's 3 reads may fail too: executions",
-        // The target counts the faults of writers only. A read that fails itself leaves the others' versions: 3·2² more.
+        // The target counts the faults of writers only. One of the reads fails and the others see 2² states: 3·2² more.
         target: Target::AtMost(9 + 9 * (1 << READS)),
         sides: [None, None, Some(|| writers(1, 1))],
     },
