@@ -52,7 +52,8 @@ impl Case {
     fn new((scenario, bug, faults): (&str, &str, u32)) -> Self {
         let text = builtin(scenario).expect("the scenario is built in");
         let script = Script::compile(text, &Parameters::new()).expect("the scenario is right");
-        let setup = setup_of(&script, faults, 0);
+        let mut setup = setup_of(&script, 0);
+        setup.budgets.faults = faults;
         let mut design = Design::default();
         match bug.split_once('=') {
             Some((key, value)) => design.set(key, value).expect("the decision is there"),

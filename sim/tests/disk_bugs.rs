@@ -4,57 +4,16 @@ mod common;
 
 use std::sync::Arc;
 
-use blockyard_sim::{Budgets, Families, Family, Sampling, SimDisk, Verdict};
+use blockyard_sim::{Budgets, Families, Family, Sampling, Verdict};
 use blockyard_sync::door::world::Quiet;
-use common::sectors::Request::{Flush, Read, Write};
+use common::planted::retrying::{Retry, copied, flushing, retrying};
+use common::sectors::Request::{Read, Write};
 use common::sectors::{ask, explore_all};
 use common::{Small, program, setup, task};
 
 fn budgets(faults: u32, families: &[Family]) -> Budgets {
     let families = families.iter().fold(Families::NONE, |all, family| all.with(*family));
     Budgets { faults, families, ..Budgets::NONE }
-}
-
-/// Writes four sectors in two halves; `retry` says what a failed first half makes it do.
-#[derive(Clone, Copy, PartialEq)]
-enum Retry {
-    /// All of it, until it is done.
-    Whole,
-    /// Only its second sector: "the first one was written".
-    Rest,
-    /// The next place: "this one is bad".
-    Elsewhere,
-}
-
-async fn write_all(disk: &SimDisk, retry: Retry) {
-    for half in [0, 2] {
-        let mut request = Write(half, 2, 1);
-        while ask(disk, request).await != "ok" {
-            request = match retry {
-                Retry::Whole => Write(half, 2, 1),
-                Retry::Rest => Write(half + 1, 1, 1),
-                Retry::Elsewhere => Write(half + 2, 2, 1),
-            };
-        }
-    }
-}
-
-fn retrying(retry: Retry) -> Small {
-    let program = program(move |runtime, board| {
-        task(runtime, "writer", async move {
-            write_all(&board.disks[0], retry).await;
-            // A read may fail: it is tried again.
-            let mut read = ask(&board.disks[0], Read(0, 4)).await;
-            while read == "EIO" {
-                read = ask(&board.disks[0], Read(0, 4)).await;
-            }
-            board.values[0].write(|value| *value = u64::from(read == "1111"));
-        });
-    });
-    program.checked(|board| match board.first_values() {
-        [1] => Ok(()),
-        _ => Err("said to be written, and is not".into()),
-    })
 }
 
 #[test]
@@ -73,30 +32,16 @@ fn retry_that_forgets_a_part_is_found_by_whatever_fails_a_write_before_its_effec
     }
 }
 
-/// Writes two sectors and has them flushed; a flush that fails is tried again, after the writes if it `rewrites`.
-fn flushing(rewrites: bool) -> Small {
-    let program = program(move |runtime, board| {
-        task(runtime, "writer", async move {
-            let disk = &board.disks[0];
-            let write = async || {
-                for sector in 0..2 {
-                    assert_eq!(ask(disk, Write(sector, 1, 1)).await, "ok");
-                }
-            };
-            write().await;
-            while ask(disk, Flush).await != "ok" {
-                if rewrites {
-                    write().await;
-                }
-            }
-            let read = ask(disk, Read(0, 2)).await;
-            board.values[0].write(|value| *value = u64::from(read == "11"));
-        });
-    });
-    program.checked(|board| match board.first_values() {
-        [1] => Ok(()),
-        _ => Err("said to be durable, and is gone".into()),
-    })
+#[test]
+fn failed_write_that_is_forgotten_is_found_by_whatever_fails_it_with_an_effect() {
+    for family in [Family::Eio, Family::EioLate, Family::Short, Family::Torn] {
+        let budgets = budgets(2, &[family]);
+        let sound = explore_all(&copied(false), budgets).verdict;
+        assert_eq!(sound, Verdict::Clean { exhausted: true }, "{family:?}");
+        let found = explore_all(&copied(true), budgets).verdict;
+        let is_found = matches!(found, Verdict::Violated { .. });
+        assert_eq!(is_found, family != Family::Eio, "{family:?}");
+    }
 }
 
 #[test]

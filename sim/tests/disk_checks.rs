@@ -115,6 +115,7 @@ fn losses_are_excused_where_and_as_faults_explain_them() {
     let (here, elsewhere) = (ByteRange::new(1024, 1024), ByteRange::new(3072, 512));
     let cases = [
         (Family::Eio, [true, true, false], false),
+        (Family::EioLate, [true, true, false], false),
         (Family::StickyEio, [true, true, false], false),
         (Family::Enospc, [true, true, false], false),
         (Family::Short, [true, true, false], false),

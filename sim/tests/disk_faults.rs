@@ -39,10 +39,15 @@ fn check(family: Family, requests: &[Request], expected: &[&str]) {
 }
 
 #[test]
-fn eio_fails_a_request_once_before_or_after_its_effect() {
+fn eio_fails_a_request_once_without_effect() {
     let requests = [Write(0, 1, 1), Read(0, 1), Read(0, 1)];
-    let expected = ["ok 1 1", "EIO 0 0", "EIO 1 1", "ok EIO 1", "ok 1 EIO"];
-    check(Family::Eio, &requests, &expected);
+    check(Family::Eio, &requests, &["ok 1 1", "EIO 0 0", "ok EIO 1", "ok 1 EIO"]);
+}
+
+#[test]
+fn late_eio_fails_a_write_once_that_had_its_effect() {
+    let requests = [Write(0, 1, 1), Read(0, 1), Flush, Read(0, 1)];
+    check(Family::EioLate, &requests, &["ok 1 ok 1", "EIO 1 ok 1"]);
 }
 
 #[test]
@@ -271,8 +276,8 @@ fn only_families_that_are_on_are_offered_and_all_of_those() {
 
 #[test]
 fn families_are_read_and_written_by_name() {
-    assert_eq!(Families::default().to_string(), "eio");
-    let all = "eio,sticky-eio,enospc,short,torn,lost,misdirected,bit-rot,stuck,flush";
+    assert_eq!(Families::default().to_string(), "eio,eio-late");
+    let all = "eio,eio-late,sticky-eio,enospc,short,torn,lost,misdirected,bit-rot,stuck,flush";
     assert_eq!(Families::ALL.to_string(), all);
     assert_eq!(all.parse(), Ok(Families::ALL));
     assert_eq!("flush,lost".parse::<Families>().map(|f| f.to_string()), Ok("lost,flush".into()));

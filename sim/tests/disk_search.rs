@@ -84,20 +84,24 @@ fn apart(tasks: u64, is_write: bool) -> Small {
     })
 }
 
-fn optimal(program: &Small, faults: u32) -> (usize, u64) {
+fn optimal(program: &Small, budgets: Budgets) -> (usize, u64) {
     let Summary { traces, executions, blocked, .. } =
-        search::explore(program, Reduction::Optimal, Budgets { faults, ..Budgets::NONE }, MOST)
-            .summary;
+        search::explore(program, Reduction::Optimal, budgets, MOST).summary;
     assert_eq!(blocked, 0);
     (traces.len(), executions)
 }
 
 #[test]
 fn a_fault_among_independent_requests_costs_an_execution_for_each_place_it_may_hit() {
-    assert_eq!(optimal(&apart(8, false), 1), (9, 9));
-    // A write may fail before and after its effect.
-    assert_eq!(optimal(&apart(8, true), 1), (17, 17));
-    assert_eq!(optimal(&apart(8, false), 2), (1 + 8 + 28, 1 + 8 + 28));
+    let before = Families::NONE.with(Family::Eio);
+    for (families, writes) in [(before, (9, 9)), (Families::DEFAULT, (17, 17))] {
+        let budgets = Budgets { faults: 1, families, ..Budgets::NONE };
+        assert_eq!(optimal(&apart(8, true), budgets), writes, "{families}");
+    }
+    for (faults, traces) in [(1, 1 + 8), (2, 1 + 8 + 28)] {
+        let budgets = Budgets { faults, ..Budgets::NONE };
+        assert_eq!(optimal(&apart(8, false), budgets), (traces, traces as u64));
+    }
     for (is_write, labels) in [(false, 1), (true, 2)] {
         for faults in [1, 2] {
             let budgets = Budgets { faults, ..Budgets::NONE };

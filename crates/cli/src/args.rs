@@ -85,7 +85,7 @@ pub(crate) struct ScenarioArgs {
     /// it, at whatever moment it comes.
     #[arg(long, value_name = "N")]
     pub crashes: Option<u32>,
-    /// In which ways, with commas between them, instead of eio; see `blockyard list`.
+    /// In which ways, with commas between them, instead of eio,eio-late; see `blockyard list`.
     #[arg(long, value_name = "FAMILIES")]
     pub families: Option<String>,
 }

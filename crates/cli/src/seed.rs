@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use blockyard_scenario::Parameters;
-use blockyard_sim::{Budgets, Families, Finding, Granularity, SeedFile, Setup, Shrunk, TapeLine};
+use blockyard_sim::{
+    Budgets, Families, Family, Finding, Granularity, SeedFile, Setup, Shrunk, TapeLine,
+};
 use blockyard_units::{Design, decisions};
 
 use crate::failure::Failure;
@@ -109,10 +111,15 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
     let budgets = read_words(head("budgets")?)?;
     let number = |key: &str| budgets.get(key).and_then(|count| count.parse().ok());
     let (faults, crashes) = (number("faults"), number("crashes"));
-    // Files are older than the families.
+    // Files are older than the families, and than late EIO being one of its own.
     let families = match budgets.get("families") {
         Some(words) => read_families("budgets", words)?,
         None => Families::default(),
+    };
+    let is_late = |line: &TapeLine| line.event.starts_with("fail-late ");
+    let families = match file.tape.iter().any(is_late) {
+        true => families.with(Family::EioLate),
+        false => families,
     };
     let granularity: Option<Granularity> = head("granularity")?.parse().ok();
     let known = faults.is_some()

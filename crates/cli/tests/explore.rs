@@ -151,36 +151,44 @@ fn the_mirror_scenarios_exhaust_clean_with_one_fault() {
     }
 }
 
-/// Each known bug, a scenario that shows it, what it breaks, and the faults that it needs.
-const NOTICED: &[(&str, &str, &str, &str)] = &[
-    ("mirror-pivot-undrained-window", "mirror-passive", "mirror-convergence", "0"),
-    ("mirror-converge-check-outside-drain", "mirror-passive", "mirror-convergence", "0"),
-    ("mirror-active-clears-partial-chunk", "mirror-active", "mirror-convergence", "0"),
-    ("mirror-marks-before-io", "mirror-passive", "mirror-convergence", "0"),
-    ("drain-skips-in-flight", "mirror-passive", "drained-means-quiet", "0"),
-    ("drain-end-forgets-parked", "mirror-passive", "progress", "0"),
-    ("mirror-pivot-skips-flush", "mirror-durable", "durability", "0"),
-    ("mirror-filter-swallows-flush", "mirror-durable", "durability", "0"),
-    ("pivot-keeps-filter-parent", "mirror-passive", "graph-validity", "0"),
-    ("request-end-skips-failed", "mirror-passive", "mirror-convergence", "1"),
-    ("write-acknowledged-early", "mirror-keeps-upper-filter", "guest-consistency", "0"),
+/// Each known bug, a scenario that shows it, what it breaks, and the faults and preemptions that it needs.
+const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
+    ("mirror-pivot-undrained-window", "mirror-passive", "mirror-convergence", 0, 1),
+    ("mirror-converge-check-outside-drain", "mirror-passive", "mirror-convergence", 0, 0),
+    ("mirror-active-clears-partial-chunk", "mirror-active", "mirror-convergence", 0, 0),
+    ("mirror-marks-before-io", "mirror-passive", "mirror-convergence", 0, 0),
+    ("drain-skips-in-flight", "mirror-passive", "drained-means-quiet", 0, 0),
+    ("drain-end-forgets-parked", "mirror-passive", "progress", 0, 0),
+    ("mirror-pivot-skips-flush", "mirror-durable", "durability", 0, 0),
+    ("mirror-filter-swallows-flush", "mirror-durable", "durability", 0, 0),
+    ("pivot-keeps-filter-parent", "mirror-passive", "graph-validity", 0, 0),
+    ("request-end-skips-failed", "mirror-passive", "mirror-convergence", 1, 0),
+    ("write-acknowledged-early", "mirror-keeps-upper-filter", "guest-consistency", 0, 0),
 ];
 
 #[test]
-fn every_known_bug_is_noticed_by_random_and_by_reduced_search() {
+fn every_known_bug_is_noticed_by_random_and_by_reduced_search_then_shrunk_and_replayed() {
     let folder = folder("mutants");
     let (_, listed) = blockyard_json(&folder, &["list"]);
     let listed = listed["mutants"].as_array().expect("a list").iter().filter_map(Value::as_str);
     let noticed: Vec<&str> = NOTICED.iter().map(|(mutant, ..)| *mutant).collect();
     assert_eq!(listed.collect::<Vec<_>>(), noticed, "every mutant has its row");
-    for (mutant, scenario, property, faults) in NOTICED {
-        let change = ["--mutant", mutant, "--faults", faults];
+    for (mutant, scenario, property, faults, preemptions) in NOTICED {
+        let change = ["--mutant", mutant, "--faults", &faults.to_string()];
         let fuzz = [&["fuzz", scenario, "--seeds", "0..10000"], &change[..]].concat();
         let explore = [&["explore", scenario], &change[..]].concat();
         for arguments in [fuzz, explore] {
             let (status, found) = blockyard_json(&folder, &arguments);
             assert_eq!(status, 1, "{arguments:?}: {found}");
             assert_eq!(text(&found, "property"), *property, "{arguments:?}: {found}");
+            let shrink = ["shrink", text(&found, "seed_file"), "-o", "shrunk.seed"];
+            let (_, shrunk) = blockyard_json(&folder, &shrink);
+            assert_eq!(shrunk["minimal"], true, "{arguments:?}: {shrunk}");
+            let needs = [&shrunk["after"]["faults"], &shrunk["after"]["preemptions"]];
+            assert_eq!(needs, [faults, preemptions], "{arguments:?}: {shrunk}");
+            let (status, again) = blockyard_json(&folder, &["replay", "shrunk.seed"]);
+            assert_eq!((status, text(&again, "property")), (1, *property), "{again}");
+            assert_eq!(again["same_hash"], true, "{arguments:?}: {again}");
         }
     }
 }
@@ -202,10 +210,31 @@ fn families_of_faults_are_kept_in_the_seed_file_and_replayed() {
     };
     let (status, replayed) = replay(seed.clone());
     assert_eq!((status, &replayed["same_hash"]), (1, &Value::Bool(true)), "{replayed}");
-    // Without the head's families a fault is EIO, as in files that are older.
+    // Without the head's families a fault is EIO, early or late, as in files that are older.
     let (status, replayed) = replay(seed.replace(" families=lost", ""));
     assert_eq!(status, 2, "{replayed}");
     assert!(text(&replayed, "error").contains("the replay diverged"), "{replayed}");
+}
+
+#[test]
+fn a_late_fault_is_a_family_of_its_own_and_was_not_in_files_that_are_older() {
+    let folder = folder("late");
+    let mutant = ["explore", "mirror-passive", "--mutant", "request-end-skips-failed"];
+    let faulty = [&mutant[..], &["--faults", "1"]].concat();
+    let (status, early) = blockyard_json(&folder, &[&faulty[..], &["--families", "eio"]].concat());
+    assert_eq!((status, text(&early, "verdict")), (0, "clean"), "{early}");
+    let (status, found) = blockyard_json(&folder, &faulty);
+    assert_eq!((status, text(&found, "property")), (1, "mirror-convergence"), "{found}");
+    let path = folder.join(text(&found, "seed_file"));
+    let seed = std::fs::read_to_string(&path).expect("the seed file is there");
+    let families = " families=eio,eio-late ";
+    assert!(seed.contains(families) && seed.contains("\nfail-late "), "{seed}");
+    for older in [" families=eio ", " "] {
+        std::fs::write(&path, seed.replace(families, older)).expect("the folder is writable");
+        let path = path.to_str().expect("the path is text");
+        let (status, replayed) = blockyard_json(&folder, &["replay", path]);
+        assert_eq!((status, &replayed["same_hash"]), (1, &Value::Bool(true)), "{replayed}");
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ const GUESTS: u64 = 4;
 const REQUESTS: u64 = 25;
 const FAULTS: u32 = 3;
 /// Faults that the block layer hears of: without a second copy it can do nothing about the others.
-const TOLD: Families = Families::EIO
+const TOLD: Families = Families::DEFAULT
     .with(Family::StickyEio)
     .with(Family::Enospc)
     .with(Family::Short)

@@ -8,8 +8,10 @@ use core::str::FromStr;
 /// A kind of fault; what each means is told in [`Fault`](super::Fault).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
-    /// A read or write fails once, without effect or, for a write, after it.
+    /// A request fails once, without effect.
     Eio,
+    /// A write that had its effect fails once.
+    EioLate,
     /// A range fails again and again.
     StickyEio,
     /// A disk is full.
@@ -34,6 +36,7 @@ impl Family {
     /// Every family, in order.
     pub const ALL: &'static [Self] = &[
         Self::Eio,
+        Self::EioLate,
         Self::StickyEio,
         Self::Enospc,
         Self::Short,
@@ -49,6 +52,7 @@ impl Family {
     pub fn word(self) -> &'static str {
         match self {
             Self::Eio => "eio",
+            Self::EioLate => "eio-late",
             Self::StickyEio => "sticky-eio",
             Self::Enospc => "enospc",
             Self::Short => "short",
@@ -63,19 +67,19 @@ impl Family {
 
     /// Whether something stays broken behind the request that it hit.
     fn lasts(self) -> bool {
-        !matches!(self, Self::Eio | Self::Short | Self::Torn)
+        !matches!(self, Self::Eio | Self::EioLate | Self::Short | Self::Torn)
     }
 }
 
-/// A set of families. By default `eio` alone.
+/// A set of families.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Families(u16);
 
 impl Families {
     /// No family.
     pub const NONE: Self = Self(0);
-    /// What disks do most often.
-    pub const EIO: Self = Self::NONE.with(Family::Eio);
+    /// What disks do most often: a request fails once, before or after its effect.
+    pub const DEFAULT: Self = Self::NONE.with(Family::Eio).with(Family::EioLate);
     /// Every family.
     pub const ALL: Self = Self((1 << Family::ALL.len()) - 1);
 
@@ -112,7 +116,7 @@ impl Families {
 
 impl Default for Families {
     fn default() -> Self {
-        Self::EIO
+        Self::DEFAULT
     }
 }
 

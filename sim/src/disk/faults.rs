@@ -5,8 +5,10 @@
 //! before a flush is durable once the flush has completed. Each family of faults breaks one of these sentences in a
 //! way that disks, cables, firmware and kernels are known to:
 //!
-//! - `eio`: a request fails, and the next one works: a cable, a reset, a path that is switched. A write may have had
-//!   its effect all the same. So an error says nothing about the bytes, and a retry must write all of them again.
+//! - `eio`: a request fails without effect, and the next one works: a cable, a reset, a path that is switched. So one
+//!   error is no reason to give up a disk, and what failed must be tried again.
+//! - `eio-late`: a write fails likewise, but it had its effect: what was lost is the answer. So an error says nothing
+//!   about the bytes: what was not to be written may be there, and must be known to be.
 //! - `sticky-eio`: a sector cannot be read until it is written anew (the drive then takes a spare one), or cannot be
 //!   written at all (no spare is left; what was there can still be read). So retries must end, and a mirror must read
 //!   from, or write to, the other side.
@@ -89,7 +91,8 @@ impl Fault {
     /// The family that it belongs to.
     pub fn family(self) -> Family {
         match self {
-            Self::Eio | Self::EioLate => Family::Eio,
+            Self::Eio => Family::Eio,
+            Self::EioLate => Family::EioLate,
             Self::StickyEio => Family::StickyEio,
             Self::Enospc => Family::Enospc,
             Self::Short(_) => Family::Short,
@@ -286,7 +289,7 @@ pub(crate) fn at_completion(
     offer: &mut dyn FnMut(Fault),
 ) {
     match family {
-        Family::Eio if well && matches!(operation, Operation::Write { .. }) => {
+        Family::EioLate if well && matches!(operation, Operation::Write { .. }) => {
             offer(Fault::EioLate);
         }
         Family::Stuck => offer(Fault::StuckLate),

@@ -4,6 +4,7 @@
 pub mod compare;
 pub mod crashing;
 pub mod eager;
+pub mod planted;
 pub mod programs;
 pub mod recovering;
 pub mod search;
