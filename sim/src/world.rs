@@ -448,7 +448,7 @@ impl World {
             }
             let State::Task { woken, holding, .. } = &mut process.state else { continue };
             match reason {
-                Reason::Guard(_) | Reason::Handed(_) => *holding += 1,
+                Reason::Guard(_) | Reason::Handed(_) | Reason::Since(..) => *holding += 1,
                 Reason::Fell(access) => {
                     *holding -= 1;
                     if task != running {
