@@ -1,47 +1,21 @@
 //! A bounded queue of messages from many senders to one receiver.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::door;
+use crate::inbox::Inbox;
 use crate::turns::Turns;
 
 /// Invariant `bounded`: there are never more messages than the capacity.
 struct Queue<T> {
-    messages: VecDeque<T>,
+    inbox: Inbox<T>,
     capacity: usize,
-    closed: bool,
-    /// The step since which there is a message, or it is closed.
-    filled: Option<u32>,
 }
 
 impl<T> Queue<T> {
-    fn push(&mut self, message: T) {
-        self.messages.push_back(message);
-        self.note_filled();
-    }
-
-    fn close(&mut self) {
-        self.closed = true;
-        self.note_filled();
-    }
-
-    fn pop(&mut self) -> Option<T> {
-        let message = self.messages.pop_front();
-        self.filled = None;
-        if self.closed || !self.messages.is_empty() {
-            self.note_filled();
-        }
-        message
-    }
-
-    fn note_filled(&mut self) {
-        self.filled.get_or_insert(door::world::step());
-    }
-
+    /// Once it is closed nobody waits for room.
     fn room(&self) -> u64 {
-        let left = (self.capacity - self.messages.len()) as u64;
-        if self.closed { u64::MAX } else { left }
+        let left = (self.capacity - self.inbox.len()) as u64;
+        if self.inbox.is_closed() { u64::MAX } else { left }
     }
 }
 
@@ -60,8 +34,7 @@ pub struct Receiver<T>(Arc<Turns<Queue<T>>>);
 /// `a-channel-has-room`: if the capacity is zero.
 pub fn channel<T: Send + Unpin + 'static>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a-channel-has-room");
-    let messages = VecDeque::new();
-    let turns = Turns::new(Queue { messages, capacity, closed: false, filled: None }, Queue::room);
+    let turns = Turns::new(Queue { inbox: Inbox::default(), capacity }, Queue::room);
     (Sender { turns: turns.clone() }, Receiver(turns))
 }
 
@@ -82,10 +55,10 @@ impl<T: Send + Unpin + 'static> Sender<T> {
     /// Always, at least once.
     pub async fn send(&self, message: T) -> Result<(), T> {
         let leave = |queue: &mut Queue<T>| {
-            if queue.closed {
+            if queue.inbox.is_closed() {
                 return Err(message);
             }
-            queue.push(message);
+            queue.inbox.push(message);
             Ok(())
         };
         self.turns.turn(1, leave).await
@@ -93,7 +66,7 @@ impl<T: Send + Unpin + 'static> Sender<T> {
 
     /// Ends it, for every sender: what was sent before is still received.
     pub fn close(&self) {
-        self.turns.change(Queue::close);
+        self.turns.change(|queue| queue.inbox.close());
     }
 }
 
@@ -104,11 +77,11 @@ impl<T: Send + Unpin + 'static> Receiver<T> {
     /// # Yields
     /// Always, at least once.
     pub async fn receive(&mut self) -> Option<T> {
-        self.0.wait_since(|queue| queue.filled, Queue::pop).await
+        self.0.wait_since(|queue| queue.inbox.filled(), |queue| queue.inbox.pop()).await
     }
 
     /// Ends it: senders get their messages back from now on, and what was sent before is still received.
     pub fn close(&self) {
-        self.0.change(Queue::close);
+        self.0.change(|queue| queue.inbox.close());
     }
 }
