@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 use core::task::Waker;
 
 use blockyard_runtime::{Io, IoBuffer};
+pub(crate) use blockyard_sync::door::BEGINNING;
 use blockyard_sync::door::world as door_world;
 use blockyard_sync::door::{Access, Orphan, Reason};
 use smallvec::{SmallVec, smallvec};
@@ -13,9 +14,6 @@ use smallvec::{SmallVec, smallvec};
 use crate::body::Body;
 use crate::handle::{Operation, Slot};
 use crate::paths::{PathId, ROOT};
-
-/// Before the first step.
-pub(crate) const BEGINNING: u32 = u32::MAX;
 
 pub(crate) enum State {
     /// A task; it may be polled when it is woken, or while one of its guards holds, and until a poll has come to its
@@ -86,7 +84,7 @@ impl Enabler {
     pub fn guard(&self) -> Option<(Access, bool)> {
         match self.reason {
             Reason::Guard(access) => Some((access, true)),
-            Reason::Handed(access) => Some((access, false)),
+            Reason::Handed(access) | Reason::Since(access, _) => Some((access, false)),
             Reason::Waker | Reason::Boundary | Reason::Fell(_) => None,
         }
     }

@@ -2,6 +2,7 @@
 
 use blockyard_sync::door::{Access, Kind, Reason, Wake};
 
+use crate::body::Granularity;
 use crate::event::{Action, Event};
 use crate::footprint;
 use crate::process::{Enabler, State};
@@ -20,7 +21,7 @@ impl World {
             }
             let State::Task { body, woken, holding } = &mut process.state else { continue };
             match reason {
-                Reason::Guard(_) | Reason::Handed(_) => *holding += 1,
+                Reason::Guard(_) | Reason::Handed(_) | Reason::Since(..) => *holding += 1,
                 Reason::Fell(access) => {
                     *holding -= 1;
                     if body.is_under_way() && task != running {
@@ -38,6 +39,13 @@ impl World {
                 }
                 Reason::Waker | Reason::Boundary => *woken = true,
             }
+            // Since when a primitive's guard holds is told of operations that are whole: by await.
+            let reason = match reason {
+                Reason::Since(access, _) if self.granularity == Granularity::Door => {
+                    Reason::Guard(access)
+                }
+                reason => reason,
+            };
             process.enablers.push(Enabler { step, reason });
         }
         for index in 0..self.log.wakes.len() {

@@ -1,12 +1,13 @@
 //! Messages to everyone who listens.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::door;
+use crate::inbox::Inbox;
 use crate::shared::Shared;
 
-type Mailbox<T> = Arc<Shared<VecDeque<T>>>;
+type Mailbox<T> = Arc<Shared<Inbox<T>>>;
 
 /// Who subscribed, by number.
 struct List<T> {
@@ -41,7 +42,7 @@ impl<T: Clone + Send + 'static> Broadcast<T> {
         // Within the passage, so that two senders at once come in the same order everywhere.
         self.0.read(|list| {
             for mailbox in list.mailboxes.values() {
-                mailbox.write_within(|mailbox| mailbox.push_back(message.clone()));
+                mailbox.write_within(|mailbox| mailbox.push(message.clone()));
             }
         });
     }
@@ -62,8 +63,8 @@ impl<T: Clone + Send + 'static> Subscriber<T> {
     /// # Yields
     /// Always, at least once.
     pub async fn receive(&mut self) -> T {
-        let take = |mailbox: &mut VecDeque<T>| mailbox.pop_front().expect("guard-holds");
-        self.mailbox.wait_for(|mailbox| !mailbox.is_empty(), take).await
+        let take = |mailbox: &mut Inbox<T>| mailbox.pop().expect("guard-holds");
+        self.mailbox.wait_since(Inbox::filled, take).await
     }
 
     /// Listens no longer.

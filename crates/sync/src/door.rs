@@ -61,6 +61,9 @@ impl Access {
     }
 }
 
+/// As the number of a step: before the first one.
+pub const BEGINNING: u32 = u32::MAX;
+
 /// A future that nobody holds any more and that must still run to its end.
 pub type Orphan = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -85,6 +88,9 @@ pub enum Reason {
     /// The same, of a guard that one step makes true, for this task alone; see
     /// [`Shared::wait_handed`](crate::Shared::wait_handed).
     Handed(Access),
+    /// The same, of a guard that holds from this step on, and did not before it, whatever the order of other steps;
+    /// [`BEGINNING`] if it always did.
+    Since(Access, u32),
     /// A guard of it that held and looked at this does not hold any more, or its wait is over.
     Fell(Access),
     /// It ended its step by itself.
@@ -95,8 +101,18 @@ impl Reason {
     /// What the guard looks at that makes the task ready.
     pub(crate) fn guard(self) -> Option<Access> {
         match self {
-            Reason::Guard(access) | Reason::Handed(access) => Some(access),
+            Reason::Guard(access) | Reason::Handed(access) | Reason::Since(access, _) => {
+                Some(access)
+            }
             _ => None,
+        }
+    }
+
+    /// The same, if it depends on that, for a guard that holds since this step.
+    pub(crate) fn since(self, step: u32) -> Self {
+        match self {
+            Reason::Since(access, _) => Reason::Since(access, step),
+            other => other,
         }
     }
 }

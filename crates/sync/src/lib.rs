@@ -20,6 +20,7 @@
 
 pub mod broadcast;
 pub mod door;
+mod inbox;
 pub mod mpsc;
 mod mutex;
 mod primitives;

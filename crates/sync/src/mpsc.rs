@@ -1,20 +1,27 @@
 //! A bounded queue of messages from many senders to one receiver.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::inbox::Inbox;
 use crate::turns::Turns;
 
 /// Invariant `bounded`: there are never more messages than the capacity.
 struct Queue<T> {
-    messages: VecDeque<T>,
-    closed: bool,
+    inbox: Inbox<T>,
+    capacity: usize,
+}
+
+impl<T> Queue<T> {
+    /// Once it is closed nobody waits for room.
+    fn room(&self) -> u64 {
+        let left = (self.capacity - self.inbox.len()) as u64;
+        if self.inbox.is_closed() { u64::MAX } else { left }
+    }
 }
 
 /// The sending half of a [`channel`]; clones send to the same receiver.
 pub struct Sender<T> {
     turns: Arc<Turns<Queue<T>>>,
-    capacity: usize,
 }
 
 /// The receiving half of a [`channel`].
@@ -27,13 +34,13 @@ pub struct Receiver<T>(Arc<Turns<Queue<T>>>);
 /// `a-channel-has-room`: if the capacity is zero.
 pub fn channel<T: Send + Unpin + 'static>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a-channel-has-room");
-    let turns = Turns::shared(Queue { messages: VecDeque::new(), closed: false });
-    (Sender { turns: turns.clone(), capacity }, Receiver(turns))
+    let turns = Turns::new(Queue { inbox: Inbox::default(), capacity }, Queue::room);
+    (Sender { turns: turns.clone() }, Receiver(turns))
 }
 
 impl<T> Clone for Sender<T> {
     fn clone(&self) -> Self {
-        Self { turns: self.turns.clone(), capacity: self.capacity }
+        Self { turns: self.turns.clone() }
     }
 }
 
@@ -47,21 +54,19 @@ impl<T: Send + Unpin + 'static> Sender<T> {
     /// # Yields
     /// Always, at least once.
     pub async fn send(&self, message: T) -> Result<(), T> {
-        let capacity = self.capacity;
-        let may = move |queue: &Queue<T>| queue.closed || queue.messages.len() < capacity;
         let leave = |queue: &mut Queue<T>| {
-            if queue.closed {
+            if queue.inbox.is_closed() {
                 return Err(message);
             }
-            queue.messages.push_back(message);
+            queue.inbox.push(message);
             Ok(())
         };
-        self.turns.turn(may, leave).await
+        self.turns.turn(1, leave).await
     }
 
     /// Ends it, for every sender: what was sent before is still received.
     pub fn close(&self) {
-        self.turns.change(|queue| queue.closed = true);
+        self.turns.change(|queue| queue.inbox.close());
     }
 }
 
@@ -72,12 +77,11 @@ impl<T: Send + Unpin + 'static> Receiver<T> {
     /// # Yields
     /// Always, at least once.
     pub async fn receive(&mut self) -> Option<T> {
-        let may = |queue: &Queue<T>| queue.closed || !queue.messages.is_empty();
-        self.0.wait_for(may, |queue| queue.messages.pop_front()).await
+        self.0.wait_since(|queue| queue.inbox.filled(), |queue| queue.inbox.pop()).await
     }
 
     /// Ends it: senders get their messages back from now on, and what was sent before is still received.
     pub fn close(&self) {
-        self.0.change(|queue| queue.closed = true);
+        self.0.change(|queue| queue.inbox.close());
     }
 }

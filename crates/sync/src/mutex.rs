@@ -14,7 +14,7 @@ pub struct Mutex<T> {
 impl<T: Send + 'static> Mutex<T> {
     /// An unlocked lock.
     pub fn new(value: T) -> Self {
-        Self { turns: Turns::exclusive(Some(value)) }
+        Self { turns: Turns::new(Some(value), |slot| u64::from(slot.is_some())) }
     }
 
     /// Waits for its turn. Dropped before it ends, it passes the turn on in a task of its own.
@@ -22,7 +22,7 @@ impl<T: Send + 'static> Mutex<T> {
     /// # Yields
     /// Always, at least once.
     pub async fn lock(&self) -> MutexGuard<T> {
-        let value = self.turns.turn(Option::is_some, Option::take).await;
+        let value = self.turns.turn(1, Option::take).await;
         MutexGuard { turns: self.turns.clone(), value }
     }
 }

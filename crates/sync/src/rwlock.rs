@@ -18,10 +18,17 @@ struct Held<T> {
     value: Option<Arc<T>>,
 }
 
+impl<T> Held<T> {
+    /// A reader needs one, a writer all.
+    fn free(&self) -> u64 {
+        if self.value.is_some() { u64::MAX - self.readers } else { 0 }
+    }
+}
+
 impl<T: Send + Sync + 'static> RwLock<T> {
     /// An unlocked lock.
     pub fn new(value: T) -> Self {
-        Self { turns: Turns::shared(Held { readers: 0, value: Some(Arc::new(value)) }) }
+        Self { turns: Turns::new(Held { readers: 0, value: Some(Arc::new(value)) }, Held::free) }
     }
 
     /// Waits for its turn and the writer's end. Dropped before it ends, it passes the turn on in a task of its own.
@@ -33,7 +40,7 @@ impl<T: Send + Sync + 'static> RwLock<T> {
             held.readers += 1;
             held.value.clone()
         };
-        let value = self.turns.turn(|held| held.value.is_some(), take).await;
+        let value = self.turns.turn(1, take).await;
         ReadGuard { turns: self.turns.clone(), value }
     }
 
@@ -43,8 +50,7 @@ impl<T: Send + Sync + 'static> RwLock<T> {
     /// # Yields
     /// Always, at least once.
     pub async fn write(&self) -> WriteGuard<T> {
-        let free = |held: &Held<T>| held.readers == 0 && held.value.is_some();
-        let value = self.turns.turn(free, |held| held.value.take()).await;
+        let value = self.turns.turn(u64::MAX, |held| held.value.take()).await;
         WriteGuard { turns: self.turns.clone(), value }
     }
 }

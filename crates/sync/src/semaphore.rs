@@ -14,7 +14,7 @@ pub struct Semaphore {
 impl Semaphore {
     /// A semaphore with `permits` free permits.
     pub fn new(permits: u64) -> Self {
-        Self { turns: Turns::shared(permits) }
+        Self { turns: Turns::new(permits, |free| *free) }
     }
 
     /// Waits for its turn and for `count` permits. For ever, and everybody behind it too, if there are fewer in all.
@@ -23,13 +23,13 @@ impl Semaphore {
     /// # Yields
     /// Always, at least once.
     pub async fn acquire(&self, count: u64) -> Permit {
-        self.turns.turn(move |free| *free >= count, move |free| *free -= count).await;
+        self.turns.turn(count, move |free| *free -= count).await;
         Permit { turns: self.turns.clone(), count }
     }
 
     /// `count` permits, if they are free and nobody waits.
     pub fn try_acquire(&self, count: u64) -> Option<Permit> {
-        self.turns.try_turn(|free| *free >= count, |free| *free -= count)?;
+        self.turns.try_turn(count, |free| *free -= count)?;
         Some(Permit { turns: self.turns.clone(), count })
     }
 }

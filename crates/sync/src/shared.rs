@@ -15,14 +15,15 @@ use std::task::{Context, Poll, Waker};
 
 use blockyard_units::Id;
 
-use crate::door::{self, Access, Kind, Reason};
+use crate::door::{self, Access, BEGINNING, Kind, Reason};
 
 #[cfg(feature = "loom")]
 use loom::sync::Mutex as Lock;
 #[cfg(not(feature = "loom"))]
 use std::sync::{Mutex as Lock, TryLockError};
 
-type Guard<T> = Box<dyn Fn(&T) -> bool + Send>;
+/// A guard that holds tells since which step it can be known to, see [`Reason::Since`].
+type Guard<T> = Box<dyn Fn(&T) -> Option<u32> + Send>;
 
 struct Waiter<T> {
     key: u64,
@@ -148,6 +149,21 @@ impl<T> Shared<T> {
         wait
     }
 
+    /// For trusted types: as [`Shared::wait_for`], for a guard that names the step since which it holds, before which it
+    /// does not in any order of steps that leaves this waiter waiting.
+    pub(crate) fn wait_since<R, A>(
+        &self,
+        guard: impl Fn(&T) -> Option<u32> + Send + 'static,
+        then: A,
+    ) -> WaitFor<'_, T, A>
+    where
+        A: FnOnce(&mut T) -> R + Unpin,
+    {
+        let access = Access::whole(self.object, Kind::Write);
+        let reason = Reason::Since(Access { kind: Kind::Read, ..access }, BEGINNING);
+        self.wait(access, reason, Box::new(guard), then)
+    }
+
     /// For trusted types: a wait whose guard and action touch only `from..to`, as `kind` says.
     pub fn trusted_wait<R, A>(
         &self,
@@ -161,8 +177,17 @@ impl<T> Shared<T> {
         A: FnOnce(&mut T) -> R + Unpin,
     {
         let access = Access { object: self.object, kind, from, to };
-        let guard: Guard<T> = Box::new(guard);
         let reason = Reason::Guard(Access { kind: Kind::Read, ..access });
+        self.wait(access, reason, Box::new(move |value| guard(value).then_some(BEGINNING)), then)
+    }
+
+    fn wait<A>(
+        &self,
+        access: Access,
+        reason: Reason,
+        guard: Guard<T>,
+        then: A,
+    ) -> WaitFor<'_, T, A> {
         WaitFor { shared: self, access, guard: Some(guard), reason, key: None, then: Some(then) }
     }
 }
@@ -194,8 +219,8 @@ impl<T, R, A: FnOnce(&mut T) -> R> Future for WaitFor<'_, T, A> {
             return Poll::Pending;
         };
         match self.reason {
-            Reason::Handed(_) => door::enter(self.access),
-            _ => door::enter_guard(self.access),
+            Reason::Guard(_) => door::enter_guard(self.access),
+            _ => door::enter(self.access),
         }
         let mut state = self.shared.lock();
         let index = position(&state.waiters, key);
@@ -219,15 +244,15 @@ impl<T, A> WaitFor<'_, T, A> {
     fn register(&mut self, waker: &Waker) {
         let guard = self.guard.take().expect("a-wait-begins-once");
         let mut state = self.shared.lock();
-        let holds = guard(&state.value);
-        let (key, reason) = (state.next_key, self.reason);
+        let since = guard(&state.value);
+        let (key, reason, holds) = (state.next_key, self.reason, since.is_some());
         state.next_key += 1;
         state.waiters.push(Waiter { key, guard, holds, reason, waker: waker.clone() });
         drop(state);
         self.key = Some(key);
         door::note_wait(true, self.access);
-        if holds {
-            door::wake_because(reason, waker);
+        if let Some(since) = since {
+            door::wake_because(reason.since(since), waker);
         } else if let Reason::Guard(access) = reason {
             door::peek(access);
         }
@@ -256,17 +281,20 @@ fn wake_ready<T>(mut state: impl DerefMut<Target = State<T>>) {
         return;
     }
     let State { value, waiters, .. } = &mut *state;
-    let mut changed: Vec<(bool, Reason, Waker)> = Vec::new();
+    let mut changed: Vec<(Option<u32>, Reason, Waker)> = Vec::new();
     for waiter in waiters {
-        let holds = (waiter.guard)(value);
-        if holds != waiter.holds {
-            waiter.holds = holds;
-            changed.push((holds, waiter.reason, waiter.waker.clone()));
+        let since = (waiter.guard)(value);
+        if since.is_some() != waiter.holds {
+            waiter.holds = since.is_some();
+            changed.push((since, waiter.reason, waiter.waker.clone()));
         }
     }
     drop(state);
-    for (holds, reason, waker) in changed {
-        if holds { door::wake_because(reason, &waker) } else { door::fell(reason, &waker) }
+    for (since, reason, waker) in changed {
+        match since {
+            Some(since) => door::wake_because(reason.since(since), &waker),
+            None => door::fell(reason, &waker),
+        }
     }
 }
 

@@ -7,44 +7,73 @@
 
 use std::sync::Arc;
 
-use crate::door;
+use crate::door::{self, BEGINNING};
 use crate::shared::Shared;
 
 pub(crate) struct Turns<S> {
     /// The next number to be drawn.
     tail: Shared<u64>,
     head: Shared<Head<S>>,
-    /// Whether one at a time takes the state, and nobody else changes it until it is given back.
-    exclusive: bool,
 }
 
 struct Head<S> {
     /// The lowest number that was neither served nor given up.
     serving: u64,
     state: S,
+    /// How much of the state is free.
+    free: fn(&S) -> u64,
+    /// How much was free when the turn came, and each step since that freed more.
+    freed: Vec<(u32, u64)>,
+}
+
+impl<S> Head<S> {
+    /// Since which step it is this number's turn and as much is free as it asks for. Meanwhile nobody else takes
+    /// anything, so that it was not before, and that it stays so.
+    fn serves(&self, number: u64, asked: u64) -> Option<u32> {
+        let enough = |(_, free): &&(u32, u64)| *free >= asked;
+        let (step, _) = self.freed.iter().find(enough).filter(|_| self.serving == number)?;
+        Some(*step)
+    }
+
+    fn serve<R>(&mut self, take: impl FnOnce(&mut S) -> R) -> R {
+        self.serving += 1;
+        self.take(take)
+    }
+
+    fn take<R>(&mut self, take: impl FnOnce(&mut S) -> R) -> R {
+        let taken = take(&mut self.state);
+        self.freed.clear();
+        self.note_free();
+        taken
+    }
+
+    fn give<R>(&mut self, give: impl FnOnce(&mut S) -> R) -> R {
+        let given = give(&mut self.state);
+        self.note_free();
+        given
+    }
+
+    fn note_free(&mut self) {
+        let free = (self.free)(&self.state);
+        if self.freed.last().is_none_or(|(_, before)| *before < free) {
+            self.freed.push((door::world::step(), free));
+        }
+    }
 }
 
 impl<S: Send + 'static> Turns<S> {
-    /// Several may be served before one of them gives back what it took.
-    pub fn shared(state: S) -> Arc<Self> {
-        Self::new(state, false)
+    /// A state of which `free` tells how much is free. It is taken in turns only, or by a try that nobody waits for.
+    pub fn new(state: S, free: fn(&S) -> u64) -> Arc<Self> {
+        let freed = Vec::from([(BEGINNING, free(&state))]);
+        let head = Shared::new(Head { serving: 0, state, free, freed });
+        Arc::new(Self { tail: Shared::new(0), head })
     }
 
-    /// Whoever is served has the state for itself: so that it may be is the work of one step.
-    pub fn exclusive(state: S) -> Arc<Self> {
-        Self::new(state, true)
-    }
-
-    fn new(state: S, exclusive: bool) -> Arc<Self> {
-        let head = Shared::new(Head { serving: 0, state });
-        Arc::new(Self { tail: Shared::new(0), head, exclusive })
-    }
-
-    /// Waits until it is the caller's turn and `may` holds, and runs `take` in the same step. A caller that goes away
-    /// before leaves its turn to a task of its own, which passes it on.
+    /// Waits until it is the caller's turn and as much is free as it asks for, and runs `take` in the same step. A
+    /// caller that goes away before leaves its turn to a task of its own, which passes it on.
     pub async fn turn<R>(
         self: &Arc<Self>,
-        may: impl Fn(&S) -> bool + Send + 'static,
+        asked: u64,
         take: impl FnOnce(&mut S) -> R + Unpin,
     ) -> R {
         let number = self.tail.write(|tail| {
@@ -52,48 +81,37 @@ impl<S: Send + 'static> Turns<S> {
             *tail - 1
         });
         let mut drawn = Drawn { turns: Some(self.clone()), number };
-        let guard = move |head: &Head<S>| head.serving == number && may(&head.state);
-        let serve = |head: &mut Head<S>| {
-            head.serving += 1;
-            take(&mut head.state)
-        };
-        let served = match self.exclusive {
-            true => self.head.wait_handed(guard, serve),
-            false => self.head.wait_for(guard, serve),
-        };
-        let taken = served.await;
+        let guard = move |head: &Head<S>| head.serves(number, asked);
+        let taken = self.head.wait_since(guard, |head| head.serve(take)).await;
         drawn.turns = None;
         taken
     }
 
-    /// Runs `take` if nobody waits for a turn and `may` holds.
-    pub fn try_turn<R>(
-        &self,
-        may: impl Fn(&S) -> bool,
-        take: impl FnOnce(&mut S) -> R,
-    ) -> Option<R> {
+    /// Runs `take` if nobody waits for a turn and as much is free as it asks for.
+    pub fn try_turn<R>(&self, asked: u64, take: impl FnOnce(&mut S) -> R) -> Option<R> {
         let drawn = self.tail.read(|tail| *tail);
-        let free = |head: &Head<S>| head.serving == drawn && may(&head.state);
-        if !self.head.read(free) {
+        let may = |head: &Head<S>| head.serves(drawn, asked).is_some();
+        if !self.head.read(may) {
             return None;
         }
         // Looked at again: between the two passages another thread may have been served.
-        self.head.write(|head| free(head).then(|| take(&mut head.state)))
+        self.head.write(|head| may(head).then(|| head.take(take)))
     }
 
-    /// Waits for a state, whoever's turn it is, and runs `take` in the same step.
-    pub async fn wait_for<R>(
+    /// Waits for a state that it can be known since when it is so, see [`Shared::wait_since`], whoever's turn it is;
+    /// runs `give` in the same step, which takes nothing of what is free.
+    pub async fn wait_since<R>(
         &self,
-        may: impl Fn(&S) -> bool + Send + 'static,
-        take: impl FnOnce(&mut S) -> R + Unpin,
+        since: impl Fn(&S) -> Option<u32> + Send + 'static,
+        give: impl FnOnce(&mut S) -> R + Unpin,
     ) -> R {
-        let guard = move |head: &Head<S>| may(&head.state);
-        self.head.wait_for(guard, |head| take(&mut head.state)).await
+        let give = |head: &mut Head<S>| head.give(give);
+        self.head.wait_since(move |head| since(&head.state), give).await
     }
 
     /// Changes the state: gives back what was taken.
     pub fn change(&self, change: impl FnOnce(&mut S)) {
-        self.head.write(|head| change(&mut head.state));
+        self.head.write(|head| head.give(change));
     }
 
     /// Changes the state a step later, in a task of its own: for destructors.
@@ -113,8 +131,8 @@ impl<S: Send + 'static> Drop for Drawn<S> {
         let number = self.number;
         if let Some(turns) = self.turns.take() {
             door::bequeath(Box::pin(async move {
-                let guard = move |head: &Head<S>| head.serving == number;
-                turns.head.wait_for(guard, |head| head.serving += 1).await;
+                let guard = move |head: &Head<S>| head.serves(number, 0);
+                turns.head.wait_since(guard, |head| head.serve(|_| ())).await;
             }));
         }
     }

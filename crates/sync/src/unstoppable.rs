@@ -112,7 +112,9 @@ impl Wake for Relay {
         let reason = door::reason();
         let task = self.0.with(|state| {
             match reason {
-                Reason::Guard(_) | Reason::Handed(_) => state.guards.push(reason),
+                Reason::Guard(_) | Reason::Handed(_) | Reason::Since(..) => {
+                    state.guards.push(reason);
+                }
                 Reason::Fell(access) => {
                     let of_it = |held: &Reason| held.guard() == Some(access);
                     let place = state.guards.iter().position(of_it);

@@ -11,7 +11,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_sync::door::Access;
+use blockyard_sync::door::{Access, Reason};
 
 use super::{DepthFirst, Level, Reduction, Seen};
 use crate::event::{Action, Event};
@@ -260,9 +260,10 @@ impl DepthFirst {
             self.past.conflicting(core::slice::from_ref(guard), &mut steps);
             steps.into_iter().map(|step| step as usize).filter(|step| *step >= earlier)
         };
-        let without = |enabler: &Enabler| match enabler.guard() {
-            Some((guard, _)) => !touching(&guard).any(from),
-            None => {
+        let without = |enabler: &Enabler| match enabler.reason {
+            Reason::Since(_, since) => since == BEGINNING || !from(since as usize),
+            Reason::Guard(guard) | Reason::Handed(guard) => !touching(&guard).any(from),
+            Reason::Waker | Reason::Boundary | Reason::Fell(_) => {
                 let step = enabler.step as usize;
                 // What came while a poll was under way is older than the task's last step.
                 let apart = step > earlier || !began_before;
