@@ -149,8 +149,8 @@ impl<T> Shared<T> {
         wait
     }
 
-    /// For trusted types: as [`Shared::wait_for`], for a guard that names the step since which it holds, before which it
-    /// does not in any order of steps that leaves this waiter waiting.
+    /// For trusted types: as [`Shared::wait_for`], for a guard that names the step since which it holds, before which
+    /// it does not in any order of steps that leaves this waiter waiting.
     pub(crate) fn wait_since<R, A>(
         &self,
         guard: impl Fn(&T) -> Option<u32> + Send + 'static,

@@ -72,7 +72,7 @@ impl DepthFirst {
         place.with(|place| place.ran(sleeping, seen, self.reduction));
         if self.reduction == Reduction::SourceSets {
             for race in core::mem::take(&mut self.levels[step].races) {
-                self.want_reversed(race.earlier(), step);
+                self.want_reversed(&race, step);
             }
         }
     }
@@ -319,9 +319,16 @@ impl DepthFirst {
         (earlier + 1..until).filter(apart).map(seen).chain(last).collect()
     }
 
-    /// Sees to it that from before `earlier` an execution is explored in which `later` comes first.
-    fn want_reversed(&mut self, earlier: usize, later: usize) {
+    /// Sees to it that from before a race's earlier step an execution is explored in which `later` comes first.
+    fn want_reversed(&mut self, race: &Race, later: usize) {
+        let earlier = race.earlier();
         let Level { place, enabled, .. } = &self.levels[earlier];
+        // Where it comes first, it may look at more than it did.
+        let might_conflict = |before: &Steps| {
+            let touched = &self.levels[later].might_touch;
+            let hits = |step: usize| conflicts(&self.levels[step].accesses, touched);
+            matches!(race, Race::With(_)) && before.iter().any(hits)
+        };
         let mut between = Steps::default();
         let mut first = None;
         for step in earlier + 1..=later {
@@ -330,7 +337,7 @@ impl DepthFirst {
                 continue;
             }
             let path = level.event.path;
-            if !level.before.meets(&between) {
+            if !level.before.meets(&between) && !(step == later && might_conflict(&between)) {
                 if place.with(|place| place.wants(path)) {
                     return;
                 }
