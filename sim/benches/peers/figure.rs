@@ -23,6 +23,10 @@ pub enum Target {
     AtLeast(u64),
     /// Milliseconds of processor time, at most.
     InMs(u64),
+    /// Of a hundred, at least.
+    Of100(u64),
+    /// As fast, at least.
+    Times(f64),
     /// MiB of peak resident size, which stands for the figure.
     Within(u64),
 }
@@ -33,7 +37,8 @@ impl Target {
         match self {
             Self::Exactly(count) => value == count as f64 && !more && blocked == 0,
             Self::AtMost(most) | Self::InMs(most) => value <= most as f64 && !more,
-            Self::AtLeast(least) => value >= least as f64,
+            Self::AtLeast(least) | Self::Of100(least) => value >= least as f64,
+            Self::Times(least) => value >= least,
             Self::Within(mib) => peak_kib > 0 && peak_kib <= mib * 1024,
         }
     }
@@ -41,7 +46,8 @@ impl Target {
     /// A value of the kind that the target is.
     pub fn format(self, value: f64) -> String {
         match self {
-            Self::Exactly(_) | Self::AtMost(_) => grouped(value),
+            Self::Exactly(_) | Self::AtMost(_) | Self::Of100(_) => grouped(value),
+            Self::Times(_) => format!("{value:.2}"),
             Self::AtLeast(_) => format!("{}/s", grouped(value)),
             Self::InMs(_) => format!("{value:.1} ms"),
             Self::Within(_) => format!("{value:.1} MiB"),
@@ -55,6 +61,8 @@ impl Display for Target {
             Self::Exactly(count) => write!(f, "{}", grouped(count as f64)),
             Self::AtMost(most) => write!(f, "≤ {}", grouped(most as f64)),
             Self::AtLeast(least) => write!(f, "≥ {}/s", grouped(least as f64)),
+            Self::Of100(least) => write!(f, "≥ {least}"),
+            Self::Times(least) => write!(f, "≥ {least}"),
             Self::InMs(most) => write!(f, "≤ {most} ms"),
             Self::Within(mib) => write!(f, "≤ {mib} MiB"),
         }

@@ -11,6 +11,7 @@
 mod bugs;
 mod counts;
 mod figure;
+mod least;
 mod long;
 mod machine;
 mod memory;
@@ -21,6 +22,8 @@ mod rates;
 mod recovering;
 mod requests;
 mod search;
+#[path = "../shrinking/case.rs"]
+mod shrinking;
 mod stack;
 mod storage;
 mod with_loom;
@@ -39,9 +42,17 @@ cannot be said there. --row NAME prints one row only; the names:";
 
 /// Every row, in the order of the table.
 fn rows() -> impl Iterator<Item = &'static Row> {
-    [counts::ROWS, bugs::ROWS, rates::ROWS, requests::ROWS, storage::ROWS, memory::ROWS]
-        .into_iter()
-        .flatten()
+    [
+        counts::ROWS,
+        bugs::ROWS,
+        rates::ROWS,
+        requests::ROWS,
+        storage::ROWS,
+        memory::ROWS,
+        least::ROWS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 fn main() -> ExitCode {
@@ -57,6 +68,7 @@ fn main() -> ExitCode {
                 named(name).and_then(|row| side.parse().map(|side: usize| row.sides[side]).ok());
             machine::finish(measure.flatten().expect("the parent names a row and a side")());
         }
+        ["--explore", threads] => return ExitCode::from(least::explore(threads)),
         _ => {
             println!("{USAGE}");
             rows().for_each(|row| println!("  {:<22} {}", row.name, row.what));

@@ -337,7 +337,8 @@ impl DepthFirst {
                 continue;
             }
             let path = level.event.path;
-            if !level.before.meets(&between) && !(step == later && might_conflict(&between)) {
+            let barred = level.before.meets(&between) || step == later && might_conflict(&between);
+            if !barred {
                 if place.with(|place| place.wants(path)) {
                     return;
                 }

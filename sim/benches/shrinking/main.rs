@@ -8,22 +8,14 @@
 
 #![allow(clippy::disallowed_types)] // a bench measures the machine's time
 
+mod case;
+
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use blockyard::{ScenarioProgram, setup_of};
-use blockyard_scenario::{Parameters, Script, builtin};
-use blockyard_sim::{
-    Cost, Explorer, Finding, Limits, Replay, Setup, Shrunk, Summary, TapeLine, Traced, Verdict,
-    World, run_once,
-};
-use blockyard_units::Design;
+use blockyard_sim::{Cost, Limits, Replay, Shrunk, Traced, World, run_once};
 
-/// Replays of one shrinking, as the command has them.
-const REPLAYS: u64 = 100_000;
-/// Seeds that are tried for failures.
-const TRIED: u64 = 1_000_000;
+use case::Case;
 
 /// Scenario, `KEY=VALUE` of the design or a mutant, and faults.
 const CASES: [(&str, &str, u32); 14] = [
@@ -43,71 +35,20 @@ const CASES: [(&str, &str, u32); 14] = [
     ("resurrected-filter", "request-end-skips-failed", 1),
 ];
 
-struct Case {
-    program: ScenarioProgram,
-    setup: Setup,
-}
-
-impl Case {
-    fn new((scenario, bug, faults): (&str, &str, u32)) -> Self {
-        let text = builtin(scenario).expect("the scenario is built in");
-        let script = Script::compile(text, &Parameters::new()).expect("the scenario is right");
-        let mut setup = setup_of(&script, 0);
-        setup.budgets.faults = faults;
-        let mut design = Design::default();
-        match bug.split_once('=') {
-            Some((key, value)) => design.set(key, value).expect("the decision is there"),
-            None => {
-                let mutant = bug.parse().expect("the mutant is there");
-                design.set_mutant(mutant).expect("mutants are built in");
-            }
-        }
-        Self { program: ScenarioProgram { script: Arc::new(script), design }, setup }
-    }
-
-    fn explore<T>(&self, limits: Limits, explore: impl FnOnce(&mut Explorer<'_>) -> T) -> T {
-        let mut go_on = |_: &Summary| true;
-        explore(&mut Explorer::new(&self.program, self.setup.clone(), limits, &mut go_on))
-    }
-
-    /// The failures of the first seeds that fail.
-    fn failures(&self, count: usize) -> Vec<(Finding, Vec<TapeLine>)> {
-        let limits = Limits { executions: u64::MAX, ..Limits::default() };
-        let mut failures = Vec::new();
-        let mut next = 0;
-        while failures.len() < count {
-            let found = self.explore(limits, |explorer| explorer.random(next..TRIED));
-            let Verdict::Violated { finding, tape, seed: Some(seed), .. } = found.verdict else {
-                break;
-            };
-            failures.push((finding, tape));
-            next = seed + 1;
-        }
-        failures
-    }
-
-    fn shrink(&self, finding: &Finding, tape: Vec<TapeLine>) -> Shrunk {
-        let limits = Limits { executions: REPLAYS, ..Limits::default() };
-        let same = |other: &Finding| other.property == finding.property;
-        let tape = tape.into_iter().map(|line| line.event).collect();
-        self.explore(limits, |explorer| explorer.shrink(tape, &same, limits)).expect("it fails")
-    }
-
-    fn trace(&self, shrunk: &Shrunk) -> u64 {
-        let tape = shrunk.tape.iter().map(|line| line.event.clone()).collect();
-        let mut world = World::new(&self.setup.images, self.setup.budgets, self.setup.seed);
-        let mut replay = Replay::new(tape);
-        let mut traced = Traced::new(&mut replay);
-        run_once(&mut world, &self.program, &mut traced, Limits::default(), &mut |_, _| ());
-        traced.hash()
-    }
-}
-
 /// What this thread has computed for; where the system does not tell, the time since `began`.
 fn cpu_time(began: Instant) -> Duration {
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
     let told = told.and_then(|told| told.split(' ').next()?.parse().ok());
     told.map_or_else(|| began.elapsed(), Duration::from_nanos)
+}
+
+fn trace(case: &Case, shrunk: &Shrunk) -> u64 {
+    let tape = shrunk.tape.iter().map(|line| line.event.clone()).collect();
+    let mut world = World::new(&case.setup.images, case.setup.budgets, case.setup.seed);
+    let mut replay = Replay::new(tape);
+    let mut traced = Traced::new(&mut replay);
+    run_once(&mut world, &case.program, &mut traced, Limits::default(), &mut |_, _| ());
+    traced.hash()
 }
 
 type Forms = BTreeMap<(String, Cost, Vec<String>), usize>;
@@ -128,7 +69,7 @@ fn row(case: (&str, &str, u32), count: usize, tapes: bool) {
         times.push(cpu_time(began) - before);
         replays.push(shrunk.replays);
         least += usize::from(shrunk.least);
-        *traces.entry(case.trace(&shrunk)).or_default() += 1;
+        *traces.entry(trace(&case, &shrunk)).or_default() += 1;
         let lines = shrunk.tape.iter().map(ToString::to_string).collect();
         *forms.entry((finding.property, shrunk.cost_after, lines)).or_default() += 1;
     }
