@@ -130,6 +130,9 @@ impl SeedFile {
             } else if line.trim_end() == "tape:" {
                 in_tape = true;
             } else if let Some((key, value)) = line.split_once(':') {
+                if file.head(key.trim()).is_ok() {
+                    return wrong(number, "this head is there twice");
+                }
                 file.heads.push((key.trim().into(), value.trim().into()));
             } else {
                 return wrong(number, "neither 'key: value' nor 'tape:'");

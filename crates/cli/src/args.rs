@@ -144,7 +144,8 @@ pub(crate) struct Threads(NonZeroU16);
 impl std::str::FromStr for Threads {
     type Err = &'static str;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self).map_err(|_| "a number from 1 to 65535 is needed")
+        let count = text.parse().ok().filter(|count: &NonZeroU16| count.get() <= 256);
+        count.map(Self).ok_or("a number from 1 to 256 is needed")
     }
 }
 

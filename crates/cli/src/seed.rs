@@ -136,7 +136,7 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
     }
     let text = crate::spec::read_text(&named)?;
     let said = BudgetWords { faults, families, crashes };
-    let mut spec = Spec::compile(&named, text, parameters, design, said)?;
+    let mut spec = Spec::compile(&named, text, parameters, design, said)?.fits()?;
     spec.granularity = granularity.unwrap_or_default();
     let changed = head("scenario-hash")? != spec.text_hash();
     Ok(Kept { spec, changed, file })

@@ -30,7 +30,8 @@ pub(crate) fn shrink(args: &ShrinkArgs, out: &Path, output: &Output) -> Result<S
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     check_directory(folder.unwrap_or(Path::new(".")))?;
-    let (result, seconds) = run(&kept, args.max_replays);
+    let interrupt = Interrupt::listen();
+    let (result, seconds) = run(&kept, args.max_replays, &interrupt);
     let shrunk = result.map_err(|outcome| match outcome {
         Outcome::Diverged(divergence) => diverged(input, &kept, &divergence),
         Outcome::Violated(finding) => Failure::file(
@@ -44,11 +45,10 @@ pub(crate) fn shrink(args: &ShrinkArgs, out: &Path, output: &Output) -> Result<S
     seed::write_again(&kept, &shrunk, &path)?;
     let done = Done { shrunk: &shrunk, seconds, path: &path };
     output.print(|| done.as_text(), || done.as_json());
-    Ok(Status::Violated)
+    Ok(if interrupt.is_set() { Status::Interrupted } else { Status::Violated })
 }
 
-fn run(kept: &Kept, replays: u64) -> (Result<Shrunk, Outcome>, f64) {
-    let interrupt = Interrupt::listen();
+fn run(kept: &Kept, replays: u64, interrupt: &Interrupt) -> (Result<Shrunk, Outcome>, f64) {
     let progress = Progress::new("shrinking", None);
     let mut go_on = |summary: &Summary| {
         progress.show(summary.executions);

@@ -81,7 +81,11 @@ impl Spec {
         Self::read(named, change)?.fits()
     }
 
-    fn fits(self) -> Result<Self, Failure> {
+    /// Whether its disks fit the simulated world.
+    ///
+    /// # Errors
+    /// They do not.
+    pub(crate) fn fits(self) -> Result<Self, Failure> {
         let sizes = self.script.disks.values().map(|disk| u128::from(disk.size));
         let total: u128 = sizes.sum();
         if total <= SIMULATED {

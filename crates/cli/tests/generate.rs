@@ -80,3 +80,14 @@ fn what_makes_no_sense_is_refused() {
         assert_eq!(ran.status, 2, "{arguments:?}: {}{}", ran.stdout, ran.stderr);
     }
 }
+
+/// The end of one job once acknowledged the switch of another's, whose target was not flushed yet: scenario 366 was then
+/// taken for a loss.
+#[test]
+fn generated_scenarios_lose_nothing_that_was_promised_where_jobs_end_side_by_side() {
+    let folder = folder("side-by-side");
+    let generate = ["fuzz", "--generate", "--seeds", "350..380", "--crashes", "1"];
+    let (status, found) =
+        blockyard_json(&folder, &[&generate[..], &["--granularity", "door"]].concat());
+    assert_eq!(status, 0, "{found}");
+}

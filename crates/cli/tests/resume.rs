@@ -214,7 +214,7 @@ fn a_number_of_threads_is_needed() {
             let threads = format!("--threads={threads}");
             let ran = blockyard(&folder, &[command, &[&threads]].concat());
             assert_eq!(ran.status, 2, "{}", ran.stdout);
-            assert!(ran.stderr.contains("a number from 1 to 65535 is needed"), "{}", ran.stderr);
+            assert!(ran.stderr.contains("a number from 1 to 256 is needed"), "{}", ran.stderr);
         }
     }
 }

@@ -54,6 +54,8 @@ struct State {
     mirrored: Option<(String, String)>,
     /// The disks that each device has led to.
     roots: BTreeMap<String, Roots>,
+    /// The devices whose last switch a job made that has not ended.
+    switched: BTreeMap<String, Vec<String>>,
 }
 
 impl Checks {
@@ -73,6 +75,7 @@ impl Checks {
             pivoted: false,
             mirrored: None,
             roots: BTreeMap::new(),
+            switched: BTreeMap::new(),
         };
         let (writes, quiet) = (Shared::new(0), Shared::new(()));
         Self { world, hold, state: Quiet::new(state), writes, quiet }
@@ -133,7 +136,9 @@ impl Checks {
     }
 
     /// Notes where each device leads to now. A pivot is acknowledged by its job's end.
-    fn note_roots(&self, state: &mut State, what: &str, graph: &Graph) {
+    fn note_roots(&self, state: &mut State, what: &str, before: &Graph, graph: &Graph) {
+        let gone = |name: &&str| graph.job_by_name(name).is_none();
+        let job = before.jobs().map(|(_, name)| name).find(gone).filter(|_| what == "pivot");
         for (id, device) in graph.backends() {
             let root = graph.child(Parent::Backend(id), "root");
             let node = root.and_then(|root| disk_below(graph, root));
@@ -144,8 +149,13 @@ impl Checks {
                     state.roots.insert(device.into(), vec![(disk, Some(self.world.step()))]);
                 }
                 Some(roots) if roots.last().is_none_or(|last| last.0 == disk) => {}
-                Some(roots) if what == "pivot" => roots.push((disk, None)),
-                Some(roots) => roots.clear(),
+                Some(roots) => match job {
+                    Some(job) => {
+                        roots.push((disk, None));
+                        state.switched.entry(job.into()).or_default().push(device.into());
+                    }
+                    None => roots.clear(),
+                },
             }
         }
     }
@@ -255,7 +265,7 @@ impl Observer for Checks {
             let backends = after.backends().map(|(id, name)| (id.0.as_u64(), name.into()));
             let jobs = after.jobs().map(|(id, name)| (id.0.as_u64(), format!("job {name}")));
             state.names.extend(nodes.chain(backends).chain(jobs));
-            self.note_roots(state, what, after);
+            self.note_roots(state, what, before, after);
             state.graph.observe(&view(after))
         });
         self.judge(verdict);
@@ -335,10 +345,12 @@ impl EventSink for Checks {
         if matches!(event, JobEvent::Completed(_)) {
             let step = self.world.step();
             self.state.with(|state| {
-                let open = |(_, acknowledged): &mut (String, Option<u32>)| {
-                    acknowledged.get_or_insert(step);
-                };
-                state.roots.values_mut().flatten().for_each(open);
+                for device in state.switched.remove(name).unwrap_or_default() {
+                    let roots = state.roots.get_mut(&device).into_iter().flatten();
+                    roots.for_each(|(_, acknowledged)| {
+                        acknowledged.get_or_insert(step);
+                    });
+                }
             });
         }
         if *event == JobEvent::Ready {
