@@ -81,7 +81,7 @@ fn what_makes_no_sense_is_refused() {
     }
 }
 
-/// The end of one job once acknowledged the switch of another's, whose target was not flushed yet: scenario 366 was then
+/// The end of one job once acknowledged the switch of another, whose target was not flushed yet: scenario 366 was then
 /// taken for a loss.
 #[test]
 fn generated_scenarios_lose_nothing_that_was_promised_where_jobs_end_side_by_side() {
