@@ -24,7 +24,12 @@ impl World {
         push: &mut dyn FnMut(Action),
     ) {
         let sizes = self.disks[disk as usize].sizes();
+        let was_lost = self.power_was_lost();
         let mut offer = |fault| {
+            // What is durable below it may not be decided: a flush of recovery that fails keeps what it covers.
+            if was_lost && matches!(fault, Fault::FlushDropped | Fault::FlushPartly) {
+                return;
+            }
             if self.copies.permit(&self.disks, disk, operation, fault) {
                 push(Action::Fault(fault));
             }

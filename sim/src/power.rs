@@ -22,11 +22,14 @@ impl World {
         self.fate.cut()
     }
 
+    pub(crate) fn power_was_lost(&self) -> bool {
+        self.crashes_left < self.budgets.crashes
+    }
+
     /// What a request has to have decided before its effect.
     pub(crate) fn undecided(&self, disk: u32, operation: &Operation) -> Option<Undecided> {
-        let was_lost = self.crashes_left < self.budgets.crashes;
         let beneath = looks_beneath(self.budgets);
-        was_lost
+        self.power_was_lost()
             .then(|| self.disks[disk as usize].undecided(operation, beneath, &self.fate))
             .flatten()
     }

@@ -400,14 +400,14 @@ impl World {
     }
 
     pub(crate) fn effect(&mut self, index: u32, fault: Option<Fault>) {
-        let step = self.steps - 1;
+        let (step, was_lost) = (self.steps - 1, self.power_was_lost());
         let process = &mut self.processes[index as usize];
         process.enablers = smallvec![Enabler { step, reason: Reason::Waker }];
         let State::Request { disk, operation, result, .. } = &mut process.state else {
             unreachable!("runnable-is-exact")
         };
         let disk = &self.disks[*disk as usize];
-        if self.crashes_left < self.budgets.crashes {
+        if was_lost {
             disk.settle(operation, power::looks_beneath(self.budgets), &mut self.fate);
         }
         let by = Author { request: index, effect: step };

@@ -123,3 +123,24 @@ fn disks_that_promise_more_or_less_find_more_or_less() {
     assert_eq!(clean(Cache::Ordered), [true, true, false]);
     assert_eq!(clean(Cache::Lying), [false, false, false]);
 }
+
+#[test]
+fn a_flush_of_recovery_that_fails_keeps_what_it_covers() {
+    let families = Families::NONE.with(Family::Flush);
+    let main = |runtime: &Runtime, tools: Tools| {
+        task(runtime, "main", async move { tools.write(0, 1).await });
+    };
+    let recovery = |runtime: &Runtime, tools: Tools| {
+        task(runtime, "recovery", async move {
+            tools.write(0, 2).await;
+            let _ = tools.disk.flush().await;
+            let found = tools.read(0).await;
+            tools.observed.with(|observed| observed.recovered = Some(found));
+        });
+    };
+    let own = |found, _: &[u64]| if found == 2 { Ok(()) } else { Err(format!("{found} is found")) };
+    let program = Recovering::new(main, recovery).demanding(own);
+    let fault = Budgets { faults: 1, families, ..CRASH };
+    // No loss; a loss, and a flush that succeeds or fails.
+    assert_eq!(executions(&program, setup(1, fault)), 3);
+}

@@ -92,7 +92,7 @@ pub(crate) struct ScenarioArgs {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Strategy {
-    /// Depth first, one execution of each trace (wakeup trees).
+    /// Depth first, each trace once (wakeup trees); some executions are begun in vain and given up.
     Reduced,
     /// Depth first with sleep sets only.
     Sleep,

@@ -247,23 +247,21 @@ impl Drain {
 
 /// The first drains, the others are requests.
 pub fn drain(runtime: &Runtime, order: &[usize]) {
-    let drain = Drain::of(order.len() - 1);
-    for &index in order {
-        let drain = drain.clone();
-        drop(match index {
-            0 => runtime.spawn("drain", async move { drain.drain().await }),
-            _ => runtime.spawn("request", async move { drain.request().await }),
-        });
-    }
+    drain_beside(runtime, order, false);
 }
 
 /// The same with a lost wake-up.
 pub fn drain_that_misses(runtime: &Runtime, order: &[usize]) {
+    drain_beside(runtime, order, true);
+}
+
+fn drain_beside(runtime: &Runtime, order: &[usize], misses: bool) {
     let drain = Drain::of(order.len() - 1);
     for &index in order {
         let drain = drain.clone();
         drop(match index {
-            0 => runtime.spawn("drain", async move { drain.drain_and_miss().await }),
+            0 if misses => runtime.spawn("drain", async move { drain.drain_and_miss().await }),
+            0 => runtime.spawn("drain", async move { drain.drain().await }),
             _ => runtime.spawn("request", async move { drain.request().await }),
         });
     }

@@ -8,9 +8,9 @@ use alloc::vec::Vec;
 use blockyard_sync::door::world::Quiet;
 use serde::{Deserialize, Serialize};
 
-use super::chooser::{Chooser, FromBytes, Replay};
+use super::chooser::{FromBytes, Replay};
 use super::happens_before::Traced;
-use super::runs::{Choices, Runs, describe};
+use super::runs::{Runs, describe};
 use super::sampling::Sampling;
 use super::search::{Reduction, WorkItem};
 use super::searcher::{Ran, Searcher, Tree};
@@ -164,7 +164,7 @@ impl<'p> Explorer<'p> {
             world.reseed(seed);
             sampler.begin(seed);
             let mut traced = Traced::new(&mut *sampler);
-            let (report, choices, digest) = self.run(&mut world, &mut traced, &mut summary);
+            let (report, choices, digest) = self.runs().run(&mut world, &mut traced, &mut summary);
             let trace = traced.hash();
             let is_new = u64::from(self.known_traces.with(|known| known.insert(trace)));
             summary.new_traces += is_new;
@@ -187,7 +187,7 @@ impl<'p> Explorer<'p> {
         let mut summary = Summary::default();
         let mut world = self.world(self.setup.seed);
         let mut chooser = FromBytes::new(bytes);
-        let (report, choices, _) = self.run(&mut world, &mut chooser, &mut summary);
+        let (report, choices, _) = self.runs().run(&mut world, &mut chooser, &mut summary);
         let verdict = self.runs().judge(&mut world, report, &choices, &mut summary, None);
         let verdict = verdict.unwrap_or(Verdict::Clean { exhausted: false });
         Exploration { verdict, summary }
@@ -199,17 +199,8 @@ impl<'p> Explorer<'p> {
         describe(&mut world, self.program, &mut Replay::new(tape), self.limits)
     }
 
-    fn runs(&self) -> Runs<'p> {
+    pub(super) fn runs(&self) -> Runs<'p> {
         Runs { program: self.program, limits: self.limits, keep_traces: self.keep_traces }
-    }
-
-    pub(super) fn run(
-        &self,
-        world: &mut World,
-        chooser: &mut dyn Chooser,
-        summary: &mut Summary,
-    ) -> (Report, Choices, Option<u64>) {
-        self.runs().run(world, chooser, summary)
     }
 
     fn stop(&mut self, summary: &Summary) -> Option<Verdict> {

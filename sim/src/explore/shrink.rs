@@ -62,7 +62,8 @@ impl Explorer<'_> {
     ) -> Result<Shrunk, Outcome> {
         let mut world = self.world(self.setup.seed);
         let mut summary = Summary::default();
-        let (report, choices, _) = self.run(&mut world, &mut Replay::new(tape), &mut summary);
+        let (report, choices, _) =
+            self.runs().run(&mut world, &mut Replay::new(tape), &mut summary);
         let finding = match report.outcome {
             Outcome::Violated(finding) if same(&finding) => finding,
             outcome => return Err(outcome),
