@@ -1,5 +1,6 @@
 //! Backends: where a guest device, or another user, holds the graph.
 
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::future::Future;
@@ -13,8 +14,9 @@ use blockyard_units::{BackendId, ByteLen, ByteRange, Mutant};
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::layer::BlockLayer;
-use crate::request::{ReadFlags, Requester, Write};
+use crate::request::{ReadFlags, Requester, Write, WriteFlags};
 use crate::state::{END, SECTIONS, State};
+use crate::status::Above;
 
 /// A source of requests. Clones are the same backend.
 ///
@@ -74,7 +76,11 @@ impl Backend {
     /// # Yields
     /// While a drained section covers what it reaches, and as the drivers do.
     pub async fn read(&self, range: ByteRange) -> Result<IoBuffer, BlockError> {
-        self.run(move |io| async move { io.read(ROOT, range, ReadFlags::default()).await }).await
+        let read = move |io: Io| async move {
+            check(&io, range)?;
+            io.read(ROOT, range, ReadFlags::default()).await
+        };
+        self.run(read).await
     }
 
     /// Writes, of every kind.
@@ -86,13 +92,54 @@ impl Backend {
     /// While a drained section covers what it reaches, and as the drivers do.
     pub async fn write(&self, write: Write) -> Result<(), BlockError> {
         let this = self.clone();
-        let request =
-            async move { this.run(move |io| async move { io.write(ROOT, write).await }).await };
+        let write = move |io: Io| async move {
+            check(&io, write.range)?;
+            io.write(ROOT, write).await
+        };
+        let request = async move { this.run(write).await };
         if self.layer.design().is_mutant(Mutant::WriteAcknowledgedEarly) {
             drop(self.layer.runtime().spawn("early", request));
             return Ok(());
         }
         request.await
+    }
+
+    /// Copies `range.len()` bytes from `offset` to `range`.
+    ///
+    /// # Errors
+    /// What a driver met: the range may or may not have changed.
+    ///
+    /// # Yields
+    /// While a drained section covers what it reaches, and as the drivers do.
+    pub async fn copy_range(
+        &self,
+        offset: u64,
+        range: ByteRange,
+        flags: WriteFlags,
+    ) -> Result<(), BlockError> {
+        let copy = move |io: Io| async move {
+            check(&io, ByteRange::new(offset, range.len().0))?;
+            check(&io, range)?;
+            io.copy_range((ROOT, offset), (ROOT, range), flags).await
+        };
+        self.run(copy).await
+    }
+
+    /// What the beginning of `range` is in the root, backing children included if nothing above has it.
+    ///
+    /// # Errors
+    /// What a driver met.
+    ///
+    /// # Yields
+    /// While a drained section covers what it reaches, and as the drivers do.
+    pub async fn block_status(&self, range: ByteRange) -> Result<Above, BlockError> {
+        let (layer, id) = (self.layer.clone(), self.id);
+        let status = move |_: Io| async move {
+            let none = || BlockError::NotFound("there is no medium".into());
+            let root = layer.graph().child(Parent::Backend(id), ROOT).ok_or_else(none)?;
+            layer.status_above(Requester::Backend(id), root, None, range).await
+        };
+        self.run(status).await
     }
 
     /// Makes everything written before durable.
@@ -139,4 +186,14 @@ impl Backend {
             state.trusted_wait(Kind::Read, SECTIONS, END, free, |_: &mut State| ()).await;
         }
     }
+}
+
+/// Refused at once: filters on the way only see requests that are inside.
+fn check(io: &Io, range: ByteRange) -> Result<(), BlockError> {
+    let len = io.len(ROOT)?;
+    if range.end() <= len.0 || io.grows(ROOT) {
+        return Ok(());
+    }
+    let message = format!("range {range} is not inside the device of {len} bytes");
+    Err(BlockError::Invalid(message))
 }

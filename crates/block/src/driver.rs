@@ -8,7 +8,8 @@ use blockyard_units::{ByteLen, ByteRange};
 
 use crate::error::BlockError;
 use crate::io::Io;
-use crate::request::{ReadFlags, Write};
+use crate::request::{ReadFlags, Write, WriteKind};
+use crate::status::Extent;
 
 /// A change of the graph that a driver is asked to prepare for.
 pub struct Change<'a> {
@@ -18,12 +19,82 @@ pub struct Change<'a> {
     pub after: &'a Graph,
 }
 
+/// What requests a driver takes; the node makes such of those that come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes, a power of two up to 64 KiB: requests begin and end at multiples, or end at the end of the node.
+    pub request_alignment: u32,
+    /// Bytes, a multiple of the alignment: the longest read or write of data.
+    pub max_transfer: u64,
+    /// Bytes, a multiple of the alignment: the longest write of zeroes.
+    pub max_zeroes: u64,
+    /// Bytes, a multiple of the alignment: the longest discard.
+    pub max_discard: u64,
+    /// Whether it makes data durable when asked with FUA; if not, a flush follows.
+    pub fua: bool,
+    /// The same of zeroes, discards and all else.
+    pub fua_zeroes: bool,
+}
+
+impl Limits {
+    /// The largest alignment.
+    pub const MAX_ALIGNMENT: u32 = 64 << 10;
+
+    /// Anything goes: for drivers that pass requests on, and their children say.
+    pub const NONE: Self = Self {
+        request_alignment: 1,
+        max_transfer: u64::MAX,
+        max_zeroes: u64::MAX,
+        max_discard: u64::MAX,
+        fua: true,
+        fua_zeroes: true,
+    };
+
+    pub(crate) fn alignment(&self) -> ByteLen {
+        ByteLen(u64::from(self.request_alignment))
+    }
+
+    pub(crate) fn max(&self, kind: &WriteKind) -> u64 {
+        match kind {
+            WriteKind::Data(_) | WriteKind::Copy(_) => self.max_transfer,
+            WriteKind::Zeroes => self.max_zeroes,
+            WriteKind::Discard => self.max_discard,
+            WriteKind::Compressed(_) | WriteKind::Truncate(_) => u64::MAX,
+        }
+    }
+
+    pub(crate) fn has_fua(&self, kind: &WriteKind) -> bool {
+        match kind {
+            WriteKind::Data(_) | WriteKind::Compressed(_) | WriteKind::Copy(_) => self.fua,
+            _ => self.fua_zeroes,
+        }
+    }
+}
+
 /// The part of a node that knows what to do with a request.
 ///
-/// A driver reaches its children through the [`Io`] it is given, and holds none of them.
+/// A driver reaches its children through the [`Io`] it is given, and holds none of them. What it says nothing about
+/// goes to its [main child](Self::main_child): a request walks down to the first driver that has something to say.
 pub trait BlockDriver: Send + Sync {
+    /// The child whose bytes are this node's where they are, if there is one.
+    fn main_child(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What requests it takes.
+    fn limits(&self) -> Limits {
+        Limits::NONE
+    }
+
     /// Bytes.
-    fn len(&self, io: &Io) -> ByteLen;
+    fn len(&self, io: &Io) -> ByteLen {
+        self.main_child().and_then(|child| io.len(child).ok()).unwrap_or_default()
+    }
+
+    /// Whether a write behind its end makes it longer.
+    fn grows(&self, io: &Io) -> bool {
+        self.main_child().is_some_and(|child| io.grows(child))
+    }
 
     /// Reads `range`.
     fn read<'a>(
@@ -31,13 +102,48 @@ pub trait BlockDriver: Send + Sync {
         io: &'a Io,
         range: ByteRange,
         flags: ReadFlags,
-    ) -> BoxFuture<'a, Result<IoBuffer, BlockError>>;
+    ) -> BoxFuture<'a, Result<IoBuffer, BlockError>> {
+        match self.main_child() {
+            Some(child) => Box::pin(io.read(child, range, flags)),
+            None => unsupported(io, range),
+        }
+    }
 
-    /// Does a write-like request.
-    fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>>;
+    /// Does a write-like request. What it does not support it says so of: zeroes are then written as data, a discard is
+    /// left undone, all else fails.
+    fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
+        match self.main_child() {
+            Some(child) => Box::pin(io.write(child, write)),
+            None => unsupported(io, write.range),
+        }
+    }
 
     /// Makes what was written durable.
-    fn flush<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>>;
+    fn flush<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        match self.main_child() {
+            Some(child) => Box::pin(io.flush(child)),
+            None => Box::pin(async { Ok(()) }),
+        }
+    }
+
+    /// What the beginning of `range` is; all of it that is the same, or less.
+    fn block_status<'a>(
+        &'a self,
+        _io: &'a Io,
+        range: ByteRange,
+    ) -> BoxFuture<'a, Result<Extent, BlockError>> {
+        let extent = match self.main_child() {
+            Some(child) => Extent::raw(range, child, range.start()),
+            None => Extent::data(range),
+        };
+        Box::pin(async move { Ok(extent) })
+    }
+
+    /// Whether what is written stays here, and in no child: a flush with nothing written since the last one is then
+    /// left out, and there is one at a time.
+    fn keeps_data(&self) -> bool {
+        false
+    }
 
     /// Whether overlapping writes through this node must not run side by side.
     fn serialises_writes(&self) -> bool {
@@ -61,4 +167,11 @@ pub trait BlockDriver: Send + Sync {
 
     /// It has ended.
     fn drain_end(&self) {}
+}
+
+fn unsupported<'a, T: Send + 'a>(
+    io: &'a Io,
+    range: ByteRange,
+) -> BoxFuture<'a, Result<T, BlockError>> {
+    Box::pin(async move { Err(io.unsupported(range)) })
 }

@@ -1,10 +1,12 @@
 //! How a request goes down an edge.
 
+use alloc::boxed::Box;
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 
 use blockyard_graph::{Parent, Permissions};
-use blockyard_runtime::IoBuffer;
+use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind};
 use blockyard_sync::door::Kind;
 use blockyard_units::{ByteLen, ByteRange, NodeId};
 use tracing::{Instrument, trace_span};
@@ -12,8 +14,9 @@ use tracing::{Instrument, trace_span};
 use crate::error::BlockError;
 use crate::layer::BlockLayer;
 use crate::node::Node;
-use crate::request::{ReadFlags, Requester, Write};
+use crate::request::{CopySource, ReadFlags, Requester, Write, WriteFlags, WriteKind};
 use crate::state::{edge_key, holder_key, key};
+use crate::status::{self, Extent};
 
 /// A holder of edges, on behalf of a requester: what a driver is given to reach its children, and what a backend or
 /// a job reaches the graph with. Each request finds its child anew.
@@ -47,11 +50,18 @@ impl Io {
         &self.layer
     }
 
-    fn node_id(&self) -> NodeId {
+    pub(crate) fn node_id(&self) -> NodeId {
         match self.parent {
             Parent::Node(node) => node,
             _ => unreachable!("only a node's own view is observed"),
         }
+    }
+
+    /// What a driver says of a request that it does not support, this being its node's view.
+    pub fn unsupported(&self, range: ByteRange) -> BlockError {
+        let node = self.layer.node_by_id(self.node_id());
+        let node = node.map_or_else(String::new, |node| node.name().into());
+        BlockError::Io { kind: IoErrorKind::Unsupported, node, range }
     }
 
     pub(crate) fn observe_begin(&self) {
@@ -64,6 +74,15 @@ impl Io {
 
     /// The child that the edge leads to now, if the edge holds the permission needed.
     fn child(&self, name: &str, needed: Permissions) -> Result<Arc<Node>, BlockError> {
+        self.child_and_held(name, needed).map(|(child, _)| child)
+    }
+
+    /// The same, and what the edge holds.
+    fn child_and_held(
+        &self,
+        name: &str,
+        needed: Permissions,
+    ) -> Result<(Arc<Node>, Permissions), BlockError> {
         let edge = key(Kind::Read, edge_key(self.holder, name));
         self.layer.state().trusted([edge], |state| {
             let missing = || {
@@ -77,7 +96,8 @@ impl Io {
                 held.contains(needed),
                 "edge-has-permission: {name} holds {held}, needs {needed}"
             );
-            state.nodes.get(&child).cloned().ok_or_else(missing)
+            let node = state.nodes.get(&child).cloned().ok_or_else(missing)?;
+            Ok((node, held))
         })
     }
 
@@ -93,6 +113,14 @@ impl Io {
     pub fn len(&self, name: &str) -> Result<ByteLen, BlockError> {
         let child = self.child(name, Permissions::NONE)?;
         Ok(child.len(&self.below(&child)))
+    }
+
+    /// Whether a write behind the child's end makes it longer.
+    pub fn grows(&self, name: &str) -> bool {
+        let child = self.child_and_held(name, Permissions::NONE);
+        child.is_ok_and(|(child, held)| {
+            held.contains(Permissions::RESIZE) && child.driver().grows(&self.below(&child))
+        })
     }
 
     /// Reads from the child.
@@ -113,7 +141,7 @@ impl Io {
         child.read(&self.below(&child), range, flags).instrument(span).await
     }
 
-    /// Writes to the child.
+    /// Writes to the child, or does to it what else is like writing.
     ///
     /// # Errors
     /// What the child's driver met: the range may or may not have changed, and is marked. Or there is no such child.
@@ -121,13 +149,52 @@ impl Io {
     /// # Yields
     /// As the driver does; the graph may have changed.
     pub async fn write(&self, name: &str, write: Write) -> Result<(), BlockError> {
-        let child = self.child(
-            name,
-            if write.flags.unchanged { Permissions::WRITE_UNCHANGED } else { Permissions::WRITE },
-        )?;
+        let needed = match &write.kind {
+            WriteKind::Truncate(_) => Permissions::RESIZE,
+            _ if write.flags.unchanged => Permissions::WRITE_UNCHANGED,
+            _ => Permissions::WRITE,
+        };
+        let (child, held) = self.child_and_held(name, needed)?;
         let (node, range) = (child.name(), write.range);
         let span = trace_span!("request", kind = write.kind.word(), node, %range);
-        child.write(&self.below(&child), write).instrument(span).await
+        let grows = held.contains(Permissions::RESIZE);
+        child.write(&self.below(&child), write, grows).instrument(span).await
+    }
+
+    /// Copies from the child `from`, at `offset`, to `range` of the child `to`.
+    ///
+    /// # Errors
+    /// As a read and a write; the range may or may not have changed, and is marked if it was tried.
+    ///
+    /// # Yields
+    /// As the drivers do; the graph may have changed.
+    pub async fn copy_range(
+        &self,
+        (from, offset): (&'static str, u64),
+        (to, range): (&str, ByteRange),
+        flags: WriteFlags,
+    ) -> Result<(), BlockError> {
+        let source = CopySource::new(self.clone(), from, offset);
+        let copy = Write { kind: WriteKind::Copy(source), range, flags };
+        self.write(to, copy).await
+    }
+
+    /// What the beginning of `range` is in the child, as far down as its bytes are passed through.
+    ///
+    /// # Errors
+    /// What a driver met; or there is no such child.
+    ///
+    /// # Yields
+    /// As the drivers do; the graph may have changed.
+    pub fn block_status<'a>(
+        &'a self,
+        name: &'a str,
+        range: ByteRange,
+    ) -> BoxFuture<'a, Result<Extent, BlockError>> {
+        Box::pin(async move {
+            let child = self.child(name, Permissions::NONE)?;
+            status::of_node(&self.below(&child), range).await
+        })
     }
 
     /// Flushes the child.

@@ -24,18 +24,25 @@ mod io;
 mod layer;
 mod node;
 mod observer;
+mod pieces;
 mod publish;
 mod request;
 mod state;
+mod stats;
+mod status;
 mod tracked;
 
 pub use backend::Backend;
 pub use drain::{Drained, Owner};
-pub use driver::{BlockDriver, Change};
+pub use driver::{BlockDriver, Change, Limits};
 pub use error::BlockError;
 pub use io::Io;
 pub use layer::BlockLayer;
 pub use node::{BeforeWrite, Node, Serialised};
 pub use observer::{NoObserver, Observer};
 pub use publish::{NewNode, OnLost, Plan};
-pub use request::{ReadFlags, Requester, Write, WriteFlags, WriteKind};
+pub use request::{
+    CopySource, Preallocation, ReadFlags, Requester, Truncate, Write, WriteFlags, WriteKind,
+};
+pub use stats::{Account, Counted, Histogram, Outcome, Stats};
+pub use status::{Above, Extent};

@@ -1,4 +1,7 @@
 //! A node, and the one path that every request takes through it.
+//!
+//! A write-like request of any kind: it is listed, and waits for those that it must not overlap; hooks run; the driver
+//! gets it in pieces that it takes; what it may have changed is marked and counted; and its range is released.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -13,8 +16,10 @@ use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId};
 use crate::driver::BlockDriver;
 use crate::error::BlockError;
 use crate::io::Io;
+use crate::pieces::Pieces;
 use crate::request::{ReadFlags, Write, WriteKind};
-use crate::tracked::{Number, Tracked};
+use crate::stats::{Counted, Histogram, Outcome, Stats};
+use crate::tracked::{Count, FAR_END, InFlight, Tracked};
 
 /// Runs before a write-like request reaches the driver: after it has waited for those it must not overlap.
 pub trait BeforeWrite: Send + Sync {
@@ -24,10 +29,7 @@ pub trait BeforeWrite: Send + Sync {
 
 /// A range that a filter keeps to itself; see [`Node::begin_serialising`].
 #[must_use = "the range is to be released"]
-pub struct Serialised {
-    number: Number,
-    range: ByteRange,
-}
+pub struct Serialised(InFlight);
 
 /// A node of the block graph: a driver, its requests in flight, its bitmaps and hooks.
 pub struct Node {
@@ -37,6 +39,8 @@ pub struct Node {
     tracked: Tracked,
     bitmaps: Shared<Vec<Arc<SharedBitmap>>>,
     hooks: Shared<Vec<Arc<dyn BeforeWrite>>>,
+    /// Bytes; a write that ends behind it is told once. 0: none is.
+    threshold: Shared<u64>,
 }
 
 impl Node {
@@ -48,6 +52,7 @@ impl Node {
             tracked: Tracked::default(),
             bitmaps: Shared::default(),
             hooks: Shared::default(),
+            threshold: Shared::default(),
         }
     }
 
@@ -75,9 +80,29 @@ impl Node {
         self.hooks.write(|hooks| hooks.push(hook));
     }
 
+    /// The next write that succeeds and ends behind `threshold` bytes is told to the layer's observer, once; 0: none.
+    pub fn set_write_threshold(&self, threshold: u64) {
+        self.threshold.write(|old| *old = threshold);
+    }
+
+    /// Bytes; 0 if there is none.
+    pub fn write_threshold(&self) -> u64 {
+        self.threshold.read(|threshold| *threshold)
+    }
+
     /// Requests in flight, for the end of a run.
     pub fn in_flight(&self) -> usize {
         self.tracked.count()
+    }
+
+    /// What was counted of the requests through this node.
+    pub fn stats(&self) -> Stats {
+        self.tracked.stats()
+    }
+
+    /// Counts durations of requests of these kinds from now on, and of no others.
+    pub fn set_histograms(&self, histograms: Vec<(Counted, Histogram)>) {
+        self.tracked.set_stats(|stats| stats.set_histograms(histograms));
     }
 
     /// The length of what it shows. `io`: the node's own view.
@@ -85,9 +110,13 @@ impl Node {
         self.driver.len(io)
     }
 
-    fn check(&self, io: &Io, range: ByteRange) -> Result<(), BlockError> {
+    /// Whose bytes are those of its main child, that child checks.
+    fn check(&self, io: &Io, range: ByteRange, grows: bool) -> Result<(), BlockError> {
+        if self.driver.main_child().is_some() {
+            return Ok(());
+        }
         let len = self.len(io);
-        if range.end() <= len.0 {
+        if range.end() <= len.0 || (grows && range.end() <= FAR_END && self.driver.grows(io)) {
             return Ok(());
         }
         let name = &self.name;
@@ -102,52 +131,104 @@ impl Node {
         range: ByteRange,
         flags: ReadFlags,
     ) -> Result<IoBuffer, BlockError> {
-        self.check(io, range)?;
+        self.check(io, range, false)?;
+        let pieces = Pieces { driver: &*self.driver, io };
         if flags.by_hook {
-            return self.driver.read(io, range, flags).await;
+            return pieces.read(range, flags).await;
         }
-        let number = self.tracked.begin(range, false).await;
+        let request = self.tracked.begin(range, false).await;
+        let began_ns = request.timed.then(|| io.layer().runtime().now_ns());
         io.observe_begin();
-        let result = self.driver.read(io, range, flags).await;
+        let checked = if request.waited { self.check(io, range, false) } else { Ok(()) };
+        let result = match checked {
+            Ok(()) => pieces.read(range, flags).await,
+            Err(error) => Err(error),
+        };
         io.observe_end();
-        self.tracked.end(number, range, false);
+        self.end(io, request, false, (Counted::Read, range, &result, began_ns));
         result
     }
 
-    /// Writes, of every kind.
-    pub(crate) async fn write(&self, io: &Io, write: Write) -> Result<(), BlockError> {
-        if let WriteKind::Data(data) = &write.kind {
+    /// Writes, of every kind. `grows`: its holder may make the node longer.
+    pub(crate) async fn write(&self, io: &Io, write: Write, grows: bool) -> Result<(), BlockError> {
+        if let WriteKind::Data(data) | WriteKind::Compressed(data) = &write.kind {
             assert_eq!(data.len() as u64, write.range.len().0, "data-fills-its-range");
         }
-        self.check(io, write.range)?;
-        let (range, flags) = (write.range, write.flags);
-        let serialising = flags.serialising || self.driver.serialises_writes();
-        let number = self.tracked.begin(range, serialising).await;
+        self.check(io, write.range, grows)?;
+        let (kept, serialising) = self.kept_to_itself(io, &write);
+        let request = self.tracked.begin(kept, serialising).await;
+        let began_ns = request.timed.then(|| io.layer().runtime().now_ns());
         io.observe_begin();
+        let (kind, write) = (write.kind.counted(), self.placed(io, write));
+        let (range, flags) = (write.range, write.flags);
         let design = io.layer().design();
         let marks_early = design.is_mutant(Mutant::MirrorMarksBeforeIo);
         if marks_early {
-            self.mark(&write.range, flags.unchanged);
+            self.mark(range, flags.unchanged);
         }
-        let reached_driver;
-        let result = match self.run_hooks(io, &write).await {
+        let mut reached_driver = false;
+        let result = match self.before_driver(io, &write, grows, request.waited).await {
             Ok(()) => {
                 reached_driver = true;
-                self.driver.write(io, write).await
+                Pieces { driver: &*self.driver, io }.write(write).await
             }
-            Err(error) => {
-                reached_driver = false;
-                Err(error)
-            }
+            Err(error) => Err(error),
         };
         let skips = result.is_err() && design.is_mutant(Mutant::RequestEndSkipsFailed);
         // A failed write may have changed the disk, so it is marked too.
         if reached_driver && !marks_early && !skips {
-            self.mark(&range, flags.unchanged);
+            self.mark(range, flags.unchanged);
+        }
+        if result.is_ok() {
+            self.look_at_threshold(io, range);
         }
         io.observe_end();
-        self.tracked.end(number, range, serialising);
+        self.end(io, request, reached_driver, (kind, range, &result, began_ns));
         result
+    }
+
+    /// What a request keeps others out of, or is kept out of, and which of the two.
+    fn kept_to_itself(&self, io: &Io, write: &Write) -> (ByteRange, bool) {
+        let (range, limits) = (write.range, self.driver.limits());
+        let serialising = write.flags.serialising || self.driver.serialises_writes();
+        match &write.kind {
+            // Nobody else is to see or change the length meanwhile.
+            WriteKind::Truncate(_) => (ByteRange::between(0, FAR_END), true),
+            // Some file systems lose what is written behind the end while zeroes make the file longer.
+            WriteKind::Zeroes if self.driver.keeps_data() && range.end() > self.len(io).0 => {
+                (ByteRange::between(range.start(), FAR_END), true)
+            }
+            WriteKind::Discard => (range, serialising),
+            _ => {
+                let aligned = range.align_outward(limits.alignment());
+                // The rest of a block is read and written back: nobody must change it meanwhile.
+                (aligned, serialising || aligned != range)
+            }
+        }
+    }
+
+    /// The range of a truncation is what it adds or cuts off, now that nobody else changes the length.
+    fn placed(&self, io: &Io, write: Write) -> Write {
+        let WriteKind::Truncate(truncate) = &write.kind else { return write };
+        let (old, new) = (self.len(io).0, truncate.len.0);
+        Write { range: ByteRange::between(old.min(new), old.max(new)), ..write }
+    }
+
+    async fn before_driver(
+        &self,
+        io: &Io,
+        write: &Write,
+        grows: bool,
+        waited: bool,
+    ) -> Result<(), BlockError> {
+        if waited && !matches!(write.kind, WriteKind::Truncate(_)) {
+            self.check(io, write.range, grows)?;
+        }
+        let hooks = self.hooks.read(Clone::clone);
+        for hook in hooks {
+            hook.before(io, write).await?;
+        }
+        Ok(())
     }
 
     /// Keeps overlapping requests out of `range`: waits for those in flight, and later ones wait until it is
@@ -156,26 +237,41 @@ impl Node {
     /// # Yields
     /// Only if there are any.
     pub async fn begin_serialising(&self, range: ByteRange) -> Serialised {
-        Serialised { number: self.tracked.begin(range, true).await, range }
+        Serialised(self.tracked.begin(range, true).await)
     }
 
     /// Lets the requests that waited go on.
     pub fn end_serialising(&self, serialised: Serialised) {
-        self.tracked.end(serialised.number, serialised.range, true);
+        self.tracked.end(serialised.0, false, None);
     }
 
-    async fn run_hooks(&self, io: &Io, write: &Write) -> Result<(), BlockError> {
-        let hooks = self.hooks.read(Clone::clone);
-        for hook in hooks {
-            hook.before(io, write).await?;
-        }
-        Ok(())
+    fn end<T>(
+        &self,
+        io: &Io,
+        request: InFlight,
+        wrote: bool,
+        (kind, range, result, began_ns): (Counted, ByteRange, &Result<T, BlockError>, Option<u64>),
+    ) {
+        let took_ns = began_ns.map(|began| io.layer().runtime().now_ns() - began);
+        let count = Count { kind, range, outcome: Outcome::of(result), took_ns };
+        self.tracked.end(request, wrote, Some(count));
     }
 
-    fn mark(&self, range: &ByteRange, unchanged: bool) {
+    fn mark(&self, range: ByteRange, unchanged: bool) {
         if !unchanged {
             let bitmaps = self.bitmaps.read(Clone::clone);
-            bitmaps.iter().for_each(|bitmap| bitmap.record(*range));
+            bitmaps.iter().for_each(|bitmap| bitmap.record(range));
+        }
+    }
+
+    fn look_at_threshold(&self, io: &Io, range: ByteRange) {
+        let exceeds = |threshold: u64| threshold > 0 && range.end() > threshold;
+        if exceeds(self.write_threshold()) {
+            let threshold = self.threshold.write(core::mem::take);
+            if exceeds(threshold) {
+                let exceeded = range.end() - threshold;
+                io.layer().observer().write_threshold(&self.name, exceeded, threshold);
+            }
         }
     }
 
@@ -183,11 +279,23 @@ impl Node {
     pub(crate) async fn flush(&self, io: &Io) -> Result<(), BlockError> {
         // A flush overlaps nothing, and is in flight like any other request.
         let nowhere = ByteRange::new(0, 0);
-        let number = self.tracked.begin(nowhere, false).await;
+        let request = self.tracked.begin(nowhere, false).await;
+        let began_ns = request.timed.then(|| io.layer().runtime().now_ns());
         io.observe_begin();
-        let result = self.driver.flush(io).await;
+        let result = if self.driver.keeps_data() {
+            self.flush_once(io).await
+        } else {
+            self.driver.flush(io).await
+        };
         io.observe_end();
-        self.tracked.end(number, nowhere, false);
+        self.end(io, request, false, (Counted::Flush, nowhere, &result, began_ns));
+        result
+    }
+
+    async fn flush_once(&self, io: &Io) -> Result<(), BlockError> {
+        let Some(generation) = self.tracked.begin_flush().await else { return Ok(()) };
+        let result = self.driver.flush(io).await;
+        self.tracked.end_flush(generation, result.is_ok());
         result
     }
 }

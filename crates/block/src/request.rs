@@ -1,7 +1,11 @@
 //! Requests.
 
 use blockyard_runtime::IoBuffer;
-use blockyard_units::{BackendId, ByteRange, JobId};
+use blockyard_units::{BackendId, ByteLen, ByteRange, JobId};
+
+use crate::error::BlockError;
+use crate::io::Io;
+use crate::stats::Counted;
 
 /// On whose behalf a request is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -15,7 +19,8 @@ pub enum Requester {
 /// How a read is to be done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ReadFlags {
-    /// Made by a before-write hook: neither waits for serialising requests nor copies on read.
+    /// Made by a before-write hook, or on behalf of a write under way: neither waits for serialising requests nor
+    /// copies on read.
     pub by_hook: bool,
 }
 
@@ -28,17 +33,88 @@ pub struct WriteFlags {
     pub unchanged: bool,
     /// Waits for overlapping requests, and overlapping ones wait for it.
     pub serialising: bool,
+    /// Zeroes may be made by giving the space back.
+    pub may_unmap: bool,
+    /// Zeroes must not be written as data: where there is no faster way the request fails.
+    pub no_fallback: bool,
+}
+
+/// How the space that a truncation adds is to be had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Preallocation {
+    /// When it is written.
+    #[default]
+    Off,
+    /// Structures at once, data when written.
+    Metadata,
+    /// Reserved at once.
+    Falloc,
+    /// Written with zeroes at once.
+    Full,
+}
+
+impl Preallocation {
+    /// QEMU's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Metadata => "metadata",
+            Self::Falloc => "falloc",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// A change of length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Truncate {
+    /// The length afterwards.
+    pub len: ByteLen,
+    /// Not longer either, where a device could only be that.
+    pub exact: bool,
+    /// Of what is added.
+    pub preallocation: Preallocation,
+}
+
+/// Where a copy takes its data from: read when it is needed, by whoever can do no better.
+#[derive(Clone)]
+pub struct CopySource {
+    io: Io,
+    child: &'static str,
+    offset: u64,
+}
+
+impl CopySource {
+    pub(crate) fn new(io: Io, child: &'static str, offset: u64) -> Self {
+        Self { io, child, offset }
+    }
+
+    fn shifted(&self, bytes: u64) -> Self {
+        Self { offset: self.offset + bytes, ..self.clone() }
+    }
+
+    async fn read(&self, len: ByteLen) -> Result<IoBuffer, BlockError> {
+        let range = ByteRange::new(self.offset, len.0);
+        // The copy may be in the way of its own reads.
+        self.io.read(self.child, range, ReadFlags { by_hook: true }).await
+    }
 }
 
 /// What a write-like request does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum WriteKind {
     /// Writes data.
     Data(IoBuffer),
+    /// Writes data that a format may compress; a driver that cannot refuses.
+    Compressed(IoBuffer),
     /// Makes the range read as zeroes.
     Zeroes,
     /// Says that the range is not needed any more: it reads as before, or as zeroes.
     Discard,
+    /// Writes what is read elsewhere.
+    Copy(CopySource),
+    /// Changes the length; the range is what is added or cut off.
+    Truncate(Truncate),
 }
 
 impl WriteKind {
@@ -46,14 +122,22 @@ impl WriteKind {
     pub fn word(&self) -> &'static str {
         match self {
             Self::Data(_) => "write",
+            Self::Compressed(_) => "write-compressed",
             Self::Zeroes => "write-zeroes",
             Self::Discard => "discard",
+            Self::Copy(_) => "copy-range",
+            Self::Truncate(_) => "truncate",
         }
+    }
+
+    /// What it is counted as.
+    pub fn counted(&self) -> Counted {
+        if matches!(self, Self::Discard) { Counted::Unmap } else { Counted::Write }
     }
 }
 
 /// A write-like request: all kinds take one path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Write {
     /// What is done.
     pub kind: WriteKind,
@@ -64,27 +148,81 @@ pub struct Write {
 }
 
 impl Write {
+    /// One of `kind` over `range`, without flags.
+    pub fn new(kind: WriteKind, range: ByteRange) -> Self {
+        Self { kind, range, flags: WriteFlags::default() }
+    }
+
     /// A plain write of `data` at `offset`.
     pub fn data(offset: u64, data: IoBuffer) -> Self {
         let range = ByteRange::new(offset, data.len() as u64);
-        Self { kind: WriteKind::Data(data), range, flags: WriteFlags::default() }
+        Self::new(WriteKind::Data(data), range)
     }
 
     /// A discard of `range`.
     pub fn discard(range: ByteRange) -> Self {
-        Self { kind: WriteKind::Discard, range, flags: WriteFlags::default() }
+        Self::new(WriteKind::Discard, range)
     }
 
     /// Zeroes over `range`.
     pub fn zeroes(range: ByteRange) -> Self {
-        Self { kind: WriteKind::Zeroes, range, flags: WriteFlags::default() }
+        Self::new(WriteKind::Zeroes, range)
     }
 
-    /// The bytes it leaves, for drivers that store zeroes as data. A discard may be done as zeroes.
-    pub fn bytes(&self) -> IoBuffer {
+    /// A change of length. Its range is found when nothing else is in its way.
+    pub fn truncate(truncate: Truncate) -> Self {
+        Self::new(WriteKind::Truncate(truncate), ByteRange::new(0, 0))
+    }
+
+    /// The same as data: for drivers that store what they are given themselves, or in more than one place. A discard
+    /// may be done as zeroes.
+    ///
+    /// # Errors
+    /// A copy's source could not be read.
+    ///
+    /// # Yields
+    /// Only a copy, as its source does.
+    ///
+    /// # Panics
+    /// `truncations-have-no-data`
+    pub async fn bytes(&self) -> Result<IoBuffer, BlockError> {
         match &self.kind {
-            WriteKind::Data(data) => data.clone(),
-            WriteKind::Zeroes | WriteKind::Discard => IoBuffer::zeroes(self.range.len().as_usize()),
+            WriteKind::Data(data) | WriteKind::Compressed(data) => Ok(data.clone()),
+            WriteKind::Zeroes | WriteKind::Discard => {
+                Ok(IoBuffer::zeroes(self.range.len().as_usize()))
+            }
+            WriteKind::Copy(source) => source.read(self.range.len()).await,
+            WriteKind::Truncate(_) => panic!("truncations-have-no-data"),
         }
+    }
+
+    /// The same, with the data of a copy at hand: for drivers that write it in more than one place.
+    ///
+    /// # Errors
+    /// A copy's source could not be read.
+    ///
+    /// # Yields
+    /// Only a copy, as its source does.
+    pub async fn resolved(self) -> Result<Self, BlockError> {
+        match &self.kind {
+            WriteKind::Copy(_) => Ok(Self { kind: WriteKind::Data(self.bytes().await?), ..self }),
+            _ => Ok(self),
+        }
+    }
+
+    /// The part of it that lies in `range`, which is inside its own.
+    pub(crate) fn part(&self, range: ByteRange) -> Self {
+        let skipped = range.start() - self.range.start();
+        let cut = |data: &IoBuffer| {
+            let from = ByteLen(skipped).as_usize();
+            data.slice(from..from + range.len().as_usize())
+        };
+        let kind = match &self.kind {
+            WriteKind::Data(data) => WriteKind::Data(cut(data)),
+            WriteKind::Compressed(data) => WriteKind::Compressed(cut(data)),
+            WriteKind::Copy(source) => WriteKind::Copy(source.shifted(skipped)),
+            whole => whole.clone(),
+        };
+        Self { kind, range, flags: self.flags }
     }
 }

@@ -1,12 +1,15 @@
-//! The requests in flight in a node.
+//! The requests in flight in a node, and what they leave behind: how many have written since the last flush, and what
+//! was counted.
 //!
 //! A trusted type. Its footprint has two spaces of byte ranges, that of plain requests and that of serialising ones:
 //! a plain request adds itself to the first and reads the second, a serialising one writes the second and reads the
 //! first. That is sound because a plain request looks for overlapping serialising ones only, and a serialising one
-//! for overlapping ones of both.
+//! for overlapping ones of both. Beside them there is a key for each thing that requests leave: they add to it at their
+//! end, and whoever looks reads it.
 //!
-//! Invariant `waits-are-for-earlier`: a request is listed before it waits, and waits only for those listed earlier,
-//! so waits make no cycle.
+//! Invariants: `waits-are-for-earlier`: a request is listed before it waits, and waits only for those listed earlier,
+//! so waits make no cycle. `flushed-is-what-succeeded`: a generation counts as flushed only if a flush that began after
+//! it ended well. One flush at a time: whether one is under way is a flag of its own, not a comparison of generations.
 
 use alloc::vec::Vec;
 
@@ -14,8 +17,20 @@ use blockyard_sync::Shared;
 use blockyard_sync::door::Kind;
 use blockyard_units::ByteRange;
 
+use crate::stats::{Counted, Outcome, Stats};
+
 /// Where the space of serialising requests begins; disks are shorter.
 const SERIALISING: u64 = 1 << 62;
+/// One past the last byte that a request may touch.
+pub(crate) const FAR_END: u64 = SERIALISING - 1;
+/// Writes that ended.
+const WRITTEN: u64 = 1 << 63;
+/// What was counted.
+const STATS: u64 = WRITTEN + 1;
+/// Whether durations are.
+const TIMED: u64 = WRITTEN + 2;
+/// What is flushed, and whether a flush is under way.
+const FLUSHED: u64 = WRITTEN + 3;
 
 struct Entry {
     number: u64,
@@ -27,6 +42,11 @@ struct Entry {
 struct State {
     entries: Vec<Entry>,
     numbers: u64,
+    written: u64,
+    flushed: u64,
+    flushing: bool,
+    stats: Stats,
+    timed: bool,
 }
 
 /// See the file head.
@@ -35,7 +55,25 @@ pub(crate) struct Tracked(Shared<State>);
 
 /// A request in flight.
 #[derive(Clone, Copy)]
-pub(crate) struct Number(u64);
+pub(crate) struct InFlight {
+    number: u64,
+    /// What it keeps others out of, or is kept out of.
+    range: ByteRange,
+    serialising: bool,
+    /// It had to wait: what was known before may not hold.
+    pub waited: bool,
+    /// Whoever ends it says how long it took.
+    pub timed: bool,
+}
+
+/// How a request is counted at its end.
+#[derive(Clone, Copy)]
+pub(crate) struct Count {
+    pub kind: Counted,
+    pub range: ByteRange,
+    pub outcome: Outcome,
+    pub took_ns: Option<u64>,
+}
 
 impl State {
     fn must_wait(&self, number: u64, range: ByteRange, serialising: bool) -> bool {
@@ -47,15 +85,26 @@ impl State {
     }
 }
 
+/// What becomes of a flush that is asked for.
+enum Turn {
+    Covered,
+    Later,
+    Now(u64),
+}
+
+fn one(kind: Kind, key: u64) -> (Kind, u64, u64) {
+    (kind, key, key + 1)
+}
+
 impl Tracked {
-    fn touched(range: ByteRange, serialising: bool, looks: bool) -> Vec<(Kind, u64, u64)> {
+    fn touched(range: ByteRange, serialising: bool, looks: bool) -> [(Kind, u64, u64); 2] {
         let (from, to) = (range.start(), range.end());
         let in_serialising = |kind| (kind, SERIALISING + from, SERIALISING + to);
         match (serialising, looks) {
-            (false, false) => Vec::from([(Kind::Add, from, to)]),
-            (false, true) => Vec::from([(Kind::Add, from, to), in_serialising(Kind::Read)]),
-            (true, false) => Vec::from([in_serialising(Kind::Write)]),
-            (true, true) => Vec::from([(Kind::Read, from, to), in_serialising(Kind::Write)]),
+            (false, false) => [(Kind::Add, from, to), (Kind::Add, from, to)],
+            (false, true) => [(Kind::Add, from, to), in_serialising(Kind::Read)],
+            (true, false) => [in_serialising(Kind::Write), in_serialising(Kind::Write)],
+            (true, true) => [(Kind::Read, from, to), in_serialising(Kind::Write)],
         }
     }
 
@@ -63,31 +112,100 @@ impl Tracked {
     ///
     /// # Yields
     /// Only if there are any; its range is then listed already.
-    pub async fn begin(&self, range: ByteRange, serialising: bool) -> Number {
-        let touched = Self::touched(range, serialising, true);
-        let (number, wait) = self.0.trusted(touched, |state| {
+    pub async fn begin(&self, range: ByteRange, serialising: bool) -> InFlight {
+        let [first, second] = Self::touched(range, serialising, true);
+        let touched = [first, second, one(Kind::Read, TIMED)];
+        let (number, waited, timed) = self.0.trusted(touched, |state| {
             state.numbers += 1;
             let number = state.numbers;
             state.entries.push(Entry { number, range, serialising });
-            (number, state.must_wait(number, range, serialising))
+            (number, state.must_wait(number, range, serialising), state.timed)
         });
-        if wait {
-            let (from, to) = (if serialising { 0 } else { SERIALISING }, u64::MAX);
+        if waited {
+            let (from, to) = (if serialising { 0 } else { SERIALISING }, WRITTEN);
             let free = move |state: &State| !state.must_wait(number, range, serialising);
             self.0.trusted_wait(Kind::Read, from, to, free, |_: &mut State| ()).await;
         }
-        Number(number)
+        InFlight { number, range, serialising, waited, timed }
     }
 
-    /// Takes a request off the list.
-    pub fn end(&self, number: Number, range: ByteRange, serialising: bool) {
-        self.0.trusted(Self::touched(range, serialising, false), |state| {
-            state.entries.retain(|entry| entry.number != number.0);
+    /// Takes a request off the list, and counts it if it is to be counted. `wrote`: it may have changed something.
+    pub fn end(&self, request: InFlight, wrote: bool, count: Option<Count>) {
+        let [first, second] = Self::touched(request.range, request.serialising, false);
+        let left = match (wrote, count.is_some()) {
+            (true, true) => (Kind::Add, WRITTEN, STATS + 1),
+            (true, false) => one(Kind::Add, WRITTEN),
+            (false, true) => one(Kind::Add, STATS),
+            (false, false) => second,
+        };
+        self.0.trusted([first, second, left], |state| {
+            state.entries.retain(|entry| entry.number != request.number);
+            state.written += u64::from(wrote);
+            if let Some(Count { kind, range, outcome, took_ns }) = count {
+                state.stats.count(kind, range.len().0, outcome, took_ns);
+                if wrote {
+                    let highest = &mut state.stats.write_highest_offset;
+                    *highest = (*highest).max(range.end());
+                }
+            }
         });
     }
 
     /// How many are in flight, for the end of a run.
     pub fn count(&self) -> usize {
         self.0.read(|state| state.entries.len())
+    }
+
+    /// Makes the caller's the one flush under way, unless all that has been written until now is flushed before its
+    /// turn comes. Whoever gets a generation [ends](Self::end_flush) the flush with it.
+    ///
+    /// # Yields
+    /// While another flush is under way.
+    pub async fn begin_flush(&self) -> Option<u64> {
+        let wanted = self.0.trusted([one(Kind::Read, WRITTEN)], |state| state.written);
+        loop {
+            let turn =
+                self.0.trusted([one(Kind::Read, WRITTEN), one(Kind::Write, FLUSHED)], |state| {
+                    if state.flushed >= wanted {
+                        return Turn::Covered;
+                    }
+                    if state.flushing {
+                        return Turn::Later;
+                    }
+                    state.flushing = true;
+                    Turn::Now(state.written)
+                });
+            match turn {
+                Turn::Covered => return None,
+                Turn::Now(generation) => return Some(generation),
+                Turn::Later => {
+                    let free = |state: &State| !state.flushing;
+                    let (kind, from, to) = one(Kind::Read, FLUSHED);
+                    self.0.trusted_wait(kind, from, to, free, |_: &mut State| ()).await;
+                }
+            }
+        }
+    }
+
+    /// The flush under way has ended; what was written up to `generation` is durable if it ended well.
+    pub fn end_flush(&self, generation: u64, well: bool) {
+        self.0.trusted([one(Kind::Write, FLUSHED)], |state| {
+            state.flushing = false;
+            if well {
+                state.flushed = state.flushed.max(generation);
+            }
+        });
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> Stats {
+        self.0.trusted([one(Kind::Read, STATS)], |state| state.stats.clone())
+    }
+
+    /// Changes what is counted. `timed`: whether durations are wanted.
+    pub fn set_stats(&self, change: impl FnOnce(&mut Stats) -> bool) {
+        self.0.trusted([(Kind::Write, STATS, TIMED + 1)], |state| {
+            state.timed = change(&mut state.stats);
+        });
     }
 }

@@ -60,21 +60,17 @@ impl BlockDriver for Memory {
         })
     }
 
-    fn write<'a>(&'a self, _io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
+    fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
             let range = write.range;
+            if matches!(write.kind, WriteKind::Compressed(_) | WriteKind::Truncate(_)) {
+                return Err(io.unsupported(range));
+            }
+            let data = write.bytes().await?;
             self.bytes.trusted(Self::footprint(Kind::Write, range), |bytes| {
-                let place = &mut bytes[indices(range)];
-                match &write.kind {
-                    WriteKind::Data(data) => place.copy_from_slice(data),
-                    WriteKind::Zeroes | WriteKind::Discard => place.fill(0),
-                }
+                bytes[indices(range)].copy_from_slice(&data);
             });
             Ok(())
         })
-    }
-
-    fn flush<'a>(&'a self, _io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
-        Box::pin(async { Ok(()) })
     }
 }

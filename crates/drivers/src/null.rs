@@ -38,8 +38,4 @@ impl BlockDriver for Null {
     fn write<'a>(&'a self, _io: &'a Io, _write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async { Ok(()) })
     }
-
-    fn flush<'a>(&'a self, _io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
-        Box::pin(async { Ok(()) })
-    }
 }

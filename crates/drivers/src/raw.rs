@@ -3,11 +3,7 @@
 //!
 //! Source: QEMU's documented raw format. Differs: no offset and no size.
 
-use alloc::boxed::Box;
-
-use blockyard_block::{BlockDriver, BlockError, Io, ReadFlags, Write};
-use blockyard_runtime::{BoxFuture, IoBuffer};
-use blockyard_units::{ByteLen, ByteRange};
+use blockyard_block::BlockDriver;
 
 use crate::FILE;
 
@@ -16,24 +12,7 @@ use crate::FILE;
 pub struct Raw;
 
 impl BlockDriver for Raw {
-    fn len(&self, io: &Io) -> ByteLen {
-        io.len(FILE).unwrap_or_default()
-    }
-
-    fn read<'a>(
-        &'a self,
-        io: &'a Io,
-        range: ByteRange,
-        flags: ReadFlags,
-    ) -> BoxFuture<'a, Result<IoBuffer, BlockError>> {
-        Box::pin(io.read(FILE, range, flags))
-    }
-
-    fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
-        Box::pin(io.write(FILE, write))
-    }
-
-    fn flush<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
-        Box::pin(io.flush(FILE))
+    fn main_child(&self) -> Option<&'static str> {
+        Some(FILE)
     }
 }

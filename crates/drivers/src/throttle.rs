@@ -102,8 +102,8 @@ impl Gate {
 }
 
 impl BlockDriver for Throttle {
-    fn len(&self, io: &Io) -> ByteLen {
-        io.len(FILE).unwrap_or_default()
+    fn main_child(&self) -> Option<&'static str> {
+        Some(FILE)
     }
 
     fn read<'a>(
@@ -123,10 +123,6 @@ impl BlockDriver for Throttle {
             self.admit(io, write.range).await;
             io.write(FILE, write).await
         })
-    }
-
-    fn flush<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
-        Box::pin(io.flush(FILE))
     }
 
     fn drain_begin(&self) {

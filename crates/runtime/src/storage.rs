@@ -1,6 +1,8 @@
 //! The shape of a disk, as a world provides it.
 
+use alloc::boxed::Box;
 use core::fmt;
+use core::future::ready;
 
 use blockyard_units::{ByteLen, ByteRange};
 
@@ -18,6 +20,8 @@ pub enum IoErrorKind {
     InvalidInput,
     /// The disk is not writable.
     ReadOnly,
+    /// It cannot do that at all.
+    Unsupported,
 }
 
 impl IoErrorKind {
@@ -28,6 +32,7 @@ impl IoErrorKind {
             Self::NoSpace => "ENOSPC",
             Self::InvalidInput => "EINVAL",
             Self::ReadOnly => "EROFS",
+            Self::Unsupported => "ENOTSUP",
         }
     }
 }
@@ -39,6 +44,7 @@ impl fmt::Display for IoErrorKind {
             Self::NoSpace => "no space left on device",
             Self::InvalidInput => "invalid argument",
             Self::ReadOnly => "read-only file system",
+            Self::Unsupported => "operation not supported",
         })
     }
 }
@@ -67,6 +73,36 @@ pub trait Storage: Send + Sync {
 
     /// Writes `data` at `offset`; with `fua` it is durable when this ends well.
     fn write(&self, offset: u64, data: IoBuffer, fua: bool) -> BoxFuture<'static, Io<()>>;
+
+    /// Bytes, a power of two: requests begin and end at multiples, or end at the end of the disk.
+    fn alignment(&self) -> u32 {
+        1
+    }
+
+    /// Whether a write behind the end makes the disk longer; what lies between reads as zeroes.
+    fn grows(&self) -> bool {
+        false
+    }
+
+    /// Makes `range` read as zeroes, faster than by writing them; with `may_unmap` its space may be given back.
+    fn write_zeroes(&self, _range: ByteRange, _may_unmap: bool) -> BoxFuture<'static, Io<()>> {
+        Box::pin(ready(Err(IoErrorKind::Unsupported)))
+    }
+
+    /// Gives the space of `range` back: it reads as before, or as zeroes.
+    fn discard(&self, _range: ByteRange) -> BoxFuture<'static, Io<()>> {
+        Box::pin(ready(Err(IoErrorKind::Unsupported)))
+    }
+
+    /// Makes the disk `len` bytes long; what is added reads as zeroes. `reserve`: and has its space.
+    fn truncate(&self, _len: ByteLen, _reserve: bool) -> BoxFuture<'static, Io<()>> {
+        Box::pin(ready(Err(IoErrorKind::Unsupported)))
+    }
+
+    /// Whether the beginning of `range`, which is not empty, has space of its own, and how many bytes are like that.
+    fn allocated(&self, range: ByteRange) -> BoxFuture<'static, Io<(bool, ByteLen)>> {
+        Box::pin(ready(Ok((true, range.len()))))
+    }
 
     /// Makes every write that completed before durable.
     fn flush(&self) -> BoxFuture<'static, Io<()>>;

@@ -328,6 +328,15 @@ impl Storage for SimDisk {
         Box::pin(async move { written.await.map(drop) })
     }
 
+    fn write_zeroes(&self, range: ByteRange, _may_unmap: bool) -> BoxFuture<'static, Io<()>> {
+        self.write(range.start(), IoBuffer::zeroes(range.len().as_usize()), false)
+    }
+
+    /// What has no use any more reads as zeroes.
+    fn discard(&self, range: ByteRange) -> BoxFuture<'static, Io<()>> {
+        self.write_zeroes(range, true)
+    }
+
     fn flush(&self) -> BoxFuture<'static, Io<()>> {
         self.enter_durability(Kind::Read);
         let covers = self.handle.mailbox.with(|mailbox| mailbox.completed[self.number as usize]);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use blockyard_bitmap::{DirtyBitmap, SharedBitmap};
 use blockyard_block::{
     Backend, BlockDriver, BlockError, BlockLayer, Change, Io, NewNode, Observer, OnLost, Owner,
-    Plan, ReadFlags, Requester, Write, WriteKind,
+    Plan, ReadFlags, Requester, Write,
 };
 use blockyard_graph::{
     Edge, EdgePolicy, Edit, NodeAttributes, NodeKind, Parent, Permissions, Role, Roles,
@@ -116,14 +116,10 @@ impl BlockDriver for Probe {
     fn write<'a>(&'a self, _io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
             let range = write.range;
-            let kind = match write.kind {
-                WriteKind::Data(_) => "data",
-                WriteKind::Zeroes => "zeroes",
-                WriteKind::Discard => "discard",
-            };
-            self.tell(kind);
+            self.tell(write.kind.word());
             self.enter(range, write.flags.serialising);
-            let written = self.bench.disk.write(range.start(), write.bytes(), false).await;
+            let data = write.bytes().await?;
+            let written = self.bench.disk.write(range.start(), data, false).await;
             self.leave(range);
             written.map_err(|_| self.failed(range))
         })

@@ -28,7 +28,11 @@ impl BeforeWrite for Hook {
 
 fn writes() -> [(&'static str, Write); 3] {
     let range = ByteRange::new(512, 512);
-    [("data", write(1, 7)), ("zeroes", Write::zeroes(range)), ("discard", Write::discard(range))]
+    [
+        ("write", write(1, 7)),
+        ("write-zeroes", Write::zeroes(range)),
+        ("discard", Write::discard(range)),
+    ]
 }
 
 fn add_hook(bench: &Bench, node: &str, name: &'static str, fails: bool) {

@@ -59,7 +59,8 @@ fn what_is_written_is_read_back_through_every_storing_chain() {
             expect(&backend, &model).await;
             for write in writes() {
                 let range = write.range.start() as usize..write.range.end() as usize;
-                model[range].copy_from_slice(&write.bytes());
+                let data = write.bytes().await.expect("it is at hand");
+                model[range].copy_from_slice(&data);
                 backend.write(write).await.expect("no fault is budgeted");
                 expect(&backend, &model).await;
             }
@@ -156,7 +157,8 @@ fn unchanged_and_durable_writes_pass_through_raw_and_throttle() {
         &Test::new(|bench| async move {
             let links = vec![throttle(0, 0), ("raw", Box::new(Raw) as _), file(&bench)];
             let (backend, _) = bench.chain(links).await.expect("the chain is fine");
-            let flags = WriteFlags { fua: true, serialising: true, unchanged: true };
+            let flags =
+                WriteFlags { fua: true, serialising: true, unchanged: true, ..Default::default() };
             let kind = WriteKind::Data(bytes(5, 64));
             let range = ByteRange::new(64, 64);
             backend.write(Write { kind, range, flags }).await.expect("no fault is budgeted");

@@ -4,10 +4,10 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 use blockyard_bitmap::SharedBitmap;
-use blockyard_block::{BlockDriver, BlockError, Io, ReadFlags, Write};
-use blockyard_runtime::{BoxFuture, IoBuffer};
+use blockyard_block::{BlockDriver, BlockError, Io, Write, WriteKind};
+use blockyard_runtime::BoxFuture;
 use blockyard_sync::sometimes;
-use blockyard_units::{ByteLen, ByteRange, CopyMode, Mutant};
+use blockyard_units::{CopyMode, Mutant};
 
 /// The name of the edge to what is filtered.
 pub(crate) const FILE: &str = "file";
@@ -22,6 +22,8 @@ pub(crate) struct MirrorFilter {
 
 impl MirrorFilter {
     async fn write_both(&self, io: &Io, write: Write) -> Result<(), BlockError> {
+        // Read once: source and target get the same.
+        let write = write.resolved().await?;
         let range = write.range;
         let written = io.write(FILE, write.clone()).await;
         if let Err(error) = written {
@@ -46,21 +48,16 @@ impl MirrorFilter {
 }
 
 impl BlockDriver for MirrorFilter {
-    fn len(&self, io: &Io) -> ByteLen {
-        io.len(FILE).unwrap_or_default()
-    }
-
-    fn read<'a>(
-        &'a self,
-        io: &'a Io,
-        range: ByteRange,
-        flags: ReadFlags,
-    ) -> BoxFuture<'a, Result<IoBuffer, BlockError>> {
-        Box::pin(io.read(FILE, range, flags))
+    fn main_child(&self) -> Option<&'static str> {
+        Some(FILE)
     }
 
     fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
         match self.mode {
+            // Source and target are of one length while the job runs.
+            _ if matches!(write.kind, WriteKind::Truncate(_)) => {
+                Box::pin(async move { Err(io.unsupported(write.range)) })
+            }
             CopyMode::Passive => Box::pin(io.write(FILE, write)),
             CopyMode::Active => Box::pin(self.write_both(io, write)),
         }

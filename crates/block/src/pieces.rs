@@ -1,0 +1,183 @@
+//! Requests in pieces that a driver takes: aligned, no longer than it can, and with what it does not support done
+//! another way.
+//!
+//! Not for: who may overlap whom. The rest of a block that is written in part is read and written back, and its
+//! request is serialising by then.
+
+use alloc::vec::Vec;
+
+use blockyard_runtime::{IoBuffer, IoErrorKind};
+use blockyard_units::{ByteLen, ByteRange};
+
+use crate::driver::{BlockDriver, Limits};
+use crate::error::BlockError;
+use crate::io::Io;
+use crate::request::{ReadFlags, Write, WriteFlags, WriteKind};
+
+/// Bytes: zeroes as data are written in pieces that one buffer holds.
+const ZEROES_AT_ONCE: u64 = 1 << 20;
+
+/// A driver with a node's own view.
+#[derive(Clone, Copy)]
+pub(crate) struct Pieces<'a> {
+    pub driver: &'a dyn BlockDriver,
+    pub io: &'a Io,
+}
+
+/// Whole blocks around `range`; one that the end of the node cuts counts as whole.
+fn blocks(range: ByteRange, limits: &Limits, len: u64) -> ByteRange {
+    let aligned = range.align_outward(limits.alignment());
+    ByteRange::between(aligned.start(), aligned.end().min(len.max(range.end())))
+}
+
+/// `range` in pieces of up to `max` bytes.
+fn cut(range: ByteRange, max: u64) -> impl Iterator<Item = ByteRange> {
+    let starts = core::iter::successors(Some(range.start()), move |start| start.checked_add(max));
+    starts
+        .take_while(move |start| *start < range.end())
+        .map(move |start| ByteRange::between(start, range.end().min(start.saturating_add(max))))
+}
+
+fn unsupported(result: &Result<(), BlockError>) -> bool {
+    result.as_ref().is_err_and(|error| error.io_kind() == Some(IoErrorKind::Unsupported))
+}
+
+impl Pieces<'_> {
+    fn len(&self) -> u64 {
+        self.driver.len(self.io).0
+    }
+
+    pub async fn read(&self, range: ByteRange, flags: ReadFlags) -> Result<IoBuffer, BlockError> {
+        let limits = self.driver.limits();
+        if limits.request_alignment == 1 && range.len().0 <= limits.max_transfer {
+            return self.driver.read(self.io, range, flags).await;
+        }
+        if range.is_empty() {
+            return Ok(IoBuffer::default());
+        }
+        let aligned = blocks(range, &limits, self.len());
+        let mut whole = Vec::new();
+        for piece in cut(aligned, limits.max_transfer) {
+            let data = self.driver.read(self.io, piece, flags).await?;
+            if piece == range {
+                return Ok(data);
+            }
+            whole.extend_from_slice(&data);
+        }
+        let from = ByteLen(range.start() - aligned.start()).as_usize();
+        Ok(IoBuffer::from(whole).slice(from..from + range.len().as_usize()))
+    }
+
+    pub async fn write(&self, write: Write) -> Result<(), BlockError> {
+        let limits = self.driver.limits();
+        let alignment = limits.alignment();
+        if write.range.align_outward(alignment) == write.range || limits.request_alignment == 1 {
+            return self.aligned(write, &limits).await;
+        }
+        let inner = write.range.align_inward(alignment, self.len());
+        match &write.kind {
+            WriteKind::Discard => self.aligned(write.part(inner), &limits).await,
+            WriteKind::Zeroes if !inner.is_empty() => {
+                let (start, end) = (write.range.start(), write.range.end());
+                self.padded(write.part(ByteRange::between(start, inner.start())), &limits).await?;
+                self.aligned(write.part(inner), &limits).await?;
+                self.padded(write.part(ByteRange::between(inner.end(), end)), &limits).await
+            }
+            WriteKind::Zeroes | WriteKind::Data(_) | WriteKind::Copy(_) => {
+                self.padded(write, &limits).await
+            }
+            // A format knows what it compresses; a length has an end of its own.
+            WriteKind::Compressed(_) | WriteKind::Truncate(_) => self.drive(write, &limits).await,
+        }
+    }
+
+    /// Reads the rest of the blocks that `write` covers in part, and writes whole ones.
+    async fn padded(&self, write: Write, limits: &Limits) -> Result<(), BlockError> {
+        let range = write.range;
+        if range.is_empty() {
+            return Ok(());
+        }
+        let len = self.len();
+        let aligned = blocks(range, limits, len);
+        let data = write.bytes().await?;
+        let before = ByteRange::between(aligned.start(), range.start());
+        let after = ByteRange::between(range.end(), aligned.end());
+        let mut whole = Vec::with_capacity(aligned.len().as_usize());
+        whole.extend_from_slice(&self.rest(before, limits, len).await?);
+        whole.extend_from_slice(&data);
+        whole.extend_from_slice(&self.rest(after, limits, len).await?);
+        whole.resize(aligned.len().as_usize(), 0);
+        let write =
+            Write { flags: write.flags, ..Write::data(aligned.start(), IoBuffer::from(whole)) };
+        self.aligned(write, limits).await
+    }
+
+    /// A part of one block, as far as the node goes.
+    async fn rest(
+        &self,
+        part: ByteRange,
+        limits: &Limits,
+        len: u64,
+    ) -> Result<IoBuffer, BlockError> {
+        let part = part.intersection(&ByteRange::new(0, len));
+        if part.is_empty() {
+            return Ok(IoBuffer::default());
+        }
+        let block = blocks(part, limits, len);
+        let data = self.driver.read(self.io, block, ReadFlags { by_hook: true }).await?;
+        let from = ByteLen(part.start() - block.start()).as_usize();
+        Ok(data.slice(from..from + part.len().as_usize()))
+    }
+
+    async fn aligned(&self, write: Write, limits: &Limits) -> Result<(), BlockError> {
+        let max = limits.max(&write.kind);
+        if write.range.len().0 <= max {
+            return self.supported(write, limits).await;
+        }
+        for piece in cut(write.range, max) {
+            self.supported(write.part(piece), limits).await?;
+        }
+        Ok(())
+    }
+
+    async fn supported(&self, write: Write, limits: &Limits) -> Result<(), BlockError> {
+        let (range, flags) = (write.range, write.flags);
+        let kind = match write.kind {
+            WriteKind::Zeroes | WriteKind::Discard => write.kind.clone(),
+            _ => return self.drive(write, limits).await,
+        };
+        let result = self.drive(write, limits).await;
+        match kind {
+            WriteKind::Discard if unsupported(&result) => Ok(()),
+            WriteKind::Zeroes if unsupported(&result) && !flags.no_fallback => {
+                self.zeroes_as_data(range, flags, limits).await
+            }
+            _ => result,
+        }
+    }
+
+    async fn zeroes_as_data(
+        &self,
+        range: ByteRange,
+        flags: WriteFlags,
+        limits: &Limits,
+    ) -> Result<(), BlockError> {
+        let max = limits.max_transfer.min(ZEROES_AT_ONCE);
+        for piece in cut(range, max) {
+            let zeroes = IoBuffer::zeroes(piece.len().as_usize());
+            let write = Write { flags, ..Write::data(piece.start(), zeroes) };
+            self.drive(write, limits).await?;
+        }
+        Ok(())
+    }
+
+    /// To the driver, and what it did made durable if that was asked for and is not its own to do.
+    async fn drive(&self, mut write: Write, limits: &Limits) -> Result<(), BlockError> {
+        let flushes = write.flags.fua && !limits.has_fua(&write.kind);
+        if flushes {
+            write.flags.fua = false;
+        }
+        self.driver.write(self.io, write).await?;
+        if flushes { self.driver.flush(self.io).await } else { Ok(()) }
+    }
+}
