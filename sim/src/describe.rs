@@ -101,5 +101,6 @@ fn describe_operation(operation: &Operation) -> String {
             format!("write {offset}+{}{}", data.len(), if *fua { " fua" } else { "" })
         }
         Operation::Flush { .. } => "flush".into(),
+        Operation::Truncate { len, .. } => format!("truncate {len}"),
     }
 }

@@ -14,7 +14,7 @@ use blockyard_runtime::{BoxFuture, Executor, Io, IoBuffer, Runtime};
 use blockyard_sync::Shared;
 use blockyard_sync::door::world::{self as door_world, Quiet};
 use blockyard_sync::door::{self, Kind, Orphan};
-use blockyard_units::ByteRange;
+use blockyard_units::{ByteLen, ByteRange};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -36,6 +36,11 @@ pub(crate) enum Operation {
     Flush {
         covers: u64,
     },
+    /// The new length of a disk that can have up to `capacity` bytes.
+    Truncate {
+        len: ByteLen,
+        capacity: ByteLen,
+    },
 }
 
 impl Operation {
@@ -45,6 +50,7 @@ impl Operation {
             Self::Read(range) => *range,
             Self::Write { offset, data, .. } => ByteRange::new(*offset, data.len() as u64),
             Self::Flush { .. } => ByteRange::new(0, 0),
+            Self::Truncate { len, capacity } => ByteRange::between(len.0, capacity.0),
         }
     }
 }

@@ -76,6 +76,7 @@ impl Pieces<'_> {
         }
         let inner = write.range.align_inward(alignment, self.len());
         match &write.kind {
+            WriteKind::Discard if inner.is_empty() => Ok(()),
             WriteKind::Discard => self.aligned(write.part(inner), &limits).await,
             WriteKind::Zeroes if !inner.is_empty() => {
                 let (start, end) = (write.range.start(), write.range.end());
@@ -104,9 +105,10 @@ impl Pieces<'_> {
         let after = ByteRange::between(range.end(), aligned.end());
         let mut whole = Vec::with_capacity(aligned.len().as_usize());
         whole.extend_from_slice(&self.rest(before, limits, len).await?);
+        // Between the end and what makes the node longer there are zeroes.
+        whole.resize(before.len().as_usize(), 0);
         whole.extend_from_slice(&data);
         whole.extend_from_slice(&self.rest(after, limits, len).await?);
-        whole.resize(aligned.len().as_usize(), 0);
         let write =
             Write { flags: write.flags, ..Write::data(aligned.start(), IoBuffer::from(whole)) };
         self.aligned(write, limits).await

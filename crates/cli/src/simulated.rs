@@ -26,7 +26,8 @@ pub fn setup_of(script: &Script, seed: u64) -> Setup {
     let image = |(name, spec): (&String, &blockyard_scenario::DiskSpec)| {
         let mut bytes = vec![0; spec.size as usize];
         data::fill_pattern(spec.fill_tag, ByteRange::new(0, spec.size), &mut bytes);
-        DiskImage::new(name, bytes)
+        let (capacity, alignment) = (ByteLen(spec.capacity), spec.alignment);
+        DiskImage { capacity, alignment, ..DiskImage::new(name, bytes) }
     };
     let images = script.disks.iter().map(image).collect();
     let Script { faults, crashes, .. } = *script;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use blockyard_block::Limits;
 use blockyard_qmp::{Dict, Mode, Value, parse_json, visit};
 use blockyard_units::decisions;
 
@@ -211,9 +212,24 @@ fn disks(disks: Dict) -> Result<BTreeMap<String, DiskSpec>, ScriptError> {
                 "disks.{name}.size: a positive multiple of 512 is needed"
             )));
         }
+        let capacity = options.capacity.map_or(size, |capacity| capacity.0);
+        if capacity < size || !capacity.is_multiple_of(512) {
+            return Err(ScriptError(format!(
+                "disks.{name}.capacity: a multiple of 512, not less than its size of {size}, is needed"
+            )));
+        }
+        let alignment = options.alignment.map_or(1, |alignment| alignment.0);
+        if !alignment.is_power_of_two() || alignment > u64::from(Limits::MAX_ALIGNMENT) {
+            return Err(ScriptError(format!(
+                "disks.{name}.alignment: a power of two up to {} is needed",
+                Limits::MAX_ALIGNMENT
+            )));
+        }
+        let alignment = u32::try_from(alignment).expect("just-compared");
         let unique = options.fill == Some(Fill::Unique);
         tag += u64::from(unique);
-        Ok((name, DiskSpec { size, fill_tag: if unique { tag } else { 0 } }))
+        let fill_tag = if unique { tag } else { 0 };
+        Ok((name, DiskSpec { size, capacity, alignment, fill_tag }))
     };
     disks.into_iter().map(disk).collect()
 }

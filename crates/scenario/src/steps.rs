@@ -11,6 +11,10 @@ use serde::Deserialize;
 pub struct DiskSpec {
     /// Bytes.
     pub size: u64,
+    /// Bytes that it can grow to, where it is simulated; not less than its size.
+    pub capacity: u64,
+    /// Bytes, a power of two up to 64 KiB: what a simulated one takes requests in.
+    pub alignment: u32,
     /// The tag of the data it is filled with; 0 for zeroes.
     pub fill_tag: u64,
 }
@@ -19,6 +23,8 @@ pub struct DiskSpec {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct DiskOptions {
     pub size: Size,
+    pub capacity: Option<Size>,
+    pub alignment: Option<Size>,
     pub fill: Option<Fill>,
 }
 

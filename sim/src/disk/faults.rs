@@ -238,6 +238,15 @@ pub(crate) fn before_effect(
         }
         return;
     }
+    if matches!(operation, Operation::Truncate { .. }) {
+        // Without an effect; the other families are about bytes.
+        match family {
+            Family::Eio => offer(Fault::Eio),
+            Family::Stuck => offer(Fault::Stuck),
+            _ => {}
+        }
+        return;
+    }
     let is_write = matches!(operation, Operation::Write { .. });
     let sectors = range.align_outward(sector);
     let several = sectors.len() > sector;

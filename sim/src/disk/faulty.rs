@@ -25,6 +25,7 @@ impl SimDisk {
             Operation::Read(range) => self.read_badly(*range, fault, fate),
             Operation::Write { .. } => self.write_badly(operation, fault, by),
             Operation::Flush { covers } => self.flush_badly(*covers, fault),
+            Operation::Truncate { .. } => Err(IoErrorKind::Io),
         }
     }
 

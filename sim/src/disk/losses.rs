@@ -68,7 +68,7 @@ impl World {
         let mut fate = self.fate.clone();
         fate.lose_power();
         let disk = |disk: &SimDisk| {
-            disk.medium.with(|Medium { versions, overlays }| {
+            disk.medium.with(|Medium { versions, overlays, .. }| {
                 let (mut versions, damaged) = (versions.clone(), overlays.damaged().to_vec());
                 versions.end_era(&fate);
                 Disk { name: (&*disk.name).into(), versions, damaged }

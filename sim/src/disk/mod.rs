@@ -97,6 +97,11 @@ pub struct DiskImage {
     pub name: String,
     /// Its bytes.
     pub bytes: IoBuffer,
+    /// How long it can become; not less than it is. If it can become longer, it is a file: writes behind its end make it
+    /// longer, and it can be truncated. A change of length is durable as soon as it has had its effect.
+    pub capacity: ByteLen,
+    /// Bytes, a power of two: what is not aligned to it is refused, but for the end of the disk.
+    pub alignment: u32,
     /// The unit that is written whole or not at all at a power loss: 512 or 4096 bytes.
     pub atom: ByteLen,
     /// What a power loss may take.
@@ -108,8 +113,9 @@ pub struct DiskImage {
 impl DiskImage {
     /// A disk of atoms of 512 bytes behind a volatile cache.
     pub fn new(name: &str, bytes: impl Into<IoBuffer>) -> Self {
-        let (bytes, atom) = (bytes.into(), ByteLen(512));
-        Self { name: name.into(), bytes, atom, cache: Cache::default(), torn: false }
+        let (name, bytes) = (name.into(), bytes.into());
+        let (capacity, atom) = (ByteLen(bytes.len() as u64), ByteLen(512));
+        Self { name, bytes, capacity, alignment: 1, atom, cache: Cache::default(), torn: false }
     }
 }
 
@@ -118,7 +124,11 @@ impl DiskImage {
 pub struct SimDisk {
     pub(crate) number: u32,
     name: Arc<str>,
-    len: ByteLen,
+    capacity: ByteLen,
+    /// As it was found, and whether it can change.
+    image_len: ByteLen,
+    resizable: bool,
+    alignment: u32,
     /// The unit that faults and power losses leave whole.
     sector: ByteLen,
     medium: Arc<Quiet<Medium>>,
@@ -128,18 +138,28 @@ pub struct SimDisk {
 struct Medium {
     versions: Versions,
     overlays: Overlays,
+    /// Behind it all bytes are zeroes.
+    len: ByteLen,
 }
+
+/// Where the footprint of a disk's length lies; disks are shorter.
+const LEN: u64 = 1 << 62;
 
 impl SimDisk {
     pub(crate) fn new(number: u32, image: &DiskImage, handle: SimHandle) -> Self {
+        let image_len = ByteLen(image.bytes.len() as u64);
         Self {
             number,
             name: image.name.as_str().into(),
-            len: ByteLen(image.bytes.len() as u64),
+            capacity: image.capacity,
+            image_len,
+            resizable: image.capacity > image_len,
+            alignment: image.alignment,
             sector: image.atom,
             medium: Arc::new(Quiet::new(Medium {
                 versions: Versions::new(image),
                 overlays: Overlays::default(),
+                len: image_len,
             })),
             handle,
         }
@@ -150,6 +170,7 @@ impl SimDisk {
         self.medium.with(|medium| {
             medium.versions.reset(track);
             medium.overlays.reset();
+            medium.len = self.image_len;
         });
     }
 
@@ -203,11 +224,28 @@ impl SimDisk {
                 let range = operation.range();
                 self.enter_space();
                 self.enter_write(range);
+                self.enter_growth(range);
                 self.medium.with(|medium| {
                     medium.overlays.may_write(range)?;
                     medium.write_part((range, data), range, by, *fua);
+                    medium.len = medium.len.max(ByteLen(range.end()));
                     Ok(IoBuffer::default())
                 })
+            }
+            Operation::Truncate { len, .. } => {
+                self.enter_len(Kind::Write);
+                let old = self.medium.with(|medium| medium.len);
+                let cut = ByteRange::between(len.0, old.0);
+                // Nobody reads behind the end, so that growing changes no bytes.
+                self.enter_write(cut);
+                self.medium.with(|medium| {
+                    let zeroes = IoBuffer::zeroes(cut.len().as_usize());
+                    if !cut.is_empty() {
+                        medium.write_part((cut, &zeroes), cut, by, false);
+                    }
+                    medium.len = *len;
+                });
+                Ok(IoBuffer::default())
             }
             Operation::Flush { covers } => {
                 self.enter_durability(Kind::Write);
@@ -230,15 +268,28 @@ impl SimDisk {
         }
     }
 
-    /// Its sector's and its own length.
+    /// Behind what is its end until now.
+    fn enter_growth(&self, range: ByteRange) {
+        if self.resizable && range.end() > self.medium.with(|medium| medium.len.0) {
+            self.enter_len(Kind::Write);
+        }
+    }
+
+    fn enter_len(&self, kind: Kind) {
+        if self.resizable {
+            door::enter(self.bytes(kind, ByteRange::new(LEN, 1)));
+        }
+    }
+
+    /// Its sector's length, and what it can hold.
     pub(crate) fn sizes(&self) -> (ByteLen, ByteLen) {
-        (self.sector, self.len)
+        (self.sector, self.capacity)
     }
 
     /// The completion, in the step `step`, of a request that was submitted in the step `submitted` and had an effect.
     pub(crate) fn complete(&self, operation: &Operation, request: u32, submitted: u32, step: u32) {
         match operation {
-            Operation::Write { .. } => {
+            Operation::Write { .. } | Operation::Truncate { .. } => {
                 self.enter_durability(Kind::Add);
                 let index = self.number as usize;
                 let order = self.handle.mailbox.with(|mailbox| {
@@ -261,22 +312,27 @@ impl SimDisk {
 
     /// What the disk should hold, were there no damage, for observers: reads the whole disk through the door.
     pub fn observe<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
-        let whole = ByteRange::new(0, self.len.0);
-        door::enter(self.bytes(Kind::Read, whole));
+        door::enter(self.bytes(Kind::Read, ByteRange::new(0, self.capacity.0)));
+        self.enter_len(Kind::Read);
         self.observe_quietly(look)
     }
 
     /// The same of this disk and another one, at one moment.
     pub fn observe_both<R>(&self, other: &Self, look: impl FnOnce(&[u8], &[u8]) -> R) -> R {
-        let whole = |disk: &Self| disk.bytes(Kind::Read, ByteRange::new(0, disk.len.0));
+        let whole = |disk: &Self| disk.bytes(Kind::Read, ByteRange::new(0, disk.capacity.0));
         door::enter_all([whole(self), whole(other)]);
+        self.enter_len(Kind::Read);
+        other.enter_len(Kind::Read);
         self.observe_quietly(|own| other.observe_quietly(|others| look(own, others)))
     }
 
     /// What the disk should hold, when nothing runs any more. Undecided atoms look as if they had lost nothing: who
     /// judges a recovery goes by what it read.
     pub fn observe_quietly<R>(&self, look: impl FnOnce(&[u8]) -> R) -> R {
-        self.medium.with(|medium| medium.versions.look(look))
+        self.medium.with(|medium| {
+            let len = medium.len.as_usize();
+            medium.versions.look(|bytes| look(&bytes[..len]))
+        })
     }
 
     fn bytes(&self, kind: Kind, range: ByteRange) -> door::Access {
@@ -298,9 +354,20 @@ impl SimDisk {
         })
     }
 
-    fn check(&self, range: ByteRange) -> Io<()> {
-        if range.end() > self.len.0 { Err(IoErrorKind::InvalidInput) } else { Ok(()) }
+    /// `longest`: as long as the disk may be when the request has had its effect.
+    fn check(&self, range: ByteRange, longest: ByteLen) -> Io<()> {
+        let aligned = range.align_outward(ByteLen(u64::from(self.alignment)));
+        let ends = range.end() == aligned.end() || range.end() >= self.len().0;
+        if aligned.start() == range.start() && ends && range.end() <= longest.0 {
+            Ok(())
+        } else {
+            Err(IoErrorKind::InvalidInput)
+        }
     }
+}
+
+fn failed<T: Send + 'static>(kind: IoErrorKind) -> BoxFuture<'static, Io<T>> {
+    Box::pin(async move { Err(kind) })
 }
 
 impl Storage for SimDisk {
@@ -309,23 +376,47 @@ impl Storage for SimDisk {
     }
 
     fn len(&self) -> ByteLen {
-        self.len
+        self.enter_len(Kind::Read);
+        self.medium.with(|medium| medium.len)
+    }
+
+    fn alignment(&self) -> u32 {
+        self.alignment
+    }
+
+    fn grows(&self) -> bool {
+        self.resizable
     }
 
     fn read(&self, range: ByteRange) -> BoxFuture<'static, Io<IoBuffer>> {
-        match self.check(range) {
+        match self.check(range, self.len()) {
             Ok(()) => self.submit(Operation::Read(range)),
-            Err(error) => Box::pin(async move { Err(error) }),
+            Err(kind) => failed(kind),
         }
     }
 
     fn write(&self, offset: u64, data: IoBuffer, fua: bool) -> BoxFuture<'static, Io<()>> {
-        let fits = offset.checked_add(data.len() as u64).is_some_and(|end| end <= self.len.0);
-        if !fits {
-            return Box::pin(async { Err(IoErrorKind::InvalidInput) });
+        let end = offset.checked_add(data.len() as u64);
+        let Some(end) = end else { return failed(IoErrorKind::InvalidInput) };
+        if end > self.capacity.0 && self.resizable {
+            return failed(IoErrorKind::NoSpace);
+        }
+        if let Err(kind) = self.check(ByteRange::between(offset, end), self.capacity) {
+            return failed(kind);
         }
         let written = self.submit(Operation::Write { offset, data, fua });
         Box::pin(async move { written.await.map(drop) })
+    }
+
+    fn truncate(&self, len: ByteLen, _reserve: bool) -> BoxFuture<'static, Io<()>> {
+        if !self.resizable {
+            return failed(IoErrorKind::Unsupported);
+        }
+        if len > self.capacity {
+            return failed(IoErrorKind::NoSpace);
+        }
+        let truncated = self.submit(Operation::Truncate { len, capacity: self.capacity });
+        Box::pin(async move { truncated.await.map(drop) })
     }
 
     fn write_zeroes(&self, range: ByteRange, _may_unmap: bool) -> BoxFuture<'static, Io<()>> {

@@ -94,12 +94,14 @@ pub(super) struct Versions {
 
 impl Versions {
     pub fn new(image: &DiskImage) -> Self {
+        let mut bytes = image.bytes.to_vec();
+        bytes.resize(image.capacity.as_usize(), 0);
         Self {
-            image: image.bytes.clone(),
+            image: bytes.clone().into(),
             atom: image.atom,
             cache: image.cache,
             torn: image.torn,
-            bytes: image.bytes.to_vec(),
+            bytes,
             touched: Vec::new(),
             atoms: BTreeMap::new(),
             writes: Vec::new(),

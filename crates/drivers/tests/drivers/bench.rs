@@ -11,7 +11,7 @@ use blockyard_graph::{Edge, EdgePolicy, Edit, Parent, Permissions, Roles};
 use blockyard_runtime::{BoxFuture, IoBuffer, Runtime};
 use blockyard_sim::{
     Action, Budgets, Chooser, DiskImage, Event, Execution, Exploration, Explorer, Finding, Limits,
-    Outcome, Pick, Program, RandomWalk, Reduction, Setup, SimDisk, World, run_once,
+    Outcome, Pick, Program, RandomWalk, Reduction, Setup, SimDisk, Verdict, World, run_once,
 };
 use blockyard_units::{Design, NodeId};
 
@@ -43,7 +43,7 @@ impl Bench {
         let backend = self.layer.add_backend("disk0")?;
         let new = |(name, driver): Link| (name, self.layer.new_node(name, driver));
         let nodes: Vec<(&str, NewNode)> = links.into_iter().map(new).collect();
-        let required = Permissions::ALL.difference(Permissions::RESIZE);
+        let required = Permissions::ALL;
         let policy = EdgePolicy::Explicit { required, shared: Permissions::ALL };
         let root = Edge {
             parent: Parent::Backend(backend.id()),
@@ -114,7 +114,10 @@ impl Execution for Run {
 }
 
 fn setup(budgets: Budgets) -> Setup {
-    let disk = DiskImage::new("disk", bytes(1, LEN));
+    setup_on(DiskImage::new("disk", bytes(1, LEN)), budgets)
+}
+
+fn setup_on(disk: DiskImage, budgets: Budgets) -> Setup {
     Setup { images: vec![disk], budgets, ..Setup::default() }
 }
 
@@ -150,7 +153,19 @@ pub fn walk(test: &Test, seed: u64) {
 
 /// Runs all that may happen.
 pub fn explore(test: &Test, budgets: Budgets) -> Exploration {
+    explore_in(test, setup(budgets))
+}
+
+/// Everything that may happen with this disk is right.
+pub fn check_on(test: &Test, disk: DiskImage) {
+    match explore_in(test, setup_on(disk, FAULTLESS)).verdict {
+        Verdict::Violated { finding, .. } => panic!("{finding:?}"),
+        verdict => assert_eq!(verdict, Verdict::Clean { exhausted: true }),
+    }
+}
+
+fn explore_in(test: &Test, setup: Setup) -> Exploration {
     let mut go_on = |_: &blockyard_sim::Summary| true;
     let limits = Limits { executions: 100_000, ..Limits::default() };
-    Explorer::new(test, setup(budgets), limits, &mut go_on).depth_first(Reduction::SourceSets)
+    Explorer::new(test, setup, limits, &mut go_on).depth_first(Reduction::SourceSets)
 }
