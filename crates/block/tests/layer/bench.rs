@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use blockyard_bitmap::{DirtyBitmap, SharedBitmap};
 use blockyard_block::{
-    Backend, BlockDriver, BlockError, BlockLayer, Change, Io, NewNode, Observer, OnLost, Owner,
-    Plan, ReadFlags, Requester, Write,
+    Backend, BlockDriver, BlockError, BlockLayer, Change, Io, Limits as Takes, NewNode, Observer,
+    OnLost, Owner, Plan, ReadFlags, Requester, Write, WriteKind,
 };
 use blockyard_graph::{
     Edge, EdgePolicy, Edit, NodeAttributes, NodeKind, Parent, Permissions, Role, Roles,
@@ -51,20 +51,36 @@ pub enum Prepare {
     Interfere,
 }
 
+/// How a driver takes requests.
+#[derive(Clone, Copy)]
+pub struct Manner {
+    pub limits: Takes,
+    /// Zeroes and discards.
+    pub zeroes: bool,
+    pub keeps_data: bool,
+    /// The first so many flushes fail.
+    pub bad_flushes: u32,
+}
+
+pub const PLAIN: Manner =
+    Manner { limits: Takes::NONE, zeroes: true, keeps_data: false, bad_flushes: 0 };
+
 /// A driver that writes down what is asked of it, keeps its bytes on the disk, and asserts that no two requests are
 /// inside that exclude each other.
 pub struct Probe {
     name: &'static str,
     bench: Arc<Bench>,
     pub prepare: Prepare,
+    manner: Manner,
+    flushes: Quiet<u32>,
     interfered: Quiet<bool>,
     inside: Quiet<Vec<(ByteRange, bool)>>,
 }
 
 impl Probe {
-    pub fn new(bench: &Arc<Bench>, name: &'static str, prepare: Prepare) -> Self {
-        let (interfered, inside) = (Quiet::new(false), Quiet::default());
-        Self { name, bench: bench.clone(), prepare, interfered, inside }
+    pub fn new(bench: &Arc<Bench>, name: &'static str, prepare: Prepare, manner: Manner) -> Self {
+        let (interfered, inside, flushes) = (Quiet::new(false), Quiet::default(), Quiet::new(0));
+        Self { name, bench: bench.clone(), prepare, manner, flushes, interfered, inside }
     }
 
     fn tell(&self, what: &str) {
@@ -99,6 +115,14 @@ impl BlockDriver for Probe {
         ByteLen(LEN)
     }
 
+    fn limits(&self) -> Takes {
+        self.manner.limits
+    }
+
+    fn keeps_data(&self) -> bool {
+        self.manner.keeps_data
+    }
+
     fn read<'a>(
         &'a self,
         _io: &'a Io,
@@ -113,9 +137,12 @@ impl BlockDriver for Probe {
         })
     }
 
-    fn write<'a>(&'a self, _io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
+    fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
             let range = write.range;
+            if !self.manner.zeroes && matches!(write.kind, WriteKind::Zeroes | WriteKind::Discard) {
+                return Err(io.unsupported(range));
+            }
             self.tell(write.kind.word());
             self.enter(range, write.flags.serialising);
             let data = write.bytes().await?;
@@ -126,7 +153,13 @@ impl BlockDriver for Probe {
     }
 
     fn flush<'a>(&'a self, _io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
-        Box::pin(async { Ok(()) })
+        Box::pin(async move {
+            self.tell("flush");
+            door::boundary().await;
+            let earlier = self.flushes.with(|flushes| std::mem::replace(flushes, *flushes + 1));
+            let fails = earlier < self.manner.bad_flushes;
+            if fails { Err(self.failed(ByteRange::new(0, LEN))) } else { Ok(()) }
+        })
     }
 
     fn prepare<'a>(&'a self, _change: Change<'a>) -> BoxFuture<'a, Result<(), BlockError>> {
@@ -155,12 +188,22 @@ impl BlockDriver for Probe {
 
 impl Bench {
     pub fn node(self: &Arc<Self>, name: &'static str, prepare: Prepare) -> NewNode {
-        self.layer.new_node(name, Box::new(Probe::new(self, name, prepare)))
+        self.layer.new_node(name, Box::new(Probe::new(self, name, prepare, PLAIN)))
     }
 
     /// Publishes `name` with a backend `b-name` on it.
     pub async fn device(self: &Arc<Self>, name: &'static str) -> (Backend, NodeId) {
-        let node = self.node(name, Prepare::Agree);
+        self.device_with(name, PLAIN).await
+    }
+
+    /// The same, with a driver of its own manner.
+    pub async fn device_with(
+        self: &Arc<Self>,
+        name: &'static str,
+        manner: Manner,
+    ) -> (Backend, NodeId) {
+        let driver = Probe::new(self, name, Prepare::Agree, manner);
+        let node = self.layer.new_node(name, Box::new(driver));
         let backend = self.layer.add_backend(&format!("b-{name}")).expect("the name is free");
         let edits = [add(&node, name), root(&backend, node.id())];
         self.publish(&edits, std::slice::from_ref(&node), OnLost::StartOver)

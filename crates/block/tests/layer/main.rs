@@ -2,5 +2,7 @@
 
 mod bench;
 mod draining;
+mod flushing;
 mod publishing;
+mod taking;
 mod writing;
