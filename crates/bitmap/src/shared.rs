@@ -37,6 +37,11 @@ impl SharedBitmap {
         self.bitmap.trusted(self.granules(Kind::Add, range), |bitmap| bitmap.record(range));
     }
 
+    /// Follows the disk to a new length; what is added is clean.
+    pub fn resize(&self, disk_len: ByteLen) {
+        self.bitmap.write(|bitmap| bitmap.resize(disk_len));
+    }
+
     /// Marks `range`, rounded outward.
     pub fn mark(&self, range: ByteRange) {
         self.bitmap.trusted(self.granules(Kind::Add, range), |bitmap| bitmap.mark(range));

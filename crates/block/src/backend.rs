@@ -14,6 +14,7 @@ use blockyard_units::{BackendId, ByteLen, ByteRange, Mutant};
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::layer::BlockLayer;
+use crate::policy::ErrorPolicies;
 use crate::request::{ReadFlags, Requester, Write, WriteFlags};
 use crate::state::{END, SECTIONS, State};
 use crate::status::Above;
@@ -29,6 +30,7 @@ pub struct Backend {
     name: Arc<str>,
     holder: u64,
     in_flight: Arc<Shared<u64>>,
+    policies: ErrorPolicies,
 }
 
 /// The name of a backend's one edge.
@@ -42,7 +44,22 @@ impl Backend {
         holder: u64,
         in_flight: Arc<Shared<u64>>,
     ) -> Self {
-        Self { layer, id, name: name.into(), holder, in_flight }
+        let policies = ErrorPolicies::default();
+        Self { layer, id, name: name.into(), holder, in_flight, policies }
+    }
+
+    /// The same backend, whose requests through this handle are treated so when they fail.
+    #[must_use]
+    pub fn with_policies(self, policies: ErrorPolicies) -> Self {
+        Self { policies, ..self }
+    }
+
+    pub(crate) fn policies(&self) -> ErrorPolicies {
+        self.policies
+    }
+
+    pub(crate) fn layer(&self) -> &BlockLayer {
+        &self.layer
     }
 
     /// Its id.
@@ -80,7 +97,8 @@ impl Backend {
             check(&io, range)?;
             io.read(ROOT, range, ReadFlags::default()).await
         };
-        self.run(read).await
+        let zeroes = || IoBuffer::zeroes(range.len().as_usize());
+        self.by_policy(true, || self.run(read), zeroes).await
     }
 
     /// Writes, of every kind.
@@ -92,11 +110,16 @@ impl Backend {
     /// While a drained section covers what it reaches, and as the drivers do.
     pub async fn write(&self, write: Write) -> Result<(), BlockError> {
         let this = self.clone();
-        let write = move |io: Io| async move {
-            check(&io, write.range)?;
-            io.write(ROOT, write).await
+        let request = async move {
+            let attempt = || {
+                let write = write.clone();
+                this.run(move |io: Io| async move {
+                    check(&io, write.range)?;
+                    io.write(ROOT, write).await
+                })
+            };
+            this.by_policy(false, attempt, || ()).await
         };
-        let request = async move { this.run(write).await };
         if self.layer.design().is_mutant(Mutant::WriteAcknowledgedEarly) {
             drop(self.layer.runtime().spawn("early", request));
             return Ok(());
@@ -122,7 +145,7 @@ impl Backend {
             check(&io, range)?;
             io.copy_range((ROOT, offset), (ROOT, range), flags).await
         };
-        self.run(copy).await
+        self.by_policy(false, || self.run(copy), || ()).await
     }
 
     /// What the beginning of `range` is in the root, backing children included if nothing above has it.
@@ -150,7 +173,8 @@ impl Backend {
     /// # Yields
     /// While a drained section covers what it reaches, and as the drivers do.
     pub async fn flush(&self) -> Result<(), BlockError> {
-        self.run(|io| async move { io.flush(ROOT).await }).await
+        let flush = || self.run(|io| async move { io.flush(ROOT).await });
+        self.by_policy(false, flush, || ()).await
     }
 
     async fn run<T, F, R>(&self, request: R) -> T
@@ -174,6 +198,9 @@ impl Backend {
     async fn enter(&self) {
         let parent = Parent::Backend(self.id);
         loop {
+            if !self.layer.is_running() {
+                self.layer.stopped().wait_until(|stopped| !*stopped).await;
+            }
             self.in_flight.add(|count| *count += 1);
             if !self.layer.quiesced_now(parent, None) {
                 return;

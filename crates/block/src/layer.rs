@@ -17,6 +17,7 @@ use crate::driver::BlockDriver;
 use crate::error::BlockError;
 use crate::node::Node;
 use crate::observer::Observer;
+use crate::policy::LayerEvents;
 use crate::publish::NewNode;
 use crate::state::{Activity, END, JOBS, SECTIONS, State, VERSION, holder_key, key};
 
@@ -29,6 +30,9 @@ struct Inner {
     design: Design,
     observer: Arc<dyn Observer>,
     state: Shared<State>,
+    events: Shared<Option<Arc<dyn LayerEvents>>>,
+    /// Guests stand still.
+    stopped: Shared<bool>,
     /// Counts generated names.
     names: Shared<u64>,
 }
@@ -37,7 +41,8 @@ impl BlockLayer {
     /// An empty graph in a world.
     pub fn new(runtime: Runtime, design: Design, observer: Arc<dyn Observer>) -> Self {
         let (state, names) = (Shared::default(), Shared::default());
-        Self(Arc::new(Inner { runtime, design, observer, state, names }))
+        let (events, stopped) = (Shared::default(), Shared::default());
+        Self(Arc::new(Inner { runtime, design, observer, state, events, stopped, names }))
     }
 
     /// The world.
@@ -53,6 +58,21 @@ impl BlockLayer {
     /// Who watches.
     pub fn observer(&self) -> &dyn Observer {
         &*self.0.observer
+    }
+
+    /// From now on `events` learns of what management is to be told.
+    pub fn set_events(&self, events: Arc<dyn LayerEvents>) {
+        self.0.events.write(|old| *old = Some(events));
+    }
+
+    pub(crate) fn tell(&self, what: impl FnOnce(&dyn LayerEvents)) {
+        if let Some(events) = self.0.events.read(Clone::clone) {
+            what(&*events);
+        }
+    }
+
+    pub(crate) fn stopped(&self) -> &Shared<bool> {
+        &self.0.stopped
     }
 
     pub(crate) fn state(&self) -> &Shared<State> {

@@ -25,6 +25,7 @@ mod layer;
 mod node;
 mod observer;
 mod pieces;
+mod policy;
 mod publish;
 mod request;
 mod state;
@@ -40,6 +41,7 @@ pub use io::Io;
 pub use layer::BlockLayer;
 pub use node::{BeforeWrite, Node, Serialised};
 pub use observer::{NoObserver, Observer};
+pub use policy::{ErrorAction, ErrorPolicies, GuestError, LayerEvents, OnError};
 pub use publish::{NewNode, OnLost, Plan};
 pub use request::{
     CopySource, Preallocation, ReadFlags, Requester, Truncate, Write, WriteFlags, WriteKind,

@@ -80,7 +80,7 @@ impl Node {
         self.hooks.write(|hooks| hooks.push(hook));
     }
 
-    /// The next write that succeeds and ends behind `threshold` bytes is told to the layer's observer, once; 0: none.
+    /// The next write that succeeds and ends behind `threshold` bytes is told, once; 0: none.
     pub fn set_write_threshold(&self, threshold: u64) {
         self.threshold.write(|old| *old = threshold);
     }
@@ -161,6 +161,7 @@ impl Node {
         io.observe_begin();
         let (kind, write) = (write.kind.counted(), self.placed(io, write));
         let (range, flags) = (write.range, write.flags);
+        let resizes = matches!(write.kind, WriteKind::Truncate(_)) || grows;
         let design = io.layer().design();
         let marks_early = design.is_mutant(Mutant::MirrorMarksBeforeIo);
         if marks_early {
@@ -174,6 +175,10 @@ impl Node {
             }
             Err(error) => Err(error),
         };
+        if resizes && reached_driver {
+            let len = self.len(io);
+            self.bitmaps.read(Clone::clone).iter().for_each(|bitmap| bitmap.resize(len));
+        }
         let skips = result.is_err() && design.is_mutant(Mutant::RequestEndSkipsFailed);
         // A failed write may have changed the disk, so it is marked too.
         if reached_driver && !marks_early && !skips {
@@ -270,7 +275,7 @@ impl Node {
             let threshold = self.threshold.write(core::mem::take);
             if exceeds(threshold) {
                 let exceeded = range.end() - threshold;
-                io.layer().observer().write_threshold(&self.name, exceeded, threshold);
+                io.layer().tell(|events| events.write_threshold(&self.name, exceeded, threshold));
             }
         }
     }

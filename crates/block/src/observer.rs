@@ -20,9 +20,6 @@ pub trait Observer: Send + Sync {
     /// A job came to a point that observers look for.
     fn milestone(&self, _what: &'static str) {}
 
-    /// A write ended behind the threshold that was set for the node: so many bytes, told once.
-    fn write_threshold(&self, _node: &str, _exceeded: u64, _threshold: u64) {}
-
     /// A request enters a node's driver.
     fn request_begins(&self, _node: NodeId, _requester: Requester) {}
 

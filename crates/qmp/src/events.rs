@@ -1,10 +1,12 @@
 //! Events, and who waits for which.
 
 use alloc::collections::VecDeque;
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use blockyard_block::{ErrorAction, GuestError, LayerEvents};
 use blockyard_jobs::{EventSink, Job, JobEvent};
 use blockyard_sync::Shared;
 
@@ -122,5 +124,38 @@ impl EventSink for EventHub {
                 Dict::from_iter([kind(), device()].into_iter().chain(error))
             }),
         }
+    }
+}
+
+impl LayerEvents for EventHub {
+    fn write_threshold(&self, node: &str, exceeded: u64, threshold: u64) {
+        self.publish("BLOCK_WRITE_THRESHOLD", || {
+            Dict::from_iter([
+                ("node-name", Value::from(node)),
+                ("amount-exceeded", Value::from(exceeded)),
+                ("write-threshold", Value::from(threshold)),
+            ])
+        });
+    }
+
+    fn guest_error(&self, met: &GuestError<'_>) {
+        self.publish("BLOCK_IO_ERROR", || {
+            let action = match met.action {
+                ErrorAction::Report => "report",
+                ErrorAction::Ignore => "ignore",
+                ErrorAction::Stop => "stop",
+            };
+            Dict::from_iter([
+                ("device", Value::from(met.device)),
+                ("operation", Value::from(if met.reads { "read" } else { "write" })),
+                ("action", Value::from(action)),
+                ("nospace", Value::Bool(met.no_space)),
+                ("reason", Value::from(format!("{}", met.error).as_str())),
+            ])
+        });
+    }
+
+    fn running(&self, running: bool) {
+        self.publish(if running { "RESUME" } else { "STOP" }, Dict::new);
     }
 }

@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+mod accounting;
 mod blockdev;
 mod error;
 mod events;

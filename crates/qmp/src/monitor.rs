@@ -14,6 +14,7 @@ use blockyard_jobs::{EventSink, JobOptions, Jobs, MirrorOptions, SyncMode, start
 use blockyard_units::{ByteLen, CopyMode};
 use serde::Deserialize;
 
+use crate::accounting;
 use crate::blockdev::{Blockdev, check_name};
 use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
@@ -27,18 +28,24 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("blockdev-add", "creates a node"),
     ("blockdev-del", "removes a node that nobody holds"),
     ("blockdev-mirror", "copies a node to another and follows the writes, until it is completed"),
+    ("block-latency-histogram-set", "counts how long requests take, in intervals"),
+    ("block-set-write-threshold", "has the next write behind an offset told by an event"),
+    ("block_resize", "changes the length of a node"),
     (
         "block-job-cancel",
         "stops a job; one that is ready ends in sync without a pivot, unless by force",
     ),
+    ("cont", "lets guests go on that were stopped"),
     ("job-cancel", "stops a job"),
     ("job-complete", "finishes a job that is ready"),
     ("job-dismiss", "forgets a concluded job"),
     ("job-finalize", "makes a pending job change the graph"),
     ("job-pause", "makes a job rest"),
     ("job-resume", "makes a job go on"),
+    ("query-blockstats", "tells what was counted of requests"),
     ("query-jobs", "lists the jobs"),
     ("query-named-block-nodes", "lists the nodes"),
+    ("stop", "lets guests make no more requests"),
     ("x-blockdev-replace-child", "redirects an edge, named by both of its ends"),
     ("x-debug-query-block-graph", "shows nodes, edges and permissions"),
 ];
@@ -125,6 +132,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "blockdev-mirror" => Ok(visit::<BlockdevMirror>(&value, mode).map(drop)?),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
         "block-job-cancel" => Ok(visit::<BlockJobCancel>(&value, mode).map(drop)?),
+        _ if accounting::knows(command) => accounting::check(command, &value, mode),
         _ if command.starts_with("job-") => Ok(visit::<JobId>(&value, mode).map(drop)?),
         _ => Ok(visit::<Nothing>(&value, mode).map(drop)?),
     }
@@ -137,6 +145,7 @@ impl Monitor {
     /// A monitor of an empty layer. `watcher` sees every job event.
     pub fn new(layer: BlockLayer, files: Arc<dyn Files>, watcher: Arc<dyn EventSink>) -> Self {
         let hub = Arc::new(EventHub::new(watcher));
+        layer.set_events(hub.clone());
         let jobs = Jobs::new(hub.clone());
         Self(Arc::new(Inner { layer, jobs, hub, files }))
     }
@@ -178,6 +187,9 @@ impl Monitor {
             return self.blockdev_add(arguments, mode).await.map(done);
         }
         let value = Value::Dict(arguments);
+        if accounting::knows(command) {
+            return self.account(command, &value, mode).await;
+        }
         match command {
             "blockdev-del" => self.blockdev_del(visit(&value, mode)?).await.map(done),
             "blockdev-mirror" => self.blockdev_mirror(visit(&value, mode)?).await.map(done),
@@ -269,7 +281,7 @@ impl Monitor {
     }
 
     /// A device stands for the node below it.
-    fn node_or_root(&self, name: &str) -> Result<String, QmpError> {
+    pub(crate) fn node_or_root(&self, name: &str) -> Result<String, QmpError> {
         let graph = self.layer().graph();
         let Some(backend) = graph.backend_by_name(name) else { return Ok(name.into()) };
         let root = graph.child(Parent::Backend(backend), "root").and_then(|root| graph.node(root));
@@ -285,9 +297,19 @@ impl Monitor {
     /// # Yields
     /// Always.
     pub async fn attach_device(&self, id: &str, node: &str) -> Result<Backend, QmpError> {
+        let required = Permissions::CONSISTENT_READ.union(Permissions::WRITE);
+        self.attach(id, node, required).await
+    }
+
+    /// A backend `id` on a node, that may do there what is `required`.
+    pub(crate) async fn attach(
+        &self,
+        id: &str,
+        node: &str,
+        required: Permissions,
+    ) -> Result<Backend, QmpError> {
         let child = self.layer().node(node)?.id();
         let backend = self.layer().add_backend(id)?;
-        let required = Permissions::CONSISTENT_READ.union(Permissions::WRITE);
         let edge = Edge {
             parent: Parent::Backend(backend.id()),
             name: "root".into(),
@@ -305,5 +327,17 @@ impl Monitor {
         }
         attached?;
         Ok(backend)
+    }
+
+    /// Takes a backend and its root's edge away again.
+    pub(crate) async fn detach(&self, backend: &Backend) -> Result<(), QmpError> {
+        let parent = Parent::Backend(backend.id());
+        let derive = |_: &Graph| {
+            let edit = Edit::RemoveEdge { parent, name: "root".into(), expected: None };
+            Ok(Plan { edits: [edit].into(), ..Plan::default() })
+        };
+        self.layer().publish("detach device", OnLost::StartOver, derive).await?;
+        self.layer().remove_backend(backend);
+        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blockyard_block::Write;
+use blockyard_block::{ErrorPolicies, Write};
 use blockyard_graph::{Graph, Parent};
 use blockyard_models::WriteKind;
 use blockyard_qmp::{Dict, Mode, QmpError, Subscriber, Value};
@@ -11,6 +11,7 @@ use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{first_of, note};
 use blockyard_units::{ByteRange, NodeId};
 
+use crate::resizing::Resizing;
 use crate::stage::{Device, Load, Models, Stage, guest_data};
 use crate::steps::{Expect, Request, Step};
 use crate::written::GuestWrite;
@@ -60,7 +61,7 @@ impl Actor {
                 flush(&self.stage, device).await;
                 true
             }
-            Step::Device { id, node } => self.attach(id, node).await,
+            Step::Device { id, node, policies } => self.attach(id, node, *policies).await,
             Step::Wait { event, data, or_end } => {
                 let events = self.events.as_ref().expect("an actor that waits has subscribed");
                 let came = events.wait(event, data.clone(), or_end.clone()).await;
@@ -90,7 +91,11 @@ impl Actor {
 
     async fn execute(&self, command: &str, arguments: Dict, expect: Expect) -> bool {
         note!("{command} {}", Value::Dict(arguments.clone()));
+        let resizing = Resizing::begin(&self.stage, command, &arguments);
         let reply = self.stage.monitor.execute(command, arguments.clone(), Mode::Strings).await;
+        if let Some(resizing) = resizing {
+            resizing.end(&self.stage, reply.is_ok());
+        }
         if reply.is_ok() {
             self.tell_checks(command, &arguments);
         }
@@ -129,9 +134,10 @@ impl Actor {
         }
     }
 
-    async fn attach(&self, id: &str, node: &str) -> bool {
+    async fn attach(&self, id: &str, node: &str, policies: ErrorPolicies) -> bool {
         match self.stage.monitor.attach_device(id, node).await {
             Ok(backend) => {
+                let backend = backend.with_policies(policies);
                 let graph = self.stage.monitor.layer().graph();
                 let root = graph.child(Parent::Backend(backend.id()), "root");
                 let disk = root.and_then(|root| self.stage.checks.fill_below(&graph, root));

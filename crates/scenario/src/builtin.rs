@@ -2,6 +2,10 @@
 
 /// Name and text of each.
 pub const BUILTIN: &[(&str, &str)] = &[
+    (
+        "guest-stopped-by-error",
+        include_str!("../../../tests/scenarios/guest-stopped-by-error.json"),
+    ),
     ("mirror-active", include_str!("../../../tests/scenarios/mirror-active.json")),
     ("mirror-durable", include_str!("../../../tests/scenarios/mirror-durable.json")),
     (
@@ -9,6 +13,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
         include_str!("../../../tests/scenarios/mirror-keeps-upper-filter.json"),
     ),
     ("mirror-passive", include_str!("../../../tests/scenarios/mirror-passive.json")),
+    ("resize-during-writes", include_str!("../../../tests/scenarios/resize-during-writes.json")),
     ("resurrected-filter", include_str!("../../../tests/scenarios/resurrected-filter.json")),
 ];
 

@@ -16,6 +16,7 @@ mod builtin;
 mod checks;
 mod durable;
 pub mod generate;
+mod resizing;
 mod script;
 mod stage;
 mod steps;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use blockyard_block::{ErrorPolicies, OnError};
 use blockyard_qmp::{Dict, Mode, Size, Value, VisitError, check_command, take, visit};
 use blockyard_units::ByteRange;
 use serde::Deserialize;
@@ -87,6 +88,26 @@ struct FlushOptions {
 struct DeviceOptions {
     id: String,
     node: String,
+    rerror: Option<OnErrorWord>,
+    werror: Option<OnErrorWord>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OnErrorWord {
+    Report,
+    Ignore,
+    Stop,
+    Enospc,
+}
+
+fn on_error(word: Option<OnErrorWord>) -> OnError {
+    match word {
+        None | Some(OnErrorWord::Report) => OnError::Report,
+        Some(OnErrorWord::Ignore) => OnError::Ignore,
+        Some(OnErrorWord::Stop) => OnError::Stop,
+        Some(OnErrorWord::Enospc) => OnError::Enospc,
+    }
 }
 
 #[derive(Deserialize)]
@@ -152,6 +173,7 @@ pub(crate) enum Step {
     Device {
         id: String,
         node: String,
+        policies: ErrorPolicies,
     },
     /// Waits for an event; if one of the others comes first, the actor ends.
     Wait {
@@ -223,8 +245,10 @@ impl Step {
         let within = |error: VisitError| error.within(kind).to_string();
         Ok(match kind {
             "device" => {
-                let DeviceOptions { id, node } = visit(&inner, Mode::Strings).map_err(within)?;
-                Self::Device { id, node }
+                let DeviceOptions { id, node, rerror, werror } =
+                    visit(&inner, Mode::Strings).map_err(within)?;
+                let policies = ErrorPolicies { read: on_error(rerror), write: on_error(werror) };
+                Self::Device { id, node, policies }
             }
             "flush" => {
                 let FlushOptions { device } = visit(&inner, Mode::Strings).map_err(within)?;

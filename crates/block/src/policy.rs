@@ -1,0 +1,136 @@
+//! What a backend does about requests that fail, and guests that stand still because of it.
+//!
+//! Source: QEMU's documented `rerror` and `werror`, and its event `BLOCK_IO_ERROR`. Differs: the default is to report,
+//! also when no space is left; a guest that was stopped makes no request at all until it goes on, and then the failed
+//! one is made again.
+
+use core::future::Future;
+
+use blockyard_runtime::IoErrorKind;
+use blockyard_sync::{note, sometimes};
+
+use crate::backend::Backend;
+use crate::error::BlockError;
+use crate::layer::BlockLayer;
+
+/// What to do about an error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The guest learns of it.
+    #[default]
+    Report,
+    /// The request counts as done.
+    Ignore,
+    /// The guest stands still, and its request is made again when it goes on.
+    Stop,
+    /// Stops if no space is left, reports all else.
+    Enospc,
+}
+
+/// What a backend does about errors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ErrorPolicies {
+    /// Of reads.
+    pub read: OnError,
+    /// Of all others.
+    pub write: OnError,
+}
+
+/// What was done about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorAction {
+    /// The guest learns of it.
+    Report,
+    /// Nothing.
+    Ignore,
+    /// The guest stands still.
+    Stop,
+}
+
+impl OnError {
+    fn action(self, no_space: bool) -> ErrorAction {
+        match self {
+            Self::Ignore => ErrorAction::Ignore,
+            Self::Stop => ErrorAction::Stop,
+            Self::Enospc if no_space => ErrorAction::Stop,
+            Self::Report | Self::Enospc => ErrorAction::Report,
+        }
+    }
+}
+
+/// An error that a backend's guest met.
+pub struct GuestError<'a> {
+    /// The backend.
+    pub device: &'a str,
+    /// Whether it was reading.
+    pub reads: bool,
+    /// What is done about it.
+    pub action: ErrorAction,
+    /// No space is left.
+    pub no_space: bool,
+    /// The error.
+    pub error: &'a BlockError,
+}
+
+/// Learns of what management is to be told.
+pub trait LayerEvents: Send + Sync {
+    /// A write ended behind the threshold that was set for the node, by so many bytes; told once.
+    fn write_threshold(&self, node: &str, exceeded: u64, threshold: u64);
+
+    /// A guest's request failed.
+    fn guest_error(&self, error: &GuestError<'_>);
+
+    /// Guests stand still, or go on.
+    fn running(&self, running: bool);
+}
+
+impl BlockLayer {
+    /// Guests make requests, or none until they may again; those under way go on.
+    pub fn set_running(&self, running: bool) {
+        let changed = self.stopped().write(|stopped| {
+            let changed = *stopped == running;
+            *stopped = !running;
+            changed
+        });
+        if changed {
+            self.tell(|events| events.running(running));
+        }
+    }
+
+    /// Whether guests make requests.
+    pub fn is_running(&self) -> bool {
+        self.stopped().read(|stopped| !*stopped)
+    }
+}
+
+impl Backend {
+    /// Makes a request as often as the policy says; `ignored` is what one that failed returns if nobody minds.
+    pub(crate) async fn by_policy<T, F: Future<Output = Result<T, BlockError>>>(
+        &self,
+        reads: bool,
+        mut request: impl FnMut() -> F,
+        ignored: impl FnOnce() -> T,
+    ) -> Result<T, BlockError> {
+        loop {
+            let error = match request().await {
+                Err(error) if error.io_kind().is_some() => error,
+                result => return result,
+            };
+            let policies = self.policies();
+            let policy = if reads { policies.read } else { policies.write };
+            let no_space = error.io_kind() == Some(IoErrorKind::NoSpace);
+            let action = policy.action(no_space);
+            let told = GuestError { device: self.name(), reads, action, no_space, error: &error };
+            self.layer().tell(|events| events.guest_error(&told));
+            match action {
+                ErrorAction::Report => return Err(error),
+                ErrorAction::Ignore => return Ok(ignored()),
+                ErrorAction::Stop => {
+                    sometimes!(true, "a guest was stopped by an error");
+                    note!("{error}: the guests stand still");
+                    self.layer().set_running(false);
+                }
+            }
+        }
+    }
+}
