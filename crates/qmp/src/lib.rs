@@ -1,8 +1,8 @@
 //! One option parser for every way in, and the commands: JSON text and dotted keys become one [`Value`] tree, a typed
 //! visitor reads the tree into the struct that a command asks for, and a [`Monitor`] executes it on a block layer.
 //!
-//! Text → ([`parse_json`] | [`parse_keyval`] | [`parse_qemu_opts`] | [`parse_options`]) → [`Value`] → [`visit`] → typed
-//! arguments. The [`Mode`] travels with the value: what came as JSON is strictly typed, what came
+//! Text → ([`parse_json`] | [`parse_keyval`] | [`parse_qemu_opts`] | [`parse_options`]) → [`Value`] → [`visit`] →
+//! typed arguments. The [`Mode`] travels with the value: what came as JSON is strictly typed, what came
 //! as dotted keys or QemuOpts is all strings, converted when the type asked for is known. Not for: transport,
 //! sessions, or how a world finds a file.
 #![no_std]
