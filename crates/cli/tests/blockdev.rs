@@ -84,6 +84,25 @@ fn every_command_that_opens_nodes_takes_nodes() {
 }
 
 #[test]
+fn a_read_only_node_takes_no_guest_that_writes() {
+    let folder = folder("blockdev-read-only");
+    let scenario = without_src(&folder);
+    for read_only in ["off", "on"] {
+        for node in [
+            format!("file,node-name=src,filename=src,read-only={read_only}"),
+            format!("raw,node-name=src,read-only={read_only},file.driver=file,file.filename=src"),
+        ] {
+            let arguments = ["run", scenario, "--on", "sim", "--design", "replace=compare"];
+            let ran = blockyard(&folder, &[&arguments[..], &["--blockdev", &node]].concat());
+            let refused =
+                ran.stderr.contains("setup: device failed: ") && ran.stderr.contains("read-only");
+            let expected = if read_only == "on" { (2, true) } else { (0, false) };
+            assert_eq!((ran.status, refused), expected, "{node}: {}{}", ran.stdout, ran.stderr);
+        }
+    }
+}
+
+#[test]
 fn a_checkpoint_belongs_to_its_nodes() {
     let folder = folder("blockdev-resume");
     let scenario = without_src(&folder);
