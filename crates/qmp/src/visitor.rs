@@ -11,8 +11,8 @@
 //! rest as the right struct; members of type [`Value`] or [`Reference`](crate::Reference) stay as
 //! they are for a later visit.
 //!
-//! Source: QEMU's documented option conversions. Differs: no sign or space before an unsigned
-//! number, and `-1` is no large number; a string too large for its type is refused, never clamped;
+//! Source: QEMU's documented option conversions. Differs: `y` and `n` are no truth values; no `+` or space
+//! before a number, and `-1` is no large number; a string too large for its type is refused, never clamped;
 //! [`Ranges`] may be written as ranges in dotted keys too.
 
 mod access;
