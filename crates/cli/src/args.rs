@@ -78,6 +78,9 @@ pub(crate) struct ScenarioArgs {
     /// Set a parameter of the scenario, as K=V.
     #[arg(long = "set", value_name = "K=V")]
     pub sets: Vec<String>,
+    /// Add a node before the scenario's own setup: as JSON, or `driver=file,node-name=a,filename=b`.
+    #[arg(long = "blockdev", value_name = "OPTIONS")]
+    pub blockdevs: Vec<String>,
     /// How many disk requests may go wrong, instead of what the scenario says.
     #[arg(long, value_name = "N")]
     pub faults: Option<u32>,
@@ -210,7 +213,7 @@ pub(crate) struct FuzzArgs {
     #[arg(long, conflicts_with = "scenarios")]
     pub all: bool,
     /// Scenarios that are generated, one from each seed.
-    #[arg(long, conflicts_with_all = ["scenarios", "all"])]
+    #[arg(long, conflicts_with_all = ["scenarios", "all", "blockdevs"])]
     pub generate: bool,
     /// How many runs each generated scenario gets; strategies that learn from run to run need several.
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["scenarios", "all"])]

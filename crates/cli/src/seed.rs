@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use blockyard_qmp::{Dict, Value, parse_json};
 use blockyard_scenario::Parameters;
 use blockyard_sim::{
     Budgets, Families, Family, Finding, Granularity, SeedFile, Setup, Shrunk, TapeLine,
@@ -50,12 +51,18 @@ pub(crate) fn heads(spec: &Spec) -> Vec<(&'static str, String)> {
         ("scenario", spec.named.clone()),
         ("scenario-hash", spec.text_hash()),
         ("parameters", words(spec.script.parameters.iter())),
+        ("blockdev", nodes(&spec.blockdevs)),
         ("design", words(design)),
         ("mutant", mutant.into()),
         ("budgets", format!("faults={faults} families={families} crashes={crashes}")),
         ("granularity", spec.granularity.word().into()),
         ("time", "untimed".into()),
     ]
+}
+
+/// Nodes as a list in JSON, whose strings are converted as a scenario's are.
+fn nodes(nodes: &[Dict]) -> String {
+    Value::List(nodes.iter().cloned().map(Value::Dict).collect()).to_string()
 }
 
 fn words(pairs: impl Iterator<Item = (impl std::fmt::Display, impl std::fmt::Display)>) -> String {
@@ -108,6 +115,11 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
     let named = scenario.unwrap_or(head("scenario")?).to_string();
     let design = read_design(head("design")?, head("mutant")?)?;
     let parameters = read_words(head("parameters")?)?;
+    // Files are older than these nodes.
+    let blockdevs = match file.head("blockdev") {
+        Ok(text) => read_nodes(text).map_err(|error| Failure::file(path, error))?,
+        Err(_) => Vec::new(),
+    };
     let budgets = read_words(head("budgets")?)?;
     let number = |key: &str| budgets.get(key).and_then(|count| count.parse().ok());
     let (faults, crashes) = (number("faults"), number("crashes"));
@@ -136,10 +148,17 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
     }
     let text = crate::spec::read_text(&named)?;
     let said = BudgetWords { faults, families, crashes };
-    let mut spec = Spec::compile(&named, text, parameters, design, said)?.fits()?;
+    let mut spec = Spec::compile(&named, text, parameters, design, said, blockdevs)?.fits()?;
     spec.granularity = granularity.unwrap_or_default();
     let changed = head("scenario-hash")? != spec.text_hash();
     Ok(Kept { spec, changed, file })
+}
+
+fn read_nodes(text: &str) -> Result<Vec<Dict>, String> {
+    let value = parse_json(text).map_err(|error| format!("blockdev: {error}"))?;
+    let wrong = || "blockdev: a list of objects is needed".to_string();
+    let Value::List(nodes) = value else { return Err(wrong()) };
+    nodes.into_iter().map(|node| node.into_dict().ok_or_else(wrong)).collect()
 }
 
 fn read_words(words: &str) -> Result<Parameters, Failure> {

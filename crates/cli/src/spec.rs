@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use blockyard_qmp::{Dict, Options, check_command};
 use blockyard_scenario::{BUILTIN, Parameters, Script, builtin};
 use blockyard_sim::{Budgets, Families, Granularity, Setup};
 use blockyard_units::{Design, Mutant};
@@ -22,6 +23,8 @@ pub struct Spec {
     pub text: String,
     /// The scenario, with its parameters put in.
     pub script: Arc<Script>,
+    /// Nodes that are added before its own setup.
+    pub blockdevs: Vec<Dict>,
     /// The decisions.
     pub design: Design,
     /// What may go wrong.
@@ -68,9 +71,11 @@ impl Spec {
             Some(words) => read_families("--families", words)?,
             None => Families::default(),
         };
+        let blockdevs = change.blockdevs.iter().map(|text| read_blockdev(text));
+        let blockdevs = blockdevs.collect::<Result<_, _>>()?;
         let ScenarioArgs { faults, crashes, .. } = *change;
         let budgets = BudgetWords { faults, families, crashes };
-        Self::compile(named, text, sets.into_iter().collect(), design, budgets)
+        Self::compile(named, text, sets.into_iter().collect(), design, budgets, blockdevs)
     }
 
     /// Reads and checks a scenario for the simulated world, whose disks are in memory.
@@ -104,8 +109,10 @@ impl Spec {
         sets: Parameters,
         design: Design,
         said: BudgetWords,
+        blockdevs: Vec<Dict>,
     ) -> Result<Self, Failure> {
         let script = Script::compile(&text, &sets)
+            .and_then(|script| script.with_nodes(&blockdevs))
             .map_err(|error| Failure::usage(format!("scenario {named}: {error}")))?;
         let budgets = Budgets {
             faults: said.faults.unwrap_or(script.faults),
@@ -119,7 +126,7 @@ impl Spec {
         }
         let script = Arc::new(script);
         let granularity = Granularity::default();
-        Ok(Self { named: named.into(), text, script, design, budgets, granularity })
+        Ok(Self { named: named.into(), text, script, blockdevs, design, budgets, granularity })
     }
 
     /// As a program of the simulated world.
@@ -137,6 +144,16 @@ impl Spec {
     pub(crate) fn text_hash(&self) -> String {
         blake3::hash(self.text.as_bytes()).to_hex()[..16].into()
     }
+}
+
+/// Reads a node's options; what is given as JSON is strictly typed.
+fn read_blockdev(text: &str) -> Result<Dict, Failure> {
+    let wrong =
+        |error: &dyn std::fmt::Display| Failure::usage(format!("--blockdev {text}: {error}"));
+    let Options { value, mode } = Options::parse(text, Some("driver")).map_err(|e| wrong(&e))?;
+    let node = value.into_dict().expect("the-root-is-an-object");
+    check_command("blockdev-add", &node, mode).map_err(|e| wrong(&e))?;
+    Ok(node)
 }
 
 pub(crate) fn read_families(what: &str, words: &str) -> Result<Families, Failure> {

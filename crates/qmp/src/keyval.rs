@@ -5,9 +5,12 @@
 //! objects. `,,` stands for a comma within a value. All leaves are strings: only who asks for a
 //! type knows what `1` is.
 //!
+//! The traditional form, QemuOpts, is the same with two liberties: a key may stand alone, which switches it on, or off
+//! with `no` before it; and a key that is repeated keeps all of its values, as a list.
+//!
 //! Invariant `lists-are-whole`: a list that comes out has every index from 0 to its last.
 //! Source: QEMU's documented key=value syntax. Differs: depth has a limit ([`MAX_DEPTH`]), because
-//! values are walked recursively.
+//! values are walked recursively; keys of the traditional form obey the rules of dotted keys, and nest.
 
 mod key;
 #[cfg(test)]
@@ -24,36 +27,65 @@ use key::{Fragment, Name};
 
 pub use key::{MAX_DEPTH, MAX_FRAGMENT_LEN};
 
+/// How a text deviates from plain pairs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    DottedKeys,
+    QemuOpts,
+}
+
 /// Reads dotted keys; the root is always a [`Value::Dict`]. A repeated key takes the last value.
 /// With `implied_key`, the first pair may be a value alone: it goes under that key.
 ///
 /// # Errors
 /// Every kind of [`ParseError`] but `Json`; those name the whole key.
 pub fn parse_keyval(text: &str, implied_key: Option<&str>) -> Result<Value, ParseError> {
+    parse_pairs(text, implied_key, Form::DottedKeys)
+}
+
+/// Reads the traditional form: as [`parse_keyval`], but `key` alone is `key=on` and `nokey` is `key=off`, and a
+/// repeated key is a list of its values, to be read in [`Mode::QemuOpts`](crate::Mode::QemuOpts).
+///
+/// # Errors
+/// As [`parse_keyval`], without `MissingValue`.
+pub fn parse_qemu_opts(text: &str, implied_key: Option<&str>) -> Result<Value, ParseError> {
+    parse_pairs(text, implied_key, Form::QemuOpts)
+}
+
+fn parse_pairs(text: &str, implied_key: Option<&str>, form: Form) -> Result<Value, ParseError> {
     let mut root = Tree::Named(BTreeMap::new(), 0);
     let mut rest = text;
-    let mut implied = implied_key.filter(|_| starts_with_value(text));
-    while !rest.is_empty() {
-        let at_bytes = text.len() - rest.len();
-        let key = match implied.take() {
-            Some(key) => key,
-            None => {
-                let end = rest.find(['=', ',']).unwrap_or(rest.len());
-                let key = &rest[..end];
-                if key.is_empty() {
-                    return Err(ParseError::EmptyKey { at_bytes });
-                }
-                rest = rest[end..]
-                    .strip_prefix('=')
-                    .ok_or_else(|| ParseError::MissingValue { key: key.into() })?;
-                key
-            }
-        };
-        let (value, after) = split_value(rest);
+    if let Some(key) = implied_key.filter(|_| starts_with_value(text)) {
+        let (value, after) = split_value(text);
+        root.put(key, value, form)?;
         rest = after;
-        root.put(key, value)?;
+    }
+    while !rest.is_empty() {
+        let (key, value, after) = split_pair(rest, form)?;
+        if key.is_empty() {
+            return Err(ParseError::EmptyKey { at_bytes: text.len() - rest.len() });
+        }
+        root.put(key, value, form)?;
+        rest = after;
     }
     root.finish("")
+}
+
+/// The first pair, whose key may be empty, and what comes after its comma.
+fn split_pair(text: &str, form: Form) -> Result<(&str, String, &str), ParseError> {
+    let end = text.find(['=', ',']).unwrap_or(text.len());
+    let (key, after) = text.split_at(end);
+    if let Some(after) = after.strip_prefix('=') {
+        let (value, after) = split_value(after);
+        return Ok((key, value, after));
+    }
+    let after = after.strip_prefix(',').unwrap_or(after);
+    match (form, key.strip_prefix("no")) {
+        (Form::QemuOpts, Some(key)) => Ok((key, "off".into(), after)),
+        (Form::QemuOpts, None) => Ok((key, "on".into(), after)),
+        (Form::DottedKeys, _) if key.is_empty() => Ok((key, String::new(), after)),
+        (Form::DottedKeys, _) => Err(ParseError::MissingValue { key: key.into() }),
+    }
 }
 
 /// Lays `later` over `earlier`: objects are merged member by member, lists are joined, of two
@@ -117,9 +149,9 @@ fn join(path: &str, name: &str) -> String {
 }
 
 /// A value under construction: lists may still have gaps. Members carry the order in which they
-/// came; the second field counts them.
+/// came; the second field counts them. A leaf has one value, or those of a key that was repeated.
 enum Tree {
-    Leaf(String),
+    Leaf(Vec<String>),
     Named(BTreeMap<String, (usize, Tree)>, usize),
     Indexed(BTreeMap<u32, Tree>),
 }
@@ -127,7 +159,7 @@ enum Tree {
 impl Tree {
     fn empty(shape: Shape) -> Self {
         match shape {
-            Shape::Scalar => Self::Leaf(String::new()),
+            Shape::Scalar => Self::Leaf(Vec::new()),
             Shape::List => Self::Indexed(BTreeMap::new()),
             Shape::Dict => Self::Named(BTreeMap::new(), 0),
         }
@@ -142,7 +174,7 @@ impl Tree {
     }
 
     /// Puts a value under a key; `self` is the root.
-    fn put(&mut self, key: &str, value: String) -> Result<(), ParseError> {
+    fn put(&mut self, key: &str, value: String, form: Form) -> Result<(), ParseError> {
         let fragments = key::split(key)?;
         if matches!(fragments.first(), Some(Fragment { name: Name::Index(_), .. })) {
             return Err(ParseError::RootList { key: key.into() });
@@ -156,7 +188,10 @@ impl Tree {
                 return Err(ParseError::Conflict { key, earlier: node.shape(), later: shape });
             }
         }
-        *node = Self::Leaf(value);
+        match node {
+            Self::Leaf(values) if form == Form::QemuOpts => values.push(value),
+            _ => *node = Self::Leaf([value].into()),
+        }
         Ok(())
     }
 
@@ -181,7 +216,11 @@ impl Tree {
     /// The value, once every key is in.
     fn finish(self, path: &str) -> Result<Value, ParseError> {
         match self {
-            Self::Leaf(text) => Ok(Value::Str(text)),
+            Self::Leaf(values) => {
+                let mut values: Vec<Value> = values.into_iter().map(Value::Str).collect();
+                let only = (values.len() == 1).then(|| values.pop()).flatten();
+                Ok(only.unwrap_or(Value::List(values)))
+            }
             Self::Indexed(elements) => {
                 let mut values = Vec::with_capacity(elements.len());
                 for (expected, (index, element)) in (0..).zip(elements) {

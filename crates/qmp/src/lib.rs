@@ -1,9 +1,9 @@
 //! One option parser for every way in, and the commands: JSON text and dotted keys become one [`Value`] tree, a typed
 //! visitor reads the tree into the struct that a command asks for, and a [`Monitor`] executes it on a block layer.
 //!
-//! Text → ([`parse_json`] | [`parse_keyval`] | [`parse_options`]) → [`Value`] → [`visit`] → typed
-//! arguments. The [`Mode`] travels with the value: what came as JSON is strictly typed, what came
-//! as dotted keys is all strings, converted when the type asked for is known. Not for: transport,
+//! Text → ([`parse_json`] | [`parse_keyval`] | [`parse_qemu_opts`] | [`parse_options`]) → [`Value`] → [`visit`] →
+//! typed arguments. The [`Mode`] travels with the value: what came as JSON is strictly typed, what came
+//! as dotted keys or QemuOpts is all strings, converted when the type asked for is known. Not for: transport,
 //! sessions, or how a world finds a file.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -28,9 +28,9 @@ pub use blockdev::DRIVERS;
 pub use error::{ErrorClass, QmpError};
 pub use events::{Event, EventHub, NoWatcher, Subscriber};
 pub use json::parse_json;
-pub use keyval::{MAX_DEPTH, MAX_FRAGMENT_LEN, merge, parse_keyval};
+pub use keyval::{MAX_DEPTH, MAX_FRAGMENT_LEN, merge, parse_keyval, parse_qemu_opts};
 pub use monitor::{COMMANDS, Monitor, check_command};
 pub use nodes::Files;
 pub use options::{Options, ParseError, parse_options};
 pub use value::{Dict, Reference, ReferenceOrNull, Shape, Value};
-pub use visitor::{Mode, Problem, Size, VisitError, take, visit};
+pub use visitor::{Mode, Problem, Ranges, Size, VisitError, take, visit};

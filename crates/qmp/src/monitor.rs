@@ -127,7 +127,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
     check_known(command)?;
     let value = Value::Dict(arguments.clone());
     match command {
-        "blockdev-add" => Blockdev::parse(arguments.clone(), mode).map(drop),
+        "blockdev-add" => Ok(Blockdev::parse(arguments.clone(), mode).map(drop)?),
         "blockdev-del" => Ok(visit::<NodeName>(&value, mode).map(drop)?),
         "blockdev-mirror" => Ok(visit::<BlockdevMirror>(&value, mode).map(drop)?),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
@@ -272,7 +272,10 @@ impl Monitor {
             copy_mode,
             granularity: ByteLen(arguments.granularity.map_or(DEFAULT_GRANULARITY, |size| size.0)),
             filter_name: match arguments.filter_node_name {
-                Some(name) => check_name(name)?,
+                Some(name) => {
+                    check_name(&name).map_err(|error| error.within("filter-node-name"))?;
+                    name
+                }
                 None => self.layer().generate_name(),
             },
         };

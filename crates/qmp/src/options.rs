@@ -6,7 +6,7 @@ use alloc::string::String;
 use serde::de::DeserializeOwned;
 
 use crate::json::parse_json;
-use crate::keyval::parse_keyval;
+use crate::keyval::{parse_keyval, parse_qemu_opts};
 use crate::value::{Shape, Value};
 use crate::visitor::{Mode, VisitError, visit};
 
@@ -99,7 +99,8 @@ pub enum ParseError {
 pub struct Options {
     /// The tree; its root is a [`Value::Dict`].
     pub value: Value,
-    /// [`Mode::Strict`] if it came as JSON, [`Mode::Strings`] if as dotted keys.
+    /// [`Mode::Strict`] if it came as JSON, [`Mode::Strings`] if as dotted keys, [`Mode::QemuOpts`] if in the
+    /// traditional form.
     pub mode: Mode,
 }
 
@@ -115,6 +116,14 @@ impl Options {
         } else {
             Self { value: parse_keyval(text, implied_key)?, mode: Mode::Strings }
         })
+    }
+
+    /// Reads the traditional form.
+    ///
+    /// # Errors
+    /// As [`parse_qemu_opts`].
+    pub fn parse_traditional(text: &str, implied_key: Option<&str>) -> Result<Self, ParseError> {
+        Ok(Self { value: parse_qemu_opts(text, implied_key)?, mode: Mode::QemuOpts })
     }
 
     /// The options as a typed value.

@@ -20,7 +20,7 @@ use crate::blockdev::Blockdev;
 use crate::error::QmpError;
 use crate::monitor::Monitor;
 use crate::nodes::{Definition, define};
-use crate::value::Reference;
+use crate::value::{Dict, Reference};
 use crate::visitor::Mode;
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -46,9 +46,15 @@ impl ReplaceChild {
     pub fn check(&self, mode: Mode) -> Result<(), QmpError> {
         match &self.new {
             Reference::Name(_) => Ok(()),
-            Reference::Definition(options) => Blockdev::parse(options.clone(), mode).map(drop),
+            Reference::Definition(options) => parse_new(options, mode).map(drop),
         }
     }
+}
+
+/// The filter, as `new` defines it.
+fn parse_new(options: &Dict, mode: Mode) -> Result<Blockdev, QmpError> {
+    let filter = Blockdev::parse_filter(options.clone(), mode);
+    Ok(filter.map_err(|error| error.within("new"))?)
 }
 
 /// An edge by its holder and its name.
@@ -134,7 +140,7 @@ impl Monitor {
                 self.redirect(place, expected, new).await
             }
             Reference::Definition(options) => {
-                let options = Blockdev::parse(options.clone(), mode)?;
+                let options = parse_new(options, mode)?;
                 let filter = define(self.layer(), self.files(), options, Some(expected))?;
                 self.insert(place, expected, &filter).await
             }

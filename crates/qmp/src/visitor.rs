@@ -1,21 +1,24 @@
 //! Values into types: a serde deserializer over the value tree.
 //!
-//! In [`Mode::Strict`] a value must be of the kind that the type asks for. In [`Mode::Strings`] a
-//! string leaf is converted to it. In both, the members of a struct are known or refused, whether
+//! In [`Mode::Strict`] a value must be of the kind that the type asks for. In the others a
+//! string leaf is converted to it, and in [`Mode::QemuOpts`] a list stands for its last value where one is wanted, and
+//! a value for a list of one. In all, the members of a struct are known or refused, whether
 //! or not it says `deny_unknown_fields`; an absent member is not `null`, which only a type that
 //! says so takes; and an error names the whole dotted key.
 //!
-//! Not for: serde's buffered types in `Mode::Strings`. What `flatten`, `untagged` and `tag` see has
+//! Not for: serde's buffered types in the modes that convert. What `flatten`, `untagged` and `tag` see has
 //! been read without a type, so nothing below is converted. [`take`] the tag first, then visit the
 //! rest as the right struct; members of type [`Value`] or [`Reference`](crate::Reference) stay as
 //! they are for a later visit.
 //!
-//! Source: QEMU's documented option conversions. Differs: no sign or space before an unsigned
-//! number, and `-1` is no large number; a string too large for its type is refused, never clamped.
+//! Source: QEMU's documented option conversions. Differs: `y` and `n` are no truth values; no `+` or space
+//! before a number, and `-1` is no large number; a string too large for its type is refused, never clamped;
+//! [`Ranges`] may be written as ranges in dotted keys too.
 
 mod access;
 mod error;
 mod node;
+mod ranges;
 mod scalar;
 #[cfg(test)]
 mod tests;
@@ -26,6 +29,7 @@ use crate::value::{Dict, Value};
 use node::Node;
 
 pub use error::{Problem, VisitError};
+pub use ranges::Ranges;
 pub use scalar::Size;
 
 /// How the leaves of a tree are read.
@@ -36,6 +40,9 @@ pub enum Mode {
     /// As dotted keys: strings become what the type asks for. Leaves that are no strings are read
     /// strictly.
     Strings,
+    /// As the traditional form, where a key may be given more than once and only the type knows whether that is a list:
+    /// as `Strings`, with the last value of a list where one is wanted.
+    QemuOpts,
 }
 
 /// Reads a tree as a typed value.

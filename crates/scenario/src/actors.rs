@@ -11,6 +11,7 @@ use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{first_of, note};
 use blockyard_units::{ByteRange, NodeId};
 
+use crate::checks::disk_below;
 use crate::resizing::Resizing;
 use crate::stage::{Device, Load, Models, Stage, guest_data};
 use crate::steps::{Expect, Request, Step};
@@ -125,7 +126,7 @@ impl Actor {
     fn tell_checks(&self, command: &str, arguments: &Dict) {
         let text = |key: &str| arguments.get(key).and_then(Value::as_str);
         match command {
-            "blockdev-add" => note_files(&self.stage, arguments),
+            "blockdev-add" => note_file(&self.stage, arguments),
             "blockdev-mirror" if text("sync") == Some("full") => {
                 let job = text("job-id").or(text("device")).unwrap_or_default();
                 self.stage.checks.full_mirror(job);
@@ -195,13 +196,22 @@ fn main_path(graph: &Graph, from: Option<NodeId>) -> Vec<String> {
     path
 }
 
-fn note_files(stage: &Stage, options: &Dict) {
-    let text = |key: &str| options.get(key).and_then(Value::as_str);
-    if let (Some(node), Some(filename)) = (text("node-name"), text("filename")) {
-        stage.checks.file_added(node, filename);
+/// The file that a node was added over. A child that is defined in place may have a name that only the graph knows.
+fn note_file(stage: &Stage, options: &Dict) {
+    let mut lowest = options;
+    while let Some(Value::Dict(below)) = lowest.get("file") {
+        lowest = below;
     }
-    if let Some(Value::Dict(inner)) = options.get("file") {
-        note_files(stage, inner);
+    let text = |of: &Dict, key| of.get(key).and_then(Value::as_str).map(String::from);
+    let Some(filename) = text(lowest, "filename") else { return };
+    let below = |name: String| {
+        let graph = stage.monitor.layer().graph();
+        disk_below(&graph, graph.node_by_name(&name)?)
+    };
+    let disk = text(lowest, "node-name").or_else(|| text(options, "node-name").and_then(below));
+    // Between two steps at the door somebody may have deleted the node again.
+    if let Some(disk) = disk {
+        stage.checks.file_added(&disk, &filename);
     }
 }
 

@@ -230,7 +230,8 @@ impl Checks {
 }
 
 /// The name of the node at the bottom of `node`'s main path.
-fn disk_below(graph: &Graph, node: NodeId) -> Option<String> {
+/// The name of the node at the bottom of what `node` filters or formats.
+pub(crate) fn disk_below(graph: &Graph, node: NodeId) -> Option<String> {
     match graph.child(Parent::Node(node), "file") {
         Some(child) => disk_below(graph, child),
         None => graph.node(node).map(|node| node.name.clone()),

@@ -100,6 +100,20 @@ impl Script {
         }
     }
 
+    /// The same, with these nodes added before its own setup; what is a string is converted, as in the scenario.
+    ///
+    /// # Errors
+    /// Says which node is wrong, and its key.
+    pub fn with_nodes(mut self, nodes: &[Dict]) -> Result<Self, ScriptError> {
+        let step = |node: &Dict| {
+            let step = Step::execute("blockdev-add", node.clone(), None);
+            step.map_err(|error| ScriptError(format!("{node}: {error}")))
+        };
+        let steps: Vec<Step> = nodes.iter().map(step).collect::<Result<_, _>>()?;
+        self.setup.splice(0..0, steps);
+        Ok(self)
+    }
+
     /// Every device that a step names is made by the setup.
     fn check(self) -> Result<Self, ScriptError> {
         let mut devices = Vec::new();

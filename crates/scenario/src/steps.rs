@@ -224,11 +224,7 @@ impl Step {
             "execute" => {
                 let ExecuteOptions { execute, arguments, expect } =
                     visit(whole, Mode::Strings).map_err(text)?;
-                let (arguments, expect) =
-                    (arguments.unwrap_or_default(), expect.unwrap_or_default());
-                check_command(&execute, &arguments, Mode::Strings)
-                    .map_err(|e| format!("{execute}: {e}"))?;
-                return Ok(Self::Execute { command: execute, arguments, expect });
+                return Self::execute(&execute, arguments.unwrap_or_default(), expect);
             }
             "wait" => {
                 let WaitOptions { wait, data, or_end } =
@@ -281,6 +277,13 @@ impl Step {
         let branch =
             |branch: &Value| parse_steps(branch).map_err(|error| format!("either: {error}"));
         Ok(Self::Either { branches: branches.iter().map(branch).collect::<Result<_, _>>()? })
+    }
+
+    /// A command whose arguments are in order.
+    pub fn execute(command: &str, arguments: Dict, expect: Option<Expect>) -> Result<Self, String> {
+        let checked = check_command(command, &arguments, Mode::Strings);
+        checked.map_err(|error| format!("{command}: {error}"))?;
+        Ok(Self::Execute { command: command.into(), arguments, expect: expect.unwrap_or_default() })
     }
 
     /// Calls `see` with this step, and with those inside it.

@@ -1,9 +1,7 @@
-//! Texts and what becomes of them, and every value through text and back.
+//! Texts and what becomes of them.
 
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
-
-use quickcheck::{Arbitrary, Gen};
 
 use super::parse_json;
 use crate::value::{Dict, Value};
@@ -61,43 +59,4 @@ fn errors_carry_line_and_column() {
     check_error("1e999", "line 1, column 5: number out of range");
     check_error("NaN", "line 1, column 1: expected value");
     check_error(&"[".repeat(200), "line 1, column 128: recursion limit exceeded");
-}
-
-/// Any value that text can say: finite floats, and integers as small as they go.
-fn any_value(random: &mut Gen, depth: usize) -> Value {
-    let kinds: &[u8] = if depth == 0 { &[0, 1, 2, 3, 4, 5] } else { &[0, 1, 2, 3, 4, 5, 6, 7] };
-    let count = usize::arbitrary(random) % 5;
-    match random.choose(kinds) {
-        Some(1) => bool::arbitrary(random).into(),
-        Some(2) => i64::arbitrary(random).into(),
-        Some(3) => u64::arbitrary(random).into(),
-        Some(4) => match f64::from_bits(u64::arbitrary(random)) {
-            number if number.is_finite() => number.into(),
-            _ => Value::Float(-0.0),
-        },
-        Some(5) => String::arbitrary(random).into(),
-        Some(6) => Value::List((0..count).map(|_| any_value(random, depth - 1)).collect()),
-        Some(7) => {
-            let member = |_| (String::arbitrary(random), any_value(random, depth - 1));
-            (0..count).map(member).collect::<Dict>().into()
-        }
-        _ => Value::Null,
-    }
-}
-
-#[test]
-/// Any value that text can say: finite floats, and integers as small as they go.
-fn any_value_survives_text_and_serde_agrees() {
-    let mut random = Gen::from_size_and_seed(40, 0x626c_6f63_6b79_6172);
-    for _ in 0..2000 {
-        let value = any_value(&mut random, 4);
-        let text = value.to_string();
-        let read = parse_json(&text).expect(&text);
-        assert_eq!(read, value, "{text}");
-        assert_eq!(read.to_string(), text, "order and kinds are kept");
-        let other = serde_json::to_string(&value).expect("a value is JSON");
-        assert_eq!(parse_json(&other).expect(&other), value, "{other}");
-        let copy = crate::visit::<Value>(&value, crate::Mode::Strings);
-        assert_eq!(copy, Ok(value), "untyped members stay as they are");
-    }
 }

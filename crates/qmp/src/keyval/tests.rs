@@ -4,7 +4,10 @@ use alloc::format;
 use alloc::string::{String, ToString};
 
 use super::{MAX_DEPTH, MAX_FRAGMENT_LEN, merge, parse_keyval};
+use crate::parse_options;
 use crate::value::Dict;
+
+mod traditional;
 
 fn check_implied(text: &str, implied_key: Option<&str>, expected: &str) {
     let result = match parse_keyval(text, implied_key) {
@@ -153,22 +156,35 @@ fn one_key_is_one_shape() {
 #[test]
 fn merge_takes_each_key_from_the_later() {
     fn dict(text: &str) -> Dict {
-        parse_keyval(text, None).unwrap().into_dict().unwrap()
+        parse_options(text).expect(text).value.into_dict().expect("the root is an object")
     }
-    let check = |earlier: &str, later: &str, expected: &str| {
+    fn check(earlier: &str, later: &str, expected: &str) {
         let result: String = match merge(dict(earlier), dict(later)) {
             Ok(merged) => merged.to_string(),
             Err(error) => error.to_string(),
         };
         assert_eq!(result, expected, "for '{earlier}' under '{later}'");
-    };
+    }
     check("a=1,b=2", "b=3,c=4", r#"{"a":"1","b":"3","c":"4"}"#);
-    check("a.b=1,a.c=2", "a.c=3,a.d=4", r#"{"a":{"b":"1","c":"3","d":"4"}}"#);
     check("a=1", "", r#"{"a":"1"}"#);
     check("", "a=1", r#"{"a":"1"}"#);
+    check("a=1", r#"{"a":true}"#, r#"{"a":true}"#);
+    check(r#"{"a":null}"#, "a=1", r#"{"a":"1"}"#);
+    // Objects: per key, at every level.
+    check("a.b=1,a.c=2", "a.c=3,a.d=4", r#"{"a":{"b":"1","c":"3","d":"4"}}"#);
+    check("a.b.c=1,a.b.d=2", "a.b.d=3,e=4", r#"{"a":{"b":{"c":"1","d":"3"}},"e":"4"}"#);
+    check("a.b=1", r#"{"a":{}}"#, r#"{"a":{"b":"1"}}"#);
+    // Lists: the later elements after the earlier.
     check("a.0=x", "a.0=y,a.1=z", r#"{"a":["x","y","z"]}"#);
+    check("a.0.b=x", "a.0.b=y", r#"{"a":[{"b":"x"},{"b":"y"}]}"#);
+    check("a.0=x,a.1=y", r#"{"a":[]}"#, r#"{"a":["x","y"]}"#);
+    check("o.l.0=x,o.m=1", "o.l.0=y", r#"{"o":{"l":["x","y"],"m":"1"}}"#);
+    // One key is one shape.
     check("a.b=1", "a=2", "a: used as an object and as a value");
+    check("a=2", "a.b=1", "a: used as a value and as an object");
     check("x.a=1", "x.a.b=2", "x.a: used as a value and as an object");
     check("a.0=1", "a.b=2", "a: used as a list and as an object");
+    check("a.b=2", "a.0=1", "a: used as an object and as a list");
     check("a.0=1", "a=2", "a: used as a list and as a value");
+    check("a=2", "a.0=1", "a: used as a value and as a list");
 }

@@ -2,12 +2,14 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
-use serde::de::value::StrDeserializer;
+use serde::de::value::{SeqDeserializer, StrDeserializer};
 use serde::de::{Deserializer, IntoDeserializer, Visitor};
 
 use super::access::{Elements, Members, Variant};
 use super::error::{self, Problem, VisitError};
+use super::ranges::{RANGES_NAME, parse_ranges};
 use super::{Mode, scalar};
 use crate::value::Value;
 
@@ -19,9 +21,19 @@ pub(super) struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
+    /// What stands here where one value is wanted: of a repeated key the last.
+    fn one(self) -> Self {
+        match (self.mode, self.value) {
+            (Mode::QemuOpts, Value::List(values)) => {
+                Self { value: values.last().unwrap_or(self.value), ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// The text, if strings are to be converted and this is one.
     fn convertible(self) -> Option<&'a str> {
-        self.value.as_str().filter(|_| self.mode == Mode::Strings)
+        self.value.as_str().filter(|_| self.mode != Mode::Strict)
     }
 
     fn expected(self, what: impl Into<String>) -> VisitError {
@@ -68,12 +80,44 @@ impl<'a> Node<'a> {
             None => self.integer(0, i128::from(u64::MAX)),
         }
     }
+
+    fn text(self) -> Result<&'a str, VisitError> {
+        self.value.as_str().ok_or_else(|| self.expected("a string"))
+    }
+
+    fn elements(self) -> Result<&'a [Value], VisitError> {
+        match (self.mode, self.value) {
+            (_, Value::List(values)) => Ok(values),
+            (Mode::QemuOpts, Value::Str(_)) => Ok(core::slice::from_ref(self.value)),
+            _ => Err(self.expected("a list")),
+        }
+    }
+
+    /// Numbers, from texts also as ranges.
+    fn ranges(self) -> Result<Vec<u64>, VisitError> {
+        let mut numbers = Vec::new();
+        if let Some(text) = self.convertible() {
+            parse_ranges(text, &mut numbers).map_err(|expected| self.expected(expected))?;
+            return Ok(numbers);
+        }
+        for (index, value) in self.elements()?.iter().enumerate() {
+            let element = Self { value, ..self };
+            let added = match element.convertible() {
+                Some(text) => {
+                    parse_ranges(text, &mut numbers).map_err(|expected| element.expected(expected))
+                }
+                None => element.integer(0, i128::from(u64::MAX)).map(|number| numbers.push(number)),
+            };
+            added.map_err(|error| error.within(index))?;
+        }
+        Ok(numbers)
+    }
 }
 
 macro_rules! integers {
     ($($deserialize:ident $visit:ident $type:ty;)*) => {$(
         fn $deserialize<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, VisitError> {
-            visitor.$visit(self.integer(<$type>::MIN.into(), <$type>::MAX.into())?)
+            visitor.$visit(self.one().integer(<$type>::MIN.into(), <$type>::MAX.into())?)
         }
     )*};
 }
@@ -95,7 +139,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
     }
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, VisitError> {
-        visitor.visit_bool(self.boolean()?)
+        visitor.visit_bool(self.one().boolean()?)
     }
 
     integers! {
@@ -114,12 +158,11 @@ impl<'de> Deserializer<'de> for Node<'de> {
     }
 
     fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, VisitError> {
-        visitor.visit_f64(self.float()?)
+        visitor.visit_f64(self.one().float()?)
     }
 
     fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, VisitError> {
-        let text = self.value.as_str().ok_or_else(|| self.expected("a string"))?;
-        visitor.visit_borrowed_str(text)
+        visitor.visit_borrowed_str(self.one().text()?)
     }
 
     fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, VisitError> {
@@ -160,14 +203,14 @@ impl<'de> Deserializer<'de> for Node<'de> {
         visitor: V,
     ) -> Result<V::Value, VisitError> {
         match name {
-            scalar::SIZE_NAME => visitor.visit_u64(self.size()?),
+            scalar::SIZE_NAME => visitor.visit_u64(self.one().size()?),
+            RANGES_NAME => visitor.visit_seq(SeqDeserializer::new(self.ranges()?.into_iter())),
             _ => visitor.visit_newtype_struct(self),
         }
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, VisitError> {
-        let values = self.value.as_list().ok_or_else(|| self.expected("a list"))?;
-        visitor.visit_seq(Elements::new(values, self.mode))
+        visitor.visit_seq(Elements::new(self.elements()?, self.mode))
     }
 
     fn deserialize_tuple<V: Visitor<'de>>(
@@ -218,7 +261,7 @@ impl<'de> Deserializer<'de> for Node<'de> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, VisitError> {
-        match self.value {
+        match self.one().value {
             Value::Str(text) => {
                 let unit: StrDeserializer<'_, VisitError> = text.as_str().into_deserializer();
                 visitor.visit_enum(unit)

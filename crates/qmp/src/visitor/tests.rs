@@ -12,6 +12,7 @@ use crate::value::{Dict, Reference, ReferenceOrNull, Value};
 use crate::{Options, parse_options};
 
 mod structs;
+mod traditional;
 
 /// One option `v` of type `T`, in either form.
 #[derive(Debug, Deserialize)]
@@ -224,6 +225,45 @@ fn untyped_members_keep_strings() {
     check(r#"{"v":null}"#, Some(Value::Null));
     check("v.a=1", [("a", "1")].into_iter().collect::<Dict>());
     check_error::<Dict>("v=1", "v: expected an object, found '1'");
+}
+
+#[test]
+fn optional_members_may_be_absent_at_any_level() {
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Inner {
+        a: Option<u8>,
+        b: Option<Vec<u8>>,
+    }
+    check("v.a=1", Inner { a: Some(1), b: None });
+    check("v.b.0=1", Inner { a: None, b: Some(Vec::from([1])) });
+    check(r#"{"v":{}}"#, Inner { a: None, b: None });
+    check(r#"{"v":{"b":[]}}"#, Inner { a: None, b: Some(Vec::new()) });
+    check_error::<Inner>(r#"{"v":{"a":null}}"#, "v.a: expected a number, found null");
+    check_error::<Inner>("v.b.0=x", "v.b.0: expected a number, found 'x'");
+    assert_eq!(parse_options("").expect("nothing").visit(), Ok(Inner { a: None, b: None }));
+}
+
+#[test]
+fn alternates_see_a_string_in_dotted_keys_whatever_it_spells() {
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(untagged)]
+    enum NumberOrText {
+        Number(u64),
+        Text(String),
+    }
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(untagged)]
+    enum NumberOrObject {
+        Number(u64),
+        Object(Dict),
+    }
+    check(r#"{"v":1}"#, NumberOrText::Number(1));
+    check(r#"{"v":"1"}"#, NumberOrText::Text("1".into()));
+    check("v=1", NumberOrText::Text("1".into()));
+    check(r#"{"v":1}"#, NumberOrObject::Number(1));
+    let error = read::<NumberOrObject>("v=1").expect_err("a string is no number here");
+    assert_eq!(error.path(), "v");
+    check("v.a=1", NumberOrObject::Object([("a", "1")].into_iter().collect()));
 }
 
 #[test]
