@@ -202,10 +202,14 @@ impl Backend {
                 self.layer.stopped().wait_until(|stopped| !*stopped).await;
             }
             self.in_flight.add(|count| *count += 1);
-            if !self.layer.quiesced_now(parent, None) {
+            let design = self.layer.design();
+            let submits = design.is_mutant(Mutant::BackendSubmitsDuringDrain);
+            if submits || !self.layer.quiesced_now(parent, None) {
                 return;
             }
-            self.in_flight.add(|count| *count -= 1);
+            if !design.is_mutant(Mutant::QueuedRequestCountsAsInFlight) {
+                self.in_flight.add(|count| *count -= 1);
+            }
             note!("{} is drained: parked", self.name);
             sometimes!(true, "guest request parked by a drained section");
             let free = move |state: &State| !state.quiesced(parent, None);

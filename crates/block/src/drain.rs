@@ -66,7 +66,7 @@ impl BlockLayer {
             for in_flight in self.backends_above(&listed) {
                 in_flight.wait_until(|count| *count == 0).await;
             }
-            if self.is_quiet(number, &listed) {
+            if self.design().is_mutant(Mutant::DrainWaitsOnce) || self.is_quiet(number, &listed) {
                 break;
             }
         }
@@ -84,13 +84,16 @@ impl BlockLayer {
 
     fn list_section(&self, owner: Owner, nodes: &[NodeId]) -> u64 {
         let touched = [(Kind::Write, SECTIONS, VERSION), key(Kind::Read, VERSION)];
+        let design = self.design();
         let (number, covered) = self.state().trusted(touched, |state| {
             state.section_numbers += 1;
             let number = state.section_numbers;
             let ids = state.covered(nodes);
             let covered: Vec<Arc<Node>> =
                 ids.iter().filter_map(|id| state.nodes.get(id).cloned()).collect();
-            let (nodes, held) = (nodes.to_vec(), state.above(nodes));
+            let lets_go = design.is_mutant(Mutant::ChildSwapUndrainsParent);
+            let held = if lets_go { Vec::new() } else { state.above(nodes) };
+            let nodes = nodes.to_vec();
             let section = Section { number, owner, nodes, covered: covered.clone(), held };
             // Inside one of its owner's own it goes with that one: whoever waits for the outer must not hold it up.
             let inside = |outer: &Section| {
@@ -126,11 +129,13 @@ impl BlockLayer {
 
     fn end_section(&self, number: u64) {
         let forgets = self.design().is_mutant(Mutant::DrainEndForgetsParked);
+        let borrowed = self.design().is_mutant(Mutant::DrainEndsOnCurrentNode);
         // Told while it still holds: requests begin as soon as it does not.
         self.observer().section_ends(number);
         let covered = self.state().trusted([key(Kind::Write, SECTIONS)], |state| {
-            let index = state.sections.iter().position(|section| section.number == number);
-            let section = state.sections.remove(index.expect("sections-end-once"));
+            let own = state.sections.iter().position(|section| section.number == number);
+            let last = state.sections.len().checked_sub(1).filter(|_| borrowed);
+            let section = state.sections.remove(last.or(own).expect("sections-end-once"));
             let covered = section.covered.clone();
             if forgets {
                 state.sections.push(section);

@@ -10,7 +10,7 @@ use blockyard_graph::{Edit, Graph, Parent};
 use blockyard_runtime::Runtime;
 use blockyard_sync::Shared;
 use blockyard_sync::door::{self, Kind};
-use blockyard_units::{BackendId, Design, JobId, NodeId};
+use blockyard_units::{BackendId, Design, JobId, Mutant, NodeId};
 
 use crate::backend::Backend;
 use crate::driver::BlockDriver;
@@ -187,16 +187,23 @@ impl BlockLayer {
 
     /// Whether somebody else has drained what the job reaches, so that it should park.
     pub fn is_quiesced(&self, job: JobId) -> bool {
+        if self.design().is_mutant(Mutant::JobIgnoresDrainedNode) {
+            return false;
+        }
         self.quiesced_now(Parent::Job(job), Some(crate::Owner::Job(job)))
     }
 
     /// Whether `parent` must not begin requests now. Reads the graph only if there is a section at all.
     pub(crate) fn quiesced_now(&self, parent: Parent, owner: Option<crate::Owner>) -> bool {
-        let none = self.state().trusted([key(Kind::Read, SECTIONS)], |s| s.sections.is_empty());
-        !none
+        self.anything_drained()
             && self
                 .state()
                 .trusted([(Kind::Read, SECTIONS, END)], |state| state.quiesced(parent, owner))
+    }
+
+    /// Whether anybody has drained anything.
+    pub(crate) fn anything_drained(&self) -> bool {
+        self.state().trusted([key(Kind::Read, SECTIONS)], |state| !state.sections.is_empty())
     }
 
     /// Everything that is not at rest, for the end of a run: nodes with requests in flight, and how many.

@@ -144,6 +144,10 @@ impl Node {
             Ok(()) => pieces.read(range, flags).await,
             Err(error) => Err(error),
         };
+        let leaks = io.layer().design().is_mutant(Mutant::FailedRequestLeaksInFlight);
+        if leaks && result.is_err() {
+            return result;
+        }
         io.observe_end();
         self.end(io, request, false, (Counted::Read, range, &result, began_ns));
         result
@@ -161,6 +165,7 @@ impl Node {
         io.observe_begin();
         let (kind, write) = (write.kind.counted(), self.placed(io, write));
         let (range, flags) = (write.range, write.flags);
+        let copies = matches!(write.kind, WriteKind::Copy(_));
         let resizes = matches!(write.kind, WriteKind::Truncate(_)) || grows;
         let design = io.layer().design();
         let marks_early = design.is_mutant(Mutant::MirrorMarksBeforeIo);
@@ -179,16 +184,18 @@ impl Node {
             let len = self.len(io);
             self.bitmaps.read(Clone::clone).iter().for_each(|bitmap| bitmap.resize(len));
         }
+        let copy_skips = copies && design.is_mutant(Mutant::CopyRangeSkipsRequestEnd);
         let skips = result.is_err() && design.is_mutant(Mutant::RequestEndSkipsFailed);
         // A failed write may have changed the disk, so it is marked too.
-        if reached_driver && !marks_early && !skips {
+        if reached_driver && !marks_early && !skips && !copy_skips {
             self.mark(range, flags.unchanged);
         }
         if result.is_ok() {
             self.look_at_threshold(io, range);
         }
         io.observe_end();
-        self.end(io, request, reached_driver, (kind, range, &result, began_ns));
+        let wrote = reached_driver && !copy_skips;
+        self.end(io, request, wrote, (kind, range, &result, began_ns));
         result
     }
 
@@ -201,7 +208,9 @@ impl Node {
             WriteKind::Truncate(_) => (ByteRange::between(0, FAR_END), true),
             // Some file systems lose what is written behind the end while zeroes make the file longer.
             WriteKind::Zeroes if self.driver.keeps_data() && range.end() > self.len(io).0 => {
-                (ByteRange::between(range.start(), FAR_END), true)
+                let mutant = Mutant::GrowingZeroesDoNotSerialise;
+                let alone = !io.layer().design().is_mutant(mutant);
+                (ByteRange::between(range.start(), FAR_END), alone)
             }
             WriteKind::Discard => (range, serialising),
             _ => {
@@ -298,9 +307,12 @@ impl Node {
     }
 
     async fn flush_once(&self, io: &Io) -> Result<(), BlockError> {
-        let Some(generation) = self.tracked.begin_flush().await else { return Ok(()) };
+        let design = io.layer().design();
+        let derived = design.is_mutant(Mutant::FlushGenerationDeadlock);
+        let Some(generation) = self.tracked.begin_flush(derived).await else { return Ok(()) };
         let result = self.driver.flush(io).await;
-        self.tracked.end_flush(generation, result.is_ok());
+        let forgets = design.is_mutant(Mutant::FailedFlushMarksClean);
+        self.tracked.end_flush(generation, result.is_ok() || forgets);
         result
     }
 }

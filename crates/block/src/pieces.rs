@@ -7,7 +7,7 @@
 use alloc::vec::Vec;
 
 use blockyard_runtime::{IoBuffer, IoErrorKind};
-use blockyard_units::{ByteLen, ByteRange};
+use blockyard_units::{ByteLen, ByteRange, Mutant};
 
 use crate::driver::{BlockDriver, Limits};
 use crate::error::BlockError;
@@ -43,12 +43,20 @@ fn unsupported(result: &Result<(), BlockError>) -> bool {
 }
 
 impl Pieces<'_> {
+    fn limits(&self) -> Limits {
+        let layer = self.io.layer();
+        if layer.design().is_mutant(Mutant::LimitsZeroedUnderIo) && layer.anything_drained() {
+            return Limits::NONE;
+        }
+        self.driver.limits()
+    }
+
     fn len(&self) -> u64 {
         self.driver.len(self.io).0
     }
 
     pub async fn read(&self, range: ByteRange, flags: ReadFlags) -> Result<IoBuffer, BlockError> {
-        let limits = self.driver.limits();
+        let limits = self.limits();
         if limits.request_alignment == 1 && range.len().0 <= limits.max_transfer {
             return self.driver.read(self.io, range, flags).await;
         }
@@ -69,7 +77,7 @@ impl Pieces<'_> {
     }
 
     pub async fn write(&self, write: Write) -> Result<(), BlockError> {
-        let limits = self.driver.limits();
+        let limits = self.limits();
         let alignment = limits.alignment();
         if write.range.align_outward(alignment) == write.range || limits.request_alignment == 1 {
             return self.aligned(write, &limits).await;
@@ -175,10 +183,12 @@ impl Pieces<'_> {
 
     /// To the driver, and what it did made durable if that was asked for and is not its own to do.
     async fn drive(&self, mut write: Write, limits: &Limits) -> Result<(), BlockError> {
-        let flushes = write.flags.fua && !limits.has_fua(&write.kind);
-        if flushes {
+        let lacks = write.flags.fua && !limits.has_fua(&write.kind);
+        if lacks {
             write.flags.fua = false;
         }
+        let loses = self.io.layer().design().is_mutant(Mutant::FuaLostOnWriteZeroes);
+        let flushes = lacks && !(loses && matches!(write.kind, WriteKind::Zeroes));
         self.driver.write(self.io, write).await?;
         if flushes { self.driver.flush(self.io).await } else { Ok(()) }
     }

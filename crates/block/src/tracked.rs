@@ -45,6 +45,8 @@ struct State {
     written: u64,
     flushed: u64,
     flushing: bool,
+    /// The generation of the last flush that began.
+    started: u64,
     stats: Stats,
     timed: bool,
 }
@@ -160,8 +162,11 @@ impl Tracked {
     /// turn comes. Whoever gets a generation [ends](Self::end_flush) the flush with it.
     ///
     /// # Yields
-    /// While another flush is under way.
-    pub async fn begin_flush(&self) -> Option<u64> {
+    /// While another flush is under way; `derived`, for a mutant: or the last one has not covered what it was to.
+    pub async fn begin_flush(&self, derived: bool) -> Option<u64> {
+        let busy = move |state: &State| {
+            if derived { state.started != state.flushed } else { state.flushing }
+        };
         let wanted = self.0.trusted([one(Kind::Read, WRITTEN)], |state| state.written);
         loop {
             let turn =
@@ -179,7 +184,7 @@ impl Tracked {
                 Turn::Covered => return None,
                 Turn::Now(generation) => return Some(generation),
                 Turn::Later => {
-                    let free = |state: &State| !state.flushing;
+                    let free = move |state: &State| !busy(state);
                     let (kind, from, to) = one(Kind::Read, FLUSHED);
                     self.0.trusted_wait(kind, from, to, free, |_: &mut State| ()).await;
                 }

@@ -13,7 +13,7 @@ use alloc::string::String;
 use blockyard_block::{BlockError, Drained, OnLost, Owner, Plan};
 use blockyard_graph::{Edit, Graph, Parent, Refused, RefusedKind};
 use blockyard_sync::{note, sometimes};
-use blockyard_units::{NodeId, Replace};
+use blockyard_units::{Mutant, NodeId, Replace};
 use serde::Deserialize;
 
 use crate::blockdev::Blockdev;
@@ -193,13 +193,16 @@ impl Monitor {
     async fn redirect(&self, place: &Place, expected: NodeId, new: NodeId) -> Result<(), QmpError> {
         let naive = self.layer().design().replace == Replace::Naive;
         let expected = if naive { None } else { Some(expected) };
-        let section = self.drain_edge(place).await?;
+        let mut section = Some(self.drain_edge(place).await?);
+        if self.layer().design().is_mutant(Mutant::ReplaceNodeWithRequestsInside) {
+            section.take().map_or((), Drained::end);
+        }
         let derive = |_: &Graph| {
             let edits = [place.redirect(expected, new)].into();
             Ok(Plan { edits, ..Plan::default() })
         };
         let result = self.layer().publish("replace child", OnLost::StartOver, derive).await;
-        section.end();
+        section.map_or((), Drained::end);
         Ok(result?)
     }
 

@@ -101,6 +101,32 @@ words! {
             "a write that failed is not marked, though it may have changed the disk";
         WriteAcknowledgedEarly = "write-acknowledged-early",
             "a guest's write is acknowledged before it has ended";
+        QueuedRequestCountsAsInFlight = "queued-request-counts-as-inflight",
+            "a request that a drained section parks still counts as in flight";
+        DrainEndsOnCurrentNode = "drain-holds-borrowed-node-across-wait",
+            "the end of a drained section is applied to whatever was drained last";
+        ChildSwapUndrainsParent = "child-swap-briefly-undrains-parent",
+            "a parent that an edit leads elsewhere is let go before the drained section ends";
+        BackendSubmitsDuringDrain = "backend-submits-during-drain",
+            "a guest's request begins though what it reaches is drained";
+        JobIgnoresDrainedNode = "attach-drained-child-without-waiting",
+            "a job goes on though a node that it was attached to is drained";
+        ReplaceNodeWithRequestsInside = "replace-node-with-requests-inside",
+            "an edge is redirected when the drained section has ended already";
+        DrainWaitsOnce = "drain-recursion-over-mutating-graph",
+            "a drained section waits for what was above its nodes when it began, and does not look again";
+        FailedRequestLeaksInFlight = "failed-request-leaks-inflight", "a read that fails stays in flight";
+        LimitsZeroedUnderIo = "limits-zeroed-under-io",
+            "while anything is drained, requests elsewhere are placed as if nothing needed alignment";
+        FailedFlushMarksClean = "failed-flush-marks-clean", "a flush that failed counts as done";
+        FlushGenerationDeadlock = "flush-generation-deadlock",
+            "whether a flush is under way is derived from two generations";
+        GrowingZeroesDoNotSerialise = "write-beyond-eof-races-with-extending-zero",
+            "zeroes behind the end of a file do not wait for the writes behind them";
+        FuaLostOnWriteZeroes = "fua-lost-on-write-zeroes",
+            "zeroes that are to be durable are not flushed where the driver cannot do both";
+        CopyRangeSkipsRequestEnd = "copy-range-skips-request-end",
+            "a copy neither marks its range nor makes the next flush necessary";
     }
 }
 
