@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::Failure;
 use crate::report::{Output, Status};
-use crate::{explore, list, play, replay, shrink};
+use crate::{explore, list, play, replay, shrink, zoo};
 
 /// Explores what may go wrong in a block layer: schedules of guests, jobs and operators over a graph of nodes.
 ///
@@ -64,10 +64,14 @@ enum Command {
     Shrink(ShrinkArgs),
     /// Play a scenario once, in the simulated world or on real files.
     Run(RunArgs),
+    /// Put known bugs back, one at a time, and tell how long it takes to notice each.
+    ///
+    /// Exits with 1 if one of them is not noticed within the budget.
+    Zoo(ZooArgs),
 }
 
 /// What selects and changes a scenario.
-#[derive(Args, Clone)]
+#[derive(Args, Clone, Default)]
 pub(crate) struct ScenarioArgs {
     /// Decide a design question, as K=V; see `blockyard list`.
     #[arg(long = "design", value_name = "K=V")]
@@ -235,6 +239,15 @@ pub(crate) struct FuzzArgs {
 }
 
 #[derive(Args)]
+pub(crate) struct ZooArgs {
+    /// Which; all, if none is named. See `blockyard list`.
+    pub mutants: Vec<String>,
+    /// How long each may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub budget: u64,
+}
+
+#[derive(Args)]
 pub(crate) struct ReplayArgs {
     /// The seed file.
     pub seed_file: PathBuf,
@@ -323,6 +336,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
         Command::Replay(args) => replay::replay(args, &output),
         Command::Shrink(args) => shrink::shrink(args, &cli.out, &output),
         Command::Run(args) => play::play(args, &cli.out, &output),
+        Command::Zoo(args) => zoo::zoo(args, &output),
     };
     match done {
         Ok(status) => status as u8,

@@ -25,6 +25,7 @@ mod shrink;
 mod simulated;
 mod spec;
 mod team;
+mod zoo;
 
 pub use args::run;
 pub use simulated::{ScenarioProgram, setup_of};

@@ -195,14 +195,18 @@ impl Monitor {
         let expected = if naive { None } else { Some(expected) };
         let mut section = Some(self.drain_edge(place).await?);
         if self.layer().design().is_mutant(Mutant::ReplaceNodeWithRequestsInside) {
-            section.take().map_or((), Drained::end);
+            if let Some(section) = section.take() {
+                section.end();
+            }
         }
         let derive = |_: &Graph| {
             let edits = [place.redirect(expected, new)].into();
             Ok(Plan { edits, ..Plan::default() })
         };
         let result = self.layer().publish("replace child", OnLost::StartOver, derive).await;
-        section.map_or((), Drained::end);
+        if let Some(section) = section {
+            section.end();
+        }
         Ok(result?)
     }
 
