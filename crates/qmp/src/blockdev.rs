@@ -87,7 +87,7 @@ impl Kind {
             || -> Result<u64, VisitError> { Ok(visit::<SizeOptions>(options, mode)?.size.0) };
         Ok(match driver {
             "file" => Self::File { filename: visit::<FileOptions>(options, mode)?.filename },
-            "memory" => Self::Memory { size: size()? },
+            "memory" => Self::Memory { size: check_memory(size()?)? },
             "null-co" => Self::Null { size: size()? },
             "raw" => {
                 let ChildOptions { file } = visit(options, mode)?;
@@ -116,6 +116,16 @@ impl Child {
             }
         })
     }
+}
+
+/// Bytes that a memory node may have.
+const MEMORY_MAX: u64 = 1 << 30;
+
+fn check_memory(size: u64) -> Result<u64, QmpError> {
+    if size <= MEMORY_MAX {
+        return Ok(size);
+    }
+    Err(QmpError::generic(format!("size: {size} bytes; a memory node has {MEMORY_MAX} at most")))
 }
 
 fn known_driver(name: &str) -> Result<&'static str, QmpError> {
