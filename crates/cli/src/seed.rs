@@ -12,7 +12,7 @@ use clap::ValueEnum;
 
 use crate::args::Strategy;
 use crate::failure::Failure;
-use crate::spec::{BudgetWords, Spec, is_path, pairs, read_text, set_mutant};
+use crate::spec::{BudgetWords, Spec, is_path, pairs, read_file, read_text, set_mutant};
 
 /// What is kept beside the scenario's own facts.
 pub(crate) struct Found<'a> {
@@ -125,7 +125,7 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 
 /// Reads a seed file; the scenario is read anew, from where the file says or from `scenario`.
 pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::file(path, error))?;
+    let text = read_file(path)?;
     let file = SeedFile::parse(&text).map_err(|error| Failure::file(path, error))?;
     let heads = Heads { path, text: &text, file: &file };
     heads.check()?;

@@ -1,6 +1,8 @@
 //! What is to be run: a scenario with its parameters, under a design, within budgets.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use blockyard_scenario::{BUILTIN, Parameters, Script, builtin};
@@ -171,10 +173,24 @@ pub(crate) fn is_path(named: &str) -> bool {
     named.contains('/') || named.ends_with(".json")
 }
 
+/// Bytes that a file may have that people write, or a seed file.
+const TEXT_MAX: u64 = 1 << 26;
+
+/// Reads a file that may be a device which never ends.
+pub(crate) fn read_file(path: &Path) -> Result<String, Failure> {
+    let about = |error: std::io::Error| Failure::file(path, error);
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(about)?;
+    file.take(TEXT_MAX + 1).read_to_end(&mut text).map_err(about)?;
+    if text.len() as u64 > TEXT_MAX {
+        return Err(Failure::file(path, format!("longer than {TEXT_MAX} bytes")));
+    }
+    String::from_utf8(text).map_err(|error| Failure::file(path, format!("not text: {error}")))
+}
+
 pub(crate) fn read_text(named: &str) -> Result<String, Failure> {
     if is_path(named) {
-        let path = PathBuf::from(named);
-        return std::fs::read_to_string(&path).map_err(|error| Failure::file(&path, error));
+        return read_file(Path::new(named));
     }
     builtin(named).map(String::from).ok_or_else(|| {
         let known: Vec<_> = BUILTIN.iter().map(|(name, _)| *name).collect();

@@ -68,6 +68,35 @@ fn what_no_memory_could_hold_is_refused() {
 }
 
 #[test]
+fn a_bitmap_that_no_memory_could_hold_fails_its_job() {
+    let folder = folder("misuse-bitmap");
+    let null = |name: &str| {
+        json!({ "execute": "blockdev-add",
+            "arguments": { "driver": "null-co", "node-name": name, "size": "7E" } })
+    };
+    let mut job = mirror(json!({ "device": "a", "target": "b", "job-id": "j" }));
+    job["expect"] = json!("error");
+    let text = scenario(&[null("a"), null("b")], &[job]);
+    fs::write(folder.join("bitmap.json"), text).expect("the folder is writable");
+    let ran = blockyard(&folder, &["explore", "bitmap.json", "--exhaust"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+}
+
+#[test]
+fn a_load_that_never_fits_and_never_rests_ends() {
+    let folder = folder("misuse-load");
+    let read = json!({ "read": { "device": "disk0", "offset": 0, "length": 512 } });
+    for (length, status, said) in [("8k", 1, "load: 8192 bytes do not fit"), ("4k", 0, "nothing")] {
+        let load = json!({ "device": "disk0", "length": length, "every": 0 }).to_string();
+        let text = scenario(&[], &[read.clone()]);
+        let text = text.replacen("\"scenario\"", &format!("\"load\":{load},\"scenario\""), 1);
+        fs::write(folder.join("load.json"), text).expect("the folder is writable");
+        let ran = blockyard(&folder, &["run", "load.json", "--on", "files", "--dir", length]);
+        assert!(ran.status == status && ran.stdout.contains(said), "{ran:?}");
+    }
+}
+
+#[test]
 fn a_mirror_that_can_never_begin_is_refused_with_its_step() {
     let folder = folder("misuse-mirror");
     for (with, said) in [
@@ -90,6 +119,9 @@ fn names_that_could_not_be_kept_are_refused() {
     let text = scenario(&[], &[]).replace("\"misuse\"", "\"../misuse\"");
     fs::write(folder.join("name.json"), text).expect("the folder is writable");
     check_refused(&folder, &["explore", "name.json"], &["'../misuse' is no name for a scenario"]);
+    let text = scenario(&[], &[]).replace("\"guest\"", "\"setup\"");
+    fs::write(folder.join("actor.json"), text).expect("the folder is writable");
+    check_refused(&folder, &["explore", "actor.json"], &["'setup' is another task's name"]);
     let set = ["explore", "mirror-passive", "--set", "size=4k 8k"];
     check_refused(&folder, &set, &["parameters.size", "words without spaces"]);
 }
@@ -137,6 +169,9 @@ fn the_place_for_findings_is_made_unless_it_is_a_file() {
         check_refused(&folder, &out(at), &[at, "cannot be made a directory"]);
     }
     assert_eq!(fs::read(folder.join("file")).expect("it is there"), b"mine");
+    for never_ends in [["explore", "/dev/zero"], ["replay", "/dev/zero"]] {
+        check_refused(&folder, &never_ends, &["longer than 67108864 bytes"]);
+    }
     check_refused(&folder, &["explore", "nobody", "--out", "unmade"], &["nobody"]);
     assert!(!folder.join("unmade").exists());
 }

@@ -257,6 +257,10 @@ fn actors(actors: Dict) -> Result<Vec<(String, Vec<Step>)>, ScriptError> {
         if !fine {
             return Err(ScriptError(format!("actors: '{name}' is no name for an actor")));
         }
+        // On a tape tasks are known by their names.
+        if ["setup", "load"].contains(&name.as_str()) {
+            return Err(ScriptError(format!("actors: '{name}' is another task's name")));
+        }
         let steps = parse_steps(&value);
         let steps = steps.map_err(|error| ScriptError(format!("actors.{name}: {error}")))?;
         Ok((name, steps))
