@@ -43,6 +43,8 @@ impl Left {
 /// Keeps a search in a file.
 pub(crate) struct Keeper<'a> {
     path: &'a Path,
+    /// Where the file is: `path` may be a link.
+    real: PathBuf,
     /// The file there, locked.
     file: File,
     /// What must be equal in a search that goes on from the file.
@@ -65,8 +67,9 @@ impl<'a> Keeper<'a> {
         let mut file = hold(path)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(|error| Failure::file(path, error))?;
+        let real = path.canonicalize().map_err(|error| Failure::file(path, error))?;
         let (seconds_before, failure) = (0.0, None);
-        let mut keeper = Self { path, file, identity, seconds_before, began, next, failure };
+        let mut keeper = Self { path, real, file, identity, seconds_before, began, next, failure };
         // Who was killed before the first checkpoint has left nothing in it.
         let left = if text.is_empty() { None } else { Some(keeper.read(&text)?) };
         Ok((keeper, left))
@@ -130,7 +133,7 @@ impl<'a> Keeper<'a> {
     ///
     /// # Errors
     /// If it cannot be written: it is as it was.
-    pub fn write(&mut self, left: &Left) -> Result<(), Failure> {
+    fn write(&mut self, left: &Left) -> Result<(), Failure> {
         let body = serde_json::to_string(left).map_err(|error| Failure::file(self.path, error))?;
         let identity = self.identity.iter().map(|(key, value)| (key.to_string(), json!(value)));
         let mut head: Map<String, Value> = identity.collect();
@@ -139,8 +142,23 @@ impl<'a> Keeper<'a> {
         head.insert("seconds".into(), json!(self.seconds()));
         let head = Value::Object(head).to_string();
         let text = format!("{head}\n{body}\n{}\n", digest(&head, &body));
-        self.file = replace(self.path, &text).map_err(|error| Failure::file(self.path, error))?;
+        let mut beside = self.real.clone().into_os_string();
+        beside.push(".new");
+        let beside = PathBuf::from(beside);
+        self.file = replace(&self.real, &beside, &text)
+            .map_err(|error| Failure::file(self.path, format!("{}: {error}", beside.display())))?;
         Ok(())
+    }
+
+    /// Makes the first checkpoint.
+    ///
+    /// # Errors
+    /// If it cannot be written: then there is no file.
+    pub fn begin(&mut self, left: &Left) -> Result<(), Failure> {
+        self.write(left).inspect_err(|_| {
+            // What is wrong is told already.
+            let _ = std::fs::remove_file(&self.real);
+        })
     }
 }
 
@@ -173,22 +191,19 @@ fn hold(path: &Path) -> Result<File, Failure> {
 }
 
 /// Writes beside the file, and renames; the new file is locked before.
-fn replace(path: &Path, text: &str) -> std::io::Result<File> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
+fn replace(path: &Path, beside: &Path, text: &str) -> std::io::Result<File> {
     let write = || {
-        let mut file = File::create(&beside)?;
+        let mut file = File::create(beside)?;
         file.try_lock()?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
-        std::fs::rename(&beside, path)?;
+        std::fs::rename(beside, path)?;
         Ok(file)
     };
     let written = write();
     if written.is_err() {
         // What is wrong is told already.
-        let _ = std::fs::remove_file(&beside);
+        let _ = std::fs::remove_file(beside);
     }
     written
 }

@@ -166,7 +166,7 @@ impl Search<'_> {
             None => Team::new(self),
         };
         if let (Some(keeper), false) = (&mut keeper, resumed) {
-            keeper.write(&team.left())?;
+            keeper.begin(&team.left())?;
         }
         let progress = Progress::new(&self.spec.script.name, None);
         let exploration = quietly(|| team.run(interrupt, &progress, keeper.as_mut()));

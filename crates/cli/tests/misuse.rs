@@ -88,7 +88,7 @@ fn a_load_that_never_fits_and_never_rests_ends() {
     let read = json!({ "read": { "device": "disk0", "offset": 0, "length": 512 } });
     for (length, status, said) in [("8k", 1, "load: 8192 bytes do not fit"), ("4k", 0, "nothing")] {
         let load = json!({ "device": "disk0", "length": length, "every": 0 }).to_string();
-        let text = scenario(&[], &[read.clone()]);
+        let text = scenario(&[], std::slice::from_ref(&read));
         let text = text.replacen("\"scenario\"", &format!("\"load\":{load},\"scenario\""), 1);
         fs::write(folder.join("load.json"), text).expect("the folder is writable");
         let ran = blockyard(&folder, &["run", "load.json", "--on", "files", "--dir", length]);

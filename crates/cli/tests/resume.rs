@@ -147,6 +147,14 @@ fn a_checkpoint_goes_to_a_file() {
         assert_eq!(ran.status, 2, "{at}: {}", ran.stdout);
         assert!(ran.stderr.contains(said), "{at}: {}", ran.stderr);
     }
+    std::fs::create_dir(folder.join("taken.new")).expect("the folder is writable");
+    let ran = blockyard(&folder, &[&LONG[..], &["--resume", "taken"]].concat());
+    assert!(ran.status == 2 && ran.stderr.contains("taken.new: Is a directory"), "{ran:?}");
+    assert!(!folder.join("taken").exists());
+    std::os::unix::fs::symlink("target", folder.join("link")).expect("the folder is writable");
+    let few = ["explore", "mirror-active", "--max-executions", "9", "--resume", "link"];
+    assert_eq!(blockyard(&folder, &few).status, 0);
+    assert!(folder.join("link").is_symlink(), "what a link leads to is replaced");
     // As whoever is killed at the very beginning leaves it.
     let ran = blockyard(&folder, &[&LONG[..], &["--resume", "empty"]].concat());
     assert_eq!(ran.status, 0, "{}", ran.stderr);
