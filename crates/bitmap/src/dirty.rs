@@ -37,6 +37,18 @@ impl DirtyBitmap {
     /// The largest granularity: 2 GiB.
     pub const MAX_GRANULARITY: ByteLen = ByteLen(1 << 31);
 
+    /// Whether there are bitmaps of this granularity.
+    ///
+    /// # Errors
+    /// [`BitmapError::Granularity`] if it is not a power of two between the two limits.
+    pub fn check_granularity(granularity: ByteLen) -> Result<(), BitmapError> {
+        let legal = Self::MIN_GRANULARITY..=Self::MAX_GRANULARITY;
+        if granularity.0.is_power_of_two() && legal.contains(&granularity) {
+            return Ok(());
+        }
+        Err(BitmapError::Granularity { granularity })
+    }
+
     /// A clean, enabled bitmap for a disk of `disk_len` bytes, which need not be a multiple of
     /// anything.
     ///
@@ -46,10 +58,7 @@ impl DirtyBitmap {
     /// # Panics
     /// If the machine cannot address one bit a granule.
     pub fn new(disk_len: ByteLen, granularity: ByteLen) -> Result<Self, BitmapError> {
-        let legal = Self::MIN_GRANULARITY..=Self::MAX_GRANULARITY;
-        if !granularity.0.is_power_of_two() || !legal.contains(&granularity) {
-            return Err(BitmapError::Granularity { granularity });
-        }
+        Self::check_granularity(granularity)?;
         let granules = HBitmap::new(disk_len.0.div_ceil(granularity.0));
         Ok(Self { granules, disk_len, granularity, enabled: true })
     }

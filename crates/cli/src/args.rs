@@ -23,7 +23,8 @@ use crate::{explore, list, play, replay, shrink, zoo};
 ///   blockyard explore resurrected-filter --design replace=compare --exhaust
 ///
 /// Exit status: 0 nothing broken; 1 a property was violated (the seed file and the command that replays it are
-/// printed); 2 usage or bad input; 3 exhaustion was asked for and the budget ran out first; 130 interrupted.
+/// printed); 2 usage or bad input; 3 exhaustion was asked for and the budget ran out first; 130 interrupted,
+/// 143 terminated (what is known is printed).
 #[derive(Parser)]
 #[command(name = "blockyard", version, verbatim_doc_comment)]
 struct Cli {
@@ -34,7 +35,7 @@ struct Cli {
     #[arg(long, global = true)]
     json: bool,
 
-    /// Where findings go.
+    /// Where findings go; it is made if it is not there.
     #[arg(long, global = true, value_name = "DIR", default_value = ".")]
     out: PathBuf,
 }
@@ -92,7 +93,7 @@ pub(crate) struct ScenarioArgs {
     /// it, at whatever moment it comes.
     #[arg(long, value_name = "N")]
     pub crashes: Option<u32>,
-    /// In which ways, with commas between them, instead of eio,eio-late; see `blockyard list`.
+    /// In which ways, with commas between them, instead of eio,eio-late; see `blockyard list`. Needs faults.
     #[arg(long, value_name = "FAMILIES")]
     pub families: Option<String>,
 }
@@ -200,7 +201,8 @@ pub(crate) struct ExploreArgs {
     /// Go on from the checkpoint in this file, and keep one there; it is made if it is not there.
     ///
     /// It is replaced every few moments, at Ctrl-C and at the end, so that a process that is killed loses what it did
-    /// since then. --max-executions counts from the beginning. A checkpoint belongs to one search and one build.
+    /// since then. --max-executions counts from the beginning. A checkpoint belongs to one search and one build, and
+    /// one process at a time.
     #[arg(long, value_name = "FILE")]
     pub resume: Option<PathBuf>,
     /// What may not be interrupted: what is between two awaits, or each operation on what tasks share.
@@ -210,7 +212,7 @@ pub(crate) struct ExploreArgs {
 
 #[derive(Args)]
 pub(crate) struct FuzzArgs {
-    /// Built-in scenarios, or paths of files.
+    /// Built-in scenarios, or paths of files; each is run once.
     #[arg(required_unless_present_any = ["all", "generate"])]
     pub scenarios: Vec<String>,
     /// Every built-in scenario.
@@ -318,14 +320,13 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && json => {
-            let text = error.to_string();
-            let line = text.lines().next().unwrap_or_default();
-            return Output::json().fail(&Failure::usage(line.trim_start_matches("error: ")));
+            return Output::json().fail(&Failure::usage(in_one_line(&error)));
         }
         Err(error) => {
             // Nobody is left to tell if even this cannot be written.
             let _ = error.print();
-            return if error.use_stderr() { Status::BadInput as u8 } else { Status::Clean as u8 };
+            let status = if error.use_stderr() { Status::BadInput } else { Status::Clean };
+            return status.code();
         }
     };
     let output = if cli.json { Output::json() } else { Output::text() };
@@ -339,7 +340,16 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
         Command::Zoo(args) => zoo::zoo(args, &output),
     };
     match done {
-        Ok(status) => status as u8,
+        Ok(status) => status.code(),
         Err(failure) => output.fail(&failure),
     }
+}
+
+/// What is wrong with a command line, without the usage and the hint at `--help` that come after it.
+fn in_one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let is_trailer = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more info");
+    let lines = text.lines().take_while(|line| !is_trailer(line));
+    let words: Vec<&str> = lines.flat_map(str::split_whitespace).collect();
+    words.join(" ").trim_start_matches("error: ").into()
 }

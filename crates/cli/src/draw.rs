@@ -64,11 +64,18 @@ impl Search<'_> {
     }
 }
 
-/// What `work` gives in each of so many threads, of which this is the first.
+/// What `work` gives in each of so many threads, of which this is the first. It also does the work of those that cannot
+/// be had.
 pub(crate) fn in_threads<R: Send>(threads: usize, work: &(dyn Fn(usize) -> R + Sync)) -> Vec<R> {
     std::thread::scope(|scope| {
-        let others: Vec<_> = (1..threads).map(|number| scope.spawn(move || work(number))).collect();
-        let mut all = vec![work(0)];
+        let (mut others, mut here) = (Vec::new(), vec![0]);
+        for number in 1..threads {
+            match std::thread::Builder::new().spawn_scoped(scope, move || work(number)) {
+                Ok(thread) => others.push(thread),
+                Err(_) => here.push(number),
+            }
+        }
+        let mut all: Vec<R> = here.into_iter().map(work).collect();
         for other in others {
             all.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }

@@ -1,5 +1,6 @@
 //! `blockyard explore` and `blockyard fuzz`.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -35,7 +36,6 @@ pub(crate) struct Search<'a> {
 pub(crate) fn explore(args: &ExploreArgs, out: &Path, output: &Output) -> Result<Status, Failure> {
     let mut spec = Spec::read_simulated(&args.scenario, &args.change)?;
     spec.granularity = args.granularity;
-    check_directory(out)?;
     let unlimited = if args.exhaust { u64::MAX } else { DEFAULT_EXECUTIONS };
     let executions = args.max_executions.unwrap_or(unlimited);
     if executions == 0 {
@@ -51,6 +51,7 @@ pub(crate) fn explore(args: &ExploreArgs, out: &Path, output: &Output) -> Result
             "--resume: random search has nothing to go on from; use fuzz with other --seeds",
         ));
     }
+    make_directory(out)?;
     let strategy = args.strategy;
     let limits = Limits { executions, ..Limits::default() };
     let seeds = 0..executions;
@@ -63,12 +64,13 @@ pub(crate) fn explore(args: &ExploreArgs, out: &Path, output: &Output) -> Result
 
 pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Status, Failure> {
     let seeds = read_seeds(&args.seeds)?;
-    check_directory(out)?;
     if args.generate {
         return generate::fuzz(args, seeds, out, output);
     }
     let builtin = blockyard_scenario::BUILTIN.iter().map(|(name, _)| name.to_string());
-    let names = if args.all { builtin.collect() } else { args.scenarios.clone() };
+    let mut names = if args.all { builtin.collect() } else { args.scenarios.clone() };
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
     let specs: Vec<Spec> = names
         .iter()
         .map(|name| {
@@ -77,6 +79,7 @@ pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Statu
             Ok(spec)
         })
         .collect::<Result<_, _>>()?;
+    make_directory(out)?;
     let interrupt = Interrupt::listen();
     let mut reports = Vec::new();
     let mut status = Status::Clean;
@@ -106,9 +109,19 @@ pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Statu
     Ok(status)
 }
 
-/// Findings must have a place before hours are spent on them.
+/// Findings must have a place before hours are spent on them: it is made if it is not there.
+pub(crate) fn make_directory(out: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(out).map_err(|error| {
+        let why = if out.exists() { "there is a file".into() } else { error.to_string() };
+        Failure::file(out, format!("cannot be made a directory for findings: {why}"))
+    })?;
+    check_directory(out)
+}
+
+/// Whether files can be made there.
 pub(crate) fn check_directory(out: &Path) -> Result<(), Failure> {
-    let probe = out.join(".blockyard-probe");
+    // Other processes may look at the same time.
+    let probe = out.join(format!(".blockyard-probe-{}", std::process::id()));
     std::fs::write(&probe, b"")
         .map_err(|error| Failure::file(out, format!("not writable: {error}")))?;
     std::fs::remove_file(&probe).map_err(|error| Failure::file(&probe, error))
@@ -152,8 +165,8 @@ impl Search<'_> {
             })?,
             None => Team::new(self),
         };
-        if let (Some(keeper), false) = (&keeper, resumed) {
-            keeper.write(&team.left())?;
+        if let (Some(keeper), false) = (&mut keeper, resumed) {
+            keeper.begin(&team.left())?;
         }
         let progress = Progress::new(&self.spec.script.name, None);
         let exploration = quietly(|| team.run(interrupt, &progress, keeper.as_mut()));

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::args::{FuzzArgs, ScenarioArgs};
 use crate::draw::in_threads;
-use crate::explore::Search;
+use crate::explore::{Search, make_directory};
 use crate::failure::Failure;
 use crate::progress::{Interrupt, Progress, quietly};
 use crate::report::{Output, Status};
@@ -31,6 +31,10 @@ pub(crate) fn fuzz(
     if args.runs == 0 {
         return Err(Failure::usage("--runs: at least 1"));
     }
+    if args.change.faults == Some(0) {
+        args.change.check_families(0)?;
+    }
+    make_directory(out)?;
     let interrupt = Interrupt::listen();
     let progress = Progress::new("generated scenarios", None);
     let fuzzing = Fuzzing {

@@ -1,6 +1,7 @@
 //! What a search found, as text and as JSON.
 
 use std::fmt::Write;
+use std::path::Path;
 
 use blockyard_sim::{Exploration, Granularity, Sampled, TapeLine, Verdict};
 use serde_json::{Map, Value, json};
@@ -8,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::args::Strategy;
 use crate::explore::Search;
 use crate::failure::Failure;
+use crate::play::quoted;
 use crate::report::Status;
 
 /// What a search found, for people and for programs.
@@ -110,8 +112,9 @@ impl Outcome<'_> {
                 let _ = writeln!(text, "checkpoint: {path}: this search has ended");
             }
             Some(Ok(path)) => {
-                let command: Vec<_> = std::env::args().collect();
-                let _ = writeln!(text, "checkpoint: {path}\ngo on:      {}", command.join(" "));
+                let command = std::env::args_os().map(|word| quoted(Path::new(&word)));
+                let command = command.collect::<Vec<_>>().join(" ");
+                let _ = writeln!(text, "checkpoint: {path}\ngo on:      {command}");
             }
             None => {}
         }
@@ -119,8 +122,8 @@ impl Outcome<'_> {
             let _ = writeln!(text, "the seed file could not be written: {failure}");
         }
         if let Some(Ok(path)) = &self.seed_file {
-            let program = std::env::args().next().unwrap_or_else(|| "blockyard".into());
-            let _ = writeln!(text, "seed file: {path}\nreplay it:  {program} replay {path} --log");
+            let command = replay_command(Path::new(path));
+            let _ = writeln!(text, "seed file: {path}\nreplay it:  {command}");
         }
         text
     }
@@ -212,9 +215,23 @@ impl Outcome<'_> {
             let kept = self.seed_file.as_ref();
             object.insert("seed_file".into(), json!(kept.and_then(|kept| kept.as_ref().ok())));
             object.insert("steps_to_failure".into(), json!(tape.len()));
+            if let Some(Err(failure)) = kept {
+                object.insert("seed_file_error".into(), json!(failure.to_string()));
+            }
         }
         object
     }
+}
+
+/// The command that replays a seed file, in whatever folder it is given.
+pub(crate) fn replay_command(path: &Path) -> String {
+    let anywhere = |path: &Path| quoted(&std::path::absolute(path).unwrap_or_else(|_| path.into()));
+    let program = std::env::args_os().next().unwrap_or_else(|| "blockyard".into());
+    let program = Path::new(&program);
+    // A word is looked for on the path.
+    let is_word = program.components().count() == 1;
+    let program = if is_word { quoted(program) } else { anywhere(program) };
+    format!("{program} replay {} --log", anywhere(path))
 }
 
 /// The tape for people: from the first step in which somebody starts a job, if one does, or from the first that is

@@ -15,7 +15,7 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use crate::args::{Ground, RunArgs, Strategy};
-use crate::explore::{Search, check_directory};
+use crate::explore::{Search, make_directory};
 use crate::failure::Failure;
 use crate::files::{Images, Log, OnFiles};
 use crate::progress::{Interrupt, quietly};
@@ -33,10 +33,12 @@ pub(crate) fn play(args: &RunArgs, out: &Path, output: &Output) -> Result<Status
     match args.on {
         Ground::Sim => {
             let spec = Spec::read_simulated(&args.script, &args.change)?;
-            check_directory(out)?;
             play_simulated(args, &spec, out, output)
         }
-        Ground::Files => play_on_files(args, &Spec::read(&args.script, &args.change)?, output),
+        Ground::Files => {
+            check_change(args)?;
+            play_on_files(args, &Spec::read(&args.script, &args.change)?, output)
+        }
     }
 }
 
@@ -53,6 +55,7 @@ fn play_simulated(
     }
     let end = args.seed.checked_add(1);
     let end = end.ok_or_else(|| Failure::usage("--seed: below 2^64 - 1 is needed"))?;
+    make_directory(out)?;
     let limits = Limits::default();
     let seeds = args.seed..end;
     let strategy = Strategy::Random;
@@ -67,7 +70,8 @@ fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
     members.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
 }
 
-fn play_on_files(args: &RunArgs, spec: &Spec, output: &Output) -> Result<Status, Failure> {
+/// What is asked for must be possible on files.
+fn check_change(args: &RunArgs) -> Result<(), Failure> {
     if args.change.faults.is_some_and(|faults| faults > 0) {
         return Err(Failure::usage("--faults: files do not fail when told to; use --on sim"));
     }
@@ -77,6 +81,10 @@ fn play_on_files(args: &RunArgs, spec: &Spec, output: &Output) -> Result<Status,
     if args.change.families.is_some() {
         return Err(Failure::usage("--families: files do not fail when told to; use --on sim"));
     }
+    Ok(())
+}
+
+fn play_on_files(args: &RunArgs, spec: &Spec, output: &Output) -> Result<Status, Failure> {
     let images = Images::of(&spec.script, &args.dir)?;
     let interrupt = Interrupt::listen();
     let hold = args.hold.is_some();
@@ -346,7 +354,7 @@ impl Run<'_> {
 }
 
 /// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@".contains(c);
     if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }

@@ -1,28 +1,36 @@
-//! Progress on a terminal, and Ctrl-C.
+//! Progress on a terminal, and the signals that end it.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// Set once somebody pressed Ctrl-C.
-#[derive(Clone, Default)]
-pub(crate) struct Interrupt(Arc<AtomicBool>);
+/// The number of the last signal that came, or 0.
+static SIGNAL: AtomicUsize = AtomicUsize::new(0);
+
+/// Set once somebody pressed Ctrl-C, or asked the process to terminate.
+pub(crate) struct Interrupt(());
 
 impl Interrupt {
     /// Listens from now on.
     pub fn listen() -> Self {
-        let interrupt = Self::default();
-        let flag = interrupt.0.clone();
-        // Without a handler Ctrl-C ends the process at once, which loses nothing but the summary.
-        let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
-        interrupt
+        for signal in [SIGINT, SIGTERM] {
+            // Without a handler it ends the process at once, which loses nothing but the summary.
+            let _ =
+                signal_hook::flag::register_usize(signal, &SIGNAL, signal.unsigned_abs() as usize);
+        }
+        Self(())
     }
 
-    /// Whether it was pressed.
+    /// Whether one came.
     pub fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        SIGNAL.load(Ordering::Relaxed) != 0
+    }
+
+    /// The exit status of a process that was interrupted, as shells have it: 128 and the signal's number.
+    pub fn status() -> u8 {
+        128 | SIGNAL.load(Ordering::Relaxed) as u8
     }
 }
 

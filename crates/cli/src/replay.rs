@@ -20,11 +20,9 @@ pub(crate) fn replay(args: &ReplayArgs, output: &Output) -> Result<Status, Failu
     if let Outcome::Diverged(divergence) = &report.outcome {
         return Err(diverged(&args.seed_file, &kept, divergence));
     }
-    let expected = kept.file.head("property").unwrap_or_default().to_string();
     let again =
-        matches!(&report.outcome, Outcome::Violated(finding) if finding.property == expected);
-    let same_hash =
-        kept.file.head("hash").is_ok_and(|hash| hash == format!("{:016x}", report.hash));
+        matches!(&report.outcome, Outcome::Violated(finding) if finding.property == kept.property);
+    let same_hash = kept.hash == report.hash;
     if same_hash {
         // What shrinking found out about this very run is still so.
         for (line, kept) in tape.iter_mut().zip(&kept.file.tape) {
@@ -68,14 +66,17 @@ struct Replayed<'a> {
 impl Replayed<'_> {
     fn as_text(&self, log: bool) -> String {
         let mut text = String::new();
+        let then = &self.kept.property;
         // A String takes everything.
         let _ = match &self.report.outcome {
             Outcome::Violated(finding) => {
-                let how =
-                    if self.again { "the same property" } else { "another property than then" };
+                let how = match self.again {
+                    true => "the same property".into(),
+                    false => format!("another property than then: the file says {then}"),
+                };
                 writeln!(text, "{}: {} ({how})", finding.property, finding.message)
             }
-            _ => writeln!(text, "nothing broken: the failure is not there any more"),
+            _ => writeln!(text, "nothing broken: the failure of {then} is not there any more"),
         };
         let same = if self.same_hash { "as then" } else { "another than then" };
         let _ =
@@ -114,6 +115,7 @@ impl Replayed<'_> {
             ("hash", json!(format!("{:016x}", self.report.hash))),
             ("same_hash", json!(self.same_hash)),
             ("same_property", json!(self.again)),
+            ("property_then", json!(self.kept.property)),
         ];
         members.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
     }

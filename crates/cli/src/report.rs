@@ -1,25 +1,38 @@
 //! What a command says, as text or as one JSON object.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
 use serde_json::{Map, Value};
 
 use crate::failure::Failure;
+use crate::progress::Interrupt;
 
 /// The process's exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Status {
     /// Nothing broken.
-    Clean = 0,
+    Clean,
     /// A property was violated.
-    Violated = 1,
+    Violated,
     /// Usage or bad input.
-    BadInput = 2,
+    BadInput,
     /// Exhaustion was asked for, and the budget ran out first.
-    Budget = 3,
+    Budget,
     /// Interrupted.
-    Interrupted = 130,
+    Interrupted,
+}
+
+impl Status {
+    /// As the process returns it.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::Violated => 1,
+            Self::BadInput => 2,
+            Self::Budget => 3,
+            Self::Interrupted => Interrupt::status(),
+        }
+    }
 }
 
 /// Where a command's result goes.
@@ -61,17 +74,25 @@ impl Output {
             let error = Value::Object(Map::from_iter([("error".into(), message)]));
             write_out(&format!("{error}\n"));
         } else {
-            eprintln!("blockyard: {failure}");
+            complain(failure);
         }
-        Status::BadInput as u8
+        Status::BadInput.code()
     }
 }
 
-/// Writes to standard output; if nobody takes it, there is nothing left to do.
+/// Writes to standard output. A reader that has gone has had enough; that it cannot be written is told.
 fn write_out(text: &str) {
     let mut out = std::io::stdout().lock();
-    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        eprintln!("blockyard: standard output: {error}");
-        std::process::exit(Status::BadInput as i32);
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            complain(&Failure::usage(format!("standard output: {error}")));
+            std::process::exit(Status::BadInput.code().into());
+        }
+        _ => {}
     }
+}
+
+fn complain(failure: &Failure) {
+    // Nobody is left to tell if even this cannot be written.
+    let _ = writeln!(std::io::stderr(), "blockyard: {failure}");
 }

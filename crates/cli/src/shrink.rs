@@ -7,9 +7,9 @@ use blockyard_sim::{Explorer, Finding, Limits, Outcome, Shrunk, Summary};
 use serde_json::{Map, Value, json};
 
 use crate::args::ShrinkArgs;
-use crate::explore::check_directory;
+use crate::explore::{check_directory, make_directory};
 use crate::failure::Failure;
-use crate::outcome::schedule;
+use crate::outcome::{replay_command, schedule};
 use crate::progress::{Interrupt, Progress, quietly};
 use crate::replay::diverged;
 use crate::report::{Output, Status};
@@ -28,8 +28,11 @@ pub(crate) fn shrink(args: &ShrinkArgs, out: &Path, output: &Output) -> Result<S
             out.join(format!("{stem}.min.seed"))
         }
     };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    check_directory(folder.unwrap_or(Path::new(".")))?;
+    match &args.output {
+        Some(path) if path.is_dir() => return Err(Failure::file(path, "is a directory")),
+        Some(path) => check_directory(seed::folder_of(path))?,
+        None => make_directory(out)?,
+    }
     let interrupt = Interrupt::listen();
     let (result, seconds) = run(&kept, args.max_replays, &interrupt);
     let shrunk = result.map_err(|outcome| match outcome {
@@ -42,8 +45,8 @@ pub(crate) fn shrink(args: &ShrinkArgs, out: &Path, output: &Output) -> Result<S
             Failure::file(input, "nothing broken: there is no failure to shrink")
         }
     })?;
-    seed::write_again(&kept, &shrunk, &path)?;
-    let done = Done { shrunk: &shrunk, seconds, path: &path };
+    let unkept = seed::write_again(&kept, &shrunk, &path).err();
+    let done = Done { shrunk: &shrunk, seconds, path: &path, unkept };
     output.print(|| done.as_text(), || done.as_json());
     Ok(if interrupt.is_set() { Status::Interrupted } else { Status::Violated })
 }
@@ -55,8 +58,7 @@ fn run(kept: &Kept, replays: u64, interrupt: &Interrupt) -> (Result<Shrunk, Outc
         !interrupt.is_set()
     };
     let program = kept.spec.program();
-    let property = kept.file.head("property").unwrap_or_default();
-    let same = |finding: &Finding| finding.property == property;
+    let same = |finding: &Finding| finding.property == kept.property;
     let limits = Limits::default();
     let mut explorer = Explorer::new(&program, kept.setup(), limits, &mut go_on);
     let limits = Limits { executions: replays, ..limits };
@@ -69,6 +71,8 @@ struct Done<'a> {
     shrunk: &'a Shrunk,
     seconds: f64,
     path: &'a PathBuf,
+    /// Why it is not there.
+    unkept: Option<Failure>,
 }
 
 impl Done<'_> {
@@ -82,12 +86,14 @@ impl Done<'_> {
             (false, true) => "no edit makes it simpler; another failing run may yet be",
             (false, false) => "stopped early: it may get simpler yet",
         };
-        let path = self.path.display();
-        let program = std::env::args().next().unwrap_or_else(|| "blockyard".into());
         // A String takes everything.
         let _ = writeln!(text, "before: {cost_before}\nafter:  {cost_after}");
         let _ = writeln!(text, "{replays} replays, {:.1} s; {how_far}", self.seconds);
-        let _ = writeln!(text, "seed file: {path}\nreplay it:  {program} replay {path} --log");
+        let (path, replay) = (self.path.display(), replay_command(self.path));
+        let _ = match &self.unkept {
+            Some(failure) => writeln!(text, "the seed file could not be written: {failure}"),
+            None => writeln!(text, "seed file: {path}\nreplay it:  {replay}"),
+        };
         text
     }
 
@@ -103,7 +109,8 @@ impl Done<'_> {
             ("verdict", json!("violated")),
             ("property", json!(finding.property)),
             ("message", json!(finding.message)),
-            ("seed_file", json!(self.path)),
+            ("seed_file", json!(self.unkept.is_none().then_some(self.path))),
+            ("seed_file_error", json!(self.unkept.as_ref().map(ToString::to_string))),
             ("hash", json!(format!("{hash:016x}"))),
             ("before", cost(cost_before)),
             ("after", cost(cost_after)),

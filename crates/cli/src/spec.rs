@@ -1,12 +1,14 @@
 //! What is to be run: a scenario with its parameters, under a design, within budgets.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use blockyard_qmp::{Dict, Options, check_command};
 use blockyard_scenario::{BUILTIN, Parameters, Script, builtin};
 use blockyard_sim::{Budgets, Families, Granularity, Setup};
-use blockyard_units::{Design, Mutant};
+use blockyard_units::{Design, DesignError, Mutant};
 
 use crate::args::ScenarioArgs;
 use crate::failure::Failure;
@@ -47,7 +49,9 @@ impl Spec {
     /// # Errors
     /// One line that names the scenario and what is wrong with it.
     pub(crate) fn read(named: &str, change: &ScenarioArgs) -> Result<Self, Failure> {
-        Self::of_text(named, read_text(named)?, change)
+        let spec = Self::of_text(named, read_text(named)?, change)?;
+        change.check_families(spec.budgets.faults)?;
+        Ok(spec)
     }
 
     /// Checks a scenario that was read already.
@@ -59,23 +63,27 @@ impl Spec {
         text: String,
         change: &ScenarioArgs,
     ) -> Result<Self, Failure> {
-        let sets = pairs("--set", &change.sets)?;
+        let sets = pairs(&change.sets).map_err(|why| Failure::usage(format!("--set {why}")))?;
+        let designs = pairs(&change.designs);
         let mut design = Design::default();
-        for (key, value) in pairs("--design", &change.designs)? {
+        for (key, value) in designs.map_err(|why| Failure::usage(format!("--design {why}")))? {
             design.set(&key, &value).map_err(|error| Failure::usage(error.to_string()))?;
         }
         if let Some(mutant) = &change.mutant {
-            set_mutant(&mut design, mutant)?;
+            set_mutant(&mut design, mutant)
+                .map_err(|error| Failure::usage(format!("mutant: {error}")))?;
         }
         let families = match &change.families {
-            Some(words) => read_families("--families", words)?,
+            Some(words) => {
+                words.parse().map_err(|error| Failure::usage(format!("--families: {error}")))?
+            }
             None => Families::default(),
         };
         let blockdevs = change.blockdevs.iter().map(|text| read_blockdev(text));
         let blockdevs = blockdevs.collect::<Result<_, _>>()?;
         let ScenarioArgs { faults, crashes, .. } = *change;
         let budgets = BudgetWords { faults, families, crashes };
-        Self::compile(named, text, sets.into_iter().collect(), design, budgets, blockdevs)
+        Self::compile(named, text, sets, design, budgets, blockdevs)
     }
 
     /// Reads and checks a scenario for the simulated world, whose disks are in memory.
@@ -86,19 +94,24 @@ impl Spec {
         Self::read(named, change)?.fits()
     }
 
-    /// Whether its disks fit the simulated world.
+    /// Whether its disks and requests fit the simulated world.
     ///
     /// # Errors
     /// They do not.
     pub(crate) fn fits(self) -> Result<Self, Failure> {
         let sizes = self.script.disks.values().map(|disk| u128::from(disk.size));
         let total: u128 = sizes.sum();
-        if total <= SIMULATED {
+        let longest = self.script.longest_request();
+        let what = if total > SIMULATED {
+            format!("disks of {total} bytes do")
+        } else if u128::from(longest) > SIMULATED {
+            format!("a request of {longest} bytes does")
+        } else {
             return Ok(self);
-        }
+        };
         let named = &self.named;
         Err(Failure::usage(format!(
-            "scenario {named}: disks of {total} bytes do not fit the simulated world (at most {SIMULATED})"
+            "scenario {named}: {what} not fit the simulated world (at most {SIMULATED})"
         )))
     }
 
@@ -156,20 +169,45 @@ fn read_blockdev(text: &str) -> Result<Dict, Failure> {
     Ok(node)
 }
 
-pub(crate) fn read_families(what: &str, words: &str) -> Result<Families, Failure> {
-    words.parse().map_err(|error| Failure::usage(format!("{what}: {error}")))
+impl ScenarioArgs {
+    /// Ways in which requests go wrong mean nothing if none does.
+    pub fn check_families(&self, faults: u32) -> Result<(), Failure> {
+        if self.families.is_some() && faults == 0 {
+            let why = "--families: no request may go wrong; --faults N says how many may";
+            return Err(Failure::usage(why));
+        }
+        Ok(())
+    }
 }
 
-pub(crate) fn set_mutant(design: &mut Design, word: &str) -> Result<(), Failure> {
-    let wrong = |error| Failure::usage(format!("mutant: {error}"));
-    let mutant: Mutant = word.parse().map_err(wrong)?;
-    design.set_mutant(mutant).map_err(wrong)
+pub(crate) fn set_mutant(design: &mut Design, word: &str) -> Result<(), DesignError> {
+    let mutant: Mutant = word.parse()?;
+    design.set_mutant(mutant)
+}
+
+/// Whether a scenario is named by its path.
+pub(crate) fn is_path(named: &str) -> bool {
+    named.contains('/') || named.ends_with(".json")
+}
+
+/// Bytes that a file may have that people write, or a seed file.
+const TEXT_MAX: u64 = 1 << 26;
+
+/// Reads a file that may be a device which never ends.
+pub(crate) fn read_file(path: &Path) -> Result<String, Failure> {
+    let about = |error: std::io::Error| Failure::file(path, error);
+    let mut text = Vec::new();
+    let file = File::open(path).map_err(about)?;
+    file.take(TEXT_MAX + 1).read_to_end(&mut text).map_err(about)?;
+    if text.len() as u64 > TEXT_MAX {
+        return Err(Failure::file(path, format!("longer than {TEXT_MAX} bytes")));
+    }
+    String::from_utf8(text).map_err(|error| Failure::file(path, format!("not text: {error}")))
 }
 
 pub(crate) fn read_text(named: &str) -> Result<String, Failure> {
-    if named.contains('/') || named.ends_with(".json") {
-        let path = PathBuf::from(named);
-        return std::fs::read_to_string(&path).map_err(|error| Failure::file(&path, error));
+    if is_path(named) {
+        return read_file(Path::new(named));
     }
     builtin(named).map(String::from).ok_or_else(|| {
         let known: Vec<_> = BUILTIN.iter().map(|(name, _)| *name).collect();
@@ -177,10 +215,18 @@ pub(crate) fn read_text(named: &str) -> Result<String, Failure> {
     })
 }
 
-pub(crate) fn pairs(what: &str, words: &[String]) -> Result<Vec<(String, String)>, Failure> {
-    let pair = |word: &String| match word.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_string(), value.to_string())),
-        _ => Err(Failure::usage(format!("{what} {word}: K=V is needed"))),
-    };
-    words.iter().map(pair).collect()
+/// Words K=V with no key twice, or what is wrong with them.
+pub(crate) fn pairs<'a>(
+    words: impl IntoIterator<Item = &'a (impl AsRef<str> + 'a + ?Sized)>,
+) -> Result<Parameters, String> {
+    let mut pairs = Parameters::new();
+    for word in words {
+        let word = word.as_ref();
+        let pair = word.split_once('=').filter(|(key, _)| !key.is_empty());
+        let (key, value) = pair.ok_or_else(|| format!("{word}: K=V is needed"))?;
+        if pairs.insert(key.into(), value.into()).is_some() {
+            return Err(format!("{word}: '{key}' is given twice"));
+        }
+    }
+    Ok(pairs)
 }

@@ -121,7 +121,9 @@ impl<'a> Team<'a> {
                     Ok(thread) => threads.push(thread),
                     Err(error) => {
                         self.order(&mut self.lock(), Order::Stop);
-                        return Err(Failure::usage(format!("--threads: {error}")));
+                        return Err(Failure::usage(format!(
+                            "--threads: so many cannot be started: {error}"
+                        )));
                     }
                 }
             }

@@ -115,19 +115,69 @@ fn a_search_that_was_killed_goes_on_and_adds_up() {
 }
 
 #[test]
+fn one_process_goes_on_from_a_checkpoint_at_a_time() {
+    let folder = folder("alone");
+    let arguments = [&LONG[..], &["--resume", "kept"]].concat();
+    let mut child = start(&folder, &arguments);
+    // By then the file has been replaced.
+    wait_for_executions(&mut child, &folder.join("kept"));
+    send("-STOP", &child);
+    let before = std::fs::read(folder.join("kept")).expect("it is there");
+    let second = blockyard(&folder, &arguments);
+    let has_ended = child.try_wait().expect("it is our child").is_some();
+    if !has_ended {
+        let said = "kept: another process goes on from it";
+        assert!(second.status == 2 && second.stderr.contains(said), "{}", second.stderr);
+        assert_eq!(std::fs::read(folder.join("kept")).expect("it is there"), before);
+    }
+    send("-KILL", &child);
+    end(child);
+    assert_eq!(blockyard(&folder, &arguments).status, 0, "a lock ends with its process");
+    assert_eq!(std::fs::read_dir(&folder).expect("it is there").count(), 1, "nothing is left");
+}
+
+#[test]
+fn a_checkpoint_goes_to_a_file() {
+    let folder = folder("to-a-file");
+    std::fs::write(folder.join("empty"), "").expect("the folder is writable");
+    for (at, said) in
+        [("/dev/null", "not a file"), (".", "directory"), ("empty/kept", "empty/kept")]
+    {
+        let ran = blockyard(&folder, &[&LONG[..], &["--resume", at]].concat());
+        assert_eq!(ran.status, 2, "{at}: {}", ran.stdout);
+        assert!(ran.stderr.contains(said), "{at}: {}", ran.stderr);
+    }
+    std::fs::create_dir(folder.join("taken.new")).expect("the folder is writable");
+    let ran = blockyard(&folder, &[&LONG[..], &["--resume", "taken"]].concat());
+    assert!(ran.status == 2 && ran.stderr.contains("taken.new: Is a directory"), "{ran:?}");
+    assert!(!folder.join("taken").exists());
+    std::os::unix::fs::symlink("target", folder.join("link")).expect("the folder is writable");
+    let few = ["explore", "mirror-active", "--max-executions", "9", "--resume", "link"];
+    assert_eq!(blockyard(&folder, &few).status, 0);
+    assert!(folder.join("link").is_symlink(), "what a link leads to is replaced");
+    // As whoever is killed at the very beginning leaves it.
+    let ran = blockyard(&folder, &[&LONG[..], &["--resume", "empty"]].concat());
+    assert_eq!(ran.status, 0, "{}", ran.stderr);
+}
+
+#[test]
 fn an_interrupted_search_says_what_is_known_and_goes_on() {
     let folder = folder("interrupted");
     let (_, whole) = blockyard_json(&folder, &LONG);
     let arguments = [&LONG[..], &["--resume", "kept"]].concat();
-    let mut child = start(&folder, &arguments);
-    wait_for_executions(&mut child, &folder.join("kept"));
-    send("-INT", &child);
-    let (status, said) = end(child);
-    let was_in_time = status == Some(130);
-    assert!(was_in_time || status == Some(0), "{status:?}: {said}");
-    if was_in_time {
-        assert!(said.contains("interrupted; clean so far"), "{said}");
-        assert!(said.contains("checkpoint: kept\ngo on:      "), "{said}");
+    for (signal, code) in [("-INT", 130), ("-TERM", 143)] {
+        // A checkpoint of the other's counts executions already.
+        let _ = std::fs::remove_file(folder.join("kept"));
+        let mut child = start(&folder, &arguments);
+        wait_for_executions(&mut child, &folder.join("kept"));
+        send(signal, &child);
+        let (status, said) = end(child);
+        let was_in_time = status == Some(code);
+        assert!(was_in_time || status == Some(0), "{status:?}: {said}");
+        if was_in_time {
+            assert!(said.contains("interrupted; clean so far"), "{said}");
+            assert!(said.contains("checkpoint: kept\ngo on:      "), "{said}");
+        }
     }
     let (status, resumed) = blockyard_json(&folder, &arguments);
     assert_eq!((status, counts(&resumed)), (0, counts(&whole)));
@@ -172,13 +222,23 @@ fn a_checkpoint_of_another_search_is_refused_and_left_as_it_is() {
     };
     let search = ["explore", "mirror-active"];
     refused(&["explore", "mirror-passive"], "kept from another search: scenario");
-    refused(&[&search[..], &["--design", "replace=naive"]].concat(), "another search: design was");
-    refused(&[&search[..], &["--faults", "1"]].concat(), "kept from another search: budgets was");
+    let changed = |arguments: &[&str], said: &str| {
+        let said = format!("kept from another search: {said} now");
+        refused(&[&search[..], arguments].concat(), &said);
+    };
+    changed(&["--design", "replace=naive"], "design: replace was compare and is naive");
+    changed(&["--faults", "1"], "budgets: faults was 0 and is 1");
+    changed(&["--set", "size=32k"], "parameters: size was 16k and is 32k");
+    changed(&["--mutant", "drain-skips-in-flight"], "mutant was none and is drain-skips-in-flight");
+    // What differs in a scenario is of no interest where it is another.
+    refused(&["explore", "mirror-passive", "--faults", "1"], "kept from another search: scenario");
     refused(&[&search[..], &["--strategy", "dfs"]].concat(), "another search: strategy was");
     refused(&[&search[..], &["--strategy", "random"]].concat(), "nothing to go on from");
     for (from, to, said) in [
         ("\"blockyard-checkpoint\":1", "\"blockyard-checkpoint\":2", "a checkpoint of version 2"),
         ("\"program\":\"", "\"program\":\"0", "kept from another search: program was"),
+        ("\"executions\":", "\"executions\":1", "damaged"),
+        ("\"seconds\":", "\"seconds\":1", "damaged"),
         ("\"paths\":[", "\"paths\":[[0,\"nobody\",0],", "damaged"),
         ("{", "", "not a checkpoint"),
     ] {

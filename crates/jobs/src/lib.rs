@@ -22,7 +22,7 @@ mod transaction;
 
 pub use job::{Job, JobDriver, JobEvent, JobOptions};
 pub use mirror::{MirrorOptions, SyncMode, start_mirror};
-pub use registry::{EventSink, JobInfo, Jobs};
+pub use registry::{EventSink, JobInfo, Jobs, check_job_id};
 pub use status::{Status, Verb, picture};
 
 #[cfg(test)]

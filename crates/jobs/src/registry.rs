@@ -44,6 +44,18 @@ pub struct JobInfo {
     pub error: Option<String>,
 }
 
+/// Checks that `name` can be a job's.
+///
+/// # Errors
+/// If it is ill-formed.
+pub fn check_job_id(name: &str) -> Result<(), BlockError> {
+    let rest = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(rest) {
+        return Ok(());
+    }
+    Err(BlockError::Invalid(format!("invalid job id '{name}'")))
+}
+
 impl Jobs {
     /// No jobs yet; their events will go to `sink`.
     pub fn new(sink: Arc<dyn EventSink>) -> Self {
@@ -59,12 +71,7 @@ impl Jobs {
     /// # Errors
     /// If the name is ill-formed or taken.
     pub fn check_name(&self, name: &str) -> Result<(), BlockError> {
-        let rest = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-        let well_formed =
-            name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(rest);
-        if !well_formed {
-            return Err(BlockError::Invalid(format!("invalid job id '{name}'")));
-        }
+        check_job_id(name)?;
         if self.0.jobs.read(|jobs| jobs.contains_key(name)) {
             return Err(BlockError::Invalid(format!("job id '{name}' is in use")));
         }

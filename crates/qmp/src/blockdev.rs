@@ -176,7 +176,7 @@ impl Kind {
             || -> Result<u64, VisitError> { Ok(visit::<SizeOptions>(options, mode)?.size.0) };
         Ok(match driver {
             "file" => Self::File { filename: visit::<FileOptions>(options, mode)?.filename },
-            "memory" => Self::Memory { size: size()? },
+            "memory" => Self::Memory { size: check_memory(size()?)? },
             "null-co" => Self::Null { size: size()? },
             "raw" => {
                 let ChildOptions { file } = visit(options, mode)?;
@@ -211,6 +211,17 @@ impl Child {
             }
         })
     }
+}
+
+/// Bytes that a memory node may have.
+const MEMORY_MAX: u64 = 1 << 30;
+
+fn check_memory(size: u64) -> Result<u64, VisitError> {
+    if size <= MEMORY_MAX {
+        return Ok(size);
+    }
+    let message = format!("{size} bytes; a memory node has {MEMORY_MAX} at most");
+    Err(VisitError::custom(message).within("size"))
 }
 
 fn known_driver(name: &str) -> Result<&'static str, VisitError> {

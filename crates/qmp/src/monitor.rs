@@ -8,9 +8,12 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
+use blockyard_bitmap::DirtyBitmap;
 use blockyard_block::{Backend, BlockError, BlockLayer, OnLost, Plan};
 use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, Parent, Permissions, Role, Roles};
-use blockyard_jobs::{EventSink, JobOptions, Jobs, MirrorOptions, SyncMode, start_mirror};
+use blockyard_jobs::{
+    EventSink, JobOptions, Jobs, MirrorOptions, SyncMode, check_job_id, start_mirror,
+};
 use blockyard_units::{ByteLen, CopyMode};
 use serde::Deserialize;
 
@@ -111,6 +114,24 @@ struct BlockdevMirror {
     auto_dismiss: Option<bool>,
 }
 
+impl BlockdevMirror {
+    fn job_id(&self) -> &str {
+        self.job_id.as_deref().unwrap_or(&self.device)
+    }
+
+    fn granularity(&self) -> ByteLen {
+        ByteLen(self.granularity.as_ref().map_or(DEFAULT_GRANULARITY, |size| size.0))
+    }
+
+    /// Checks what needs no layer.
+    fn check(self) -> Result<(), QmpError> {
+        check_job_id(self.job_id())?;
+        DirtyBitmap::check_granularity(self.granularity())
+            .map_err(|error| QmpError::generic(format!("granularity: {error}")))?;
+        Ok(self.filter_node_name.as_deref().map_or(Ok(()), check_name)?)
+    }
+}
+
 fn check_known(command: &str) -> Result<(), QmpError> {
     if COMMANDS.iter().any(|(name, _)| *name == command) {
         return Ok(());
@@ -129,7 +150,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
     match command {
         "blockdev-add" => Ok(Blockdev::parse(arguments.clone(), mode).map(drop)?),
         "blockdev-del" => Ok(visit::<NodeName>(&value, mode).map(drop)?),
-        "blockdev-mirror" => Ok(visit::<BlockdevMirror>(&value, mode).map(drop)?),
+        "blockdev-mirror" => visit::<BlockdevMirror>(&value, mode)?.check(),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
         "block-job-cancel" => Ok(visit::<BlockJobCancel>(&value, mode).map(drop)?),
         _ if accounting::knows(command) => accounting::check(command, &value, mode),
@@ -251,15 +272,15 @@ impl Monitor {
     }
 
     async fn blockdev_mirror(&self, arguments: BlockdevMirror) -> Result<(), QmpError> {
-        let name = arguments.job_id.unwrap_or_else(|| arguments.device.clone());
         let copy_mode = match arguments.copy_mode {
             Some(MirrorCopyMode::Background) => CopyMode::Passive,
             Some(MirrorCopyMode::WriteBlocking) => CopyMode::Active,
             None => self.layer().design().mirror,
         };
+        let granularity = arguments.granularity();
         let options = MirrorOptions {
             job: JobOptions {
-                name,
+                name: arguments.job_id().into(),
                 auto_finalize: arguments.auto_finalize.unwrap_or(true),
                 auto_dismiss: arguments.auto_dismiss.unwrap_or(true),
             },
@@ -270,7 +291,7 @@ impl Monitor {
                 Sync::None => SyncMode::None,
             },
             copy_mode,
-            granularity: ByteLen(arguments.granularity.map_or(DEFAULT_GRANULARITY, |size| size.0)),
+            granularity,
             filter_name: match arguments.filter_node_name {
                 Some(name) => {
                     check_name(&name).map_err(|error| error.within("filter-node-name"))?;

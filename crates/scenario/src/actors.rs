@@ -323,7 +323,13 @@ pub(crate) async fn run_load(stage: &Stage, load: &Load) {
     let runtime = stage.world.runtime();
     let device = stage.device(&options.device);
     let size = device.backend.len().map_or(0, |len| len.0);
-    let places = (size / options.length.0).max(1);
+    let places = size / options.length.0;
+    if places == 0 {
+        let (length, device) = (options.length.0, &options.device);
+        let message = format!("load: {length} bytes do not fit {device}, which has {size}");
+        stage.world.report("script", message);
+        return;
+    }
     let began = runtime.now_ns();
     let mut written = 0;
     while !load.stop.is_set() && !stage.hold.is_set() {
@@ -335,10 +341,8 @@ pub(crate) async fn run_load(stage: &Stage, load: &Load) {
             load.writes.add(|writes| *writes += 1);
             stage.world.load_wrote();
         }
-        let due = began + written * options.every;
-        let now = runtime.now_ns();
-        if due > now {
-            runtime.sleep(due - now).await;
-        }
+        let due = began.saturating_add(written.saturating_mul(options.every));
+        // A load that is late lets others go on all the same.
+        runtime.sleep(due.saturating_sub(runtime.now_ns())).await;
     }
 }

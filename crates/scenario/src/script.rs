@@ -8,7 +8,8 @@ use blockyard_qmp::{Dict, Mode, Value, parse_json, visit};
 use blockyard_units::decisions;
 
 use crate::steps::{
-    BudgetOptions, DiskOptions, DiskSpec, Fill, LoadOptions, Step, member, parse_steps,
+    BudgetOptions, DiskOptions, DiskSpec, Fill, LoadOptions, Step, check_length, member,
+    parse_steps,
 };
 
 /// Parameter values by name.
@@ -70,6 +71,11 @@ impl Script {
             return Err(ScriptError("a scenario is an object".into()));
         };
         let name: String = required(&mut top, "scenario")?;
+        // Findings are kept in files of that name.
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) || name.is_empty()
+        {
+            return Err(ScriptError(format!("scenario: '{name}' is no name for a scenario")));
+        }
         if required::<u64>(&mut top, "version")? != 1 {
             return Err(ScriptError("version: only version 1 is known".into()));
         }
@@ -134,6 +140,7 @@ impl Script {
             if load.length.0 == 0 {
                 return Err(ScriptError("load.length: at least one byte is needed".into()));
             }
+            check_length(load.length.0).map_err(|error| format!("load.length: {error}"))?;
         }
         let mut unknown = None;
         self.each_step(&mut |step| {
@@ -151,6 +158,17 @@ impl Script {
             }
             None => Ok(self),
         }
+    }
+
+    /// Bytes of the longest request that an actor makes.
+    pub fn longest_request(&self) -> u64 {
+        let mut longest = 0;
+        self.each_step(&mut |step| {
+            if let Step::Request { range, .. } = step {
+                longest = longest.max(range.len().0);
+            }
+        });
+        longest
     }
 
     fn each_step(&self, see: &mut dyn FnMut(&Step)) {
@@ -181,7 +199,17 @@ fn parameters(top: &mut Dict, set: &Parameters) -> Result<Parameters, ScriptErro
         })?;
         place.clone_from(value);
     }
-    Ok(parameters)
+    // They are kept as words K=V.
+    let is_word = |text: &str| !text.contains(|c: char| c.is_whitespace() || c.is_control());
+    let fine = |(name, value): &(&String, &String)| {
+        is_word(name) && is_word(value) && !name.contains('=') && !name.is_empty()
+    };
+    match parameters.iter().find(|parameter| !fine(parameter)) {
+        Some((name, value)) => Err(ScriptError(format!(
+            "parameters.{name}: '{value}': words without spaces are needed"
+        ))),
+        None => Ok(parameters),
+    }
 }
 
 /// Puts values in the place of strings that are `$` and a parameter's name.
@@ -258,6 +286,10 @@ fn actors(actors: Dict) -> Result<Vec<(String, Vec<Step>)>, ScriptError> {
         let fine = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') && !name.is_empty();
         if !fine {
             return Err(ScriptError(format!("actors: '{name}' is no name for an actor")));
+        }
+        // On a tape tasks are known by their names.
+        if ["setup", "load"].contains(&name.as_str()) {
+            return Err(ScriptError(format!("actors: '{name}' is another task's name")));
         }
         let steps = parse_steps(&value);
         let steps = steps.map_err(|error| ScriptError(format!("actors.{name}: {error}")))?;

@@ -263,6 +263,7 @@ impl Step {
                 if offset.0.checked_add(length.0).is_none() {
                     return Err(format!("{kind}: offset and length pass the end of all disks"));
                 }
+                check_length(length.0).map_err(|error| format!("{kind}.length: {error}"))?;
                 let range = ByteRange::new(offset.0, length.0);
                 Self::Request { kind: request_kind(kind), device, range }
             }
@@ -293,6 +294,17 @@ impl Step {
             branches.iter().flatten().for_each(|step| step.visit_all(see));
         }
     }
+}
+
+/// No guest asks for more in one request; QEMU's limit too.
+const REQUEST_MAX: u64 = (1 << 31) - 512;
+
+/// Whether a guest's request may be so long.
+pub(crate) fn check_length(length: u64) -> Result<(), String> {
+    if length <= REQUEST_MAX {
+        return Ok(());
+    }
+    Err(format!("{length} bytes; a request has {REQUEST_MAX} at most"))
 }
 
 fn request_kind(word: &str) -> Request {

@@ -142,7 +142,7 @@ impl FromStr for Families {
     /// Reads names with commas between them.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut families = Self::NONE;
-        for word in text.split(',').filter(|word| !word.is_empty()) {
+        for word in text.split(',') {
             let Some(family) = Family::ALL.iter().find(|family| family.word() == word) else {
                 return Err(format!("there is no family '{word}'; there are {}", Self::ALL));
             };

@@ -6,6 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// What a run of the command left.
+#[derive(Debug)]
 pub struct Ran {
     pub status: i32,
     pub stdout: String,

@@ -69,6 +69,7 @@ pub async fn start_mirror(
     let source = layer.node(&options.source)?;
     let target = layer.node(&options.target)?;
     let len = check_lengths(layer, &source, &target)?;
+    check_granules(len, options.granularity)?;
     let mut bitmap = DirtyBitmap::new(len, options.granularity)
         .map_err(|error| BlockError::Invalid(format!("granularity: {error}")))?;
     if options.sync == SyncMode::Full {
@@ -100,6 +101,20 @@ pub async fn start_mirror(
     let transaction = Transaction::new(Vec::from([job.clone()]));
     drop(layer.runtime().spawn(name, transaction.run()));
     Ok(job)
+}
+
+/// Bits of the longest bitmap that a mirror makes.
+const GRANULES_MAX: u64 = 1 << 32;
+
+fn check_granules(len: ByteLen, granularity: ByteLen) -> Result<(), BlockError> {
+    let granules = len.0 / granularity.0.max(1);
+    if granules <= GRANULES_MAX {
+        return Ok(());
+    }
+    Err(BlockError::Invalid(format!(
+        "granularity: {len} bytes have {granules} granules of {granularity}; at most {GRANULES_MAX} \
+         are possible"
+    )))
 }
 
 fn check_lengths(
