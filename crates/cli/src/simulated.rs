@@ -69,6 +69,10 @@ impl blockyard_scenario::World for Simulated {
         self.may_lose_power
     }
 
+    fn damaged(&self) -> bool {
+        self.disks.values().any(SimDisk::is_damaged)
+    }
+
     fn step(&self) -> u32 {
         self.handle.observe_step()
     }

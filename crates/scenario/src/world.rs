@@ -52,6 +52,11 @@ pub trait World: Send + Sync {
         false
     }
 
+    /// Whether faults have changed what a disk holds, and nobody was told: what is read there is then nobody's fault.
+    fn damaged(&self) -> bool {
+        false
+    }
+
     /// The number of the running step, which says whether it came before a power loss.
     fn step(&self) -> u32 {
         0

@@ -161,6 +161,11 @@ impl SimDisk {
         self.medium.with(|medium| medium.overlays.end());
     }
 
+    /// Whether it ever held, or will take, less than it should because of a fault.
+    pub fn is_damaged(&self) -> bool {
+        self.damaged(|damaged| !damaged.is_empty())
+    }
+
     /// What was ever damaged.
     pub(super) fn damaged<R>(&self, look: impl FnOnce(&[ByteRange]) -> R) -> R {
         self.medium.with(|medium| look(medium.overlays.damaged()))
