@@ -8,7 +8,7 @@ use core::task::Waker;
 use blockyard_runtime::{Io, IoBuffer};
 pub(crate) use blockyard_sync::door::BEGINNING;
 use blockyard_sync::door::world as door_world;
-use blockyard_sync::door::{Access, Orphan, Reason};
+use blockyard_sync::door::{Access, Orphan, Reason, Wait};
 use smallvec::{SmallVec, smallvec};
 
 use crate::body::Body;
@@ -65,7 +65,7 @@ pub(crate) struct Process {
     /// What the guards looked at that others made fall while a poll was under way.
     pub fallen: Vec<Access>,
     /// What it waits for.
-    pub waits: Vec<Access>,
+    pub waits: Vec<Wait>,
     pub next_object: u32,
     /// How many children of each name it has, by the name's number among the path's.
     pub children: SmallVec<[(u32, u32); 2]>,

@@ -1,6 +1,9 @@
 //! Which processes may run: tasks that were woken or have a guard that holds, and what made them so.
 
-use blockyard_sync::door::{Access, Kind, Reason, Wake};
+use alloc::vec::Vec;
+
+use blockyard_sync::door::{Access, Kind, Reason, Wait, Wake};
+use blockyard_units::Id;
 
 use crate::body::Granularity;
 use crate::event::{Action, Event};
@@ -56,21 +59,36 @@ impl World {
     /// Notes which waits of the running task go on, and those of them that it did not look at.
     pub(crate) fn note_waits(&mut self, index: u32) {
         let waits = &mut self.processes[index as usize].waits;
-        let place = |access: &Access| (access.object, access.from, access.to);
         let accesses = &self.log.accesses;
-        let unseen = |wait: &&Access| !accesses.iter().any(|seen| place(seen) == place(wait));
+        let unseen = |wait: &Access| !accesses.iter().any(|seen| place(seen) == place(wait));
         self.unseen.clear();
-        self.unseen.extend(waits.iter().filter(unseen));
+        self.unseen.extend(waits.iter().map(|wait| wait.access).filter(unseen));
         self.log.guards.extend_from_slice(&self.unseen);
-        for &(begins, access) in &self.log.waits {
-            let place = waits.iter().position(|wait| !begins && *wait == access);
+        // Of waits for the same all are known, or none.
+        let mut pasts = core::mem::take(&mut self.log.pasts);
+        let known = |wait: &Wait| pasts.iter().any(|past| past.wait == *wait);
+        let unknown: Vec<Wait> = waits.iter().filter(|wait| !known(wait)).copied().collect();
+        pasts.retain(|past| {
+            !unknown.iter().any(|wait| place(&wait.access) == place(&past.wait.access))
+        });
+        self.log.pasts = pasts;
+        for &(begins, wait) in &self.log.waits {
+            let place = waits.iter().position(|other| !begins && *other == wait);
             match place {
                 Some(place) => drop(waits.remove(place)),
-                None if begins => waits.push(access),
+                None if begins => waits.push(wait),
                 // It began in another task, which gave it up.
                 None => {}
             }
         }
+    }
+
+    /// Whether a guard that the task of the last step waits for, or waited for, would have held before another step; none
+    /// if nobody knows.
+    pub(crate) fn held_before(&self, guard: &Access, step: u32) -> Option<bool> {
+        let pasts = self.log.pasts.iter().filter(|past| place(&past.wait.access) == place(guard));
+        let held = pasts.map(|past| past.before(step));
+        held.reduce(|one, other| Some(one? || other?)).flatten()
     }
 
     /// Whether the task that was just polled was ready for the sake of a guard only, and looked at none that held: it
@@ -107,4 +125,9 @@ impl World {
             _ => {}
         }
     }
+}
+
+/// What is the same for all operations on the same part of an object.
+fn place(access: &Access) -> (Id, u64, u64) {
+    (access.object, access.from, access.to)
 }

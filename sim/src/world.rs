@@ -54,6 +54,8 @@ pub struct World {
     pub(crate) disks: Vec<SimDisk>,
     /// What a task's step is, from the next reset on.
     pub granularity: Granularity,
+    /// Whether values keep what they were.
+    pub(crate) remembers: bool,
     wakers: Vec<Waker>,
     /// In canonical order: by the label of the path.
     pub(crate) runnable: Vec<u32>,
@@ -105,6 +107,7 @@ impl World {
             handle,
             disks,
             granularity: Granularity::default(),
+            remembers: false,
             wakers: Vec::new(),
             runnable: Vec::new(),
             timers: Vec::new(),
@@ -356,7 +359,9 @@ impl World {
     fn open_door(&self, index: usize, number: u32, record: bool) {
         let Process { path, next_object, .. } = self.processes[index];
         let stream = self.paths.hash(path);
-        door_world::begin(door_world::Step { number, task: path, stream, next_object, record });
+        let remember = self.remembers;
+        let task = path;
+        door_world::begin(door_world::Step { number, task, stream, next_object, record, remember });
     }
 
     fn run(&mut self, event: Event) {

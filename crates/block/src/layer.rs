@@ -40,8 +40,8 @@ struct Inner {
 impl BlockLayer {
     /// An empty graph in a world.
     pub fn new(runtime: Runtime, design: Design, observer: Arc<dyn Observer>) -> Self {
-        let (state, names) = (Shared::default(), Shared::default());
-        let (events, stopped) = (Shared::default(), Shared::default());
+        let state = Shared::remembered(State::default(), State::seen_by_waits);
+        let (events, stopped, names) = (Shared::default(), Shared::default(), Shared::default());
         Self(Arc::new(Inner { runtime, design, observer, state, events, stopped, names }))
     }
 
@@ -121,7 +121,7 @@ impl BlockLayer {
     /// If the name is taken.
     pub fn add_backend(&self, name: &str) -> Result<Backend, BlockError> {
         let id = BackendId(door::new_object());
-        let in_flight = Arc::new(Shared::new(0));
+        let in_flight = Arc::new(Shared::remembered(0, u64::clone));
         let edit = Edit::AddBackend { id, name: name.into() };
         self.state().trusted([key(Kind::Write, VERSION)], |state| {
             state.graph = state.graph.apply(&[edit])?;

@@ -61,6 +61,14 @@ pub(crate) struct Section {
     pub held: Vec<Parent>,
 }
 
+impl Section {
+    fn seen_by_waits(&self) -> Self {
+        let Self { number, owner, nodes, held, .. } = self;
+        let (number, owner) = (*number, *owner);
+        Self { number, owner, nodes: nodes.clone(), covered: Vec::new(), held: held.clone() }
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Activity {
     Running,
@@ -80,6 +88,13 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// What waits look at: the graph, the sections and the jobs.
+    pub fn seen_by_waits(&self) -> Self {
+        let sections = self.sections.iter().map(Section::seen_by_waits).collect();
+        let (graph, jobs) = (self.graph.clone(), self.jobs.clone());
+        Self { graph, sections, jobs, ..Self::default() }
+    }
+
     /// Whether `parent` must not begin requests, because somebody else than `owner` has drained what it reaches. Of
     /// two sections the older goes first: its owner is not held up by the younger.
     pub fn quiesced(&self, parent: Parent, owner: Option<Owner>) -> bool {

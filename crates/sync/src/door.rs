@@ -117,6 +117,36 @@ impl Reason {
     }
 }
 
+/// A wait of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// What it looks at.
+    pub access: Access,
+    /// Its number among the waits for the object.
+    pub key: u64,
+}
+
+/// When the guard of a wait would have held, see [`Shared::remembered`](crate::Shared::remembered).
+#[derive(Clone, Debug)]
+pub struct Past {
+    /// The wait.
+    pub wait: Wait,
+    /// Of times before this step nothing is known.
+    pub since: u32,
+    /// Whether it would have held before each step since that changed the value, and whether it holds now.
+    pub held: Vec<(u32, bool)>,
+    /// The same of the value as it is.
+    pub holds: bool,
+}
+
+impl Past {
+    /// Whether it would have held on the value as it was before this step, if that is known.
+    pub fn before(&self, step: u32) -> Option<bool> {
+        let change = self.held.iter().find(|(change, _)| *change >= step);
+        (self.since <= step).then(|| change.map_or(self.holds, |(_, held)| *held))
+    }
+}
+
 /// What one step did.
 #[derive(Default)]
 pub struct StepLog {
@@ -127,8 +157,10 @@ pub struct StepLog {
     /// Guards that did not hold when a wait was registered: no operations, since nothing but whether there is a next
     /// step came of it.
     pub peeks: Vec<Access>,
-    /// Waits that began, and waits that are over (false): what they look at.
-    pub waits: Vec<(bool, Access)>,
+    /// Waits that began, and waits that are over (false).
+    pub waits: Vec<(bool, Wait)>,
+    /// What the guards of waits would have said before, as far as it is known.
+    pub pasts: Vec<Past>,
     /// What tasks became ready, or were no longer, in order, repetitions included.
     pub wakes: Vec<Wake>,
     /// Futures to adopt.
@@ -156,6 +188,7 @@ pub enum Passage {
 struct Door {
     open: Cell<bool>,
     recording: Cell<bool>,
+    remembers: Cell<bool>,
     reason: Cell<Reason>,
     listening: Cell<bool>,
     /// What each operation but the first waits for.
@@ -315,12 +348,27 @@ pub(crate) fn fell(reason: Reason, waker: &Waker) {
 }
 
 /// Tells a simulated world that a wait of the running task begins, or is over.
-pub(crate) fn note_wait(begins: bool, access: Access) {
+pub(crate) fn note_wait(begins: bool, wait: Wait) {
     DOOR.with(|door| {
         if door.open.get() {
-            door.log.borrow_mut().waits.push((begins, access));
+            door.log.borrow_mut().waits.push((begins, wait));
         }
     });
+}
+
+/// The step that runs, if values keep what they were.
+pub(crate) fn remembers() -> Option<u32> {
+    DOOR.with(|door| (door.open.get() && door.remembers.get()).then(|| door.step.get()))
+}
+
+/// Whether it is of use to tell what a guard would have said before.
+pub(crate) fn wants_pasts() -> bool {
+    DOOR.with(|door| door.recording.get() && door.remembers.get())
+}
+
+/// Tells what a guard would have said before.
+pub(crate) fn note_past(past: Past) {
+    DOOR.with(|door| door.log.borrow_mut().pasts.push(past));
 }
 
 /// Tells that the guard that made the running task ready for this reason was seen to.
@@ -374,6 +422,8 @@ pub mod world {
         pub next_object: u32,
         /// Whether what it touches is to be recorded; a step that is run again need not be.
         pub record: bool,
+        /// Whether values are to keep what they were, see [`Shared::remembered`](crate::Shared::remembered).
+        pub remember: bool,
     }
 
     /// A world's own state that its tasks reach: no footprint. For worlds, and for observers whose verdict does not
@@ -418,6 +468,7 @@ pub mod world {
         DOOR.with(|door| {
             assert!(!door.open.replace(true), "one-step-at-a-time");
             door.recording.set(step.record);
+            door.remembers.set(step.remember);
             door.creator.set(step.task);
             door.step.set(step.number);
             door.stream.set(step.stream);
@@ -457,6 +508,7 @@ pub mod world {
             log.guards.clear();
             log.peeks.clear();
             log.waits.clear();
+            log.pasts.clear();
             log.wakes.clear();
             log.orphans.clear();
             log.marks.clear();

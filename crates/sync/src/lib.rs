@@ -21,6 +21,7 @@
 pub mod broadcast;
 pub mod door;
 mod inbox;
+mod memory;
 pub mod mpsc;
 mod mutex;
 mod primitives;

@@ -15,7 +15,8 @@ use std::task::{Context, Poll, Waker};
 
 use blockyard_units::Id;
 
-use crate::door::{self, Access, BEGINNING, Kind, Reason};
+use crate::door::{self, Access, BEGINNING, Kind, Past, Reason, Wait};
+use crate::memory::Memory;
 
 #[cfg(feature = "loom")]
 use loom::sync::Mutex as Lock;
@@ -39,6 +40,25 @@ struct State<T> {
     value: T,
     waiters: Vec<Waiter<T>>,
     next_key: u64,
+    memory: Option<Memory<T>>,
+}
+
+impl<T> State<T> {
+    /// The value is about to change.
+    fn remember(&mut self) {
+        if let Some(memory) = &mut self.memory {
+            memory.note(&self.value);
+        }
+    }
+
+    /// Tells a search what the guard of a wait would have said before.
+    fn note_past(&self, wait: Wait, guard: &Guard<T>) {
+        if let Some(memory) = self.memory.as_ref().filter(|_| door::wants_pasts()) {
+            let holds = |value: &T| guard(value).is_some();
+            let (since, held) = memory.held(holds);
+            door::note_past(Past { wait, since, held, holds: holds(&self.value) });
+        }
+    }
 }
 
 /// A value behind the door. Closures run whole: they cannot await.
@@ -50,7 +70,18 @@ pub struct Shared<T> {
 impl<T> Shared<T> {
     /// A new object of the running task.
     pub fn new(value: T) -> Self {
-        let state = State { value, waiters: Vec::new(), next_key: 0 };
+        Self::with_memory(value, None)
+    }
+
+    /// The same, of which a search can tell whether a guard would have held earlier, and so tries fewer orders in vain;
+    /// nothing changes elsewhere. `copy` copies as much of the value as guards look at, and nothing that does something
+    /// when it is dropped.
+    pub fn remembered(value: T, copy: fn(&T) -> T) -> Self {
+        Self::with_memory(value, Some(Memory::new(copy)))
+    }
+
+    fn with_memory(value: T, memory: Option<Memory<T>>) -> Self {
+        let state = State { value, waiters: Vec::new(), next_key: 0, memory };
         Self { object: door::new_object(), state: Lock::new(state) }
     }
 
@@ -89,9 +120,19 @@ impl<T> Shared<T> {
         ranges: impl IntoIterator<Item = (Kind, u64, u64)>,
         change: impl FnOnce(&mut T) -> R,
     ) -> R {
-        let access = |(kind, from, to)| Access { object: self.object, kind, from, to };
+        let mut changes = false;
+        let access = |(kind, from, to)| {
+            changes |= kind != Kind::Read;
+            Access { object: self.object, kind, from, to }
+        };
         door::enter_all(ranges.into_iter().map(access));
-        self.change(change)
+        let mut state = self.lock();
+        if changes {
+            state.remember();
+        }
+        let result = change(&mut state.value);
+        wake_ready(state);
+        result
     }
 
     /// Changes the value as a part of the operation on another object, within whose closure this is called.
@@ -102,6 +143,7 @@ impl<T> Shared<T> {
 
     fn change<R>(&self, change: impl FnOnce(&mut T) -> R) -> R {
         let mut state = self.lock();
+        state.remember();
         let result = change(&mut state.value);
         wake_ready(state);
         result
@@ -224,6 +266,8 @@ impl<T, R, A: FnOnce(&mut T) -> R> Future for WaitFor<'_, T, A> {
         }
         let mut state = self.shared.lock();
         let index = position(&state.waiters, key);
+        let wait = Wait { access: self.access, key };
+        state.note_past(wait, &state.waiters[index].guard);
         if !state.waiters[index].holds {
             state.waiters[index].waker.clone_from(context.waker());
             return Poll::Pending;
@@ -231,10 +275,13 @@ impl<T, R, A: FnOnce(&mut T) -> R> Future for WaitFor<'_, T, A> {
         let waiter = state.waiters.remove(index);
         self.key = None;
         let then = self.then.take().expect("a-wait-ends-once");
+        if self.access.kind != Kind::Read {
+            state.remember();
+        }
         let result = then(&mut state.value);
         // Others may wait for what the action changed.
         wake_ready(state);
-        door::note_wait(false, self.access);
+        door::note_wait(false, wait);
         door::seen_to(waiter.reason, &waiter.waker);
         Poll::Ready(result)
     }
@@ -246,11 +293,17 @@ impl<T, A> WaitFor<'_, T, A> {
         let mut state = self.shared.lock();
         let since = guard(&state.value);
         let (key, reason, holds) = (state.next_key, self.reason, since.is_some());
+        let wait = Wait { access: self.access, key };
         state.next_key += 1;
+        // What its own step changed comes with it, wherever it comes.
+        let own = |memory: &Memory<T>| memory.changed_in(door::world::step());
+        if !holds && !state.memory.as_ref().is_some_and(own) {
+            state.note_past(wait, &guard);
+        }
         state.waiters.push(Waiter { key, guard, holds, reason, waker: waker.clone() });
         drop(state);
         self.key = Some(key);
-        door::note_wait(true, self.access);
+        door::note_wait(true, wait);
         if let Some(since) = since {
             door::wake_because(reason.since(since), waker);
         } else if let Reason::Guard(access) = reason {
@@ -265,8 +318,10 @@ impl<T, A> Drop for WaitFor<'_, T, A> {
             let mut state = self.shared.lock();
             let index = position(&state.waiters, key);
             let waiter = state.waiters.remove(index);
+            let wait = Wait { access: self.access, key };
+            state.note_past(wait, &waiter.guard);
             drop(state);
-            door::note_wait(false, self.access);
+            door::note_wait(false, wait);
             if waiter.holds {
                 door::seen_to(waiter.reason, &waiter.waker);
             }

@@ -152,7 +152,8 @@ pub fn fair(runtime: &Runtime, order: &[usize]) {
 
 /// The same under a lock that whoever comes first takes, and with a yield before each operation.
 pub fn barging(runtime: &Runtime, order: &[usize]) {
-    let (held, number) = (Arc::new(Shared::new(false)), values(1));
+    let held = Arc::new(Shared::remembered(false, bool::clone));
+    let number = values(1);
     for _ in order {
         let (held, number) = (held.clone(), number.clone());
         drop(runtime.spawn("t", async move {
@@ -269,7 +270,7 @@ fn drain_beside(runtime: &Runtime, order: &[usize], misses: bool) {
 
 /// The first receives what the others send, two messages each, through a queue for one.
 pub fn channel(runtime: &Runtime, order: &[usize]) {
-    let queue: Arc<Shared<VecDeque<u64>>> = Arc::default();
+    let queue = Arc::new(Shared::remembered(VecDeque::<u64>::new(), VecDeque::clone));
     let messages = 2 * (order.len() - 1);
     for &index in order {
         let queue = queue.clone();

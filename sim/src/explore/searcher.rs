@@ -56,7 +56,8 @@ pub struct Searcher<'p> {
 impl<'p> Searcher<'p> {
     /// A searcher that has nothing to do.
     pub fn new(runs: Runs<'p>, setup: &Setup, tree: &Tree) -> Self {
-        let world = setup.world(setup.seed, tree.paths.clone());
+        let mut world = setup.world(setup.seed, tree.paths.clone());
+        world.remembers = matches!(tree.reduction, Reduction::SourceSets | Reduction::Optimal);
         let mut search = DepthFirst::new(tree.reduction);
         search.traces = runs.keep_traces;
         Self { runs, world, search, summary: Summary::default() }

@@ -80,13 +80,18 @@ struct Run {
     may_hang: bool,
 }
 
+/// Every other one tells the search what it was: both kinds are waited for.
+fn value(index: usize) -> Shared<u64> {
+    if index % 2 == 0 { Shared::remembered(0, u64::clone) } else { Shared::new(0) }
+}
+
 impl Program for Small {
     fn start(&self, world: &mut World) -> Box<dyn Execution> {
         let disks = ["a", "b"].iter().filter_map(|name| world.disk(name)).collect();
         let board = world.begin(|runtime| {
             let board = Arc::new(Board {
                 runtime: runtime.clone(),
-                values: (0..8).map(|_| Shared::new(0)).collect(),
+                values: (0..8).map(value).collect(),
                 mutexes: (0..4).map(|_| blockyard_sync::Mutex::new(0)).collect(),
                 queue: Default::default(),
                 disks,

@@ -11,7 +11,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_sync::door::{Access, Reason};
+use blockyard_sync::door::{Access, Kind, Reason};
 
 use super::{DepthFirst, Level, Reduction, Seen};
 use crate::event::{Action, Event};
@@ -183,7 +183,7 @@ impl DepthFirst {
             if covered.contains(earlier) {
                 continue;
             }
-            let reversible = self.reversible(earlier, step, world.guards());
+            let reversible = self.reversible(world, earlier, step);
             if reversible != Reversible::No {
                 races.push(Race::With(earlier));
             }
@@ -207,8 +207,10 @@ impl DepthFirst {
         self.past.conflicting(world.peeks(), &mut changes);
         let peeks: Arc<[Access]> = world.peeks().into();
         for earlier in changes.into_iter().map(|earlier| earlier as usize) {
+            let holds = |peek: &Access| self.would_hold(world, earlier, peek) != Some(false);
             let open = !before.contains(earlier)
-                && self.reversible(earlier, step, world.guards()) != Reversible::No;
+                && world.peeks().iter().any(holds)
+                && self.reversible(world, earlier, step) != Reversible::No;
             if open {
                 self.levels[step].races.push(Race::Hidden(earlier, peeks.clone()));
             }
@@ -247,7 +249,7 @@ impl DepthFirst {
 
     /// Whether the event of `later` could have run before that of `earlier`: it was enabled there; or what enables it
     /// now does so without `earlier`; or a guard that it looks at may hold without.
-    fn reversible(&self, earlier: usize, later: usize, guards: &[Access]) -> Reversible {
+    fn reversible(&self, world: &World, earlier: usize, later: usize) -> Reversible {
         let event = self.levels[later].event;
         let began_before = self.follows == BEGINNING || (self.follows as usize) < earlier;
         let same = |other: &Event| other.path == event.path;
@@ -270,17 +272,35 @@ impl DepthFirst {
                 enabler.step != BEGINNING && apart && !from(step)
             }
         };
-        let may_hold = |guard: &Access| !began_before || touching(guard).any(|step| !from(step));
+        let may_hold = |guard: &Access| {
+            (!began_before || touching(guard).any(|step| !from(step)))
+                && self.would_hold(world, earlier, guard) != Some(false)
+        };
         let open =
             |enabler: &Enabler| enabler.guard().is_some_and(|(g, open)| open && may_hold(&g));
         if self.enablers.iter().any(without) {
             // A timer may yet have to wait for others.
             if event.action == Action::Fire { Reversible::Perhaps } else { Reversible::Yes }
-        } else if self.enablers.iter().any(open) || guards.iter().any(may_hold) {
+        } else if self.enablers.iter().any(open) || world.guards().iter().any(may_hold) {
             Reversible::Perhaps
         } else {
             Reversible::No
         }
+    }
+
+    /// Whether a guard that the last step's task waits for would hold if what comes from `earlier` had not come, if that
+    /// is known: if all else that the guard looks at came before, it would see an older version.
+    fn would_hold(&self, world: &World, earlier: usize, guard: &Access) -> Option<bool> {
+        let from = |step: &usize| *step == earlier || self.levels[*step].before.contains(earlier);
+        let mut steps = Vec::new();
+        self.past.conflicting(&[Access { kind: Kind::Read, ..*guard }], &mut steps);
+        let touching = steps.into_iter().map(|step| step as usize);
+        let (come, stay): (Vec<_>, Vec<_>) =
+            touching.filter(|step| *step >= earlier).partition(from);
+        let first = come.last()?;
+        let known = stay.first().is_none_or(|last| last < first);
+        let first = u32::try_from(*first).expect("steps-are-limited");
+        world.held_before(guard, first).filter(|_| known)
     }
 
     /// Wants the races of the new steps reversed, now that all that could come before is known.
