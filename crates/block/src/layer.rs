@@ -41,7 +41,8 @@ impl BlockLayer {
     /// An empty graph in a world.
     pub fn new(runtime: Runtime, design: Design, observer: Arc<dyn Observer>) -> Self {
         let state = Shared::remembered(State::default(), State::seen_by_waits);
-        let (events, stopped, names) = (Shared::default(), Shared::default(), Shared::default());
+        let stopped = Shared::remembered(false, bool::clone);
+        let (events, names) = (Shared::default(), Shared::default());
         Self(Arc::new(Inner { runtime, design, observer, state, events, stopped, names }))
     }
 

@@ -48,7 +48,8 @@ impl EventHub {
 
     /// From now on events of these names are kept for the subscriber.
     pub fn subscribe(&self, names: Vec<String>) -> Arc<Subscriber> {
-        let subscriber = Arc::new(Subscriber { names, mailbox: Shared::default() });
+        let mailbox = Shared::remembered(VecDeque::new(), VecDeque::clone);
+        let subscriber = Arc::new(Subscriber { names, mailbox });
         self.subscribers.write(|subscribers| subscribers.push(subscriber.clone()));
         subscriber
     }
