@@ -6,6 +6,7 @@
 //! | `null-co` | protocol | – | reads zeroes, forgets writes |
 //! | `file` | protocol | – | a disk that the world provides |
 //! | `raw` | format | `file` | the child's bytes as they are |
+//! | `overlay` | format | `backing` | keeps what is written in memory, shows its child for the rest |
 //! | `throttle` | filter | `file` | holds a rate |
 //!
 //! Invariant `one-step-or-the-world`: a driver waits only for a child, a disk, the clock or its
@@ -23,6 +24,7 @@ mod describe;
 mod file;
 mod memory;
 mod null;
+mod overlay;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -32,8 +34,11 @@ pub use describe::{attributes, child_edges, node_kind};
 pub use file::FileDriver;
 pub use memory::Memory;
 pub use null::Null;
+pub use overlay::Overlay;
 pub use raw::Raw;
 pub use throttle::{Throttle, ThrottleLimits};
 
 /// The name of the one child that `raw` and `throttle` have.
 const FILE: &str = "file";
+/// The name of the child that `overlay` reads where it has nothing.
+const BACKING: &str = "backing";

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use blockyard_block::{
     Backend, BlockDriver, BlockError, BlockLayer, NewNode, NoObserver, OnLost, Plan,
 };
-use blockyard_drivers::{Throttle, ThrottleLimits, attributes, child_edges};
+use blockyard_drivers::{FileDriver, Throttle, ThrottleLimits, attributes, child_edges};
 use blockyard_graph::{Edge, EdgePolicy, Edit, Parent, Permissions, Roles};
 use blockyard_runtime::{BoxFuture, IoBuffer, Runtime};
 use blockyard_sim::{
@@ -32,6 +32,10 @@ pub fn throttle(bps_total: u64, iops_total: u64) -> Link {
     ("throttle", Box::new(Throttle::new(ThrottleLimits { bps_total, iops_total })))
 }
 
+pub fn file(bench: &Bench) -> Link {
+    ("file", Box::new(FileDriver::new("file", Arc::new(bench.disk.clone()))))
+}
+
 /// `len` bytes that differ from those of every other `seed` below 256.
 pub fn bytes(seed: u8, len: u64) -> IoBuffer {
     (0..len).map(|index| seed.wrapping_add(index as u8)).collect::<Vec<u8>>().into()
@@ -40,10 +44,18 @@ pub fn bytes(seed: u8, len: u64) -> IoBuffer {
 impl Bench {
     /// A backend `disk0` above `links`, the top one first, and the id of each node.
     pub async fn chain(&self, links: Vec<Link>) -> Result<(Backend, Vec<NodeId>), BlockError> {
+        self.chain_for(Permissions::ALL.difference(Permissions::RESIZE), links).await
+    }
+
+    /// The same, for a backend that requires these permissions.
+    pub async fn chain_for(
+        &self,
+        required: Permissions,
+        links: Vec<Link>,
+    ) -> Result<(Backend, Vec<NodeId>), BlockError> {
         let backend = self.layer.add_backend("disk0")?;
         let new = |(name, driver): Link| (name, self.layer.new_node(name, driver));
         let nodes: Vec<(&str, NewNode)> = links.into_iter().map(new).collect();
-        let required = Permissions::ALL.difference(Permissions::RESIZE);
         let policy = EdgePolicy::Explicit { required, shared: Permissions::ALL };
         let root = Edge {
             parent: Parent::Backend(backend.id()),
@@ -59,7 +71,8 @@ impl Bench {
             edits.push(Edit::AddNode { id: node.id(), attributes });
         }
         for pair in nodes.windows(2) {
-            let edges = child_edges(pair[0].1.id(), pair[0].0, &[("file", pair[1].1.id())]);
+            let child = (child_name(pair[0].0), pair[1].1.id());
+            let edges = child_edges(pair[0].1.id(), pair[0].0, &[child]);
             edits.extend(edges.into_iter().map(Edit::AddEdge));
         }
         let ids = nodes.iter().map(|(_, node)| node.id()).collect();
@@ -67,6 +80,14 @@ impl Bench {
         let plan = || Plan { edits: edits.clone(), nodes: nodes.clone() };
         self.layer.publish("add", OnLost::StartOver, |_| Ok(plan())).await?;
         Ok((backend, ids))
+    }
+}
+
+/// What the driver calls the child of a chain.
+fn child_name(driver: &str) -> &'static str {
+    match driver {
+        "overlay" => "backing",
+        _ => "file",
     }
 }
 

@@ -1,5 +1,6 @@
 //! Each driver through a real layer and backend, in the simulated world.
 
 mod bench;
+mod overlaying;
 mod storing;
 mod throttling;
