@@ -137,8 +137,7 @@ impl Io {
         flags: ReadFlags,
     ) -> Result<IoBuffer, BlockError> {
         // Whoever writes a block in part has to read the rest, whatever it makes of what is there.
-        let needed =
-            if flags.by_hook { Permissions::NONE } else { Permissions::CONSISTENT_READ };
+        let needed = if flags.by_hook { Permissions::NONE } else { Permissions::CONSISTENT_READ };
         let child = self.child(name, needed)?;
         let span = trace_span!("request", kind = "read", node = child.name(), %range);
         child.read(&self.below(&child), range, flags).instrument(span).await

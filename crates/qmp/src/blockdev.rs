@@ -4,14 +4,15 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 
+use blockyard_drivers::Overlay;
 use serde::Deserialize;
 
 use crate::error::QmpError;
-use crate::value::{Dict, Reference, Value};
+use crate::value::{Dict, Reference, ReferenceOrNull, Value};
 use crate::visitor::{Mode, Size, VisitError, take, visit};
 
 /// The drivers that `blockdev-add` knows.
-pub const DRIVERS: &[&str] = &["file", "memory", "null-co", "raw", "throttle"];
+pub const DRIVERS: &[&str] = &["file", "memory", "null-co", "overlay", "raw", "throttle"];
 
 /// A node's options.
 pub(crate) struct Blockdev {
@@ -26,6 +27,7 @@ pub(crate) enum Kind {
     File { filename: String },
     Memory { size: u64 },
     Null { size: u64 },
+    Overlay { size: Option<u64>, cluster_size: u64, backing: Option<Child> },
     Raw { file: Child },
     Throttle { file: Child, bps_total: u64, iops_total: u64 },
 }
@@ -53,6 +55,14 @@ struct SizeOptions {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct ChildOptions {
     file: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct OverlayOptions {
+    size: Option<Size>,
+    cluster_size: Option<Size>,
+    backing: Option<ReferenceOrNull>,
 }
 
 #[derive(Deserialize)]
@@ -89,6 +99,7 @@ impl Kind {
             "file" => Self::File { filename: visit::<FileOptions>(options, mode)?.filename },
             "memory" => Self::Memory { size: size()? },
             "null-co" => Self::Null { size: size()? },
+            "overlay" => Self::overlay(visit(options, mode)?, mode)?,
             "raw" => {
                 let ChildOptions { file } = visit(options, mode)?;
                 Self::Raw { file: Child::parse(file, mode)? }
@@ -103,6 +114,22 @@ impl Kind {
                 }
             }
         })
+    }
+
+    fn overlay(options: OverlayOptions, mode: Mode) -> Result<Self, QmpError> {
+        let OverlayOptions { size, cluster_size, backing } = options;
+        let cluster_size = cluster_size.map_or(Overlay::CLUSTER, |size| size.0);
+        if !Overlay::is_cluster_size(cluster_size) {
+            let desc = "cluster-size: must be a power of two from 512 bytes to 2 MiB";
+            return Err(QmpError::generic(desc));
+        }
+        let backing = match backing {
+            Some(ReferenceOrNull::Reference(reference)) => {
+                Some(Child::parse(Some(reference), mode)?)
+            }
+            None | Some(ReferenceOrNull::Null) => None,
+        };
+        Ok(Self::Overlay { size: size.map(|size| size.0), cluster_size, backing })
     }
 }
 

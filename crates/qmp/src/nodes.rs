@@ -6,8 +6,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_block::{BlockDriver, BlockLayer, NewNode, Plan};
-use blockyard_drivers::{FileDriver, Memory, Null, Raw, Throttle, ThrottleLimits};
+use blockyard_block::{BlockDriver, BlockError, BlockLayer, NewNode, Plan};
+use blockyard_drivers::{FileDriver, Memory, Null, Overlay, Raw, Throttle, ThrottleLimits};
 use blockyard_graph::{Edit, Graph};
 use blockyard_runtime::Storage;
 use blockyard_units::NodeId;
@@ -33,12 +33,23 @@ pub(crate) struct Part {
     pub new: NewNode,
     driver: &'static str,
     read_only: bool,
-    child: Option<Below>,
+    children: Vec<(&'static str, Below)>,
 }
 
 enum Below {
     Named(String),
     Defined(NodeId),
+}
+
+impl Below {
+    fn found(&self, graph: &Graph) -> Result<NodeId, BlockError> {
+        match self {
+            Self::Defined(child) => Ok(*child),
+            Self::Named(name) => graph
+                .node_by_name(name)
+                .ok_or_else(|| BlockError::NotFound(format!("there is no node '{name}'"))),
+        }
+    }
 }
 
 /// Opens what `options` define. `default_child` stands in where a filter's `file` is left out.
@@ -62,32 +73,40 @@ fn define_part(
 ) -> Result<NodeId, QmpError> {
     let Blockdev { driver, name, read_only, kind } = options;
     let name = name.unwrap_or_else(|| layer.generate_name());
-    let (made, below): (Box<dyn BlockDriver>, Option<Child>) = match kind {
+    let (made, below): (Box<dyn BlockDriver>, Option<(&'static str, Child)>) = match kind {
         Kind::File { filename } => {
             let storage = files.open(&filename, read_only).map_err(QmpError::generic)?;
             (Box::new(FileDriver::new(name.as_str(), storage)), None)
         }
         Kind::Memory { size } => (Box::new(Memory::new(size, None)), None),
         Kind::Null { size } => (Box::new(Null::new(size)), None),
-        Kind::Raw { file } => (Box::new(Raw), Some(file)),
+        Kind::Overlay { size, cluster_size, backing } => {
+            let overlay = Overlay::new(size, cluster_size);
+            (Box::new(overlay), backing.map(|backing| ("backing", backing)))
+        }
+        Kind::Raw { file } => (Box::new(Raw), Some(("file", file))),
         Kind::Throttle { file, bps_total, iops_total } => {
-            (Box::new(Throttle::new(ThrottleLimits { bps_total, iops_total })), Some(file))
+            let throttle = Throttle::new(ThrottleLimits { bps_total, iops_total });
+            (Box::new(throttle), Some(("file", file)))
         }
     };
-    let child = match below {
-        None => None,
-        Some(Child::Named(name)) => Some(Below::Named(name)),
-        Some(Child::Defined(inner)) => {
-            Some(Below::Defined(define_part(layer, files, *inner, None, parts)?))
-        }
-        Some(Child::LeftOut) => {
-            let missing = || QmpError::generic("file: missing");
-            Some(Below::Defined(default_child.ok_or_else(missing)?))
-        }
-    };
+    let mut children = Vec::new();
+    if let Some((child, reference)) = below {
+        let below = match reference {
+            Child::Named(name) => Below::Named(name),
+            Child::Defined(inner) => {
+                Below::Defined(define_part(layer, files, *inner, None, parts)?)
+            }
+            Child::LeftOut => {
+                let missing = || QmpError::generic(format!("{child}: missing"));
+                Below::Defined(default_child.ok_or_else(missing)?)
+            }
+        };
+        children.push((child, below));
+    }
     let new = layer.new_node(&name, made);
     let id = new.id();
-    parts.push(Part { new, driver, read_only, child });
+    parts.push(Part { new, driver, read_only, children });
     Ok(id)
 }
 
@@ -98,22 +117,17 @@ impl Definition {
     }
 
     /// The edits that put it into `graph`, with named children as they are there.
-    pub fn plan(&self, graph: &Graph) -> Result<Plan, blockyard_block::BlockError> {
+    pub fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
         let mut plan = Plan::default();
         for part in &self.parts {
             let id = part.new.id();
             let name = part.new.node().name();
             let attributes = blockyard_drivers::attributes(name, part.driver, part.read_only);
             plan.edits.push(Edit::AddNode { id, attributes });
-            let child = match &part.child {
-                None => None,
-                Some(Below::Defined(child)) => Some(*child),
-                Some(Below::Named(name)) => Some(graph.node_by_name(name).ok_or_else(|| {
-                    blockyard_block::BlockError::NotFound(format!("there is no node '{name}'"))
-                })?),
-            };
-            let children: Vec<(&str, NodeId)> =
-                child.map(|child| ("file", child)).into_iter().collect();
+            let mut children = Vec::new();
+            for (child, below) in &part.children {
+                children.push((*child, below.found(graph)?));
+            }
             let edges = blockyard_drivers::child_edges(id, part.driver, &children);
             plan.edits.extend(edges.into_iter().map(Edit::AddEdge));
             plan.nodes.push(part.new.clone());
@@ -126,9 +140,9 @@ impl Definition {
         let mut edits = Vec::new();
         for part in self.parts.iter().rev() {
             let id = part.new.id();
-            if part.child.is_some() {
+            for (child, _) in &part.children {
                 let parent = blockyard_graph::Parent::Node(id);
-                edits.push(Edit::RemoveEdge { parent, name: "file".into(), expected: None });
+                edits.push(Edit::RemoveEdge { parent, name: (*child).into(), expected: None });
             }
             edits.push(Edit::RemoveNode { id });
         }
