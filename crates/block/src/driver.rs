@@ -86,6 +86,11 @@ pub trait BlockDriver: Send + Sync {
         Limits::NONE
     }
 
+    /// Bytes, a power of two: what it allocates at once.
+    fn cluster_size(&self) -> ByteLen {
+        self.limits().alignment()
+    }
+
     /// Bytes.
     fn len(&self, io: &Io) -> ByteLen {
         self.main_child().and_then(|child| io.len(child).ok()).unwrap_or_default()

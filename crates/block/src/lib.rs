@@ -17,6 +17,7 @@
 extern crate alloc;
 
 mod backend;
+mod copy_on_read;
 mod drain;
 mod driver;
 mod error;

@@ -64,6 +64,9 @@ impl Pieces<'_> {
             }
             whole.extend_from_slice(&data);
         }
+        if flags.prefetch {
+            return Ok(IoBuffer::default());
+        }
         let from = ByteLen(range.start() - aligned.start()).as_usize();
         Ok(IoBuffer::from(whole).slice(from..from + range.len().as_usize()))
     }
@@ -124,7 +127,7 @@ impl Pieces<'_> {
             return Ok(IoBuffer::default());
         }
         let block = blocks(part, limits, len);
-        let data = self.driver.read(self.io, block, ReadFlags { by_hook: true }).await?;
+        let data = self.driver.read(self.io, block, ReadFlags::BY_HOOK).await?;
         let from = ByteLen(part.start() - block.start()).as_usize();
         Ok(data.slice(from..from + part.len().as_usize()))
     }

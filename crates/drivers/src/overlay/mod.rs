@@ -94,7 +94,7 @@ impl Overlay {
         let bare = self.look(range, |map| map.bare_parts(range));
         let mut copied = BTreeMap::new();
         for whole in bare {
-            let flags = ReadFlags { by_hook: true };
+            let flags = ReadFlags::BY_HOOK;
             let (before, after) = (range.start(), range.end());
             let mut bytes =
                 self.below(io, ByteRange::between(whole.start(), before), flags).await?;
@@ -119,6 +119,10 @@ impl BlockDriver for Overlay {
         // Without one there is nothing to see yet, and the length may still come with it.
         let Ok(len) = io.len(BACKING) else { return ByteLen(0) };
         ByteLen(self.map.trusted(touched(Kind::Write), |map| *map.len.get_or_insert(len.0)))
+    }
+
+    fn cluster_size(&self) -> ByteLen {
+        ByteLen(self.cluster)
     }
 
     fn read<'a>(

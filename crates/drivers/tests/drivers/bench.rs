@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use blockyard_block::{
-    Backend, BlockDriver, BlockError, BlockLayer, NewNode, NoObserver, OnLost, Plan,
+    Backend, BlockDriver, BlockError, BlockLayer, NewNode, Observer, OnLost, Plan, Requester,
 };
 use blockyard_drivers::{FileDriver, Throttle, ThrottleLimits, attributes, child_edges};
 use blockyard_graph::{Edge, EdgePolicy, Edit, Parent, Permissions, Roles};
@@ -13,6 +13,7 @@ use blockyard_sim::{
     Action, Budgets, Chooser, DiskImage, Event, Execution, Exploration, Explorer, Finding, Limits,
     Outcome, Pick, Program, RandomWalk, Reduction, Setup, SimDisk, World, run_once,
 };
+use blockyard_sync::door::world::Quiet;
 use blockyard_units::{Design, NodeId};
 
 pub const LEN: u64 = 4096;
@@ -26,6 +27,28 @@ pub struct Bench {
     pub runtime: Runtime,
     pub layer: BlockLayer,
     pub disk: SimDisk,
+    /// Every request that entered a node, and on whose behalf.
+    pub requests: Arc<Requests>,
+}
+
+/// Writes down who came.
+#[derive(Default)]
+pub struct Requests(Quiet<Vec<(NodeId, Requester)>>);
+
+impl Requests {
+    pub fn of(&self, node: NodeId) -> Vec<Requester> {
+        let of = |requests: &mut Vec<(NodeId, Requester)>| {
+            let those = requests.iter().filter(|(at, _)| *at == node);
+            those.map(|(_, requester)| *requester).collect()
+        };
+        self.0.with(of)
+    }
+}
+
+impl Observer for Requests {
+    fn request_begins(&self, node: NodeId, requester: Requester) {
+        self.0.with(|requests| requests.push((node, requester)));
+    }
 }
 
 pub fn throttle(bps_total: u64, iops_total: u64) -> Link {
@@ -110,8 +133,9 @@ impl Program for Test {
     fn start(&self, world: &mut World) -> Box<dyn Execution> {
         let disk = world.disk("disk").expect("the setup has it");
         let bench = world.begin(|runtime| {
-            let layer = BlockLayer::new(runtime.clone(), Design::default(), Arc::new(NoObserver));
-            let bench = Arc::new(Bench { runtime: runtime.clone(), layer, disk });
+            let requests = Arc::new(Requests::default());
+            let layer = BlockLayer::new(runtime.clone(), Design::default(), requests.clone());
+            let bench = Arc::new(Bench { runtime: runtime.clone(), layer, disk, requests });
             drop(runtime.spawn("actor", (self.0)(bench.clone())));
             bench
         });

@@ -1,6 +1,7 @@
 //! Each driver through a real layer and backend, in the simulated world.
 
 mod bench;
+mod copying;
 mod overlaying;
 mod storing;
 mod throttling;

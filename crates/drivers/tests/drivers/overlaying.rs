@@ -10,14 +10,14 @@ use blockyard_units::{ByteLen, ByteRange};
 
 use crate::bench::{Bench, FAULTLESS, LEN, Link, Test, bytes, explore, file};
 
-const CLUSTER: u64 = 1024;
+pub const CLUSTER: u64 = 1024;
 
 pub fn overlay(len: Option<u64>) -> Link {
     ("overlay", Box::new(Overlay::new(len, CLUSTER)))
 }
 
 /// How many executions there were, all of them right; every one of `marks` happened.
-fn check(test: &Test, marks: &[&str]) -> u64 {
+pub fn check(test: &Test, marks: &[&str]) -> u64 {
     let exploration = explore(test, FAULTLESS);
     assert_eq!(exploration.verdict, Verdict::Clean { exhausted: true });
     for mark in marks {
@@ -26,11 +26,11 @@ fn check(test: &Test, marks: &[&str]) -> u64 {
     exploration.summary.executions
 }
 
-async fn read(backend: &Backend, offset: u64, len: u64) -> IoBuffer {
+pub async fn read(backend: &Backend, offset: u64, len: u64) -> IoBuffer {
     backend.read(ByteRange::new(offset, len)).await.expect("no fault is budgeted")
 }
 
-async fn all(bench: &Bench, backend: &Backend, writes: Vec<Write>) {
+pub async fn all(bench: &Bench, backend: &Backend, writes: Vec<Write>) {
     let begin = |(index, write): (usize, Write)| {
         let backend = backend.clone();
         bench.runtime.spawn(format!("w{index}"), async move { backend.write(write).await })
