@@ -14,6 +14,7 @@ use blockyard_sync::Shared;
 use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId};
 
 use crate::copy_on_read::copy_on_read;
+use crate::debug::{DebugEvent, Debugger};
 use crate::driver::BlockDriver;
 use crate::error::BlockError;
 use crate::io::Io;
@@ -71,6 +72,11 @@ impl Node {
 
     pub(crate) fn driver(&self) -> &dyn BlockDriver {
         &*self.driver
+    }
+
+    /// Who is told of the points that its requests come by, if it is there for tests.
+    pub fn debugger(&self) -> Option<&dyn Debugger> {
+        self.driver.debugger()
     }
 
     /// Every write-like request through this node is recorded in `bitmap` from its next end on.
@@ -303,6 +309,9 @@ impl Node {
         let request = self.tracked.begin(nowhere, false).await;
         let began_ns = request.timed.then(|| io.layer().runtime().now_ns());
         io.observe_begin();
+        let pieces = Pieces { driver: &*self.driver, io };
+        pieces.event(DebugEvent::FLUSH_TO_OS).await;
+        pieces.event(DebugEvent::FLUSH_TO_DISK).await;
         let result = if self.driver.keeps_data() {
             self.flush_once(io).await
         } else {

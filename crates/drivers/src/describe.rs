@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use blockyard_graph::{Edge, EdgePolicy, NodeAttributes, NodeKind, Parent, Role, Roles};
 use blockyard_units::NodeId;
 
-use crate::{BACKING, FILE};
+use crate::{BACKING, FILE, IMAGE};
 
 /// A child that a driver may have.
 type Child = (&'static str, &'static [Role], EdgePolicy);
@@ -25,6 +25,7 @@ const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
     ("raw", NodeKind::Format, &[(FILE, &[Role::Data, Role::Primary], EdgePolicy::Passthrough)]),
     ("overlay", NodeKind::Format, &[(BACKING, &[Role::Cow], EdgePolicy::Backing)]),
     ("copy-on-read", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::CopyOnRead)]),
+    ("blkdebug", NodeKind::Filter, &[(IMAGE, FILTERED, EdgePolicy::Passthrough)]),
     ("throttle", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::Passthrough)]),
 ];
 

@@ -110,6 +110,7 @@ impl Bench {
 fn child_name(driver: &str) -> &'static str {
     match driver {
         "overlay" => "backing",
+        "blkdebug" => "image",
         _ => "file",
     }
 }

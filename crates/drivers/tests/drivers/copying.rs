@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use blockyard_bitmap::{DirtyBitmap, SharedBitmap};
 use blockyard_block::{
-    Backend, BlockDriver, BlockError, Extent, Io, NewNode, OnLost, Plan, ReadFlags, Requester,
-    Write, WriteFlags,
+    Backend, BlockDriver, BlockError, Extent, Io, NewNode, OnLost, Owner, Plan, ReadFlags,
+    Requester, Write, WriteFlags,
 };
-use blockyard_drivers::{CopyOnRead, Memory};
+use blockyard_drivers::{CopyOnRead, Memory, child_edges};
 use blockyard_graph::{
     Edge, EdgePolicy, Edit, NodeAttributes, NodeKind, Parent, Permissions, Role, Roles,
 };
@@ -133,6 +133,7 @@ impl BlockDriver for Format {
     fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
             // What is unchanged for those above is new here.
+            sometimes!(write.flags.unchanged, "a copy comes as unchanged");
             let flags = WriteFlags { unchanged: false, ..write.flags };
             io.write("file", Write { flags, ..write }).await?;
             self.0.write(|has| *has = true);
@@ -151,8 +152,9 @@ impl BlockDriver for Format {
     }
 }
 
-/// `disk0` on a format node over `file`, which `storage` is the top of, with the disk below it; and the id of `file`.
-pub async fn formatted(bench: &Bench, storage: Vec<Link>) -> (Backend, NodeId) {
+/// `disk0` on a node `format` that copies on read, itself or by a filter above it, and keeps what it has in `storage`;
+/// and the id of the top of that.
+pub async fn formatted(bench: &Bench, by_filter: bool, storage: Vec<Link>) -> (Backend, NodeId) {
     let (backend, ids) = bench.chain_for(GUEST, storage).await.expect("the chain is fine");
     let format = bench.layer.new_node("format", Box::new(Format::default()));
     let backing = bench.layer.new_node("below", Box::new(Memory::new(LEN, Some(bytes(1, LEN)))));
@@ -188,7 +190,20 @@ pub async fn formatted(bench: &Bench, storage: Vec<Link>) -> (Backend, NodeId) {
         edge(parent, "backing", backing.id(), &[Role::Cow], EdgePolicy::Backing),
         edge(root, "root", format.id(), &[Role::Primary], guest),
     ];
-    publish(edits, vec![format, backing]).await;
+    publish(edits, vec![format.clone(), backing]).await;
+    format.node().set_copy_on_read(!by_filter);
+    if by_filter {
+        let filter = bench.layer.new_node("copy-on-read", Box::new(CopyOnRead::new(None)));
+        let edge = child_edges(filter.id(), "copy-on-read", &[("file", format.id())]).remove(0);
+        let section = bench.layer.drain(Owner::command(), &[format.id()]).await;
+        let new = filter.id();
+        let redirect =
+            Edit::ReplaceChild { parent: root, name: "root".into(), expected: None, new };
+        let edits =
+            vec![node(new, "copy-on-read", NodeKind::Filter), Edit::AddEdge(edge), redirect];
+        publish(edits, vec![filter]).await;
+        section.end();
+    }
     (backend, ids[0])
 }
 
@@ -196,19 +211,21 @@ pub async fn formatted(bench: &Bench, storage: Vec<Link>) -> (Backend, NodeId) {
 /// where the view is unchanged.
 #[test]
 fn below_a_format_copies_and_guest_writes_come_from_the_same_parent() {
-    let test = Test::new(|bench| async move {
-        let storage: Link = ("memory", Box::new(Memory::new(LEN, None)));
-        let (backend, file) = formatted(&bench, vec![storage]).await;
-        bench.layer.node("format").expect("it is there").set_copy_on_read(true);
-        let (above, below) = (bitmap(&bench, "format"), bitmap(&bench, "memory"));
-        read(&backend, 0, 512).await;
-        let copied = bench.requests.of(file);
-        assert_eq!((above.count(), below.count()), (0, LEN / 512), "a copy is a change below only");
-        all(&bench, &backend, vec![Write::data(0, bytes(7, LEN))]).await;
-        assert_eq!(above.count(), LEN / 512, "a guest's write is a change");
-        let both = bench.requests.of(file);
-        assert_eq!(copied, [Requester::Backend(backend.id())]);
-        assert_eq!(both[1..], copied, "nothing of the two requests differs");
-    });
-    check(&test, &[]);
+    for by_filter in WAYS {
+        let test = Test::new(move |bench| async move {
+            let storage: Link = ("memory", Box::new(Memory::new(LEN, None)));
+            let (backend, file) = formatted(&bench, by_filter, vec![storage]).await;
+            let (above, below) = (bitmap(&bench, "format"), bitmap(&bench, "memory"));
+            read(&backend, 0, 512).await;
+            let copied = bench.requests.of(file);
+            let counts = (above.count(), below.count());
+            assert_eq!(counts, (0, LEN / 512), "a copy is a change below only");
+            all(&bench, &backend, vec![Write::data(0, bytes(7, LEN))]).await;
+            assert_eq!(above.count(), LEN / 512, "a guest's write is a change");
+            let both = bench.requests.of(file);
+            assert_eq!(copied, [Requester::Backend(backend.id())]);
+            assert_eq!(both[1..], copied, "nothing of the two requests differs");
+        });
+        check(&test, &["a copy comes as unchanged"]);
+    }
 }

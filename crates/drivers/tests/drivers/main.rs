@@ -2,6 +2,7 @@
 
 mod bench;
 mod copying;
+mod debugging;
 mod overlaying;
 mod storing;
 mod throttling;
