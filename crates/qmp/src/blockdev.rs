@@ -7,12 +7,14 @@ use alloc::string::String;
 use blockyard_drivers::Overlay;
 use serde::Deserialize;
 
+use crate::blkdebug::{BlkdebugOptions, DebugRules};
 use crate::error::QmpError;
 use crate::value::{Dict, Reference, ReferenceOrNull, Value};
 use crate::visitor::{Mode, Size, VisitError, take, visit};
 
 /// The drivers that `blockdev-add` knows.
-pub const DRIVERS: &[&str] = &["file", "memory", "null-co", "overlay", "raw", "throttle"];
+pub const DRIVERS: &[&str] =
+    &["blkdebug", "copy-on-read", "file", "memory", "null-co", "overlay", "raw", "throttle"];
 
 /// A node's options.
 pub(crate) struct Blockdev {
@@ -24,6 +26,8 @@ pub(crate) struct Blockdev {
 
 /// What a driver asks for.
 pub(crate) enum Kind {
+    Blkdebug { image: Child, rules: DebugRules },
+    CopyOnRead { file: Child, bottom: Option<String> },
     File { filename: String },
     Memory { size: u64 },
     Null { size: u64 },
@@ -55,6 +59,13 @@ struct SizeOptions {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct ChildOptions {
     file: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct CopyOnReadOptions {
+    file: Option<Reference>,
+    bottom: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -96,6 +107,15 @@ impl Kind {
         let size =
             || -> Result<u64, VisitError> { Ok(visit::<SizeOptions>(options, mode)?.size.0) };
         Ok(match driver {
+            "blkdebug" => {
+                let options: BlkdebugOptions = visit(options, mode)?;
+                let rules = options.rules()?;
+                Self::Blkdebug { image: Child::parse(Some(options.image), mode)?, rules }
+            }
+            "copy-on-read" => {
+                let CopyOnReadOptions { file, bottom } = visit(options, mode)?;
+                Self::CopyOnRead { file: Child::parse(file, mode)?, bottom }
+            }
             "file" => Self::File { filename: visit::<FileOptions>(options, mode)?.filename },
             "memory" => Self::Memory { size: size()? },
             "null-co" => Self::Null { size: size()? },

@@ -10,6 +10,7 @@
 
 extern crate alloc;
 
+mod blkdebug;
 mod blockdev;
 mod error;
 mod events;

@@ -7,11 +7,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_block::{BlockDriver, BlockError, BlockLayer, NewNode, Plan};
-use blockyard_drivers::{FileDriver, Memory, Null, Overlay, Raw, Throttle, ThrottleLimits};
-use blockyard_graph::{Edit, Graph};
+use blockyard_drivers::{
+    Blkdebug, CopyOnRead, FileDriver, Memory, Null, Overlay, Raw, Throttle, ThrottleLimits,
+};
+use blockyard_graph::{Edit, Graph, NodeKind};
 use blockyard_runtime::Storage;
 use blockyard_units::NodeId;
 
+use crate::blkdebug::DebugRules;
 use crate::blockdev::{Blockdev, Child, Kind};
 use crate::error::QmpError;
 
@@ -73,25 +76,8 @@ fn define_part(
 ) -> Result<NodeId, QmpError> {
     let Blockdev { driver, name, read_only, kind } = options;
     let name = name.unwrap_or_else(|| layer.generate_name());
-    let (made, below): (Box<dyn BlockDriver>, Option<(&'static str, Child)>) = match kind {
-        Kind::File { filename } => {
-            let storage = files.open(&filename, read_only).map_err(QmpError::generic)?;
-            (Box::new(FileDriver::new(name.as_str(), storage)), None)
-        }
-        Kind::Memory { size } => (Box::new(Memory::new(size, None)), None),
-        Kind::Null { size } => (Box::new(Null::new(size)), None),
-        Kind::Overlay { size, cluster_size, backing } => {
-            let overlay = Overlay::new(size, cluster_size);
-            (Box::new(overlay), backing.map(|backing| ("backing", backing)))
-        }
-        Kind::Raw { file } => (Box::new(Raw), Some(("file", file))),
-        Kind::Throttle { file, bps_total, iops_total } => {
-            let throttle = Throttle::new(ThrottleLimits { bps_total, iops_total });
-            (Box::new(throttle), Some(("file", file)))
-        }
-    };
     let mut children = Vec::new();
-    if let Some((child, reference)) = below {
+    let mut below = |child, reference| {
         let below = match reference {
             Child::Named(name) => Below::Named(name),
             Child::Defined(inner) => {
@@ -103,11 +89,60 @@ fn define_part(
             }
         };
         children.push((child, below));
-    }
+        Ok::<(), QmpError>(())
+    };
+    let made: Box<dyn BlockDriver> = match kind {
+        Kind::Blkdebug { image, rules } => {
+            below("image", image)?;
+            let DebugRules { limits, inject_error, set_state } = rules;
+            Box::new(Blkdebug::new(name.as_str(), limits, inject_error, set_state))
+        }
+        Kind::CopyOnRead { file, bottom } => {
+            below("file", file)?;
+            let bottom = bottom.map(|bottom| find_bottom(layer, parts, &bottom)).transpose()?;
+            Box::new(CopyOnRead::new(bottom))
+        }
+        Kind::File { filename } => {
+            let storage = files.open(&filename, read_only).map_err(QmpError::generic)?;
+            Box::new(FileDriver::new(name.as_str(), storage))
+        }
+        Kind::Memory { size } => Box::new(Memory::new(size, None)),
+        Kind::Null { size } => Box::new(Null::new(size)),
+        Kind::Overlay { size, cluster_size, backing } => {
+            backing.map(|backing| below("backing", backing)).transpose()?;
+            Box::new(Overlay::new(size, cluster_size))
+        }
+        Kind::Raw { file } => {
+            below("file", file)?;
+            Box::new(Raw)
+        }
+        Kind::Throttle { file, bps_total, iops_total } => {
+            below("file", file)?;
+            Box::new(Throttle::new(ThrottleLimits { bps_total, iops_total }))
+        }
+    };
     let new = layer.new_node(&name, made);
     let id = new.id();
     parts.push(Part { new, driver, read_only, children });
     Ok(id)
+}
+
+/// The node that `bottom` names, which a definition may bring with it.
+fn find_bottom(layer: &BlockLayer, parts: &[Part], bottom: &str) -> Result<NodeId, QmpError> {
+    let new = parts.iter().find(|part| part.new.node().name() == bottom);
+    let (id, is_filter) = match new {
+        Some(part) => {
+            let kind = blockyard_drivers::node_kind(part.driver);
+            (part.new.id(), kind == Some(NodeKind::Filter))
+        }
+        None => {
+            let id = layer.node(bottom)?.id();
+            let graph = layer.graph();
+            (id, graph.node(id).is_some_and(|node| node.kind == NodeKind::Filter))
+        }
+    };
+    let filter = || QmpError::generic(format!("bottom: '{bottom}' is a filter"));
+    if is_filter { Err(filter()) } else { Ok(id) }
 }
 
 impl Definition {
