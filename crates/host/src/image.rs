@@ -1,16 +1,14 @@
 //! An open file: how it is found, made and locked, and its system calls.
 //!
 //! Invariants:
-//! - `one-writer`: whoever may write holds the file's exclusive lock, everybody else a shared one, from before the
-//!   first look at its content until it is closed.
+//! - `one-writer`: while one opening may write no other is there, from before the first look at the file's content
+//!   until it is closed.
 //! - `a-failed-flush-stays-failed`: the system may forget what it could not write and report success the next time,
 //!   so after one failure no flush of this opening succeeds.
 //!
-//! Source: open(2), flock(2), pread(2), fdatasync(2).
-//! Differs: QEMU locks single bytes (OFD locks on bytes 100 and up, 200 and up), one for each permission. Here it
-//! is the whole file by flock, which QEMU does not see.
+//! Source: open(2), pread(2), fdatasync(2).
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSliceMut, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
@@ -20,6 +18,7 @@ use blockyard_runtime::{Io, IoErrorKind};
 use rustix::io::ReadWriteFlags;
 
 use crate::error::{HostError, HostErrorKind};
+use crate::lock::lock;
 
 /// What to do about a file that exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,21 +108,6 @@ impl Image {
             *self.flush_failure.get_or_init(|| kind)
         });
         self.flush_failure.get().map_or(synced, |kind| Err(*kind))
-    }
-}
-
-/// Takes the lock, or says who is in the way.
-fn lock(file: &File, path: &Path, read_only: bool) -> Result<(), HostError> {
-    let taken = if read_only { file.try_lock_shared() } else { file.try_lock() };
-    match taken {
-        Ok(()) => Ok(()),
-        Err(TryLockError::Error(error)) => Err(HostError::from_io("lock", path, &error)),
-        Err(TryLockError::WouldBlock) => {
-            let only_readers = file.try_lock_shared().is_ok();
-            let purpose = if only_readers { "reading" } else { "writing" };
-            let reason = format!("another process is using it for {purpose}");
-            Err(HostError::new(HostErrorKind::InUse, "lock", path, reason))
-        }
     }
 }
 
