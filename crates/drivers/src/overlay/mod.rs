@@ -6,9 +6,9 @@
 //! truncation, which is alone in its node, writes the length and every cluster from the new end on.
 //!
 //! Invariants:
-//! - `clusters-stay-allocated`: but for truncations a cluster never goes back to the backing child. A write may so read
-//!   what it does not cover before it stores, and nobody has to wait: in the step in which it stores it looks again, and
-//!   where another was first, it stores its own bytes only;
+//! - `clusters-stay-allocated`: but for truncations a cluster never goes back to the backing child. So a write may
+//!   read what it does not cover before it stores, and nobody has to wait: in the step in which it stores it looks
+//!   again, and where another was first, it stores its own bytes only;
 //! - `backing-never-comes-back`: neither a discard, nor zeroes, nor a longer end show bytes of the backing child that
 //!   were not to be seen before.
 //!
