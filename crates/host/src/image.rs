@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - `one-writer`: while one opening may write no other is there, from before the first look at the file's content
-//!   until it is closed.
+//!   until it is closed; but for those that were told not to care.
 //! - `a-failed-flush-stays-failed`: the system may forget what it could not write and report success the next time,
 //!   so after one failure no flush of this opening succeeds.
 //!
@@ -29,6 +29,13 @@ pub enum CreateMode {
     Replace,
 }
 
+/// Whether others are kept out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Locking {
+    On,
+    Off,
+}
+
 /// An open, locked file of fixed length.
 pub(crate) struct Image {
     file: File,
@@ -39,7 +46,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    pub(crate) fn open(path: &Path, read_only: bool) -> Result<Self, HostError> {
+    pub(crate) fn open(path: &Path, read_only: bool, locking: Locking) -> Result<Self, HostError> {
         let failed = |error: io::Error| HostError::from_io("open", path, &error);
         // Looked at before it is opened: to open a pipe would wait for its other end.
         let kind = fs::metadata(path).map_err(failed)?.file_type();
@@ -49,7 +56,9 @@ impl Image {
         }
         let mut file =
             OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed)?;
-        lock(&file, path, read_only)?;
+        if locking == Locking::On {
+            lock(&file, path, read_only)?;
+        }
         // The metadata of a block device do not tell its length.
         let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
         Ok(Self { file, len, read_only, flush_failure: OnceLock::new() })

@@ -72,7 +72,11 @@ fn qemu_does_not_write_what_is_written_or_read_here() {
     let writer = HostFile::create(&path, 1 << 20, CreateMode::New).expect("a new file");
     let (written, message) = qemu_io(&path, RAW, "write 0 512");
     assert!(!written && message.contains("\"write\" lock"), "{message}");
+    HostFile::open_unlocked(&path, false).expect("it does not care");
     drop(writer);
+    let unlocked = HostFile::open_unlocked(&path, false).expect("it does not care");
+    assert!(qemu_io(&path, RAW, "write 0 512").0, "nor does it keep out");
+    drop(unlocked);
     let reader = HostFile::open(&path, true).expect("nobody has it");
     assert!(!qemu_io(&path, RAW, "write 0 512").0, "a reader must not see changes");
     assert!(qemu_io(&path, RAW_READ, "read 0 512").0, "readers share");

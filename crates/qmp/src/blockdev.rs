@@ -28,7 +28,7 @@ pub(crate) struct Blockdev {
 pub(crate) enum Kind {
     Blkdebug { image: Child, rules: DebugRules },
     CopyOnRead { file: Child, bottom: Option<String> },
-    File { filename: String },
+    File { filename: String, locking: bool },
     Memory { size: u64 },
     Null { size: u64 },
     Overlay { size: Option<u64>, cluster_size: u64, backing: Option<Child> },
@@ -47,6 +47,15 @@ pub(crate) enum Child {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct FileOptions {
     filename: String,
+    locking: Option<OnOffAuto>,
+}
+
+#[derive(PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OnOffAuto {
+    On,
+    Off,
+    Auto,
 }
 
 #[derive(Deserialize)]
@@ -116,7 +125,10 @@ impl Kind {
                 let CopyOnReadOptions { file, bottom } = visit(options, mode)?;
                 Self::CopyOnRead { file: Child::parse(file, mode)?, bottom }
             }
-            "file" => Self::File { filename: visit::<FileOptions>(options, mode)?.filename },
+            "file" => {
+                let FileOptions { filename, locking } = visit(options, mode)?;
+                Self::File { filename, locking: locking != Some(OnOffAuto::Off) }
+            }
             "memory" => Self::Memory { size: size()? },
             "null-co" => Self::Null { size: size()? },
             "overlay" => Self::overlay(visit(options, mode)?, mode)?,

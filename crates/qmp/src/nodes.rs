@@ -24,7 +24,16 @@ pub trait Files: Send + Sync {
     ///
     /// # Errors
     /// Says which file, and why not.
-    fn open(&self, filename: &str, read_only: bool) -> Result<Arc<dyn Storage>, String>;
+    fn open(&self, filename: &str, opening: Opening) -> Result<Arc<dyn Storage>, String>;
+}
+
+/// How a disk is to be opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// Writes are refused.
+    pub read_only: bool,
+    /// Others are kept out, where the world has others.
+    pub locking: bool,
 }
 
 /// A node as options define it, opened and not yet in the graph; children that were defined in place come first.
@@ -102,8 +111,9 @@ fn define_part(
             let bottom = bottom.map(|bottom| find_bottom(layer, parts, &bottom)).transpose()?;
             Box::new(CopyOnRead::new(bottom))
         }
-        Kind::File { filename } => {
-            let storage = files.open(&filename, read_only).map_err(QmpError::generic)?;
+        Kind::File { filename, locking } => {
+            let opening = Opening { read_only, locking };
+            let storage = files.open(&filename, opening).map_err(QmpError::generic)?;
             Box::new(FileDriver::new(name.as_str(), storage))
         }
         Kind::Memory { size } => Box::new(Memory::new(size, None)),

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use blockyard_block::{BlockLayer, NoObserver};
-use blockyard_qmp::{Dict, Files, Mode, Monitor, NoWatcher, Options, QmpError, Value};
+use blockyard_qmp::{Dict, Files, Mode, Monitor, NoWatcher, Opening, Options, QmpError, Value};
 use blockyard_runtime::{BoxFuture, Runtime, Storage};
 use blockyard_sim::{
     Execution, Explorer, Finding, Limits, Program, Reduction, Setup, Verdict, World,
@@ -15,7 +15,7 @@ use blockyard_units::Design;
 struct NoFiles;
 
 impl Files for NoFiles {
-    fn open(&self, filename: &str, _read_only: bool) -> Result<Arc<dyn Storage>, String> {
+    fn open(&self, filename: &str, _opening: Opening) -> Result<Arc<dyn Storage>, String> {
         Err(format!("there is no file '{filename}'"))
     }
 }

@@ -136,6 +136,7 @@ fn options_that_make_no_sense_are_told() {
         ("driver=blkdebug,image=x,inject-error.0.event=no", "event: there is no event 'no'"),
         ("driver=blkdebug,image=x,inject-error.0.event=none,inject-error.0.errno=9", "errno: 9 is"),
         ("driver=blkdebug,image=x,take-child-perms.0=write", "take-child-perms"),
+        ("driver=file,filename=x,locking=maybe", "locking"),
         ("driver=blkdebug", "image"),
         ("driver=copy-on-read,file=x,base=y", "base"),
     ];
