@@ -6,6 +6,7 @@ use blockyard_graph::Graph;
 use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_units::{ByteLen, ByteRange};
 
+use crate::debug::Debugger;
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::request::{ReadFlags, Write, WriteKind};
@@ -86,6 +87,11 @@ pub trait BlockDriver: Send + Sync {
         Limits::NONE
     }
 
+    /// Bytes, a power of two: what it allocates at once.
+    fn cluster_size(&self) -> ByteLen {
+        self.limits().alignment()
+    }
+
     /// Bytes.
     fn len(&self, io: &Io) -> ByteLen {
         self.main_child().and_then(|child| io.len(child).ok()).unwrap_or_default()
@@ -148,6 +154,11 @@ pub trait BlockDriver: Send + Sync {
     /// Whether overlapping writes through this node must not run side by side.
     fn serialises_writes(&self) -> bool {
         false
+    }
+
+    /// Who is told of the points that requests come by, if this is a driver for tests.
+    fn debugger(&self) -> Option<&dyn Debugger> {
+        None
     }
 
     /// Gets ready for a change that touches this node: takes locks, opens what is needed. May yield; changes nothing

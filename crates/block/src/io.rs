@@ -16,7 +16,7 @@ use crate::layer::BlockLayer;
 use crate::node::Node;
 use crate::request::{CopySource, ReadFlags, Requester, Write, WriteFlags, WriteKind};
 use crate::state::{edge_key, holder_key, key};
-use crate::status::{self, Extent};
+use crate::status::{self, Above, Extent};
 
 /// A holder of edges, on behalf of a requester: what a driver is given to reach its children, and what a backend or
 /// a job reaches the graph with. Each request finds its child anew.
@@ -50,7 +50,11 @@ impl Io {
         &self.layer
     }
 
-    pub(crate) fn node_id(&self) -> NodeId {
+    /// The node whose own view this is.
+    ///
+    /// # Panics
+    /// If it is that of a backend or a job.
+    pub fn node_id(&self) -> NodeId {
         match self.parent {
             Parent::Node(node) => node,
             _ => unreachable!("only a node's own view is observed"),
@@ -77,7 +81,7 @@ impl Io {
         self.child_and_held(name, needed).map(|(child, _)| child)
     }
 
-    /// The same, and what the edge holds.
+    /// The same, and what the edge holds. Whoever may write may write what is there already.
     fn child_and_held(
         &self,
         name: &str,
@@ -91,7 +95,10 @@ impl Io {
                 BlockError::NotFound(format!("{holder} has no child '{name}'"))
             };
             let child = state.graph.child(self.parent, name).ok_or_else(missing)?;
-            let (held, _) = state.graph.permissions(self.parent, name).unwrap_or_default();
+            let (mut held, _) = state.graph.permissions(self.parent, name).unwrap_or_default();
+            if held.contains(Permissions::WRITE) {
+                held = held.union(Permissions::WRITE_UNCHANGED);
+            }
             assert!(
                 held.contains(needed),
                 "edge-has-permission: {name} holds {held}, needs {needed}"
@@ -136,9 +143,13 @@ impl Io {
         range: ByteRange,
         flags: ReadFlags,
     ) -> Result<IoBuffer, BlockError> {
-        let child = self.child(name, Permissions::CONSISTENT_READ)?;
+        // Whoever writes a block in part has to read the rest, whatever it makes of what is there.
+        let needed = if flags.by_hook { Permissions::NONE } else { Permissions::CONSISTENT_READ };
+        let (child, held) = self.child_and_held(name, needed)?;
+        let copies = held.contains(Permissions::WRITE_UNCHANGED);
+        assert!(copies || !flags.prefetch, "edge-has-permission: {name} holds {held}, prefetches");
         let span = trace_span!("request", kind = "read", node = child.name(), %range);
-        child.read(&self.below(&child), range, flags).instrument(span).await
+        child.read(&self.below(&child), range, flags, copies).instrument(span).await
     }
 
     /// Writes to the child, or does to it what else is like writing.
@@ -195,6 +206,24 @@ impl Io {
             let child = self.child(name, Permissions::NONE)?;
             status::of_node(&self.below(&child), range).await
         })
+    }
+
+    /// What the chain of backing children from the child down to, not including, `base` has to say of the beginning of
+    /// `range`; the whole chain, if there is no base.
+    ///
+    /// # Errors
+    /// What a driver met; or there is no such child.
+    ///
+    /// # Yields
+    /// As the drivers do; the graph may have changed.
+    pub async fn status_above(
+        &self,
+        name: &str,
+        base: Option<NodeId>,
+        range: ByteRange,
+    ) -> Result<Above, BlockError> {
+        let child = self.child(name, Permissions::NONE)?;
+        self.layer.status_above(self.requester, child.id(), base, range).await
     }
 
     /// Flushes the child.

@@ -17,6 +17,8 @@
 extern crate alloc;
 
 mod backend;
+mod copy_on_read;
+mod debug;
 mod drain;
 mod driver;
 mod error;
@@ -34,6 +36,7 @@ mod status;
 mod tracked;
 
 pub use backend::Backend;
+pub use debug::{DebugEvent, Debugger};
 pub use drain::{Drained, Owner};
 pub use driver::{BlockDriver, Change, Limits};
 pub use error::BlockError;

@@ -13,6 +13,8 @@ use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::Shared;
 use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId};
 
+use crate::copy_on_read::copy_on_read;
+use crate::debug::{DebugEvent, Debugger};
 use crate::driver::BlockDriver;
 use crate::error::BlockError;
 use crate::io::Io;
@@ -41,6 +43,7 @@ pub struct Node {
     hooks: Shared<Vec<Arc<dyn BeforeWrite>>>,
     /// Bytes; a write that ends behind it is told once. 0: none is.
     threshold: Shared<u64>,
+    copy_on_read: Shared<bool>,
 }
 
 impl Node {
@@ -53,6 +56,7 @@ impl Node {
             bitmaps: Shared::default(),
             hooks: Shared::default(),
             threshold: Shared::default(),
+            copy_on_read: Shared::default(),
         }
     }
 
@@ -68,6 +72,11 @@ impl Node {
 
     pub(crate) fn driver(&self) -> &dyn BlockDriver {
         &*self.driver
+    }
+
+    /// Who is told of the points that its requests come by, if it is there for tests.
+    pub fn debugger(&self) -> Option<&dyn Debugger> {
+        self.driver.debugger()
     }
 
     /// Every write-like request through this node is recorded in `bitmap` from its next end on.
@@ -88,6 +97,11 @@ impl Node {
     /// Bytes; 0 if there is none.
     pub fn write_threshold(&self) -> u64 {
         self.threshold.read(|threshold| *threshold)
+    }
+
+    /// Whether reads from the next one on copy up what comes from a backing child, where their edge allows it.
+    pub fn set_copy_on_read(&self, on: bool) {
+        self.copy_on_read.write(|old| *old = on);
     }
 
     /// Requests in flight, for the end of a run.
@@ -124,23 +138,36 @@ impl Node {
         Err(BlockError::Invalid(message))
     }
 
-    /// Reads.
+    /// Whether this read copies up. Whose bytes are those of its main child, that child copies them: it sees every
+    /// write that the copy must not undo.
+    fn copies_on_read(&self, flags: ReadFlags, allowed: bool) -> bool {
+        let asked = flags.copy_on_read || flags.prefetch;
+        allowed && !flags.by_hook && (asked || self.copy_on_read.read(|on| *on))
+    }
+
+    /// Reads. `may_copy`: its holder may write unchanged data.
     pub(crate) async fn read(
         &self,
         io: &Io,
         range: ByteRange,
         flags: ReadFlags,
+        may_copy: bool,
     ) -> Result<IoBuffer, BlockError> {
         self.check(io, range, false)?;
         let pieces = Pieces { driver: &*self.driver, io };
         if flags.by_hook {
             return pieces.read(range, flags).await;
         }
-        let request = self.tracked.begin(range, false).await;
+        let flags = ReadFlags { copy_on_read: self.copies_on_read(flags, may_copy), ..flags };
+        let copies = flags.copy_on_read && self.driver.main_child().is_none();
+        let cluster = if copies { self.driver.cluster_size() } else { ByteLen(1) };
+        let request = self.tracked.begin(range.align_outward(cluster), copies).await;
         let began_ns = request.timed.then(|| io.layer().runtime().now_ns());
         io.observe_begin();
         let checked = if request.waited { self.check(io, range, false) } else { Ok(()) };
+        let mut wrote = false;
         let result = match checked {
+            Ok(()) if copies => copy_on_read(pieces, range, flags.prefetch, &mut wrote).await,
             Ok(()) => pieces.read(range, flags).await,
             Err(error) => Err(error),
         };
@@ -149,7 +176,7 @@ impl Node {
             return result;
         }
         io.observe_end();
-        self.end(io, request, false, (Counted::Read, range, &result, began_ns));
+        self.end(io, request, wrote, (Counted::Read, range, &result, began_ns));
         result
     }
 
@@ -296,6 +323,9 @@ impl Node {
         let request = self.tracked.begin(nowhere, false).await;
         let began_ns = request.timed.then(|| io.layer().runtime().now_ns());
         io.observe_begin();
+        let pieces = Pieces { driver: &*self.driver, io };
+        pieces.event(DebugEvent::FLUSH_TO_OS).await;
+        pieces.event(DebugEvent::FLUSH_TO_DISK).await;
         let result = if self.driver.keeps_data() {
             self.flush_once(io).await
         } else {

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use blockyard_runtime::{IoBuffer, IoErrorKind};
 use blockyard_units::{ByteLen, ByteRange, Mutant};
 
+use crate::debug::DebugEvent;
 use crate::driver::{BlockDriver, Limits};
 use crate::error::BlockError;
 use crate::io::Io;
@@ -55,7 +56,15 @@ impl Pieces<'_> {
         self.driver.len(self.io).0
     }
 
+    /// A request has come by `event`.
+    pub async fn event(&self, event: DebugEvent) {
+        if let Some(debugger) = self.driver.debugger() {
+            debugger.event(event).await;
+        }
+    }
+
     pub async fn read(&self, range: ByteRange, flags: ReadFlags) -> Result<IoBuffer, BlockError> {
+        self.event(DebugEvent::READ_AIO).await;
         let limits = self.limits();
         if limits.request_alignment == 1 && range.len().0 <= limits.max_transfer {
             return self.driver.read(self.io, range, flags).await;
@@ -72,6 +81,9 @@ impl Pieces<'_> {
             }
             whole.extend_from_slice(&data);
         }
+        if flags.prefetch {
+            return Ok(IoBuffer::default());
+        }
         let from = ByteLen(range.start() - aligned.start()).as_usize();
         Ok(IoBuffer::from(whole).slice(from..from + range.len().as_usize()))
     }
@@ -79,6 +91,9 @@ impl Pieces<'_> {
     pub async fn write(&self, write: Write) -> Result<(), BlockError> {
         let limits = self.limits();
         let alignment = limits.alignment();
+        if matches!(write.kind, WriteKind::Data(_) | WriteKind::Copy(_)) {
+            self.event(DebugEvent::WRITE_AIO).await;
+        }
         if write.range.align_outward(alignment) == write.range || limits.request_alignment == 1 {
             return self.aligned(write, &limits).await;
         }
@@ -112,11 +127,19 @@ impl Pieces<'_> {
         let before = ByteRange::between(aligned.start(), range.start());
         let after = ByteRange::between(range.end(), aligned.end());
         let mut whole = Vec::with_capacity(aligned.len().as_usize());
-        whole.extend_from_slice(&self.rest(before, limits, len).await?);
+        if !before.is_empty() {
+            self.event(DebugEvent::PWRITEV_RMW_HEAD).await;
+            whole.extend_from_slice(&self.rest(before, limits, len).await?);
+            self.event(DebugEvent::PWRITEV_RMW_AFTER_HEAD).await;
+        }
         // Between the end and what makes the node longer there are zeroes.
         whole.resize(before.len().as_usize(), 0);
         whole.extend_from_slice(&data);
-        whole.extend_from_slice(&self.rest(after, limits, len).await?);
+        if !after.is_empty() {
+            self.event(DebugEvent::PWRITEV_RMW_TAIL).await;
+            whole.extend_from_slice(&self.rest(after, limits, len).await?);
+            self.event(DebugEvent::PWRITEV_RMW_AFTER_TAIL).await;
+        }
         let write =
             Write { flags: write.flags, ..Write::data(aligned.start(), IoBuffer::from(whole)) };
         self.aligned(write, limits).await
@@ -134,12 +157,25 @@ impl Pieces<'_> {
             return Ok(IoBuffer::default());
         }
         let block = blocks(part, limits, len);
-        let data = self.driver.read(self.io, block, ReadFlags { by_hook: true }).await?;
+        let data = self.driver.read(self.io, block, ReadFlags::BY_HOOK).await?;
         let from = ByteLen(part.start() - block.start()).as_usize();
         Ok(data.slice(from..from + part.len().as_usize()))
     }
 
     async fn aligned(&self, write: Write, limits: &Limits) -> Result<(), BlockError> {
+        let begins = match write.kind {
+            WriteKind::Data(_) | WriteKind::Copy(_) => DebugEvent::PWRITEV,
+            WriteKind::Zeroes => DebugEvent::PWRITEV_ZERO,
+            _ => return self.short(write, limits).await,
+        };
+        self.event(begins).await;
+        let result = self.short(write, limits).await;
+        self.event(DebugEvent::PWRITEV_DONE).await;
+        result
+    }
+
+    /// As many requests as it takes.
+    async fn short(&self, write: Write, limits: &Limits) -> Result<(), BlockError> {
         let max = limits.max(&write.kind);
         if write.range.len().0 <= max {
             return self.supported(write, limits).await;

@@ -22,6 +22,16 @@ pub struct ReadFlags {
     /// Made by a before-write hook, or on behalf of a write under way: neither waits for serialising requests nor
     /// copies on read.
     pub by_hook: bool,
+    /// What comes from a backing child is copied up, where the edge allows to write unchanged data. Whether that
+    /// succeeds is not the reader's business.
+    pub copy_on_read: bool,
+    /// Only that: no data are returned, and a copy that fails is an error. The edge must allow it.
+    pub prefetch: bool,
+}
+
+impl ReadFlags {
+    /// On behalf of a write under way.
+    pub const BY_HOOK: Self = Self { by_hook: true, copy_on_read: false, prefetch: false };
 }
 
 /// How a write is to be done.
@@ -96,7 +106,7 @@ impl CopySource {
     async fn read(&self, len: ByteLen) -> Result<IoBuffer, BlockError> {
         let range = ByteRange::new(self.offset, len.0);
         // The copy may be in the way of its own reads.
-        self.io.read(self.child, range, ReadFlags { by_hook: true }).await
+        self.io.read(self.child, range, ReadFlags::BY_HOOK).await
     }
 }
 

@@ -145,7 +145,8 @@ impl Tracked {
             state.written += u64::from(wrote);
             if let Some(Count { kind, range, outcome, took_ns }) = count {
                 state.stats.count(kind, range.len().0, outcome, took_ns);
-                if wrote {
+                // What a read copied up was there before.
+                if wrote && kind != Counted::Read {
                     let highest = &mut state.stats.write_highest_offset;
                     *highest = (*highest).max(range.end());
                 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use blockyard_host::{CreateMode, Host, HostErrorKind, HostFile};
 use blockyard_models::{Violation, data};
-use blockyard_qmp::Files;
+use blockyard_qmp::{Files, Opening};
 use blockyard_runtime::{IoBuffer, Runtime, Storage};
 use blockyard_scenario::{Contents, DiskSpec, GuestWrite, Moment, Script, World};
 use blockyard_sync::door::world::Quiet;
@@ -331,9 +331,14 @@ impl World for OnFiles {
 }
 
 impl Files for Images {
-    fn open(&self, filename: &str, read_only: bool) -> Result<Arc<dyn Storage>, String> {
+    fn open(&self, filename: &str, opening: Opening) -> Result<Arc<dyn Storage>, String> {
         let path = self.path(filename).ok_or_else(|| format!("there is no disk '{filename}'"))?;
-        let file = HostFile::open(path, read_only).map_err(|error| error.to_string())?;
-        Ok(Arc::new(file))
+        let Opening { read_only, locking } = opening;
+        let file = if locking {
+            HostFile::open(path, read_only)
+        } else {
+            HostFile::open_unlocked(path, read_only)
+        };
+        Ok(Arc::new(file.map_err(|error| error.to_string())?))
     }
 }

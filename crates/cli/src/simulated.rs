@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use blockyard_models::{Violation, data};
-use blockyard_qmp::Files;
+use blockyard_qmp::{Files, Opening};
 use blockyard_runtime::{Runtime, Storage};
 use blockyard_scenario::{Contents, PowerLoss, PowerLosses, Script, Stage};
 use blockyard_sim::{
@@ -44,7 +44,7 @@ struct Simulated {
 struct SimulatedFiles(Arc<BTreeMap<String, SimDisk>>);
 
 impl Files for SimulatedFiles {
-    fn open(&self, filename: &str, _read_only: bool) -> Result<Arc<dyn Storage>, String> {
+    fn open(&self, filename: &str, _opening: Opening) -> Result<Arc<dyn Storage>, String> {
         match self.0.get(filename) {
             Some(disk) => Ok(Arc::new(disk.clone())),
             None => Err(format!("there is no disk '{filename}'")),

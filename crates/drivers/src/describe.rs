@@ -8,19 +8,35 @@ use alloc::vec::Vec;
 use blockyard_graph::{Edge, EdgePolicy, NodeAttributes, NodeKind, Parent, Role, Roles};
 use blockyard_units::NodeId;
 
-use crate::FILE;
+use crate::{BACKING, FILE, IMAGE};
 
-const KINDS: [(&str, NodeKind); 5] = [
-    ("memory", NodeKind::Protocol),
-    ("null-co", NodeKind::Protocol),
-    ("file", NodeKind::Protocol),
-    ("raw", NodeKind::Format),
-    ("throttle", NodeKind::Filter),
+/// A child that a driver may have.
+type Child = (&'static str, &'static [Role], EdgePolicy);
+
+const FILTERED: &[Role] = &[Role::Filtered, Role::Primary];
+
+/// Filters pass on what their parents require and share. `raw` could keep other writers off its storage, as formats
+/// do; but as long as it shows all of its child's bytes where they are, it has nothing of its own that they could
+/// harm, and it has to pass on unchanged writes too.
+const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
+    ("memory", NodeKind::Protocol, &[]),
+    ("null-co", NodeKind::Protocol, &[]),
+    ("file", NodeKind::Protocol, &[]),
+    ("raw", NodeKind::Format, &[(FILE, &[Role::Data, Role::Primary], EdgePolicy::Passthrough)]),
+    ("overlay", NodeKind::Format, &[(BACKING, &[Role::Cow], EdgePolicy::Backing)]),
+    ("copy-on-read", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::CopyOnRead)]),
+    ("blkdebug", NodeKind::Filter, &[(IMAGE, FILTERED, EdgePolicy::Passthrough)]),
+    ("throttle", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::Passthrough)]),
 ];
+
+fn known(driver: &str) -> Option<(NodeKind, &'static [Child])> {
+    let found = DRIVERS.iter().find(|(name, ..)| *name == driver);
+    found.map(|(_, kind, children)| (*kind, *children))
+}
 
 /// The kind of a node with this driver, if the driver is one of this crate's.
 pub fn node_kind(driver: &str) -> Option<NodeKind> {
-    KINDS.iter().find(|(name, _)| *name == driver).map(|(_, kind)| *kind)
+    known(driver).map(|(kind, _)| kind)
 }
 
 /// What the graph is to know of a new node: active, not retired.
@@ -34,27 +50,20 @@ pub fn attributes(name: &str, driver: &'static str, read_only: bool) -> NodeAttr
 
 /// The edges that `node` holds on its children, given by their names at `node`.
 ///
-/// Both drivers with a child pass on what their parents require and share. `raw` could keep other
-/// writers off its storage, as formats do; but as long as it shows all of its child's bytes where
-/// they are, it has nothing of its own that they could harm, and it has to pass on unchanged writes
-/// too.
-///
 /// # Panics
 /// `driver-is-known`; `driver-has-child`: if the driver has no child of such a name.
 pub fn child_edges(node: NodeId, driver: &str, children: &[(&str, NodeId)]) -> Vec<Edge> {
-    let roles = match node_kind(driver).unwrap_or_else(|| panic!("driver-is-known: {driver}")) {
-        NodeKind::Protocol => None,
-        NodeKind::Format => Some(Roles::of(&[Role::Data, Role::Primary])),
-        NodeKind::Filter => Some(Roles::of(&[Role::Filtered, Role::Primary])),
-    };
+    let (_, known) = known(driver).unwrap_or_else(|| panic!("driver-is-known: {driver}"));
     let edge = |(name, child): &(&str, NodeId)| {
-        let known = roles.filter(|_| *name == FILE);
+        let found = known.iter().find(|(known, ..)| known == name);
+        let (_, roles, policy) =
+            found.unwrap_or_else(|| panic!("driver-has-child: {driver}.{name}"));
         Edge {
             parent: Parent::Node(node),
             name: String::from(*name),
             child: *child,
-            roles: known.unwrap_or_else(|| panic!("driver-has-child: {driver}.{name}")),
-            policy: EdgePolicy::Passthrough,
+            roles: Roles::of(roles),
+            policy: *policy,
             frozen: None,
         }
     };

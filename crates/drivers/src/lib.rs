@@ -6,6 +6,9 @@
 //! | `null-co` | protocol | – | reads zeroes, forgets writes |
 //! | `file` | protocol | – | a disk that the world provides |
 //! | `raw` | format | `file` | the child's bytes as they are |
+//! | `overlay` | format | `backing` | keeps what is written in memory, shows its child for the rest |
+//! | `copy-on-read` | filter | `file` | copies up into its child what is read from below it |
+//! | `blkdebug` | filter | `image` | lets requests fail, stop or be cut, by rules |
 //! | `throttle` | filter | `file` | holds a rate |
 //!
 //! Invariant `one-step-or-the-world`: a driver waits only for a child, a disk, the clock or its
@@ -18,22 +21,33 @@
 
 extern crate alloc;
 
+mod blkdebug;
 mod bucket;
+mod copy_on_read;
 mod describe;
 mod file;
 mod memory;
 mod null;
+mod overlay;
 mod raw;
 #[cfg(test)]
 mod tests;
 mod throttle;
 
+pub use blkdebug::{Blkdebug, DebugLimits, InjectError, IoType, SetState};
+pub use copy_on_read::CopyOnRead;
 pub use describe::{attributes, child_edges, node_kind};
 pub use file::FileDriver;
 pub use memory::Memory;
 pub use null::Null;
+pub use overlay::Overlay;
 pub use raw::Raw;
 pub use throttle::{Throttle, ThrottleLimits};
 
-/// The name of the one child that `raw` and `throttle` have.
+/// The name of the one child that `raw` and most filters have.
 const FILE: &str = "file";
+/// The name of the child of `blkdebug`.
+const IMAGE: &str = "image";
+
+/// The name of the child that `overlay` reads where it has nothing.
+const BACKING: &str = "backing";

@@ -131,6 +131,7 @@ pub(crate) fn of_edge(
         EdgePolicy::Exclusive => {
             Cumulative { shared: above.shared.difference(WRITE_AND_RESIZE), ..above }
         }
+        EdgePolicy::CopyOnRead => of_copy_on_read(node, above),
         EdgePolicy::Storage => of_storage(roles, node, above),
         EdgePolicy::Backing => of_backing(node, above),
     }
@@ -138,11 +139,22 @@ pub(crate) fn of_edge(
 
 const WRITE_AND_RESIZE: Permissions = Permissions::WRITE.union(Permissions::RESIZE);
 
+fn is_writable(node: Option<&NodeAttributes>) -> bool {
+    node.is_some_and(|node| !node.read_only && node.active)
+}
+
+/// What it writes is what everybody sees already.
+fn of_copy_on_read(node: Option<&NodeAttributes>, above: Cumulative) -> Cumulative {
+    let unchanged = Permissions::WRITE_UNCHANGED;
+    let needed = if is_writable(node) { unchanged } else { Permissions::NONE };
+    Cumulative { required: above.required.union(needed), shared: above.shared.union(unchanged) }
+}
+
 /// A format reads its own structures, so it always needs them consistent and nobody else may change
 /// them. While it is writable it may touch metadata though no parent writes; plain data it changes
 /// only for a parent.
 fn of_storage(roles: Roles, node: Option<&NodeAttributes>, above: Cumulative) -> Cumulative {
-    let writable = node.is_some_and(|node| !node.read_only && node.active);
+    let writable = is_writable(node);
     let asked = !above.required.intersection(Permissions::MODIFYING).is_empty();
     let mut required = Permissions::CONSISTENT_READ;
     if writable && (asked || roles.contains(Role::Metadata)) {

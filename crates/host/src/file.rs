@@ -16,7 +16,7 @@ use blockyard_runtime::{BoxFuture, Io, IoBuffer, IoErrorKind, Storage};
 use blockyard_units::{ByteLen, ByteRange};
 
 use crate::error::HostError;
-use crate::image::{CreateMode, Image};
+use crate::image::{CreateMode, Image, Locking};
 use crate::pool::Pool;
 
 /// Bytes; a longer read goes to the file's threads even if it is in memory, since to copy it takes long.
@@ -39,7 +39,16 @@ impl HostFile {
     /// is another. The file is as before.
     pub fn open(path: impl AsRef<Path>, read_only: bool) -> Result<Self, HostError> {
         let path = path.as_ref();
-        Self::around("open", path, Image::open(path, read_only)?)
+        Self::around("open", path, Image::open(path, read_only, Locking::On)?)
+    }
+
+    /// The same, for who knows that others do no harm: nobody is kept out, and nobody is looked for.
+    ///
+    /// # Errors
+    /// `Missing`, `NotADisk`, `Denied`, `Io`.
+    pub fn open_unlocked(path: impl AsRef<Path>, read_only: bool) -> Result<Self, HostError> {
+        let path = path.as_ref();
+        Self::around("open", path, Image::open(path, read_only, Locking::Off)?)
     }
 
     /// Makes a regular file of `len` bytes that reads as zeros and takes no space yet, open for writing.

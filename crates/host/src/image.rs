@@ -1,16 +1,14 @@
 //! An open file: how it is found, made and locked, and its system calls.
 //!
 //! Invariants:
-//! - `one-writer`: whoever may write holds the file's exclusive lock, everybody else a shared one, from before the
-//!   first look at its content until it is closed.
+//! - `one-writer`: while one opening may write no other is there, from before the first look at the file's content
+//!   until it is closed; but for those that were told not to care.
 //! - `a-failed-flush-stays-failed`: the system may forget what it could not write and report success the next time,
 //!   so after one failure no flush of this opening succeeds.
 //!
-//! Source: open(2), flock(2), pread(2), fdatasync(2).
-//! Differs: QEMU locks single bytes (OFD locks on bytes 100 and up, 200 and up), one for each permission. Here it
-//! is the whole file by flock, which QEMU does not see.
+//! Source: open(2), pread(2), fdatasync(2).
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSliceMut, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::Path;
@@ -20,6 +18,7 @@ use blockyard_runtime::{Io, IoErrorKind};
 use rustix::io::ReadWriteFlags;
 
 use crate::error::{HostError, HostErrorKind};
+use crate::lock::lock;
 
 /// What to do about a file that exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +27,13 @@ pub enum CreateMode {
     New,
     /// Its content is lost, unless somebody else has it open.
     Replace,
+}
+
+/// Whether others are kept out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Locking {
+    On,
+    Off,
 }
 
 /// An open, locked file of fixed length.
@@ -40,7 +46,7 @@ pub(crate) struct Image {
 }
 
 impl Image {
-    pub(crate) fn open(path: &Path, read_only: bool) -> Result<Self, HostError> {
+    pub(crate) fn open(path: &Path, read_only: bool, locking: Locking) -> Result<Self, HostError> {
         let failed = |error: io::Error| HostError::from_io("open", path, &error);
         // Looked at before it is opened: to open a pipe would wait for its other end.
         let kind = fs::metadata(path).map_err(failed)?.file_type();
@@ -50,7 +56,9 @@ impl Image {
         }
         let mut file =
             OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed)?;
-        lock(&file, path, read_only)?;
+        if locking == Locking::On {
+            lock(&file, path, read_only)?;
+        }
         // The metadata of a block device do not tell its length.
         let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
         Ok(Self { file, len, read_only, flush_failure: OnceLock::new() })
@@ -109,21 +117,6 @@ impl Image {
             *self.flush_failure.get_or_init(|| kind)
         });
         self.flush_failure.get().map_or(synced, |kind| Err(*kind))
-    }
-}
-
-/// Takes the lock, or says who is in the way.
-fn lock(file: &File, path: &Path, read_only: bool) -> Result<(), HostError> {
-    let taken = if read_only { file.try_lock_shared() } else { file.try_lock() };
-    match taken {
-        Ok(()) => Ok(()),
-        Err(TryLockError::Error(error)) => Err(HostError::from_io("lock", path, &error)),
-        Err(TryLockError::WouldBlock) => {
-            let only_readers = file.try_lock_shared().is_ok();
-            let purpose = if only_readers { "reading" } else { "writing" };
-            let reason = format!("another process is using it for {purpose}");
-            Err(HostError::new(HostErrorKind::InUse, "lock", path, reason))
-        }
     }
 }
 

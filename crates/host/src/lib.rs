@@ -12,6 +12,7 @@ mod error;
 mod file;
 mod host;
 mod image;
+mod lock;
 mod pool;
 mod task;
 

@@ -13,14 +13,17 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 
+use blockyard_drivers::Overlay;
 use serde::Deserialize;
 use serde::de::Error as _;
 
-use crate::value::{Dict, Reference, Value};
+use crate::blkdebug::{BlkdebugOptions, DebugRules};
+use crate::value::{Dict, Reference, ReferenceOrNull, Value};
 use crate::visitor::{Mode, Problem, Size, VisitError, take, visit};
 
 /// The drivers that `blockdev-add` knows.
-pub const DRIVERS: &[&str] = &["file", "memory", "null-co", "raw", "throttle"];
+pub const DRIVERS: &[&str] =
+    &["blkdebug", "copy-on-read", "file", "memory", "null-co", "overlay", "raw", "throttle"];
 
 /// A node's options.
 pub(crate) struct Blockdev {
@@ -32,9 +35,12 @@ pub(crate) struct Blockdev {
 
 /// What a driver asks for.
 pub(crate) enum Kind {
-    File { filename: String },
+    Blkdebug { image: Child, rules: DebugRules },
+    CopyOnRead { file: Child, bottom: Option<String> },
+    File { filename: String, locking: bool },
     Memory { size: u64 },
     Null { size: u64 },
+    Overlay { size: Option<u64>, cluster_size: u64, backing: Option<Child> },
     Raw { file: Child },
     Throttle { file: Child, bps_total: u64, iops_total: u64 },
 }
@@ -50,6 +56,15 @@ pub(crate) enum Child {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct FileOptions {
     filename: String,
+    locking: Option<OnOffAuto>,
+}
+
+#[derive(PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum OnOffAuto {
+    On,
+    Off,
+    Auto,
 }
 
 #[derive(Deserialize)]
@@ -62,6 +77,21 @@ struct SizeOptions {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct ChildOptions {
     file: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct CopyOnReadOptions {
+    file: Option<Reference>,
+    bottom: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct OverlayOptions {
+    size: Option<Size>,
+    cluster_size: Option<Size>,
+    backing: Option<ReferenceOrNull>,
 }
 
 #[derive(Deserialize)]
@@ -135,9 +165,9 @@ impl Blockdev {
     /// Refuses a node whose child was left out.
     fn whole(self) -> Result<Self, VisitError> {
         match self.kind {
-            Kind::Raw { file: Child::LeftOut } | Kind::Throttle { file: Child::LeftOut, .. } => {
-                Err(VisitError::missing_field("file"))
-            }
+            Kind::Raw { file: Child::LeftOut }
+            | Kind::CopyOnRead { file: Child::LeftOut, .. }
+            | Kind::Throttle { file: Child::LeftOut, .. } => Err(VisitError::missing_field("file")),
             _ => Ok(self),
         }
     }
@@ -175,28 +205,62 @@ impl Kind {
         let size =
             || -> Result<u64, VisitError> { Ok(visit::<SizeOptions>(options, mode)?.size.0) };
         Ok(match driver {
-            "file" => Self::File { filename: visit::<FileOptions>(options, mode)?.filename },
+            "blkdebug" => {
+                let options: BlkdebugOptions = visit(options, mode)?;
+                let rules = options.rules()?;
+                Self::Blkdebug {
+                    image: Child::parse("image", Some(options.image), read_only, mode)?,
+                    rules,
+                }
+            }
+            "copy-on-read" => {
+                let CopyOnReadOptions { file, bottom } = visit(options, mode)?;
+                Self::CopyOnRead { file: Child::parse("file", file, read_only, mode)?, bottom }
+            }
+            "file" => {
+                let FileOptions { filename, locking } = visit(options, mode)?;
+                Self::File { filename, locking: locking != Some(OnOffAuto::Off) }
+            }
             "memory" => Self::Memory { size: check_memory(size()?)? },
             "null-co" => Self::Null { size: size()? },
+            "overlay" => Self::overlay(visit(options, mode)?, read_only, mode)?,
             "raw" => {
                 let ChildOptions { file } = visit(options, mode)?;
-                Self::Raw { file: Child::parse(file, read_only, mode)? }
+                Self::Raw { file: Child::parse("file", file, read_only, mode)? }
             }
             _ => {
                 let ThrottleOptions { file, limits } = visit(options, mode)?;
                 let limits = limits.unwrap_or_default();
                 Self::Throttle {
-                    file: Child::parse(file, read_only, mode)?,
+                    file: Child::parse("file", file, read_only, mode)?,
                     bps_total: limits.bps_total.map_or(0, |size| size.0),
                     iops_total: limits.iops_total.unwrap_or(0),
                 }
             }
         })
     }
+
+    fn overlay(options: OverlayOptions, read_only: bool, mode: Mode) -> Result<Self, VisitError> {
+        let OverlayOptions { size, cluster_size, backing } = options;
+        let cluster_size = cluster_size.map_or(Overlay::CLUSTER, |size| size.0);
+        if !Overlay::is_cluster_size(cluster_size) {
+            let desc = "must be a power of two from 512 bytes to 2 MiB";
+            return Err(VisitError::custom(desc).within("cluster-size"));
+        }
+        let backing = match backing {
+            Some(ReferenceOrNull::Reference(reference)) => {
+                Some(Child::parse("backing", Some(reference), read_only, mode)?)
+            }
+            None | Some(ReferenceOrNull::Null) => None,
+        };
+        Ok(Self::Overlay { size: size.map(|size| size.0), cluster_size, backing })
+    }
 }
 
 impl Child {
+    /// `key`: its name at its parent.
     fn parse(
+        key: &'static str,
         reference: Option<Reference>,
         read_only: bool,
         mode: Mode,
@@ -206,7 +270,7 @@ impl Child {
             Some(Reference::Name(name)) => Self::Named(name),
             Some(Reference::Definition(options)) => {
                 let child = Blockdev::parse_under(read_only, options, mode);
-                let child = child.and_then(Blockdev::whole).map_err(|error| error.within("file"));
+                let child = child.and_then(Blockdev::whole).map_err(|error| error.within(key));
                 Self::Defined(Box::new(child?))
             }
         })

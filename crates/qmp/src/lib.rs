@@ -11,6 +11,7 @@
 extern crate alloc;
 
 mod accounting;
+mod blkdebug;
 mod blockdev;
 mod error;
 mod events;
@@ -30,7 +31,7 @@ pub use events::{Event, EventHub, NoWatcher, Subscriber};
 pub use json::parse_json;
 pub use keyval::{MAX_DEPTH, MAX_FRAGMENT_LEN, merge, parse_keyval, parse_qemu_opts};
 pub use monitor::{COMMANDS, Monitor, check_command};
-pub use nodes::Files;
+pub use nodes::{Files, Opening};
 pub use options::{Options, ParseError, parse_options};
 pub use value::{Dict, Reference, ReferenceOrNull, Shape, Value};
 pub use visitor::{Mode, Problem, Ranges, Size, VisitError, take, visit};

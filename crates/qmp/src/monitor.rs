@@ -18,6 +18,7 @@ use blockyard_units::{ByteLen, CopyMode};
 use serde::Deserialize;
 
 use crate::accounting;
+use crate::blkdebug::{Break, Stopped};
 use crate::blockdev::{Blockdev, check_name};
 use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
@@ -49,6 +50,13 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("query-jobs", "lists the jobs"),
     ("query-named-block-nodes", "lists the nodes"),
     ("stop", "lets guests make no more requests"),
+    ("x-blkdebug-break", "makes the next request that comes to an event stop there"),
+    ("x-blkdebug-resume", "lets a request go on that has stopped"),
+    ("x-blkdebug-wait", "waits until a request has stopped"),
+    (
+        "x-block-set-copy-on-read",
+        "makes reads from a node copy up what comes from its backing child",
+    ),
     ("x-blockdev-replace-child", "redirects an edge, named by both of its ends"),
     ("x-debug-query-block-graph", "shows nodes, edges and permissions"),
 ];
@@ -68,6 +76,13 @@ struct Inner {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct NodeName {
     node_name: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct SetCopyOnRead {
+    node_name: String,
+    enable: bool,
 }
 
 #[derive(Deserialize)]
@@ -151,6 +166,9 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "blockdev-add" => Ok(Blockdev::parse(arguments.clone(), mode).map(drop)?),
         "blockdev-del" => Ok(visit::<NodeName>(&value, mode).map(drop)?),
         "blockdev-mirror" => visit::<BlockdevMirror>(&value, mode)?.check(),
+        "x-blkdebug-break" => visit::<Break>(&value, mode)?.check(),
+        "x-blkdebug-resume" | "x-blkdebug-wait" => Ok(visit::<Stopped>(&value, mode).map(drop)?),
+        "x-block-set-copy-on-read" => Ok(visit::<SetCopyOnRead>(&value, mode).map(drop)?),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
         "block-job-cancel" => Ok(visit::<BlockJobCancel>(&value, mode).map(drop)?),
         _ if accounting::knows(command) => accounting::check(command, &value, mode),
@@ -214,6 +232,14 @@ impl Monitor {
         match command {
             "blockdev-del" => self.blockdev_del(visit(&value, mode)?).await.map(done),
             "blockdev-mirror" => self.blockdev_mirror(visit(&value, mode)?).await.map(done),
+            "x-blkdebug-break" => self.blkdebug_break(&visit(&value, mode)?).map(done),
+            "x-blkdebug-resume" => self.blkdebug_resume(&visit(&value, mode)?).map(done),
+            "x-blkdebug-wait" => self.blkdebug_wait(visit(&value, mode)?).await.map(done),
+            "x-block-set-copy-on-read" => {
+                let SetCopyOnRead { node_name, enable } = visit(&value, mode)?;
+                self.layer().node(&node_name)?.set_copy_on_read(enable);
+                Ok(done(()))
+            }
             "x-blockdev-replace-child" => {
                 self.replace_child(visit(&value, mode)?, mode).await.map(done)
             }

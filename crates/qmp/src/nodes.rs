@@ -6,12 +6,15 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_block::{BlockDriver, BlockLayer, NewNode, Plan};
-use blockyard_drivers::{FileDriver, Memory, Null, Raw, Throttle, ThrottleLimits};
-use blockyard_graph::{Edit, Graph};
+use blockyard_block::{BlockDriver, BlockError, BlockLayer, NewNode, Plan};
+use blockyard_drivers::{
+    Blkdebug, CopyOnRead, FileDriver, Memory, Null, Overlay, Raw, Throttle, ThrottleLimits,
+};
+use blockyard_graph::{Edit, Graph, NodeKind};
 use blockyard_runtime::Storage;
 use blockyard_units::NodeId;
 
+use crate::blkdebug::DebugRules;
 use crate::blockdev::{Blockdev, Child, Kind};
 use crate::error::QmpError;
 
@@ -21,7 +24,16 @@ pub trait Files: Send + Sync {
     ///
     /// # Errors
     /// Says which file, and why not.
-    fn open(&self, filename: &str, read_only: bool) -> Result<Arc<dyn Storage>, String>;
+    fn open(&self, filename: &str, opening: Opening) -> Result<Arc<dyn Storage>, String>;
+}
+
+/// How a disk is to be opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// Writes are refused.
+    pub read_only: bool,
+    /// Others are kept out, where the world has others.
+    pub locking: bool,
 }
 
 /// A node as options define it, opened and not yet in the graph; children that were defined in place come first.
@@ -33,12 +45,23 @@ pub(crate) struct Part {
     pub new: NewNode,
     driver: &'static str,
     read_only: bool,
-    child: Option<Below>,
+    children: Vec<(&'static str, Below)>,
 }
 
 enum Below {
     Named(String),
     Defined(NodeId),
+}
+
+impl Below {
+    fn found(&self, graph: &Graph) -> Result<NodeId, BlockError> {
+        match self {
+            Self::Defined(child) => Ok(*child),
+            Self::Named(name) => graph
+                .node_by_name(name)
+                .ok_or_else(|| BlockError::NotFound(format!("there is no node '{name}'"))),
+        }
+    }
 }
 
 /// Opens what `options` define. `default_child` stands in where a filter's `file` is left out.
@@ -62,33 +85,74 @@ fn define_part(
 ) -> Result<NodeId, QmpError> {
     let Blockdev { driver, name, read_only, kind } = options;
     let name = name.unwrap_or_else(|| layer.generate_name());
-    let (made, below): (Box<dyn BlockDriver>, Option<Child>) = match kind {
-        Kind::File { filename } => {
-            let storage = files.open(&filename, read_only).map_err(QmpError::generic)?;
-            (Box::new(FileDriver::new(name.as_str(), storage)), None)
-        }
-        Kind::Memory { size } => (Box::new(Memory::new(size, None)), None),
-        Kind::Null { size } => (Box::new(Null::new(size)), None),
-        Kind::Raw { file } => (Box::new(Raw), Some(file)),
-        Kind::Throttle { file, bps_total, iops_total } => {
-            (Box::new(Throttle::new(ThrottleLimits { bps_total, iops_total })), Some(file))
-        }
+    let mut children = Vec::new();
+    let mut below = |child, reference| {
+        let below = match reference {
+            Child::Named(name) => Below::Named(name),
+            Child::Defined(inner) => {
+                Below::Defined(define_part(layer, files, *inner, None, parts)?)
+            }
+            Child::LeftOut => {
+                let missing = || QmpError::generic(format!("{child}: missing"));
+                Below::Defined(default_child.ok_or_else(missing)?)
+            }
+        };
+        children.push((child, below));
+        Ok::<(), QmpError>(())
     };
-    let child = match below {
-        None => None,
-        Some(Child::Named(name)) => Some(Below::Named(name)),
-        Some(Child::Defined(inner)) => {
-            Some(Below::Defined(define_part(layer, files, *inner, None, parts)?))
+    let made: Box<dyn BlockDriver> = match kind {
+        Kind::Blkdebug { image, rules } => {
+            below("image", image)?;
+            let DebugRules { limits, inject_error, set_state } = rules;
+            Box::new(Blkdebug::new(name.as_str(), limits, inject_error, set_state))
         }
-        Some(Child::LeftOut) => {
-            let missing = || QmpError::generic("file: missing");
-            Some(Below::Defined(default_child.ok_or_else(missing)?))
+        Kind::CopyOnRead { file, bottom } => {
+            below("file", file)?;
+            let bottom = bottom.map(|bottom| find_bottom(layer, parts, &bottom)).transpose()?;
+            Box::new(CopyOnRead::new(bottom))
+        }
+        Kind::File { filename, locking } => {
+            let opening = Opening { read_only, locking };
+            let storage = files.open(&filename, opening).map_err(QmpError::generic)?;
+            Box::new(FileDriver::new(name.as_str(), storage))
+        }
+        Kind::Memory { size } => Box::new(Memory::new(size, None)),
+        Kind::Null { size } => Box::new(Null::new(size)),
+        Kind::Overlay { size, cluster_size, backing } => {
+            backing.map(|backing| below("backing", backing)).transpose()?;
+            Box::new(Overlay::new(size, cluster_size))
+        }
+        Kind::Raw { file } => {
+            below("file", file)?;
+            Box::new(Raw)
+        }
+        Kind::Throttle { file, bps_total, iops_total } => {
+            below("file", file)?;
+            Box::new(Throttle::new(ThrottleLimits { bps_total, iops_total }))
         }
     };
     let new = layer.new_node(&name, made);
     let id = new.id();
-    parts.push(Part { new, driver, read_only, child });
+    parts.push(Part { new, driver, read_only, children });
     Ok(id)
+}
+
+/// The node that `bottom` names, which a definition may bring with it.
+fn find_bottom(layer: &BlockLayer, parts: &[Part], bottom: &str) -> Result<NodeId, QmpError> {
+    let new = parts.iter().find(|part| part.new.node().name() == bottom);
+    let (id, is_filter) = match new {
+        Some(part) => {
+            let kind = blockyard_drivers::node_kind(part.driver);
+            (part.new.id(), kind == Some(NodeKind::Filter))
+        }
+        None => {
+            let id = layer.node(bottom)?.id();
+            let graph = layer.graph();
+            (id, graph.node(id).is_some_and(|node| node.kind == NodeKind::Filter))
+        }
+    };
+    let filter = || QmpError::generic(format!("bottom: '{bottom}' is a filter"));
+    if is_filter { Err(filter()) } else { Ok(id) }
 }
 
 impl Definition {
@@ -98,22 +162,17 @@ impl Definition {
     }
 
     /// The edits that put it into `graph`, with named children as they are there.
-    pub fn plan(&self, graph: &Graph) -> Result<Plan, blockyard_block::BlockError> {
+    pub fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
         let mut plan = Plan::default();
         for part in &self.parts {
             let id = part.new.id();
             let name = part.new.node().name();
             let attributes = blockyard_drivers::attributes(name, part.driver, part.read_only);
             plan.edits.push(Edit::AddNode { id, attributes });
-            let child = match &part.child {
-                None => None,
-                Some(Below::Defined(child)) => Some(*child),
-                Some(Below::Named(name)) => Some(graph.node_by_name(name).ok_or_else(|| {
-                    blockyard_block::BlockError::NotFound(format!("there is no node '{name}'"))
-                })?),
-            };
-            let children: Vec<(&str, NodeId)> =
-                child.map(|child| ("file", child)).into_iter().collect();
+            let mut children = Vec::new();
+            for (child, below) in &part.children {
+                children.push((*child, below.found(graph)?));
+            }
             let edges = blockyard_drivers::child_edges(id, part.driver, &children);
             plan.edits.extend(edges.into_iter().map(Edit::AddEdge));
             plan.nodes.push(part.new.clone());
@@ -126,9 +185,9 @@ impl Definition {
         let mut edits = Vec::new();
         for part in self.parts.iter().rev() {
             let id = part.new.id();
-            if part.child.is_some() {
+            for (child, _) in &part.children {
                 let parent = blockyard_graph::Parent::Node(id);
-                edits.push(Edit::RemoveEdge { parent, name: "file".into(), expected: None });
+                edits.push(Edit::RemoveEdge { parent, name: (*child).into(), expected: None });
             }
             edits.push(Edit::RemoveNode { id });
         }

@@ -67,7 +67,7 @@ impl Wake for Task {
 
 /// The first step of task 7.
 const FIRST: world::Step =
-    world::Step { number: 0, task: 7, stream: 0, next_object: 0, record: true };
+    world::Step { number: 0, task: 7, stream: 0, next_object: 0, record: true, remember: false };
 
 /// What `step` did, if a world had it done as the first step of task 7.
 fn recorded(step: impl FnOnce()) -> StepLog {

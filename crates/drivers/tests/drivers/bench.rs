@@ -4,15 +4,16 @@ use std::future::Future;
 use std::sync::Arc;
 
 use blockyard_block::{
-    Backend, BlockDriver, BlockError, BlockLayer, NewNode, NoObserver, OnLost, Plan,
+    Backend, BlockDriver, BlockError, BlockLayer, NewNode, Observer, OnLost, Plan, Requester,
 };
-use blockyard_drivers::{Throttle, ThrottleLimits, attributes, child_edges};
+use blockyard_drivers::{FileDriver, Throttle, ThrottleLimits, attributes, child_edges};
 use blockyard_graph::{Edge, EdgePolicy, Edit, Parent, Permissions, Roles};
 use blockyard_runtime::{BoxFuture, IoBuffer, Runtime};
 use blockyard_sim::{
     Action, Budgets, Chooser, DiskImage, Event, Execution, Exploration, Explorer, Finding, Limits,
     Outcome, Pick, Program, RandomWalk, Reduction, Setup, SimDisk, Verdict, World, run_once,
 };
+use blockyard_sync::door::world::Quiet;
 use blockyard_units::{Design, NodeId};
 
 pub const LEN: u64 = 4096;
@@ -26,10 +27,36 @@ pub struct Bench {
     pub runtime: Runtime,
     pub layer: BlockLayer,
     pub disk: SimDisk,
+    /// Every request that entered a node, and on whose behalf.
+    pub requests: Arc<Requests>,
+}
+
+/// Writes down who came.
+#[derive(Default)]
+pub struct Requests(Quiet<Vec<(NodeId, Requester)>>);
+
+impl Requests {
+    pub fn of(&self, node: NodeId) -> Vec<Requester> {
+        let of = |requests: &mut Vec<(NodeId, Requester)>| {
+            let those = requests.iter().filter(|(at, _)| *at == node);
+            those.map(|(_, requester)| *requester).collect()
+        };
+        self.0.with(of)
+    }
+}
+
+impl Observer for Requests {
+    fn request_begins(&self, node: NodeId, requester: Requester) {
+        self.0.with(|requests| requests.push((node, requester)));
+    }
 }
 
 pub fn throttle(bps_total: u64, iops_total: u64) -> Link {
     ("throttle", Box::new(Throttle::new(ThrottleLimits { bps_total, iops_total })))
+}
+
+pub fn file(bench: &Bench) -> Link {
+    ("file", Box::new(FileDriver::new("file", Arc::new(bench.disk.clone()))))
 }
 
 /// `len` bytes that differ from those of every other `seed` below 256.
@@ -40,10 +67,18 @@ pub fn bytes(seed: u8, len: u64) -> IoBuffer {
 impl Bench {
     /// A backend `disk0` above `links`, the top one first, and the id of each node.
     pub async fn chain(&self, links: Vec<Link>) -> Result<(Backend, Vec<NodeId>), BlockError> {
+        self.chain_for(Permissions::ALL.difference(Permissions::RESIZE), links).await
+    }
+
+    /// The same, for a backend that requires these permissions.
+    pub async fn chain_for(
+        &self,
+        required: Permissions,
+        links: Vec<Link>,
+    ) -> Result<(Backend, Vec<NodeId>), BlockError> {
         let backend = self.layer.add_backend("disk0")?;
         let new = |(name, driver): Link| (name, self.layer.new_node(name, driver));
         let nodes: Vec<(&str, NewNode)> = links.into_iter().map(new).collect();
-        let required = Permissions::ALL;
         let policy = EdgePolicy::Explicit { required, shared: Permissions::ALL };
         let root = Edge {
             parent: Parent::Backend(backend.id()),
@@ -59,7 +94,8 @@ impl Bench {
             edits.push(Edit::AddNode { id: node.id(), attributes });
         }
         for pair in nodes.windows(2) {
-            let edges = child_edges(pair[0].1.id(), pair[0].0, &[("file", pair[1].1.id())]);
+            let child = (child_name(pair[0].0), pair[1].1.id());
+            let edges = child_edges(pair[0].1.id(), pair[0].0, &[child]);
             edits.extend(edges.into_iter().map(Edit::AddEdge));
         }
         let ids = nodes.iter().map(|(_, node)| node.id()).collect();
@@ -67,6 +103,15 @@ impl Bench {
         let plan = || Plan { edits: edits.clone(), nodes: nodes.clone() };
         self.layer.publish("add", OnLost::StartOver, |_| Ok(plan())).await?;
         Ok((backend, ids))
+    }
+}
+
+/// What the driver calls the child of a chain.
+fn child_name(driver: &str) -> &'static str {
+    match driver {
+        "overlay" => "backing",
+        "blkdebug" => "image",
+        _ => "file",
     }
 }
 
@@ -89,8 +134,9 @@ impl Program for Test {
     fn start(&self, world: &mut World) -> Box<dyn Execution> {
         let disk = world.disk("disk").expect("the setup has it");
         let bench = world.begin(|runtime| {
-            let layer = BlockLayer::new(runtime.clone(), Design::default(), Arc::new(NoObserver));
-            let bench = Arc::new(Bench { runtime: runtime.clone(), layer, disk });
+            let requests = Arc::new(Requests::default());
+            let layer = BlockLayer::new(runtime.clone(), Design::default(), requests.clone());
+            let bench = Arc::new(Bench { runtime: runtime.clone(), layer, disk, requests });
             drop(runtime.spawn("actor", (self.0)(bench.clone())));
             bench
         });

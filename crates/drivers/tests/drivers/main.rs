@@ -1,6 +1,9 @@
 //! Each driver through a real layer and backend, in the simulated world.
 
 mod bench;
+mod copying;
+mod debugging;
+mod overlaying;
 mod placing;
 mod storing;
 mod throttling;

@@ -1,18 +1,12 @@
 //! What the drivers that store, or seem to, do with bytes.
 
-use std::sync::Arc;
-
 use blockyard_block::{Backend, BlockError, Write, WriteFlags, WriteKind};
-use blockyard_drivers::{FileDriver, Memory, Null, Raw};
+use blockyard_drivers::{Memory, Null, Raw};
 use blockyard_runtime::{IoBuffer, IoErrorKind};
 use blockyard_sim::{Budgets, Verdict};
 use blockyard_units::ByteRange;
 
-use crate::bench::{Bench, FAULTLESS, LEN, Link, Test, bytes, explore, throttle};
-
-fn file(bench: &Bench) -> Link {
-    ("file", Box::new(FileDriver::new("file", Arc::new(bench.disk.clone()))))
-}
+use crate::bench::{Bench, FAULTLESS, LEN, Link, Test, bytes, explore, file, throttle};
 
 /// A chain that shows the bytes `bytes(1, LEN)` and keeps what is written.
 type Chain = fn(&Bench) -> Vec<Link>;

@@ -79,6 +79,16 @@ fn passthrough_adds_up_all_parents_over_a_diamond() {
 }
 
 #[test]
+fn copying_on_read_writes_unchanged_for_itself_while_it_may() {
+    let policy: (&[Role], _) = (&[Role::Filtered], EdgePolicy::CopyOnRead);
+    check(plain(), None, policy, (UNCHANGED, Permissions::ALL));
+    check(plain(), Some((READ, READ)), policy, (READ.union(UNCHANGED), READ.union(UNCHANGED)));
+    for node in [read_only(), inactive()] {
+        check(node, Some((READ, READ)), policy, (READ, READ.union(UNCHANGED)));
+    }
+}
+
+#[test]
 fn storage_of_plain_data_is_written_only_for_a_parent() {
     let policy: (&[Role], _) = (&[Role::Data], EdgePolicy::Storage);
     let unshared = Permissions::ALL.difference(WRITE).difference(RESIZE);

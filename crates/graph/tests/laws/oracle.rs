@@ -76,9 +76,11 @@ impl View {
     /// Whether `edge` requires `permission`. Only for acyclic views.
     fn requires(&self, edge: &Edge, permission: Permissions) -> bool {
         let mut parents = self.above(edge.parent);
+        let writable = matches!(edge.parent, Parent::Node(id) if !self.nodes[&id].read_only && self.nodes[&id].active);
         match edge.policy {
             EdgePolicy::Explicit { required, .. } => required.contains(permission),
-            EdgePolicy::Passthrough | EdgePolicy::Exclusive => {
+            EdgePolicy::CopyOnRead if permission == UNCHANGED && writable => true,
+            EdgePolicy::Passthrough | EdgePolicy::Exclusive | EdgePolicy::CopyOnRead => {
                 parents.any(|upper| self.requires(upper, permission))
             }
             EdgePolicy::Backing => {
@@ -86,13 +88,11 @@ impl View {
             }
             EdgePolicy::Storage if permission == READ => true,
             EdgePolicy::Storage => {
-                let Parent::Node(id) = edge.parent else { return false };
-                let node = &self.nodes[&id];
                 let modifies = edge.roles.contains(Role::Metadata)
                     || parents.any(|upper| {
                         [WRITE, UNCHANGED, RESIZE].iter().any(|p| self.requires(upper, *p))
                     });
-                permission != UNCHANGED && !node.read_only && node.active && modifies
+                permission != UNCHANGED && writable && modifies
             }
         }
     }
@@ -105,6 +105,7 @@ impl View {
         match edge.policy {
             EdgePolicy::Explicit { shared, .. } => shared.contains(permission),
             EdgePolicy::Passthrough => all(permission),
+            EdgePolicy::CopyOnRead => permission == UNCHANGED || all(permission),
             EdgePolicy::Exclusive => !changing && all(permission),
             _ if changing && inactive => true,
             EdgePolicy::Storage => !changing && all(permission),
