@@ -64,14 +64,13 @@ impl World {
         self.unseen.clear();
         self.unseen.extend(waits.iter().map(|wait| wait.access).filter(unseen));
         self.log.guards.extend_from_slice(&self.unseen);
-        // Of waits for the same all are known, or none.
-        let mut pasts = core::mem::take(&mut self.log.pasts);
-        let known = |wait: &Wait| pasts.iter().any(|past| past.wait == *wait);
-        let unknown: Vec<Wait> = waits.iter().filter(|wait| !known(wait)).copied().collect();
-        pasts.retain(|past| {
-            !unknown.iter().any(|wait| place(&wait.access) == place(&past.wait.access))
-        });
-        self.log.pasts = pasts;
+        if !self.log.pasts.is_empty() {
+            // Of waits for the same all are known, or none.
+            let known = |wait: &Wait| self.log.pasts.iter().any(|past| past.wait == *wait);
+            let unknown = waits.iter().filter(|wait| !known(wait));
+            let unknown: Vec<_> = unknown.map(|wait| place(&wait.access)).collect();
+            self.log.pasts.retain(|past| !unknown.contains(&place(&past.wait.access)));
+        }
         for &(begins, wait) in &self.log.waits {
             let place = waits.iter().position(|other| !begins && *other == wait);
             match place {

@@ -356,9 +356,12 @@ pub(crate) fn note_wait(begins: bool, wait: Wait) {
     });
 }
 
-/// The step that runs, if values keep what they were.
+/// The step that runs, if values keep what they were before it; nothing comes before what is set up.
 pub(crate) fn remembers() -> Option<u32> {
-    DOOR.with(|door| (door.open.get() && door.remembers.get()).then(|| door.step.get()))
+    DOOR.with(|door| {
+        let keep = door.open.get() && door.remembers.get();
+        Some(door.step.get()).filter(|step| keep && *step != BEGINNING)
+    })
 }
 
 /// Whether it is of use to tell what a guard would have said before.

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::door;
 
 /// So many versions are kept: who waits long for what changes often is not asked about its beginning.
-const VERSIONS: usize = 32;
+const VERSIONS: usize = 8;
 
 pub(crate) struct Memory<T> {
     copy: fn(&T) -> T,
