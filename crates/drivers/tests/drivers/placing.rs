@@ -2,6 +2,7 @@
 
 use blockyard_block::{Backend, BlockError, Preallocation, Truncate, Write, WriteFlags};
 use blockyard_drivers::FileDriver;
+use blockyard_graph::Permissions;
 use blockyard_sim::DiskImage;
 use blockyard_units::{ByteLen, ByteRange};
 use std::sync::Arc;
@@ -16,7 +17,8 @@ fn file(bench: &Bench) -> Link {
 }
 
 async fn device(bench: &Bench) -> Backend {
-    bench.chain(vec![file(bench)]).await.expect("the chain is fine").0
+    let (all, links) = (Permissions::ALL, vec![file(bench)]);
+    bench.chain_for(all, links).await.expect("the chain is fine").0
 }
 
 fn disk(alignment: u32, capacity: u64) -> DiskImage {
