@@ -82,7 +82,7 @@ struct Run {
 
 /// Every other one tells the search what it was: both kinds are waited for.
 fn value(index: usize) -> Shared<u64> {
-    if index % 2 == 0 { Shared::remembered(0, u64::clone) } else { Shared::new(0) }
+    if index.is_multiple_of(2) { Shared::remembered(0, u64::clone) } else { Shared::new(0) }
 }
 
 impl Program for Small {
