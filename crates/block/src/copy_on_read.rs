@@ -30,7 +30,6 @@ pub(crate) fn copy_on_read<'a>(
 ) -> BoxFuture<'a, Result<IoBuffer, BlockError>> {
     Box::pin(async move {
         let Pieces { driver, io } = pieces;
-        let has_backing = io.layer().backing_of(io.node_id()).is_some();
         let (cluster, len) = (driver.cluster_size(), driver.len(io).0);
         let clusters = range.align_outward(cluster).intersection(&ByteRange::new(0, len));
         let mut data = Vec::new();
@@ -39,7 +38,7 @@ pub(crate) fn copy_on_read<'a>(
             let rest = ByteRange::between(at, clusters.end().min(at + AT_ONCE));
             // What is not known is only read.
             let status = status::of_node(io, rest).await;
-            let below = matches!(status, Ok(extent) if !extent.allocated && has_backing);
+            let below = matches!(status, Ok(extent) if !extent.allocated);
             let piece = ByteRange::new(at, status.map_or(rest.len(), |extent| extent.len).0);
             let wanted = piece.intersection(&range);
             let copied = if below { Some(copy_up(pieces, piece, wrote).await) } else { None };

@@ -159,7 +159,8 @@ impl Node {
             return pieces.read(range, flags).await;
         }
         let flags = ReadFlags { copy_on_read: self.copies_on_read(flags, may_copy), ..flags };
-        let copies = flags.copy_on_read && self.driver.main_child().is_none();
+        let own = self.driver.main_child().is_none();
+        let copies = flags.copy_on_read && own && io.layer().backing_of(self.id).is_some();
         let cluster = if copies { self.driver.cluster_size() } else { ByteLen(1) };
         let request = self.tracked.begin(range.align_outward(cluster), copies).await;
         let began_ns = request.timed.then(|| io.layer().runtime().now_ns());
@@ -168,6 +169,8 @@ impl Node {
         let mut wrote = false;
         let result = match checked {
             Ok(()) if copies => copy_on_read(pieces, range, flags.prefetch, &mut wrote).await,
+            // There is nothing to be fetched.
+            Ok(()) if own && flags.prefetch => Ok(IoBuffer::default()),
             Ok(()) => pieces.read(range, flags).await,
             Err(error) => Err(error),
         };

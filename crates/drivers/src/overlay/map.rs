@@ -116,6 +116,7 @@ impl Map {
                     bytes[from.min(held)..to.min(held)].fill(0);
                 }
             }
+            assert!(bytes.len() as u64 <= self.cluster, "clusters-fit: {index}");
         }
     }
 

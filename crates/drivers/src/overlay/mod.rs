@@ -9,6 +9,7 @@
 //! - `clusters-stay-allocated`: but for truncations a cluster never goes back to the backing child. So a write may
 //!   read what it does not cover before it stores, and nobody has to wait: in the step in which it stores it looks
 //!   again, and where another was first, it stores its own bytes only;
+//! - `clusters-fit`: none holds more bytes than its size;
 //! - `backing-never-comes-back`: neither a discard, nor zeroes, nor a longer end show bytes of the backing child that
 //!   were not to be seen before.
 //!
@@ -95,10 +96,10 @@ impl Overlay {
         let mut copied = BTreeMap::new();
         for whole in bare {
             let flags = ReadFlags::BY_HOOK;
-            let (before, after) = (range.start(), range.end());
-            let mut bytes =
-                self.below(io, ByteRange::between(whole.start(), before), flags).await?;
-            let rest = ByteRange::between(after.max(whole.start()), whole.end());
+            let covered = range.intersection(&whole);
+            let before = ByteRange::between(whole.start(), covered.start());
+            let rest = ByteRange::between(covered.end(), whole.end());
+            let mut bytes = self.below(io, before, flags).await?;
             let rest_bytes = self.below(io, rest, flags).await?;
             bytes.resize(ByteLen(rest.start() - whole.start()).as_usize(), 0);
             bytes.extend_from_slice(&rest_bytes);

@@ -1,10 +1,10 @@
 //! What is seen through an overlay, and what becomes of requests that meet in one cluster.
 
-use blockyard_block::{Backend, Requester, Truncate, Write};
+use blockyard_block::{Backend, Requester, Truncate, Write, WriteKind};
 use blockyard_drivers::Overlay;
 use blockyard_graph::Permissions;
 use blockyard_runtime::IoBuffer;
-use blockyard_sim::Verdict;
+use blockyard_sim::{Budgets, Verdict};
 use blockyard_sync::sometimes;
 use blockyard_units::{ByteLen, ByteRange};
 
@@ -84,6 +84,25 @@ fn a_read_beside_a_write_sees_each_byte_before_or_after_it() {
 }
 
 #[test]
+fn a_write_that_cannot_copy_the_rest_changes_nothing() {
+    let test = Test::new(|bench| async move {
+        let links = vec![overlay(None), file(&bench)];
+        let (backend, _) = bench.chain(links).await.expect("the chain is fine");
+        let written = backend.write(Write::data(100, bytes(50, 1500))).await;
+        sometimes!(written.is_err(), "the rest could not be read");
+        let Ok(seen) = backend.read(ByteRange::new(0, LEN)).await else { return };
+        let mut model = bytes(1, LEN).to_vec();
+        if written.is_ok() {
+            model[100..1600].copy_from_slice(&bytes(50, 1500));
+        }
+        assert!(*seen == *model, "all of it or nothing");
+    });
+    let exploration = explore(&test, Budgets { faults: 1, ..Budgets::NONE });
+    assert_eq!(exploration.verdict, Verdict::Clean { exhausted: true });
+    assert!(exploration.summary.marks.contains("the rest could not be read"));
+}
+
+#[test]
 fn writes_to_clusters_of_their_own_commute() {
     let executions = |step: u64| {
         let test = Test::new(move |bench| async move {
@@ -148,7 +167,9 @@ fn what_is_below_shows_where_nothing_was_written_and_zeroes_behind_its_end() {
     let test = Test::new(|bench| async move {
         let links = vec![overlay(Some(6000)), file(&bench)];
         let (backend, ids) = bench.chain(links).await.expect("the chain is fine");
-        backend.write(Write::data(4000, bytes(5, 200))).await.expect("no fault is budgeted");
+        let kind = WriteKind::Compressed(bytes(5, 200));
+        let write = Write::new(kind, ByteRange::new(4000, 200));
+        backend.write(write).await.expect("no fault is budgeted");
         let mut model = bytes(1, LEN).to_vec();
         model.resize(6000, 0);
         model[4000..4200].copy_from_slice(&bytes(5, 200));
