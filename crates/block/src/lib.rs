@@ -26,6 +26,7 @@ mod node;
 mod observer;
 mod pieces;
 mod publish;
+mod reconfigure;
 mod request;
 mod state;
 mod stats;

@@ -8,19 +8,29 @@ use alloc::vec::Vec;
 use blockyard_graph::{Edge, EdgePolicy, NodeAttributes, NodeKind, Parent, Role, Roles};
 use blockyard_units::NodeId;
 
-use crate::FILE;
+use crate::{BACKING, FILE};
 
-const KINDS: [(&str, NodeKind); 5] = [
+const KINDS: [(&str, NodeKind); 6] = [
     ("memory", NodeKind::Protocol),
     ("null-co", NodeKind::Protocol),
     ("file", NodeKind::Protocol),
     ("raw", NodeKind::Format),
+    ("overlay", NodeKind::Format),
     ("throttle", NodeKind::Filter),
 ];
 
 /// The kind of a node with this driver, if the driver is one of this crate's.
 pub fn node_kind(driver: &str) -> Option<NodeKind> {
     KINDS.iter().find(|(name, _)| *name == driver).map(|(_, kind)| *kind)
+}
+
+/// Whether a node with this driver may hold a child of this name.
+pub fn takes_child(driver: &str, child: &str) -> bool {
+    match driver {
+        "raw" | "throttle" => child == FILE,
+        "overlay" => child == BACKING,
+        _ => false,
+    }
 }
 
 /// What the graph is to know of a new node: active, not retired.
@@ -34,29 +44,25 @@ pub fn attributes(name: &str, driver: &'static str, read_only: bool) -> NodeAttr
 
 /// The edges that `node` holds on its children, given by their names at `node`.
 ///
-/// Both drivers with a child pass on what their parents require and share. `raw` could keep other
-/// writers off its storage, as formats do; but as long as it shows all of its child's bytes where
-/// they are, it has nothing of its own that they could harm, and it has to pass on unchanged writes
-/// too.
+/// All drivers with a child `file` pass on what their parents require and share. `raw` could keep
+/// other writers off its storage, as formats do; but as long as it shows all of its child's bytes
+/// where they are, it has nothing of its own that they could harm, and it has to pass on unchanged
+/// writes too.
 ///
 /// # Panics
-/// `driver-is-known`; `driver-has-child`: if the driver has no child of such a name.
+/// `driver-has-child`: if the driver has no child of such a name.
 pub fn child_edges(node: NodeId, driver: &str, children: &[(&str, NodeId)]) -> Vec<Edge> {
-    let roles = match node_kind(driver).unwrap_or_else(|| panic!("driver-is-known: {driver}")) {
-        NodeKind::Protocol => None,
-        NodeKind::Format => Some(Roles::of(&[Role::Data, Role::Primary])),
-        NodeKind::Filter => Some(Roles::of(&[Role::Filtered, Role::Primary])),
-    };
     let edge = |(name, child): &(&str, NodeId)| {
-        let known = roles.filter(|_| *name == FILE);
-        Edge {
-            parent: Parent::Node(node),
-            name: String::from(*name),
-            child: *child,
-            roles: known.unwrap_or_else(|| panic!("driver-has-child: {driver}.{name}")),
-            policy: EdgePolicy::Passthrough,
-            frozen: None,
-        }
+        assert!(takes_child(driver, name), "driver-has-child: {driver}.{name}");
+        let (roles, policy) = match node_kind(driver) {
+            _ if *name == BACKING => (Role::Cow.into(), EdgePolicy::Backing),
+            Some(NodeKind::Filter) => {
+                (Roles::of(&[Role::Filtered, Role::Primary]), EdgePolicy::Passthrough)
+            }
+            _ => (Roles::of(&[Role::Data, Role::Primary]), EdgePolicy::Passthrough),
+        };
+        let (parent, name) = (Parent::Node(node), String::from(*name));
+        Edge { parent, name, child: *child, roles, policy, frozen: None }
     };
     children.iter().map(edge).collect()
 }

@@ -28,7 +28,7 @@ mod raw;
 mod tests;
 mod throttle;
 
-pub use describe::{attributes, child_edges, node_kind};
+pub use describe::{attributes, child_edges, node_kind, takes_child};
 pub use file::FileDriver;
 pub use memory::Memory;
 pub use null::Null;
@@ -37,3 +37,5 @@ pub use throttle::{Throttle, ThrottleLimits};
 
 /// The name of the one child that `raw` and `throttle` have.
 const FILE: &str = "file";
+/// The name of the child that an overlay reads where it has nothing.
+const BACKING: &str = "backing";

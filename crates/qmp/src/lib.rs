@@ -15,11 +15,14 @@ mod error;
 mod events;
 mod json;
 mod keyval;
+mod mirror;
 mod monitor;
 mod nodes;
 mod options;
 mod query;
 mod replace;
+mod snapshot;
+mod transaction;
 mod value;
 mod visitor;
 

@@ -4,29 +4,33 @@
 //! with `x-`; arguments that are not implemented are refused, never ignored; a child defined in place has its own
 //! life: it stays when its parent is deleted.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
 use blockyard_block::{Backend, BlockError, BlockLayer, OnLost, Plan};
 use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, Parent, Permissions, Role, Roles};
-use blockyard_jobs::{EventSink, JobOptions, Jobs, MirrorOptions, SyncMode, start_mirror};
-use blockyard_units::{ByteLen, CopyMode};
+use blockyard_jobs::{EventSink, Jobs};
 use serde::Deserialize;
 
-use crate::blockdev::{Blockdev, check_name};
+use crate::blockdev::Blockdev;
 use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
+use crate::mirror::BlockdevMirror;
 use crate::nodes::{Files, define};
 use crate::replace::ReplaceChild;
+use crate::snapshot::BlockdevSnapshot;
+use crate::transaction::{Action, Transaction};
 use crate::value::{Dict, Value};
-use crate::visitor::{Mode, Size, visit};
+use crate::visitor::{Mode, visit};
 
 /// Every command, with what it does.
 pub const COMMANDS: &[(&str, &str)] = &[
     ("blockdev-add", "creates a node"),
     ("blockdev-del", "removes a node that nobody holds"),
     ("blockdev-mirror", "copies a node to another and follows the writes, until it is completed"),
+    ("blockdev-snapshot", "puts a node above another, as its overlay"),
     (
         "block-job-cancel",
         "stops a job; one that is ready ends in sync without a pivot, unless by force",
@@ -39,6 +43,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("job-resume", "makes a job go on"),
     ("query-jobs", "lists the jobs"),
     ("query-named-block-nodes", "lists the nodes"),
+    ("transaction", "does several actions, all of them or none"),
     ("x-blockdev-replace-child", "redirects an edge, named by both of its ends"),
     ("x-debug-query-block-graph", "shows nodes, edges and permissions"),
 ];
@@ -76,34 +81,6 @@ struct BlockJobCancel {
 #[derive(Deserialize)]
 struct Nothing {}
 
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Sync {
-    Full,
-    None,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum MirrorCopyMode {
-    Background,
-    WriteBlocking,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct BlockdevMirror {
-    job_id: Option<String>,
-    device: String,
-    target: String,
-    sync: Sync,
-    granularity: Option<Size>,
-    copy_mode: Option<MirrorCopyMode>,
-    filter_node_name: Option<String>,
-    auto_finalize: Option<bool>,
-    auto_dismiss: Option<bool>,
-}
-
 fn check_known(command: &str) -> Result<(), QmpError> {
     if COMMANDS.iter().any(|(name, _)| *name == command) {
         return Ok(());
@@ -123,15 +100,14 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "blockdev-add" => Blockdev::parse(arguments.clone(), mode).map(drop),
         "blockdev-del" => Ok(visit::<NodeName>(&value, mode).map(drop)?),
         "blockdev-mirror" => Ok(visit::<BlockdevMirror>(&value, mode).map(drop)?),
+        "blockdev-snapshot" => Ok(visit::<BlockdevSnapshot>(&value, mode).map(drop)?),
+        "transaction" => visit::<Transaction>(&value, mode)?.check(mode),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
         "block-job-cancel" => Ok(visit::<BlockJobCancel>(&value, mode).map(drop)?),
         _ if command.starts_with("job-") => Ok(visit::<JobId>(&value, mode).map(drop)?),
         _ => Ok(visit::<Nothing>(&value, mode).map(drop)?),
     }
 }
-
-/// QEMU's default, for targets without clusters of their own.
-const DEFAULT_GRANULARITY: u64 = 65536;
 
 impl Monitor {
     /// A monitor of an empty layer. `watcher` sees every job event.
@@ -180,7 +156,20 @@ impl Monitor {
         let value = Value::Dict(arguments);
         match command {
             "blockdev-del" => self.blockdev_del(visit(&value, mode)?).await.map(done),
-            "blockdev-mirror" => self.blockdev_mirror(visit(&value, mode)?).await.map(done),
+            "blockdev-mirror" => {
+                let mirror = self.mirror(visit(&value, mode)?)?;
+                self.take_place(command, [Box::new(mirror) as Box<dyn Action>].into())
+                    .await
+                    .map(done)
+            }
+            "blockdev-snapshot" => {
+                let arguments: BlockdevSnapshot = visit(&value, mode)?;
+                let snapshot = arguments.resolve(&self.layer().graph())?;
+                self.take_place(command, [Box::new(snapshot) as Box<dyn Action>].into())
+                    .await
+                    .map(done)
+            }
+            "transaction" => self.transaction(visit(&value, mode)?, mode).await.map(done),
             "x-blockdev-replace-child" => {
                 self.replace_child(visit(&value, mode)?, mode).await.map(done)
             }
@@ -236,45 +225,6 @@ impl Monitor {
             Ok(Plan { edits, ..Plan::default() })
         };
         Ok(self.layer().publish("blockdev-del", OnLost::StartOver, derive).await?)
-    }
-
-    async fn blockdev_mirror(&self, arguments: BlockdevMirror) -> Result<(), QmpError> {
-        let name = arguments.job_id.unwrap_or_else(|| arguments.device.clone());
-        let copy_mode = match arguments.copy_mode {
-            Some(MirrorCopyMode::Background) => CopyMode::Passive,
-            Some(MirrorCopyMode::WriteBlocking) => CopyMode::Active,
-            None => self.layer().design().mirror,
-        };
-        let options = MirrorOptions {
-            job: JobOptions {
-                name,
-                auto_finalize: arguments.auto_finalize.unwrap_or(true),
-                auto_dismiss: arguments.auto_dismiss.unwrap_or(true),
-            },
-            source: self.node_or_root(&arguments.device)?,
-            target: arguments.target,
-            sync: match arguments.sync {
-                Sync::Full => SyncMode::Full,
-                Sync::None => SyncMode::None,
-            },
-            copy_mode,
-            granularity: ByteLen(arguments.granularity.map_or(DEFAULT_GRANULARITY, |size| size.0)),
-            filter_name: match arguments.filter_node_name {
-                Some(name) => check_name(name)?,
-                None => self.layer().generate_name(),
-            },
-        };
-        start_mirror(self.layer(), self.jobs(), options).await?;
-        Ok(())
-    }
-
-    /// A device stands for the node below it.
-    fn node_or_root(&self, name: &str) -> Result<String, QmpError> {
-        let graph = self.layer().graph();
-        let Some(backend) = graph.backend_by_name(name) else { return Ok(name.into()) };
-        let root = graph.child(Parent::Backend(backend), "root").and_then(|root| graph.node(root));
-        let empty = || QmpError::generic(format!("device '{name}' has no medium"));
-        root.map(|node| node.name.clone()).ok_or_else(empty)
     }
 
     /// A guest device `id` on a node.

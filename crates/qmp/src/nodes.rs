@@ -6,9 +6,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_block::{BlockDriver, BlockLayer, NewNode, Plan};
+use blockyard_block::{BlockDriver, BlockError, BlockLayer, NewNode, Plan};
 use blockyard_drivers::{FileDriver, Memory, Null, Raw, Throttle, ThrottleLimits};
-use blockyard_graph::{Edit, Graph};
+use blockyard_graph::{Edit, Graph, Parent};
 use blockyard_runtime::Storage;
 use blockyard_units::NodeId;
 
@@ -22,6 +22,23 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// Says which file, and why not.
     fn open(&self, filename: &str, read_only: bool) -> Result<Arc<dyn Storage>, String>;
+}
+
+/// That there is no such node.
+pub(crate) fn no_node(name: &str) -> BlockError {
+    BlockError::NotFound(format!("there is no node '{name}'"))
+}
+
+/// The node of that name.
+pub(crate) fn node_named(graph: &Graph, name: &str) -> Result<NodeId, BlockError> {
+    graph.node_by_name(name).ok_or_else(|| no_node(name))
+}
+
+/// The node of that name, or the one below the device of that name.
+pub(crate) fn node_or_root(graph: &Graph, name: &str) -> Result<NodeId, QmpError> {
+    let Some(backend) = graph.backend_by_name(name) else { return Ok(node_named(graph, name)?) };
+    let empty = || QmpError::generic(format!("device '{name}' has no medium"));
+    graph.child(Parent::Backend(backend), "root").ok_or_else(empty)
 }
 
 /// A node as options define it, opened and not yet in the graph; children that were defined in place come first.
@@ -98,7 +115,7 @@ impl Definition {
     }
 
     /// The edits that put it into `graph`, with named children as they are there.
-    pub fn plan(&self, graph: &Graph) -> Result<Plan, blockyard_block::BlockError> {
+    pub fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
         let mut plan = Plan::default();
         for part in &self.parts {
             let id = part.new.id();
@@ -108,9 +125,7 @@ impl Definition {
             let child = match &part.child {
                 None => None,
                 Some(Below::Defined(child)) => Some(*child),
-                Some(Below::Named(name)) => Some(graph.node_by_name(name).ok_or_else(|| {
-                    blockyard_block::BlockError::NotFound(format!("there is no node '{name}'"))
-                })?),
+                Some(Below::Named(name)) => Some(node_named(graph, name)?),
             };
             let children: Vec<(&str, NodeId)> =
                 child.map(|child| ("file", child)).into_iter().collect();
@@ -127,7 +142,7 @@ impl Definition {
         for part in self.parts.iter().rev() {
             let id = part.new.id();
             if part.child.is_some() {
-                let parent = blockyard_graph::Parent::Node(id);
+                let parent = Parent::Node(id);
                 edits.push(Edit::RemoveEdge { parent, name: "file".into(), expected: None });
             }
             edits.push(Edit::RemoveNode { id });

@@ -4,5 +4,6 @@ mod bench;
 mod draining;
 mod flushing;
 mod publishing;
+mod reconfiguring;
 mod taking;
 mod writing;

@@ -1,0 +1,345 @@
+//! A monitor in a simulated world, files that tell who has them open, and a driver that takes a backing node.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::Arc;
+
+use blockyard_block::{
+    Backend, BlockDriver, BlockError, BlockLayer, Change, Io, NoObserver, OnLost, Plan, ReadFlags,
+    Write,
+};
+use blockyard_graph::{Edit, Graph, Parent};
+use blockyard_qmp::{Files, Mode, Monitor, NoWatcher, QmpError, Value, parse_json};
+use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind, Runtime, Storage};
+use blockyard_sim::{
+    Budgets, DiskImage, Execution, Exploration, Explorer, Finding, Limits, Program, Reduction,
+    Setup, SimDisk, Verdict, World,
+};
+use blockyard_sync::door;
+use blockyard_sync::door::world::Quiet;
+use blockyard_units::{ByteLen, ByteRange, Design};
+
+pub const LEN: u64 = 4096;
+pub const DISKS: [&str; 4] = ["a", "b", "c", "d"];
+pub const FAULTLESS: Budgets = Budgets::NONE;
+pub const ONE_FAULT: Budgets = Budgets { faults: 1, ..Budgets::NONE };
+
+/// Files over the disks of a world: who has them open, and which of them may not be opened for writing.
+#[derive(Default)]
+pub struct TestFiles {
+    disks: BTreeMap<String, SimDisk>,
+    open: Arc<Quiet<Vec<String>>>,
+    pub read_only: Quiet<Vec<String>>,
+}
+
+struct Opened {
+    disk: SimDisk,
+    label: String,
+    open: Arc<Quiet<Vec<String>>>,
+    read_only: bool,
+}
+
+impl Files for TestFiles {
+    fn open(&self, filename: &str, read_only: bool) -> Result<Arc<dyn Storage>, String> {
+        let disk =
+            self.disks.get(filename).ok_or_else(|| format!("there is no disk '{filename}'"))?;
+        let refused = self.read_only.with(|names| names.iter().any(|name| name == filename));
+        if refused && !read_only {
+            return Err(format!("'{filename}' cannot be opened for writing"));
+        }
+        let label = format!("{filename}{}", if read_only { " read-only" } else { "" });
+        self.open.with(|open| {
+            open.push(label.clone());
+            open.sort();
+        });
+        Ok(Arc::new(Opened { disk: disk.clone(), label, open: self.open.clone(), read_only }))
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        self.open.with(|open| {
+            let index = open.iter().position(|label| *label == self.label);
+            open.remove(index.expect("what-closes-was-open"));
+        });
+    }
+}
+
+impl Storage for Opened {
+    fn name(&self) -> &str {
+        self.disk.name()
+    }
+
+    fn len(&self) -> ByteLen {
+        self.disk.len()
+    }
+
+    fn read(&self, range: ByteRange) -> BoxFuture<'static, Result<IoBuffer, IoErrorKind>> {
+        self.disk.read(range)
+    }
+
+    fn write(
+        &self,
+        offset: u64,
+        data: IoBuffer,
+        fua: bool,
+    ) -> BoxFuture<'static, Result<(), IoErrorKind>> {
+        if self.read_only {
+            return Box::pin(async { Err(IoErrorKind::ReadOnly) });
+        }
+        self.disk.write(offset, data, fua)
+    }
+
+    fn flush(&self) -> BoxFuture<'static, Result<(), IoErrorKind>> {
+        self.disk.flush()
+    }
+}
+
+/// An overlay in memory: what was written, and below it the backing node. It may refuse to prepare.
+struct Overlay {
+    bytes: Quiet<BTreeMap<u64, u8>>,
+    refuses: Arc<Quiet<bool>>,
+    log: Log,
+}
+
+/// What drivers were asked, in order.
+pub type Log = Arc<Quiet<Vec<&'static str>>>;
+
+impl BlockDriver for Overlay {
+    fn len(&self, _io: &Io) -> ByteLen {
+        ByteLen(LEN)
+    }
+
+    fn read<'a>(
+        &'a self,
+        io: &'a Io,
+        range: ByteRange,
+        flags: ReadFlags,
+    ) -> BoxFuture<'a, Result<IoBuffer, BlockError>> {
+        Box::pin(async move {
+            let below = match io.len("backing") {
+                Ok(_) => io.read("backing", range, flags).await?,
+                Err(_) => IoBuffer::zeroes(range.len().as_usize()),
+            };
+            let mut bytes = below.to_vec();
+            self.bytes.with(|own| {
+                for (place, byte) in own.range(range.start()..range.end()) {
+                    bytes[(place - range.start()) as usize] = *byte;
+                }
+            });
+            Ok(bytes.into())
+        })
+    }
+
+    fn write<'a>(&'a self, _io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
+        let places = write.range.start()..write.range.end();
+        self.bytes.with(|own| own.extend(places.zip(write.bytes().to_vec())));
+        Box::pin(async { Ok(()) })
+    }
+
+    fn flush<'a>(&'a self, _io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn prepare<'a>(&'a self, _change: Change<'a>) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            self.log.with(|log| log.push("prepare"));
+            door::boundary().await;
+            if self.refuses.with(|refuses| *refuses) {
+                return Err(BlockError::Invalid("the overlay refuses".into()));
+            }
+            Ok(())
+        })
+    }
+
+    fn commit(&self) {
+        self.log.with(|log| log.push("commit"));
+    }
+
+    fn abort(&self) {
+        self.log.with(|log| log.push("abort"));
+    }
+}
+
+/// What a test's body is given.
+pub struct Bench {
+    pub runtime: Runtime,
+    pub monitor: Monitor,
+    pub files: Arc<TestFiles>,
+    pub log: Log,
+    /// Overlays fail to prepare from now on.
+    pub refuses: Arc<Quiet<bool>>,
+}
+
+impl Bench {
+    /// Executes a command, its arguments as JSON.
+    pub async fn execute(&self, command: &str, arguments: &str) -> Result<Value, QmpError> {
+        let Ok(Value::Dict(arguments)) = parse_json(arguments) else {
+            panic!("{arguments} is an object")
+        };
+        blockyard_qmp::check_command(command, &arguments, Mode::Strict)?;
+        self.monitor.execute(command, arguments, Mode::Strict).await
+    }
+
+    /// The command is done.
+    pub async fn done(&self, command: &str, arguments: &str) {
+        let reply = self.execute(command, arguments).await;
+        assert!(reply.is_ok(), "{command} {arguments}: {reply:?}");
+    }
+
+    /// The command is refused, the error says all of `said`, and everything is as it was.
+    pub async fn refused(&self, command: &str, arguments: &str, said: &[&str]) {
+        let before = self.trace().await;
+        let reply = self.execute(command, arguments).await;
+        let Err(error) = reply else { panic!("{command} {arguments} was not refused") };
+        for said in said {
+            assert!(error.desc.contains(said), "{command} {arguments}: {error}, not: {said}");
+        }
+        assert_eq!(self.trace().await, before, "{command} {arguments} left a trace");
+    }
+
+    /// Everything that a command may leave behind.
+    pub async fn trace(&self) -> String {
+        let layer = self.monitor.layer();
+        let nodes = self.execute("query-named-block-nodes", "{}").await;
+        let jobs = self.execute("query-jobs", "{}").await;
+        let open = self.files.open.with(|open| open.clone());
+        let (graph, sections) = (layer.graph().describe(), layer.open_sections());
+        format!("{graph}{nodes:?}\n{jobs:?}\n{sections:?}\n{open:?}")
+    }
+
+    pub fn graph(&self) -> Graph {
+        self.monitor.layer().graph()
+    }
+
+    /// Where the edge `name` of a device or node leads.
+    pub fn child(&self, parent: &str, name: &str) -> Option<String> {
+        let graph = self.graph();
+        let backend = graph.backend_by_name(parent).map(Parent::Backend);
+        let parent = backend.or_else(|| graph.node_by_name(parent).map(Parent::Node));
+        let child = graph.child(parent.unwrap_or_else(|| panic!("no such parent")), name)?;
+        graph.node(child).map(|node| node.name.clone())
+    }
+
+    /// `file` nodes named as their disks.
+    pub async fn add_files(&self, names: &[&str]) {
+        for name in names {
+            let options =
+                format!(r#"{{"driver":"file","node-name":"{name}","filename":"{name}"}}"#);
+            self.done("blockdev-add", &options).await;
+        }
+    }
+
+    /// A node that takes a backing node and has none.
+    pub async fn add_overlay(&self, name: &str) {
+        let layer = self.monitor.layer();
+        let (bytes, refuses, log) = (Quiet::default(), self.refuses.clone(), self.log.clone());
+        let driver = Overlay { bytes, refuses, log };
+        let node = layer.new_node(name, Box::new(driver));
+        let attributes = blockyard_drivers::attributes(name, "overlay", false);
+        let derive = |_: &Graph| {
+            let edits = [Edit::AddNode { id: node.id(), attributes: attributes.clone() }].into();
+            Ok(Plan { edits, nodes: [node.clone()].into() })
+        };
+        let added = layer.publish("add overlay", OnLost::StartOver, derive).await;
+        assert!(added.is_ok(), "{added:?}");
+        self.log.with(Vec::clear);
+    }
+
+    pub async fn device(&self, id: &str, node: &str) -> Backend {
+        self.monitor.attach_device(id, node).await.expect("nothing forbids it")
+    }
+
+    pub fn task<F: Future<Output = ()> + Send + 'static>(&self, name: &str, body: F) {
+        drop(self.runtime.spawn(name.to_owned(), body));
+    }
+}
+
+/// The first 512 bytes, all of one value.
+pub fn write(value: u8) -> Write {
+    Write::data(0, vec![value; 512].into())
+}
+
+/// The first byte that a backend shows.
+pub async fn first_byte(backend: &Backend) -> u8 {
+    let read = backend.read(ByteRange::new(0, 512)).await;
+    read.expect("no fault is budgeted")[0]
+}
+
+type Body = Box<dyn Fn(Arc<Bench>) -> BoxFuture<'static, ()>>;
+
+/// A program: its first task. It panics where something is wrong.
+pub struct Test(Body);
+
+impl Test {
+    pub fn new<F: Future<Output = ()> + Send + 'static>(
+        body: impl Fn(Arc<Bench>) -> F + 'static,
+    ) -> Self {
+        Self(Box::new(move |bench| Box::pin(body(bench))))
+    }
+}
+
+struct Run(Arc<Bench>);
+
+impl Program for Test {
+    fn start(&self, world: &mut World) -> Box<dyn Execution> {
+        let disk = |name: &&str| Some((String::from(*name), world.disk(name)?));
+        let disks = DISKS.iter().filter_map(disk).collect();
+        let bench = world.begin(|runtime| {
+            let files = Arc::new(TestFiles { disks, ..TestFiles::default() });
+            let design = Design::default();
+            let layer = BlockLayer::new(runtime.clone(), design, Arc::new(NoObserver));
+            let monitor = Monitor::new(layer, files.clone(), Arc::new(NoWatcher));
+            let (runtime, log, refuses) = (runtime.clone(), Log::default(), Arc::default());
+            let bench = Arc::new(Bench { runtime, monitor, files, log, refuses });
+            bench.task("actor", (self.0)(bench.clone()));
+            bench
+        });
+        Box::new(Run(bench))
+    }
+}
+
+impl Execution for Run {
+    fn judge(&self, world: &World) -> Option<Finding> {
+        let layer = self.0.monitor.layer();
+        let rest = (layer.in_flight(), layer.open_sections(), layer.backend_requests());
+        let unfinished = world.unfinished();
+        if unfinished.is_empty() && rest == (Vec::new(), Vec::new(), 0) {
+            return None;
+        }
+        let message = format!("never ended: {}, {rest:?}", unfinished.join(", "));
+        Some(Finding { property: "progress".into(), message })
+    }
+
+    fn digest(&self, world: &World) -> u64 {
+        world.disk_digests().iter().fold(0, |digest, hash| digest.rotate_left(7) ^ hash)
+    }
+}
+
+/// Everything that may happen is right, and every one of `marks` does.
+pub fn check(name: &str, test: &Test, budgets: Budgets, marks: &[&str]) {
+    let image =
+        |(index, name): (usize, &&str)| DiskImage::new(*name, vec![index as u8 + 1; LEN as usize]);
+    let images = DISKS.iter().enumerate().map(image).collect();
+    let setup = Setup { images, budgets, ..Setup::default() };
+    let mut go_on = |_: &blockyard_sim::Summary| true;
+    let limits = Limits { executions: 60_000, ..Limits::default() };
+    let mut explorer = Explorer::new(test, setup, limits, &mut go_on);
+    let Exploration { verdict, summary } = explorer.depth_first(Reduction::Optimal);
+    if let Verdict::Violated { finding, tape, .. } = &verdict {
+        let line =
+            |line: &blockyard_sim::TapeLine| format!("{}  ; {}", line.event, line.notes.join("; "));
+        let tape: Vec<String> = tape.iter().map(line).collect();
+        panic!("{name}: {}: {}\n{}", finding.property, finding.message, tape.join("\n"));
+    }
+    let count = summary.executions;
+    assert_eq!(verdict, Verdict::Clean { exhausted: true }, "{name}: {count} executions");
+    for mark in marks {
+        assert!(summary.marks.contains(*mark), "{name}: never came to '{mark}' in {count}");
+    }
+}
+
+/// The same with nobody else about: one order is all there is to see.
+pub fn check_alone(name: &str, test: &Test) {
+    check(name, test, FAULTLESS, &[]);
+}

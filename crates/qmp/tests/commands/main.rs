@@ -1,0 +1,5 @@
+//! Commands that change the graph, in a simulated world: what they leave when they are done, and when they fail.
+
+mod bench;
+mod snapshots;
+mod transactions;
