@@ -20,6 +20,7 @@ mod monitor;
 mod nodes;
 mod options;
 mod query;
+mod reopen;
 mod replace;
 mod snapshot;
 mod transaction;

@@ -4,7 +4,7 @@
 //! with `x-`; arguments that are not implemented are refused, never ignored; a child defined in place has its own
 //! life: it stays when its parent is deleted.
 
-use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -12,16 +12,19 @@ use alloc::sync::Arc;
 use blockyard_block::{Backend, BlockError, BlockLayer, OnLost, Plan};
 use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, Parent, Permissions, Role, Roles};
 use blockyard_jobs::{EventSink, Jobs};
+use blockyard_sync::Shared;
+use blockyard_units::NodeId;
 use serde::Deserialize;
 
 use crate::blockdev::Blockdev;
 use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
 use crate::mirror::BlockdevMirror;
-use crate::nodes::{Files, define};
+use crate::nodes::{Definition, Files, define};
+use crate::reopen::{BlockdevReopen, Fixed};
 use crate::replace::ReplaceChild;
 use crate::snapshot::BlockdevSnapshot;
-use crate::transaction::{Action, Transaction};
+use crate::transaction::Transaction;
 use crate::value::{Dict, Value};
 use crate::visitor::{Mode, visit};
 
@@ -30,6 +33,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("blockdev-add", "creates a node"),
     ("blockdev-del", "removes a node that nobody holds"),
     ("blockdev-mirror", "copies a node to another and follows the writes, until it is completed"),
+    ("blockdev-reopen", "gives nodes all of their options anew"),
     ("blockdev-snapshot", "puts a node above another, as its overlay"),
     (
         "block-job-cancel",
@@ -57,6 +61,8 @@ struct Inner {
     jobs: Jobs,
     hub: Arc<EventHub>,
     files: Arc<dyn Files>,
+    /// What reopening must not change, of the nodes that commands have put into the graph.
+    fixed: Shared<BTreeMap<NodeId, Fixed>>,
 }
 
 #[derive(Deserialize)]
@@ -100,6 +106,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "blockdev-add" => Blockdev::parse(arguments.clone(), mode).map(drop),
         "blockdev-del" => Ok(visit::<NodeName>(&value, mode).map(drop)?),
         "blockdev-mirror" => Ok(visit::<BlockdevMirror>(&value, mode).map(drop)?),
+        "blockdev-reopen" => visit::<BlockdevReopen>(&value, mode)?.check(mode),
         "blockdev-snapshot" => Ok(visit::<BlockdevSnapshot>(&value, mode).map(drop)?),
         "transaction" => visit::<Transaction>(&value, mode)?.check(mode),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
@@ -114,7 +121,7 @@ impl Monitor {
     pub fn new(layer: BlockLayer, files: Arc<dyn Files>, watcher: Arc<dyn EventSink>) -> Self {
         let hub = Arc::new(EventHub::new(watcher));
         let jobs = Jobs::new(hub.clone());
-        Self(Arc::new(Inner { layer, jobs, hub, files }))
+        Self(Arc::new(Inner { layer, jobs, hub, files, fixed: Shared::default() }))
     }
 
     /// The layer.
@@ -134,6 +141,20 @@ impl Monitor {
 
     pub(crate) fn files(&self) -> &dyn Files {
         &*self.0.files
+    }
+
+    /// The nodes are in the graph.
+    pub(crate) fn note_added(&self, definition: &Definition) {
+        self.0.fixed.write(|fixed| fixed.extend(definition.fixed()));
+    }
+
+    /// They are in it no more.
+    pub(crate) fn note_removed(&self, nodes: &[NodeId]) {
+        self.0.fixed.write(|fixed| fixed.retain(|id, _| !nodes.contains(id)));
+    }
+
+    pub(crate) fn fixed(&self, node: NodeId) -> Option<Fixed> {
+        self.0.fixed.read(|fixed| fixed.get(&node).cloned())
     }
 
     /// Executes a command; its arguments are strictly typed, or strings to be converted, as `mode` says.
@@ -158,16 +179,16 @@ impl Monitor {
             "blockdev-del" => self.blockdev_del(visit(&value, mode)?).await.map(done),
             "blockdev-mirror" => {
                 let mirror = self.mirror(visit(&value, mode)?)?;
-                self.take_place(command, [Box::new(mirror) as Box<dyn Action>].into())
-                    .await
-                    .map(done)
+                self.take_place(command, mirror).await.map(done)
+            }
+            "blockdev-reopen" => {
+                let reopening = self.reopening(&visit(&value, mode)?, mode)?;
+                self.take_place(command, reopening).await.map(done)
             }
             "blockdev-snapshot" => {
                 let arguments: BlockdevSnapshot = visit(&value, mode)?;
                 let snapshot = arguments.resolve(&self.layer().graph())?;
-                self.take_place(command, [Box::new(snapshot) as Box<dyn Action>].into())
-                    .await
-                    .map(done)
+                self.take_place(command, snapshot).await.map(done)
             }
             "transaction" => self.transaction(visit(&value, mode)?, mode).await.map(done),
             "x-blockdev-replace-child" => {
@@ -209,7 +230,9 @@ impl Monitor {
         let options = Blockdev::parse(options, mode)?;
         let definition = define(self.layer(), self.files(), options, None)?;
         let derive = |graph: &Graph| definition.plan(graph);
-        Ok(self.layer().publish("blockdev-add", OnLost::StartOver, derive).await?)
+        self.layer().publish("blockdev-add", OnLost::StartOver, derive).await?;
+        self.note_added(&definition);
+        Ok(())
     }
 
     async fn blockdev_del(&self, arguments: NodeName) -> Result<(), QmpError> {
@@ -224,7 +247,9 @@ impl Monitor {
             let edits = edges.chain([Edit::RemoveNode { id }]).collect();
             Ok(Plan { edits, ..Plan::default() })
         };
-        Ok(self.layer().publish("blockdev-del", OnLost::StartOver, derive).await?)
+        self.layer().publish("blockdev-del", OnLost::StartOver, derive).await?;
+        self.note_removed(&[id]);
+        Ok(())
     }
 
     /// A guest device `id` on a node.

@@ -14,6 +14,7 @@ use blockyard_units::NodeId;
 
 use crate::blockdev::{Blockdev, Child, Kind};
 use crate::error::QmpError;
+use crate::reopen::Fixed;
 
 /// How a world finds the disk behind a filename.
 pub trait Files: Send + Sync {
@@ -51,6 +52,7 @@ pub(crate) struct Part {
     driver: &'static str,
     read_only: bool,
     child: Option<Below>,
+    fixed: Fixed,
 }
 
 enum Below {
@@ -79,6 +81,7 @@ fn define_part(
 ) -> Result<NodeId, QmpError> {
     let Blockdev { driver, name, read_only, kind } = options;
     let name = name.unwrap_or_else(|| layer.generate_name());
+    let fixed = kind.fixed();
     let (made, below): (Box<dyn BlockDriver>, Option<Child>) = match kind {
         Kind::File { filename } => {
             let storage = files.open(&filename, read_only).map_err(QmpError::generic)?;
@@ -104,7 +107,7 @@ fn define_part(
     };
     let new = layer.new_node(&name, made);
     let id = new.id();
-    parts.push(Part { new, driver, read_only, child });
+    parts.push(Part { new, driver, read_only, child, fixed });
     Ok(id)
 }
 
@@ -134,6 +137,11 @@ impl Definition {
             plan.nodes.push(part.new.clone());
         }
         Ok(plan)
+    }
+
+    /// The options of each node that stay for its life.
+    pub fn fixed(&self) -> impl Iterator<Item = (NodeId, Fixed)> {
+        self.parts.iter().map(|part| (part.new.id(), part.fixed.clone()))
     }
 
     /// The edits that take it out of a graph again.

@@ -7,8 +7,10 @@
 //! The decision `replace` says how: `naive` ignores what is expected, once the filter has been created over it;
 //! `compare` and `parents` create the filter, then compare and redirect; `transaction` does all of it in one edit.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use blockyard_block::{BlockError, OnLost, Plan};
 use blockyard_graph::{Edit, Graph, Parent, Refused, RefusedKind};
@@ -192,22 +194,24 @@ impl Monitor {
     ) -> Result<(), QmpError> {
         if self.layer().design().replace == Replace::Transaction {
             self.layer().observer().milestone("filter created");
-            let with = With::Filter(filter);
-            let insertion = Replacement { place: place.clone(), expected, with };
-            let derive = |graph: &Graph| insertion.plan(graph);
-            return Ok(self.layer().reconfigure("insert filter", derive).await?);
+            let (place, with) = (place.clone(), With::Filter(filter));
+            let insertion = Replacement { place, expected, with };
+            return self.take_place("insert filter", insertion).await;
         }
         let derive = |graph: &Graph| {
             require(graph, expected)?;
             filter.plan(graph)
         };
         self.layer().publish("create filter", OnLost::StartOver, derive).await?;
+        self.note_added(&filter);
         self.layer().observer().milestone("filter created");
         let result = self.redirect(place, expected, filter.top()).await;
         if result.is_err() {
             let removal = filter.removal();
             let derive = |_: &Graph| Ok(Plan { edits: removal.clone(), ..Plan::default() });
             self.layer().publish("remove filter again", OnLost::StartOver, derive).await?;
+            let nodes: Vec<NodeId> = filter.fixed().map(|(id, _)| id).collect();
+            self.note_removed(&nodes);
         }
         result
     }
@@ -234,6 +238,12 @@ impl Action for Replacement {
         };
         plan.edits.push(self.place.redirect(Some(self.expected), new));
         Ok(plan)
+    }
+
+    fn commit(self: Box<Self>, monitor: &Monitor) {
+        if let With::Filter(filter) = &self.with {
+            monitor.note_added(filter);
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) trait Action: Send + Sync {
     fn plan(&self, graph: &Graph) -> Result<Plan, BlockError>;
 
     /// The edits are published.
-    fn commit(self: Box<Self>) {}
+    fn commit(self: Box<Self>, _monitor: &Monitor) {}
 }
 
 impl Action for MirrorStart {
@@ -43,7 +43,7 @@ impl Action for MirrorStart {
         Self::plan(self, graph)
     }
 
-    fn commit(self: Box<Self>) {
+    fn commit(self: Box<Self>, _monitor: &Monitor) {
         self.begin();
     }
 }
@@ -152,7 +152,7 @@ impl Monitor {
                 }
             }
         }
-        self.take_place("transaction", prepared).await
+        self.all_take_place("transaction", prepared).await
     }
 
     /// Makes the action ready; `edits`: those of the actions before it, and then its own too.
@@ -176,8 +176,18 @@ impl Monitor {
         Ok(action)
     }
 
-    /// Publishes what the actions make of the graph, and commits them; or drops them, the last first.
+    /// An action on its own.
     pub(crate) async fn take_place(
+        &self,
+        what: &str,
+        action: impl Action + 'static,
+    ) -> Result<(), QmpError> {
+        let actions: [Box<dyn Action>; 1] = [Box::new(action)];
+        self.all_take_place(what, actions.into()).await
+    }
+
+    /// Publishes what the actions make of the graph, and commits them; or drops them, the last first.
+    async fn all_take_place(
         &self,
         what: &str,
         actions: Vec<Box<dyn Action>>,
@@ -185,7 +195,7 @@ impl Monitor {
         let derive = |graph: &Graph| plan_all(graph, &actions);
         match self.layer().reconfigure(what, derive).await {
             Ok(()) => {
-                actions.into_iter().for_each(Action::commit);
+                actions.into_iter().for_each(|action| action.commit(self));
                 Ok(())
             }
             Err(error) => {

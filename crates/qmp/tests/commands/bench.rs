@@ -29,30 +29,43 @@ pub const ONE_FAULT: Budgets = Budgets { faults: 1, ..Budgets::NONE };
 pub struct TestFiles {
     disks: BTreeMap<String, SimDisk>,
     open: Arc<Quiet<Vec<String>>>,
-    pub read_only: Quiet<Vec<String>>,
+    pub read_only: Arc<Quiet<Vec<String>>>,
 }
 
 struct Opened {
     disk: SimDisk,
     label: String,
     open: Arc<Quiet<Vec<String>>>,
+    refused: Arc<Quiet<Vec<String>>>,
     read_only: bool,
+}
+
+impl Opened {
+    fn storage(
+        disk: &SimDisk,
+        open: &Arc<Quiet<Vec<String>>>,
+        refused: &Arc<Quiet<Vec<String>>>,
+        read_only: bool,
+    ) -> Result<Arc<dyn Storage>, String> {
+        let name = String::from(disk.name());
+        if !read_only && refused.with(|refused| refused.contains(&name)) {
+            return Err(format!("'{name}' cannot be opened for writing"));
+        }
+        let label = format!("{name}{}", if read_only { " read-only" } else { "" });
+        open.with(|open| {
+            open.push(label.clone());
+            open.sort();
+        });
+        let (disk, open, refused) = (disk.clone(), open.clone(), refused.clone());
+        Ok(Arc::new(Self { disk, label, open, refused, read_only }))
+    }
 }
 
 impl Files for TestFiles {
     fn open(&self, filename: &str, read_only: bool) -> Result<Arc<dyn Storage>, String> {
         let disk =
             self.disks.get(filename).ok_or_else(|| format!("there is no disk '{filename}'"))?;
-        let refused = self.read_only.with(|names| names.iter().any(|name| name == filename));
-        if refused && !read_only {
-            return Err(format!("'{filename}' cannot be opened for writing"));
-        }
-        let label = format!("{filename}{}", if read_only { " read-only" } else { "" });
-        self.open.with(|open| {
-            open.push(label.clone());
-            open.sort();
-        });
-        Ok(Arc::new(Opened { disk: disk.clone(), label, open: self.open.clone(), read_only }))
+        Opened::storage(disk, &self.open, &self.read_only, read_only)
     }
 }
 
@@ -88,6 +101,10 @@ impl Storage for Opened {
             return Box::pin(async { Err(IoErrorKind::ReadOnly) });
         }
         self.disk.write(offset, data, fua)
+    }
+
+    fn reopen(&self, read_only: bool) -> Result<Arc<dyn Storage>, String> {
+        Self::storage(&self.disk, &self.open, &self.refused, read_only)
     }
 
     fn flush(&self) -> BoxFuture<'static, Result<(), IoErrorKind>> {
@@ -133,8 +150,11 @@ impl BlockDriver for Overlay {
 
     fn write<'a>(&'a self, _io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
         let places = write.range.start()..write.range.end();
-        self.bytes.with(|own| own.extend(places.zip(write.bytes().to_vec())));
-        Box::pin(async { Ok(()) })
+        Box::pin(async move {
+            let bytes = write.bytes().await.map_err(|_| BlockError::Invalid("no bytes".into()))?;
+            self.bytes.with(|own| own.extend(places.zip(bytes.to_vec())));
+            Ok(())
+        })
     }
 
     fn flush<'a>(&'a self, _io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
@@ -319,7 +339,7 @@ impl Execution for Run {
 /// Everything that may happen is right, and every one of `marks` does.
 pub fn check(name: &str, test: &Test, budgets: Budgets, marks: &[&str]) {
     let image =
-        |(index, name): (usize, &&str)| DiskImage::new(*name, vec![index as u8 + 1; LEN as usize]);
+        |(index, name): (usize, &&str)| DiskImage::new(name, vec![index as u8 + 1; LEN as usize]);
     let images = DISKS.iter().enumerate().map(image).collect();
     let setup = Setup { images, budgets, ..Setup::default() };
     let mut go_on = |_: &blockyard_sim::Summary| true;
