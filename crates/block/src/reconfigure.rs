@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use blockyard_graph::{EdgeKey, Graph, Parent};
 use blockyard_sync::sometimes;
-use blockyard_units::NodeId;
+use blockyard_units::{BackendId, NodeId};
 
 use crate::drain::Owner;
 use crate::error::BlockError;
@@ -32,17 +32,17 @@ impl BlockLayer {
         let owner = Owner::command();
         loop {
             let graph = self.graph();
-            let drained = to_be_drained(&graph, &graph.apply(&derive(&graph)?.edits)?);
-            let section = match drained.as_slice() {
+            let (nodes, held) = to_be_drained(&graph, &graph.apply(&derive(&graph)?.edits)?);
+            let section = match nodes.as_slice() {
                 [] => None,
-                nodes => Some(self.drain(owner, nodes).await),
+                nodes => Some(self.drain_with(owner, nodes, &held).await),
             };
             let mut beyond = false;
             let result = self
                 .publish(what, OnLost::StartOver, |graph| {
                     let plan = derive(graph)?;
-                    let nodes = to_be_drained(graph, &graph.apply(&plan.edits)?);
-                    beyond = nodes.iter().any(|node| !drained.contains(node));
+                    let (more, _) = to_be_drained(graph, &graph.apply(&plan.edits)?);
+                    beyond = more.iter().any(|node| !nodes.contains(node));
                     if beyond { Err(BlockError::Lost) } else { Ok(plan) }
                 })
                 .await;
@@ -57,19 +57,27 @@ impl BlockLayer {
     }
 }
 
-/// What a request must not pass while the graph becomes `after`: the old child of each edge that is redirected or
-/// taken away, the holder of each that is new, and the nodes whose attributes change. Not what comes or goes itself.
-fn to_be_drained(before: &Graph, after: &Graph) -> Vec<NodeId> {
-    let touched = |edge: EdgeKey| {
-        after.parent_name(edge.parent)?;
-        match (before.child(edge.parent, &edge.name), edge.parent) {
-            (Some(old), _) => Some(old),
-            (None, Parent::Node(holder)) => before.node(holder).map(|_| holder),
-            // Without the edge there is nothing that it could request.
-            (None, _) => None,
+/// What no request must pass while the graph becomes `after`: the old child of each edge that is redirected or taken
+/// away, the holder of each that is new, and the nodes whose attributes change. Not what comes or goes itself. And the
+/// backends that get a root: they are held, as is what they get, lest others lead them on from there meanwhile.
+fn to_be_drained(before: &Graph, after: &Graph) -> (Vec<NodeId>, Vec<BackendId>) {
+    let (mut nodes, mut held) = (BTreeSet::new(), Vec::new());
+    nodes.extend(changed_nodes(before, after));
+    for EdgeKey { parent, name } in before.changed_edges(after) {
+        if after.parent_name(parent).is_none() {
+            continue;
         }
-    };
-    let edges = before.changed_edges(after).into_iter().filter_map(touched);
-    let nodes: BTreeSet<NodeId> = edges.chain(changed_nodes(before, after)).collect();
-    nodes.into_iter().collect()
+        match (before.child(parent, &name), parent) {
+            (Some(old), _) => nodes.extend([old]),
+            (None, Parent::Node(holder)) => nodes.extend(before.node(holder).map(|_| holder)),
+            (None, Parent::Backend(holder)) => {
+                let new = after.child(parent, &name);
+                nodes.extend(new.filter(|new| before.node(*new).is_some()));
+                held.push(holder);
+            }
+            // A job that begins makes no requests yet.
+            (None, Parent::Job(_)) => {}
+        }
+    }
+    (nodes.into_iter().collect(), held)
 }

@@ -10,11 +10,13 @@
 
 extern crate alloc;
 
+mod active;
 mod blockdev;
 mod error;
 mod events;
 mod json;
 mod keyval;
+mod medium;
 mod mirror;
 mod monitor;
 mod nodes;

@@ -9,16 +9,18 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use blockyard_block::{Backend, BlockError, BlockLayer, OnLost, Plan};
-use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, Parent, Permissions, Role, Roles};
+use blockyard_block::{BlockLayer, OnLost, Plan};
+use blockyard_graph::{Edit, Graph, Parent};
 use blockyard_jobs::{EventSink, Jobs};
 use blockyard_sync::Shared;
 use blockyard_units::NodeId;
 use serde::Deserialize;
 
+use crate::active::SetActive;
 use crate::blockdev::Blockdev;
 use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
+use crate::medium::{InsertMedium, RemoveMedium};
 use crate::mirror::BlockdevMirror;
 use crate::nodes::{Definition, Files, define};
 use crate::reopen::{BlockdevReopen, Fixed};
@@ -32,8 +34,11 @@ use crate::visitor::{Mode, visit};
 pub const COMMANDS: &[(&str, &str)] = &[
     ("blockdev-add", "creates a node"),
     ("blockdev-del", "removes a node that nobody holds"),
+    ("blockdev-insert-medium", "gives a node to a device that has none"),
     ("blockdev-mirror", "copies a node to another and follows the writes, until it is completed"),
+    ("blockdev-remove-medium", "takes a device's node away"),
     ("blockdev-reopen", "gives nodes all of their options anew"),
+    ("blockdev-set-active", "hands images over to somebody else, or takes them back"),
     ("blockdev-snapshot", "puts a node above another, as its overlay"),
     (
         "block-job-cancel",
@@ -106,6 +111,9 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "blockdev-add" => Blockdev::parse(arguments.clone(), mode).map(drop),
         "blockdev-del" => Ok(visit::<NodeName>(&value, mode).map(drop)?),
         "blockdev-mirror" => Ok(visit::<BlockdevMirror>(&value, mode).map(drop)?),
+        "blockdev-insert-medium" => Ok(visit::<InsertMedium>(&value, mode).map(drop)?),
+        "blockdev-remove-medium" => Ok(visit::<RemoveMedium>(&value, mode).map(drop)?),
+        "blockdev-set-active" => Ok(visit::<SetActive>(&value, mode).map(drop)?),
         "blockdev-reopen" => visit::<BlockdevReopen>(&value, mode)?.check(mode),
         "blockdev-snapshot" => Ok(visit::<BlockdevSnapshot>(&value, mode).map(drop)?),
         "transaction" => visit::<Transaction>(&value, mode)?.check(mode),
@@ -185,6 +193,18 @@ impl Monitor {
                 let reopening = self.reopening(&visit(&value, mode)?, mode)?;
                 self.take_place(command, reopening).await.map(done)
             }
+            "blockdev-insert-medium" => {
+                let medium = visit::<InsertMedium>(&value, mode)?.resolve(&self.layer().graph())?;
+                self.take_place(command, medium).await.map(done)
+            }
+            "blockdev-remove-medium" => {
+                let medium = visit::<RemoveMedium>(&value, mode)?.resolve(&self.layer().graph())?;
+                self.take_place(command, medium).await.map(done)
+            }
+            "blockdev-set-active" => {
+                let nodes = visit::<SetActive>(&value, mode)?.resolve(&self.layer().graph())?;
+                self.take_place(command, nodes).await.map(done)
+            }
             "blockdev-snapshot" => {
                 let arguments: BlockdevSnapshot = visit(&value, mode)?;
                 let snapshot = arguments.resolve(&self.layer().graph())?;
@@ -250,35 +270,5 @@ impl Monitor {
         self.layer().publish("blockdev-del", OnLost::StartOver, derive).await?;
         self.note_removed(&[id]);
         Ok(())
-    }
-
-    /// A guest device `id` on a node.
-    ///
-    /// # Errors
-    /// If the name is taken, or the node does not allow it.
-    ///
-    /// # Yields
-    /// Always.
-    pub async fn attach_device(&self, id: &str, node: &str) -> Result<Backend, QmpError> {
-        let child = self.layer().node(node)?.id();
-        let backend = self.layer().add_backend(id)?;
-        let required = Permissions::CONSISTENT_READ.union(Permissions::WRITE);
-        let edge = Edge {
-            parent: Parent::Backend(backend.id()),
-            name: "root".into(),
-            child,
-            roles: Roles::of(&[Role::Primary]),
-            policy: EdgePolicy::Explicit { required, shared: Permissions::ALL },
-            frozen: None,
-        };
-        let derive =
-            |_: &Graph| Ok(Plan { edits: [Edit::AddEdge(edge.clone())].into(), ..Plan::default() });
-        let attached: Result<(), BlockError> =
-            self.layer().publish("attach device", OnLost::StartOver, derive).await;
-        if attached.is_err() {
-            self.layer().remove_backend(&backend);
-        }
-        attached?;
-        Ok(backend)
     }
 }

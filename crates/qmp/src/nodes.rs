@@ -42,6 +42,16 @@ pub(crate) fn node_or_root(graph: &Graph, name: &str) -> Result<NodeId, QmpError
     graph.child(Parent::Backend(backend), "root").ok_or_else(empty)
 }
 
+/// A node that a job holds keeps its place.
+pub(crate) fn refuse_held_by_job(graph: &Graph, node: NodeId) -> Result<(), BlockError> {
+    let held = graph.parents(node).find(|edge| matches!(edge.parent, Parent::Job(_)));
+    let Some(edge) = held else { return Ok(()) };
+    let (job, edge) = (graph.parent_name(edge.parent).unwrap_or_default(), &edge.name);
+    let name = graph.node(node).map_or("", |node| &node.name);
+    let message = format!("refused: job {job} holds node {name} on edge {job}.{edge}");
+    Err(BlockError::Invalid(message))
+}
+
 /// A node as options define it, opened and not yet in the graph; children that were defined in place come first.
 pub(crate) struct Definition {
     pub parts: Vec<Part>,

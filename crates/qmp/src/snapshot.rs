@@ -15,7 +15,7 @@ use blockyard_units::NodeId;
 use serde::Deserialize;
 
 use crate::error::QmpError;
-use crate::nodes::{node_named, node_or_root};
+use crate::nodes::{node_named, node_or_root, refuse_held_by_job};
 use crate::transaction::Action;
 
 #[derive(Deserialize)]
@@ -44,9 +44,9 @@ impl Snapshot {
     /// The name of the overlay's driver, if the overlay may go above the node.
     fn check(&self, graph: &Graph) -> Result<&'static str, BlockError> {
         let gone = || BlockError::NotFound(String::from("the node or its overlay is gone"));
-        let node = graph.node(self.node).ok_or_else(gone)?;
+        graph.node(self.node).ok_or_else(gone)?;
         let overlay = graph.node(self.overlay).ok_or_else(gone)?;
-        let (below, name) = (&node.name, &overlay.name);
+        let name = &overlay.name;
         let refused = |why: String| Err(BlockError::Invalid(format!("refused: {why}")));
         if !takes_child(overlay.driver, BACKING) {
             let driver = overlay.driver;
@@ -61,11 +61,7 @@ impl Snapshot {
             let edge = &edge.name;
             return refused(format!("overlay {name} is in use already on edge {holder}.{edge}"));
         }
-        let job = |edge: &&blockyard_graph::Edge| matches!(edge.parent, Parent::Job(_));
-        if let Some(edge) = graph.parents(self.node).find(job) {
-            let (job, edge) = (graph.parent_name(edge.parent).unwrap_or_default(), &edge.name);
-            return refused(format!("job {job} holds node {below} on edge {job}.{edge}"));
-        }
+        refuse_held_by_job(graph, self.node)?;
         Ok(overlay.driver)
     }
 }
