@@ -2,6 +2,10 @@
 
 /// Name and text of each.
 pub const BUILTIN: &[(&str, &str)] = &[
+    (
+        "insert-filter-transaction",
+        include_str!("../../../tests/scenarios/insert-filter-transaction.json"),
+    ),
     ("mirror-active", include_str!("../../../tests/scenarios/mirror-active.json")),
     ("mirror-durable", include_str!("../../../tests/scenarios/mirror-durable.json")),
     (
@@ -9,7 +13,16 @@ pub const BUILTIN: &[(&str, &str)] = &[
         include_str!("../../../tests/scenarios/mirror-keeps-upper-filter.json"),
     ),
     ("mirror-passive", include_str!("../../../tests/scenarios/mirror-passive.json")),
+    ("reopen-during-mirror", include_str!("../../../tests/scenarios/reopen-during-mirror.json")),
+    (
+        "replace-child-during-mirror",
+        include_str!("../../../tests/scenarios/replace-child-during-mirror.json"),
+    ),
     ("resurrected-filter", include_str!("../../../tests/scenarios/resurrected-filter.json")),
+    (
+        "transaction-during-mirror",
+        include_str!("../../../tests/scenarios/transaction-during-mirror.json"),
+    ),
 ];
 
 /// The text of a built-in scenario.

@@ -5,5 +5,6 @@ mod draining;
 mod flushing;
 mod publishing;
 mod reconfiguring;
+mod reshaping;
 mod taking;
 mod writing;

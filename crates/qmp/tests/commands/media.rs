@@ -4,7 +4,7 @@ use blockyard_block::{BlockError, Owner};
 use blockyard_sync::{door, sometimes};
 use blockyard_units::ByteRange;
 
-use crate::bench::{FAULTLESS, Test, check, check_alone, first_byte, write};
+use crate::bench::{FAULTLESS, Test, check, check_alone, check_by_door, first_byte, write};
 
 const REMOVE: &str = r#"{"id":"disk0"}"#;
 
@@ -186,4 +186,22 @@ fn images_are_handed_over_and_taken_back() {
         bench.refused("blockdev-insert-medium", &insert("b"), &["node b is inactive"]).await;
     });
     check_alone("handed over", &test);
+}
+
+/// Between looking for its node and asking it, a request is of nobody's: the section that gives it one waits for it.
+#[test]
+fn a_request_under_way_on_an_empty_device_never_enters_what_is_drained() {
+    let test = Test::new(|bench| async move {
+        bench.add_files(&["a", "b"]).await;
+        let disk = bench.device("disk0", "a").await;
+        bench.done("blockdev-remove-medium", REMOVE).await;
+        let task = disk.clone();
+        bench.task("guest", async move {
+            let read = task.read(ByteRange::new(0, 512)).await;
+            sometimes!(read.is_err(), "it found no medium");
+            sometimes!(read.is_ok(), "it found the new medium");
+        });
+        bench.done("blockdev-insert-medium", &insert("b")).await;
+    });
+    check_by_door("by door", &test, 20_000, &["it found no medium", "it found the new medium"]);
 }
