@@ -11,10 +11,9 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_graph::Parent;
 use blockyard_sync::door::{self, Kind};
 use blockyard_sync::{Shared, note};
-use blockyard_units::{BackendId, Id, JobId, Mutant, NodeId};
+use blockyard_units::{Id, JobId, Mutant, NodeId};
 use tracing::{Instrument, debug_span};
 
 use crate::layer::BlockLayer;
@@ -52,21 +51,11 @@ impl BlockLayer {
     /// # Yields
     /// Always. When it returns, requests that were in flight have ended, and the graph may have changed.
     pub async fn drain(&self, owner: Owner, nodes: &[NodeId]) -> Drained {
-        self.drain_with(owner, nodes, &[]).await
+        self.drain_in_span(owner, nodes).instrument(debug_span!("drain", ?owner)).await
     }
 
-    /// The same, and `held`, which reach nothing yet, begin no requests either.
-    pub(crate) async fn drain_with(
-        &self,
-        owner: Owner,
-        nodes: &[NodeId],
-        held: &[BackendId],
-    ) -> Drained {
-        self.drain_in_span(owner, nodes, held).instrument(debug_span!("drain", ?owner)).await
-    }
-
-    async fn drain_in_span(&self, owner: Owner, nodes: &[NodeId], held: &[BackendId]) -> Drained {
-        let number = self.list_section(owner, nodes, held);
+    async fn drain_in_span(&self, owner: Owner, nodes: &[NodeId]) -> Drained {
+        let number = self.list_section(owner, nodes);
         let drained = Drained { layer: self.clone(), number, ended: false };
         let listed = nodes.to_vec();
         loop {
@@ -74,10 +63,10 @@ impl BlockLayer {
             let wait =
                 self.state().trusted_wait(Kind::Read, SECTIONS, END, free, |_: &mut State| ());
             wait.await;
-            for in_flight in self.backends_above(&listed, held) {
+            for in_flight in self.backends_above(&listed) {
                 in_flight.wait_until(|count| *count == 0).await;
             }
-            if self.is_quiet(number, &listed, held) {
+            if self.is_quiet(number, &listed) {
                 break;
             }
         }
@@ -93,7 +82,7 @@ impl BlockLayer {
         drained
     }
 
-    fn list_section(&self, owner: Owner, nodes: &[NodeId], held: &[BackendId]) -> u64 {
+    fn list_section(&self, owner: Owner, nodes: &[NodeId]) -> u64 {
         let touched = [(Kind::Write, SECTIONS, VERSION), key(Kind::Read, VERSION)];
         let (number, covered) = self.state().trusted(touched, |state| {
             state.section_numbers += 1;
@@ -101,9 +90,7 @@ impl BlockLayer {
             let ids = state.covered(nodes);
             let covered: Vec<Arc<Node>> =
                 ids.iter().filter_map(|id| state.nodes.get(id).cloned()).collect();
-            let (nodes, mut above) = (nodes.to_vec(), state.above(nodes));
-            above.extend(held.iter().map(|backend| Parent::Backend(*backend)));
-            let held = above;
+            let (nodes, held) = (nodes.to_vec(), state.above(nodes));
             let section = Section { number, owner, nodes, covered: covered.clone(), held };
             // Inside one of its owner's own it goes with that one: whoever waits for the outer must not hold it up.
             let inside = |outer: &Section| {
@@ -123,18 +110,18 @@ impl BlockLayer {
         number
     }
 
-    fn backends_above(&self, nodes: &[NodeId], held: &[BackendId]) -> Vec<Arc<Shared<u64>>> {
+    fn backends_above(&self, nodes: &[NodeId]) -> Vec<Arc<Shared<u64>>> {
         if self.design().is_mutant(Mutant::DrainSkipsInFlight) {
             return Vec::new();
         }
-        self.state().trusted([key(Kind::Read, VERSION)], |state| state.backends_above(nodes, held))
+        self.state().trusted([key(Kind::Read, VERSION)], |state| state.backends_above(nodes))
     }
 
-    fn is_quiet(&self, number: u64, nodes: &[NodeId], held: &[BackendId]) -> bool {
+    fn is_quiet(&self, number: u64, nodes: &[NodeId]) -> bool {
         let waits = self
             .state()
             .trusted([(Kind::Read, SECTIONS, END)], |state| state.section_waits(number));
-        !waits && self.backends_above(nodes, held).iter().all(|count| count.read(|n| *n == 0))
+        !waits && self.backends_above(nodes).iter().all(|count| count.read(|n| *n == 0))
     }
 
     fn end_section(&self, number: u64) {

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use blockyard_graph::{EdgeKey, Graph, Parent};
 use blockyard_sync::sometimes;
-use blockyard_units::{BackendId, NodeId};
+use blockyard_units::NodeId;
 
 use crate::drain::Owner;
 use crate::error::BlockError;
@@ -32,17 +32,17 @@ impl BlockLayer {
         let owner = Owner::command();
         loop {
             let graph = self.graph();
-            let (nodes, held) = to_be_drained(&graph, &graph.apply(&derive(&graph)?.edits)?);
-            let section = match nodes.as_slice() {
+            let drained = to_be_drained(&graph, &graph.apply(&derive(&graph)?.edits)?);
+            let section = match drained.as_slice() {
                 [] => None,
-                nodes => Some(self.drain_with(owner, nodes, &held).await),
+                nodes => Some(self.drain(owner, nodes).await),
             };
             let mut beyond = false;
             let result = self
                 .publish(what, OnLost::StartOver, |graph| {
                     let plan = derive(graph)?;
-                    let (more, _) = to_be_drained(graph, &graph.apply(&plan.edits)?);
-                    beyond = more.iter().any(|node| !nodes.contains(node));
+                    let nodes = to_be_drained(graph, &graph.apply(&plan.edits)?);
+                    beyond = nodes.iter().any(|node| !drained.contains(node));
                     if beyond { Err(BlockError::Lost) } else { Ok(plan) }
                 })
                 .await;
@@ -58,26 +58,22 @@ impl BlockLayer {
 }
 
 /// What no request must pass while the graph becomes `after`: the old child of each edge that is redirected or taken
-/// away, the holder of each that is new, and the nodes whose attributes change. Not what comes or goes itself. And the
-/// backends that get a root: they are held, as is what they get, lest others lead them on from there meanwhile.
-fn to_be_drained(before: &Graph, after: &Graph) -> (Vec<NodeId>, Vec<BackendId>) {
-    let (mut nodes, mut held) = (BTreeSet::new(), Vec::new());
-    nodes.extend(changed_nodes(before, after));
-    for EdgeKey { parent, name } in before.changed_edges(after) {
-        if after.parent_name(parent).is_none() {
-            continue;
-        }
+/// away, the holder of each that is new, and the nodes whose attributes change. Not what comes or goes itself. And what
+/// a backend gets as its root: a request of that backend may be under way, and must not come into what another owner
+/// has drained.
+fn to_be_drained(before: &Graph, after: &Graph) -> Vec<NodeId> {
+    let touched = |EdgeKey { parent, name }: EdgeKey| {
+        after.parent_name(parent)?;
+        let there = |node: &NodeId| before.node(*node).is_some();
         match (before.child(parent, &name), parent) {
-            (Some(old), _) => nodes.extend([old]),
-            (None, Parent::Node(holder)) => nodes.extend(before.node(holder).map(|_| holder)),
-            (None, Parent::Backend(holder)) => {
-                let new = after.child(parent, &name);
-                nodes.extend(new.filter(|new| before.node(*new).is_some()));
-                held.push(holder);
-            }
+            (Some(old), _) => Some(old),
+            (None, Parent::Node(holder)) => Some(holder).filter(there),
+            (None, Parent::Backend(_)) => after.child(parent, &name).filter(there),
             // A job that begins makes no requests yet.
-            (None, Parent::Job(_)) => {}
+            (None, Parent::Job(_)) => None,
         }
-    }
-    (nodes.into_iter().collect(), held)
+    };
+    let edges = before.changed_edges(after).into_iter().filter_map(touched);
+    let nodes: BTreeSet<NodeId> = edges.chain(changed_nodes(before, after)).collect();
+    nodes.into_iter().collect()
 }

@@ -57,8 +57,7 @@ pub(crate) struct Section {
     pub nodes: Vec<NodeId>,
     /// Nodes whose drivers were told.
     pub covered: Vec<Arc<Node>>,
-    /// The backends and jobs above it when it began, and those that its owner's edits will put there: it holds them to
-    /// its end, wherever the edits lead them.
+    /// The backends and jobs above it when it began: it holds them to its end, wherever its owner's edits lead them.
     pub held: Vec<Parent>,
 }
 
@@ -138,11 +137,10 @@ impl State {
         })
     }
 
-    /// Backends that reach `nodes`, or are among `held`.
-    pub fn backends_above(&self, nodes: &[NodeId], held: &[BackendId]) -> Vec<Arc<Shared<u64>>> {
+    /// Backends that reach `nodes`.
+    pub fn backends_above(&self, nodes: &[NodeId]) -> Vec<Arc<Shared<u64>>> {
         let reaches = |backend: &BackendId| {
-            held.contains(backend)
-                || nodes.iter().any(|node| self.graph.reaches(Parent::Backend(*backend), *node))
+            nodes.iter().any(|node| self.graph.reaches(Parent::Backend(*backend), *node))
         };
         let above = self.backends.iter().filter(|(backend, _)| reaches(backend));
         above.map(|(_, in_flight)| in_flight.clone()).collect()

@@ -39,6 +39,8 @@ struct Opened {
     open: Arc<Quiet<Vec<String>>>,
     refused: Arc<Quiet<Vec<String>>>,
     read_only: bool,
+    /// Reads under way.
+    reads: Arc<Quiet<usize>>,
 }
 
 impl Opened {
@@ -58,7 +60,8 @@ impl Opened {
             open.sort();
         });
         let (disk, open, refused) = (disk.clone(), open.clone(), refused.clone());
-        Ok(Arc::new(Self { disk, label, open, refused, read_only }))
+        let reads = Arc::default();
+        Ok(Arc::new(Self { disk, label, open, refused, read_only, reads }))
     }
 }
 
@@ -75,6 +78,9 @@ impl Drop for Opened {
         self.open.with(|open| {
             let index = open.iter().position(|label| *label == self.label);
             open.remove(index.expect("what-closes-was-open"));
+            if self.reads.with(|reads| *reads > 0) {
+                open.push(format!("{} closed while it was read", self.label));
+            }
         });
     }
 }
@@ -89,7 +95,13 @@ impl Storage for Opened {
     }
 
     fn read(&self, range: ByteRange) -> BoxFuture<'static, Result<IoBuffer, IoErrorKind>> {
-        self.disk.read(range)
+        let (reads, read) = (self.reads.clone(), self.disk.read(range));
+        reads.with(|reads| *reads += 1);
+        Box::pin(async move {
+            let read = read.await;
+            reads.with(|reads| *reads -= 1);
+            read
+        })
     }
 
     fn write(
@@ -357,6 +369,11 @@ impl Execution for Run {
         let layer = self.0.monitor.layer();
         let rest = (layer.in_flight(), layer.open_sections(), layer.backend_requests());
         let unfinished = world.unfinished();
+        let open = self.0.files.open.with(|open| open.clone());
+        if let Some(wrong) = open.iter().find(|label| label.contains("closed while")) {
+            let (property, message) = ("drained-means-quiet".into(), wrong.clone());
+            return Some(Finding { property, message });
+        }
         if unfinished.is_empty() && rest == (Vec::new(), Vec::new(), 0) {
             return None;
         }

@@ -101,6 +101,8 @@ fn each_request_goes_to_one_medium_or_to_none() {
         let task = bench.clone();
         bench.task("admin", async move {
             task.done("blockdev-remove-medium", REMOVE).await;
+            let busy = task.monitor.layer().in_flight();
+            assert!(!busy.iter().any(|(name, _)| name == "a"), "quiet when it goes: {busy:?}");
             door::boundary().await;
             task.done("blockdev-insert-medium", &insert("b")).await;
         });
@@ -188,18 +190,23 @@ fn images_are_handed_over_and_taken_back() {
     check_alone("handed over", &test);
 }
 
-/// Between looking for its node and asking it, a request is of nobody's: the section that gives it one waits for it.
+/// Between looking for its node and asking it a request is in nobody's way: what it is given meanwhile is not drained.
 #[test]
 fn a_request_under_way_on_an_empty_device_never_enters_what_is_drained() {
     let test = Test::new(|bench| async move {
         bench.add_files(&["a", "b"]).await;
         let disk = bench.device("disk0", "a").await;
         bench.done("blockdev-remove-medium", REMOVE).await;
-        let task = disk.clone();
         bench.task("guest", async move {
-            let read = task.read(ByteRange::new(0, 512)).await;
+            let read = disk.read(ByteRange::new(0, 512)).await;
             sometimes!(read.is_err(), "it found no medium");
             sometimes!(read.is_ok(), "it found the new medium");
+        });
+        let (layer, node) = (bench.monitor.layer().clone(), bench.graph().node_by_name("b"));
+        bench.task("other", async move {
+            let section = layer.drain(Owner::command(), &[node.expect("it is there")]).await;
+            door::boundary().await;
+            section.end();
         });
         bench.done("blockdev-insert-medium", &insert("b")).await;
     });

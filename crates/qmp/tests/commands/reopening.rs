@@ -207,3 +207,23 @@ fn a_guest_that_writes_meanwhile_notices_nothing() {
         check("writes", &test, budgets, marks);
     }
 }
+
+/// A guest reads through an overlay while the backing node's file is reopened.
+#[test]
+fn an_opening_is_closed_only_when_nobody_uses_it() {
+    let test = Test::new(|bench| async move {
+        bench.done("blockdev-add", &file("a", true)).await;
+        bench.add_overlay("o").await;
+        bench.done("blockdev-snapshot", r#"{"node":"a","overlay":"o"}"#).await;
+        let disk = bench.device("disk0", "o").await;
+        let task = bench.clone();
+        bench.task("admin", async move {
+            reopen(&task, &[&file("a", false)]).await;
+            reopen(&task, &[&file("a", true)]).await;
+        });
+        for _ in 0..2 {
+            assert_eq!(first_byte(&disk).await, 1);
+        }
+    });
+    check("opening", &test, FAULTLESS, &["guest request parked by a drained section"]);
+}
