@@ -156,9 +156,9 @@ impl Backend {
     /// # Yields
     /// While a drained section covers what it reaches, and as the drivers do.
     pub async fn block_status(&self, range: ByteRange) -> Result<Above, BlockError> {
-        let (layer, id) = (self.layer.clone(), self.id);
+        let (layer, id, name) = (self.layer.clone(), self.id, self.name.clone());
         let status = move |_: Io| async move {
-            let none = || BlockError::NotFound("there is no medium".into());
+            let none = || BlockError::NoMedium(name.as_ref().into());
             let root = layer.graph().child(Parent::Backend(id), ROOT).ok_or_else(none)?;
             layer.status_above(Requester::Backend(id), root, None, range).await
         };

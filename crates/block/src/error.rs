@@ -25,6 +25,9 @@ pub enum BlockError {
     /// Somebody else published in between, and the caller chose to fail; the graph is as they left it.
     #[error("refused: the graph changed while the edit was prepared")]
     Lost,
+    /// A backend without a root was asked for something.
+    #[error("device {0} has no medium")]
+    NoMedium(String),
     /// The thing asked for is not there.
     #[error("{0}")]
     NotFound(String),

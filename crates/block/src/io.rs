@@ -92,7 +92,10 @@ impl Io {
             let missing = || {
                 let holder =
                     state.graph.parent_name(self.parent).unwrap_or("a holder that is gone");
-                BlockError::NotFound(format!("{holder} has no child '{name}'"))
+                match self.parent {
+                    Parent::Backend(_) => BlockError::NoMedium(holder.into()),
+                    _ => BlockError::NotFound(format!("{holder} has no child '{name}'")),
+                }
             };
             let child = state.graph.child(self.parent, name).ok_or_else(missing)?;
             let (mut held, _) = state.graph.permissions(self.parent, name).unwrap_or_default();

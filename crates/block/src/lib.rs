@@ -29,6 +29,7 @@ mod observer;
 mod pieces;
 mod policy;
 mod publish;
+mod reconfigure;
 mod request;
 mod state;
 mod stats;

@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_graph::{EdgeKey, Edit, Graph, Parent};
+use blockyard_graph::{EdgeKey, Edit, Graph, NodeAttributes, Parent};
 use blockyard_sync::door::{self, Kind};
 use blockyard_sync::{note, sometimes};
 use blockyard_units::NodeId;
@@ -106,16 +106,17 @@ impl BlockLayer {
         }
     }
 
-    /// New nodes, and the nodes that hold an edge which changes.
+    /// New nodes, and the nodes that hold an edge which changes, or change themselves.
     fn affected(&self, before: &Graph, after: &Graph, plan: &Plan) -> Vec<Arc<Node>> {
         let changed = before.changed_edges(after);
-        let holders: BTreeSet<NodeId> = changed
+        let mut holders: BTreeSet<NodeId> = changed
             .iter()
             .filter_map(|edge| match edge.parent {
                 Parent::Node(node) => Some(node),
                 _ => None,
             })
             .collect();
+        holders.extend(changed_nodes(before, after));
         let mut affected: Vec<_> = plan.nodes.iter().map(|new| new.0.clone()).collect();
         let known: Vec<Arc<Node>> = self.state().trusted([key(Kind::Read, VERSION)], |state| {
             holders.iter().filter_map(|id| state.nodes.get(id).cloned()).collect()
@@ -179,6 +180,14 @@ impl BlockLayer {
         }
         swapped
     }
+}
+
+/// The nodes that stay and whose attributes change.
+pub(crate) fn changed_nodes(before: &Graph, after: &Graph) -> impl Iterator<Item = NodeId> {
+    let changes = |(id, node): &(NodeId, &NodeAttributes)| {
+        after.node(*id).is_some_and(|after| after != *node)
+    };
+    before.nodes().filter(changes).map(|(id, _)| id)
 }
 
 fn published_key(edge: &EdgeKey, before: &Graph, after: &Graph) -> u64 {

@@ -130,6 +130,21 @@ fn a_transaction_exhausts_clean() {
 }
 
 #[test]
+fn changes_of_the_graph_while_a_mirror_completes_exhaust_clean() {
+    for scenario in [
+        "insert-filter-transaction",
+        "reopen-during-mirror",
+        "replace-child-during-mirror",
+        "transaction-during-mirror",
+    ] {
+        check_exhausted(scenario, &[]);
+    }
+    for scenario in ["insert-filter-transaction", "transaction-during-mirror"] {
+        check_exhausted(scenario, &["--faults", "1"]);
+    }
+}
+
+#[test]
 fn redirecting_every_parent_exhausts_clean() {
     check_exhausted("resurrected-filter", &["--design", "replace=parents"]);
 }

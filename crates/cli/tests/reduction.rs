@@ -53,8 +53,8 @@ fn check_searches(name: &str, scenario: &str, faults: u32, reductions: &[Reducti
 fn the_searches_see_the_same_traces_of_the_scenarios() {
     for (name, text) in BUILTIN {
         let with_sleep = [Reduction::Optimal, Reduction::SourceSets, Reduction::SleepSets];
-        let reductions =
-            if *name == "resurrected-filter" { &with_sleep[..2] } else { &with_sleep[..] };
+        let large = ["reopen-during-mirror", "replace-child-during-mirror", "resurrected-filter"];
+        let reductions = if large.contains(name) { &with_sleep[..2] } else { &with_sleep[..] };
         check_searches(name, text, 0, reductions);
     }
 }

@@ -39,6 +39,11 @@ pub fn node_kind(driver: &str) -> Option<NodeKind> {
     known(driver).map(|(kind, _)| kind)
 }
 
+/// Whether a node with this driver may hold a child of this name.
+pub fn takes_child(driver: &str, child: &str) -> bool {
+    known(driver).is_some_and(|(_, children)| children.iter().any(|(name, ..)| *name == child))
+}
+
 /// What the graph is to know of a new node: active, not retired.
 ///
 /// # Panics
@@ -51,7 +56,7 @@ pub fn attributes(name: &str, driver: &'static str, read_only: bool) -> NodeAttr
 /// The edges that `node` holds on its children, given by their names at `node`.
 ///
 /// # Panics
-/// `driver-is-known`; `driver-has-child`: if the driver has no child of such a name.
+/// `driver-has-child`: if the driver has no child of such a name.
 pub fn child_edges(node: NodeId, driver: &str, children: &[(&str, NodeId)]) -> Vec<Edge> {
     let (_, known) = known(driver).unwrap_or_else(|| panic!("driver-is-known: {driver}"));
     let edge = |(name, child): &(&str, NodeId)| {

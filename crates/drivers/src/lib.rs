@@ -36,7 +36,7 @@ mod throttle;
 
 pub use blkdebug::{Blkdebug, DebugLimits, InjectError, IoType, SetState};
 pub use copy_on_read::CopyOnRead;
-pub use describe::{attributes, child_edges, node_kind};
+pub use describe::{attributes, child_edges, node_kind, takes_child};
 pub use file::FileDriver;
 pub use memory::Memory;
 pub use null::Null;

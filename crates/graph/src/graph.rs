@@ -63,6 +63,17 @@ impl Graph {
         Ok(graph)
     }
 
+    /// What `edits` make of this graph, judged in its shape alone: to derive the next edits of one
+    /// list from. Its permissions mean nothing, and it is never published.
+    ///
+    /// # Errors
+    /// [`Refused`], if an edit cannot be done, an edge would dangle, or a cycle would form.
+    pub fn sketch(&self, edits: &[Edit]) -> Result<Self, Refused> {
+        let mut draft = Draft::new(&self.0);
+        edits.iter().try_for_each(|edit| draft.apply(edit))?;
+        Ok(Self(Arc::new(draft.sketch()?)))
+    }
+
     /// The attributes of a node, if it is there.
     pub fn node(&self, id: NodeId) -> Option<&NodeAttributes> {
         self.0.node(id)

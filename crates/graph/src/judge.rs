@@ -36,8 +36,18 @@ impl Draft<'_> {
         self.judge_frozen(edits)?;
         let order = self.order(&links)?;
         self.judge_permissions(&links, &order)?;
+        Ok(self.in_order(&order))
+    }
+
+    /// The value with its order alone: nobody has asked for permissions, names or what is frozen.
+    pub fn sketch(self) -> Result<Tables, Refused> {
+        let order = self.order(&self.links()?)?;
+        Ok(self.in_order(&order))
+    }
+
+    fn in_order(mut self, order: &[usize]) -> Tables {
         self.after.order = order.iter().map(|index| self.after.nodes[*index].0).collect();
-        Ok(self.after)
+        self.after
     }
 
     /// Both ends of each edge, in the order of edges; refuses edges that dangle.

@@ -81,11 +81,15 @@ impl Graph {
     }
 
     /// Edits that redirect each edge to `from` so that it leads to `to`, but for the edges that
-    /// `to` itself needs to reach `from`: redirecting those would make a cycle. Each expects its
-    /// edge as it is now.
+    /// `to` itself needs to reach `from`: redirecting those would make a cycle; and for those of
+    /// jobs, which stay at the nodes they work with. Each expects its edge as it is now.
     pub fn redirections(&self, from: NodeId, to: NodeId) -> Vec<Edit> {
         let below = self.descendants(to);
-        let stays = |parent| matches!(parent, Parent::Node(id) if id == to || below.contains(&id));
+        let stays = |parent| match parent {
+            Parent::Node(id) => id == to || below.contains(&id),
+            Parent::Job(_) => true,
+            Parent::Backend(_) => false,
+        };
         let redirect = |edge: &Edge| Edit::ReplaceChild {
             parent: edge.parent,
             name: edge.name.clone(),

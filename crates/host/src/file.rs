@@ -96,6 +96,13 @@ impl Storage for HostFile {
         ByteLen(self.image.len)
     }
 
+    fn reopen(&self, read_only: bool) -> Result<Arc<dyn Storage>, String> {
+        let path = Path::new(&self.name);
+        let reopened = self.image.reopen(path, read_only);
+        let reopened = reopened.and_then(|image| Self::around("reopen", path, image));
+        Ok(Arc::new(reopened.map_err(|error| error.to_string())?))
+    }
+
     fn read(&self, range: ByteRange) -> BoxFuture<'static, Io<IoBuffer>> {
         if !self.image.contains(range.start(), range.len().0) {
             return Box::pin(ready(Err(IoErrorKind::InvalidInput)));

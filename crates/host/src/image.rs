@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - `one-writer`: while one opening may write no other is there, from before the first look at the file's content
-//!   until it is closed; but for those that were told not to care.
+//!   until it is closed; but for those that were told not to care. Openings of one disk that follow each other share one
+//!   lock.
 //! - `a-failed-flush-stays-failed`: the system may forget what it could not write and report success the next time,
 //!   so after one failure no flush of this opening succeeds.
 //!
@@ -10,15 +11,15 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSliceMut, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, FileTypeExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use blockyard_runtime::{Io, IoErrorKind};
 use rustix::io::ReadWriteFlags;
 
 use crate::error::{HostError, HostErrorKind};
-use crate::lock::lock;
+use crate::lock::{lock, unlock_writing};
 
 /// What to do about a file that exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,9 @@ pub(crate) enum Locking {
 /// An open, locked file of fixed length.
 pub(crate) struct Image {
     file: File,
+    /// The opening that carries the lock; all openings of one disk share it.
+    locked: Arc<File>,
+    locking: Locking,
     /// Bytes.
     pub(crate) len: u64,
     pub(crate) read_only: bool,
@@ -61,7 +65,39 @@ impl Image {
         }
         // The metadata of a block device do not tell its length.
         let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
-        Ok(Self { file, len, read_only, flush_failure: OnceLock::new() })
+        Self::around(file, len, read_only, locking).map_err(failed)
+    }
+
+    fn around(file: File, len: u64, read_only: bool, locking: Locking) -> io::Result<Self> {
+        let locked = Arc::new(file.try_clone()?);
+        Ok(Self { file, locked, locking, len, read_only, flush_failure: OnceLock::new() })
+    }
+
+    /// The same file, opened once more under the same lock, which becomes exclusive if this one shall write.
+    pub(crate) fn reopen(&self, path: &Path, read_only: bool) -> Result<Self, HostError> {
+        let failed = |error: io::Error| HostError::from_io("reopen", path, &error);
+        let file = OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed)?;
+        let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino()));
+        if identity(&file).map_err(failed)? != identity(&self.file).map_err(failed)? {
+            let reason = "there is another file of this name by now";
+            return Err(HostError::new(HostErrorKind::Missing, "reopen", path, reason));
+        }
+        if !read_only && self.read_only && self.locking == Locking::On {
+            let locked = lock(&self.locked, path, false);
+            if locked.is_err() {
+                self.share_lock();
+            }
+            locked?;
+        }
+        let (locked, flush_failure) = (self.locked.clone(), self.flush_failure.clone());
+        let Self { locking, len, .. } = *self;
+        Ok(Self { file, locked, locking, len, read_only, flush_failure })
+    }
+
+    /// Lets others read. The lock was held until now, so nobody but another reader is in the way.
+    fn share_lock(&self) {
+        // What cannot be given back is kept: others are then kept out for longer than they need to be.
+        let _ = unlock_writing(&self.locked);
     }
 
     pub(crate) fn create(path: &Path, len: u64, mode: CreateMode) -> Result<Self, HostError> {
@@ -87,7 +123,7 @@ impl Image {
             }
             return Err(failed(error));
         }
-        Ok(Self { file, len, read_only: false, flush_failure: OnceLock::new() })
+        Self::around(file, len, false, Locking::On).map_err(failed)
     }
 
     /// Whether `len` bytes at `offset` are on the disk.
@@ -117,6 +153,15 @@ impl Image {
             *self.flush_failure.get_or_init(|| kind)
         });
         self.flush_failure.get().map_or(synced, |kind| Err(*kind))
+    }
+}
+
+impl Drop for Image {
+    /// Another opening under the same lock can only read.
+    fn drop(&mut self) {
+        if !self.read_only && self.locking == Locking::On {
+            self.share_lock();
+        }
     }
 }
 

@@ -79,3 +79,11 @@ pub(crate) fn lock(file: &File, path: &Path, read_only: bool) -> Result<(), Host
     let reason = format!("another process is using it for {purpose}");
     Err(HostError::new(HostErrorKind::InUse, "lock", path, reason))
 }
+
+/// Gives back what only a writer needs; a reader's locks stay.
+pub(crate) fn unlock_writing(file: &File) -> io::Result<()> {
+    for at in [NEEDED + WRITE, NEEDED + RESIZE] {
+        fcntl(file, FcntlArg::F_OFD_SETLK(&byte(libc::F_UNLCK, at)))?;
+    }
+    Ok(())
+}

@@ -198,3 +198,39 @@ fn writer_excludes_everybody_and_readers_only_writers() {
     drop(readers);
     HostFile::open(&path, false).unwrap();
 }
+
+#[test]
+fn a_disk_is_reopened_under_its_own_lock_and_others_stay_out() {
+    let directory = Directory::new("reopened");
+    let path = directory.path("disk");
+    drop(HostFile::create(&path, LEN, CreateMode::New).expect("there is nothing yet"));
+    let may = |read_only: bool| HostFile::open(&path, read_only).is_ok();
+    let reader = HostFile::open(&path, true).expect("nobody else has it");
+    // While another reads it cannot be written; it goes on reading.
+    let other = HostFile::open(&path, true).expect("readers share");
+    assert!(reader.reopen(false).err().is_some_and(|said| said.contains("reading")));
+    assert!(may(true) && reader.reopen(true).is_ok());
+    drop(other);
+    // Given up again, it lets others read.
+    let writer = reader.reopen(false).expect("nobody else has it");
+    assert!(!may(true));
+    drop(writer);
+    assert!(may(true) && !may(false));
+    // Kept, it is alone, and shares again once it only reads.
+    let writer = reader.reopen(false).expect("nobody else has it");
+    drop(reader);
+    assert!(!may(true));
+    on_host(writer.write(0, pattern(3, 512), true)).expect("it was reopened for writing");
+    let reader = writer.reopen(true).expect("it is its own lock");
+    assert!(!may(true));
+    drop(writer);
+    assert!(may(true) && !may(false));
+    let read = on_host(reader.read(ByteRange::new(0, 512))).expect("reads inside succeed");
+    assert_eq!(read, pattern(3, 512));
+    assert_eq!(on_host(reader.write(0, pattern(1, 1), false)), Err(IoErrorKind::ReadOnly));
+    fs::remove_file(&path).expect("it is there");
+    fs::write(&path, "another").expect("the folder is writable");
+    assert!(reader.reopen(true).err().is_some_and(|said| said.contains("another file")));
+    drop(reader);
+    assert!(may(false));
+}

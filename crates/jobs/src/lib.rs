@@ -21,7 +21,7 @@ mod status;
 mod transaction;
 
 pub use job::{Job, JobDriver, JobEvent, JobOptions};
-pub use mirror::{MirrorOptions, SyncMode, start_mirror};
+pub use mirror::{MirrorOptions, MirrorStart, SyncMode};
 pub use registry::{EventSink, JobInfo, Jobs, check_job_id};
 pub use status::{Status, Verb, picture};
 

@@ -15,6 +15,7 @@ use serde::Deserialize;
 
 use crate::error::QmpError;
 use crate::monitor::Monitor;
+use crate::nodes::{no_node, node_or_root};
 use crate::value::{Dict, Value};
 use crate::visitor::{Mode, Size, visit};
 
@@ -135,14 +136,15 @@ impl Monitor {
     }
 
     fn root_of(&self, name: &str) -> Result<Arc<Node>, QmpError> {
-        Ok(self.layer().node(&self.node_or_root(name)?)?)
+        let id = node_or_root(&self.layer().graph(), name)?;
+        self.layer().node_by_id(id).ok_or_else(|| no_node(name).into())
     }
 
     /// Through a backend of its own, so that nobody who minds a change of length is overlooked.
     async fn resize(&self, arguments: Resize) -> Result<(), QmpError> {
-        let node = self.node_or_root(arguments.place()?)?;
+        let node = self.root_of(arguments.place()?)?;
         let name = format!("{}-resize", self.layer().generate_name());
-        let backend = self.attach(&name, &node, Permissions::RESIZE).await?;
+        let backend = self.attach(&name, node.name(), Permissions::RESIZE).await?;
         let (len, preallocation) = (ByteLen(arguments.size.0), Preallocation::Off);
         let truncate = Truncate { len, exact: false, preallocation };
         let resized = backend.write(Write::truncate(truncate)).await;

@@ -64,6 +64,7 @@ enum IoTypeWord {
 }
 
 /// What a node does.
+#[derive(Debug)]
 pub(crate) struct DebugRules {
     pub limits: DebugLimits,
     pub inject_error: Vec<InjectError>,

@@ -1,5 +1,6 @@
 //! Errors as QMP has them, in one table.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
 
@@ -45,6 +46,12 @@ impl QmpError {
     /// A plain error.
     pub fn generic(desc: impl Into<String>) -> Self {
         Self { class: ErrorClass::GenericError, desc: desc.into(), mismatch: false }
+    }
+
+    /// The same, said of one part of what was asked.
+    #[must_use]
+    pub fn within(self, part: &str) -> Self {
+        Self { desc: format!("{part}: {}", self.desc), ..self }
     }
 }
 

@@ -11,17 +11,23 @@
 extern crate alloc;
 
 mod accounting;
+mod active;
 mod blkdebug;
 mod blockdev;
 mod error;
 mod events;
 mod json;
 mod keyval;
+mod medium;
+mod mirror;
 mod monitor;
 mod nodes;
 mod options;
 mod query;
+mod reopen;
 mod replace;
+mod snapshot;
+mod transaction;
 mod value;
 mod visitor;
 

@@ -4,37 +4,47 @@
 //! with `x-`; arguments that are not implemented are refused, never ignored; a child defined in place has its own
 //! life: it stays when its parent is deleted.
 
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use blockyard_bitmap::DirtyBitmap;
-use blockyard_block::{Backend, BlockError, BlockLayer, OnLost, Plan};
-use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, Parent, Permissions, Role, Roles};
-use blockyard_jobs::{
-    EventSink, JobOptions, Jobs, MirrorOptions, SyncMode, check_job_id, start_mirror,
-};
-use blockyard_units::{ByteLen, CopyMode};
+use blockyard_block::{BlockLayer, OnLost, Plan};
+use blockyard_graph::{Edit, Graph, Parent};
+use blockyard_jobs::{EventSink, Jobs};
+use blockyard_sync::Shared;
+use blockyard_units::NodeId;
 use serde::Deserialize;
 
 use crate::accounting;
+use crate::active::SetActive;
 use crate::blkdebug::{Break, Stopped};
-use crate::blockdev::{Blockdev, check_name};
+use crate::blockdev::Blockdev;
 use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
-use crate::nodes::{Files, define};
+use crate::medium::{InsertMedium, RemoveMedium};
+use crate::mirror::BlockdevMirror;
+use crate::nodes::{Definition, Files, define};
+use crate::reopen::{BlockdevReopen, Fixed};
 use crate::replace::ReplaceChild;
+use crate::snapshot::BlockdevSnapshot;
+use crate::transaction::Transaction;
 use crate::value::{Dict, Value};
-use crate::visitor::{Mode, Size, visit};
+use crate::visitor::{Mode, visit};
 
 /// Every command, with what it does.
 pub const COMMANDS: &[(&str, &str)] = &[
     ("blockdev-add", "creates a node"),
     ("blockdev-del", "removes a node that nobody holds"),
+    ("blockdev-insert-medium", "gives a node to a device that has none"),
     ("blockdev-mirror", "copies a node to another and follows the writes, until it is completed"),
     ("block-latency-histogram-set", "counts how long requests take, in intervals"),
     ("block-set-write-threshold", "has the next write behind an offset told by an event"),
     ("block_resize", "changes the length of a node"),
+    ("blockdev-remove-medium", "takes a device's node away"),
+    ("blockdev-reopen", "gives nodes all of their options anew"),
+    ("blockdev-set-active", "hands images over to somebody else, or takes them back"),
+    ("blockdev-snapshot", "puts a node above another, as its overlay"),
     (
         "block-job-cancel",
         "stops a job; one that is ready ends in sync without a pivot, unless by force",
@@ -57,6 +67,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
         "x-block-set-copy-on-read",
         "makes reads from a node copy up what comes from its backing child",
     ),
+    ("transaction", "does several actions, all of them or none"),
     ("x-blockdev-replace-child", "redirects an edge, named by both of its ends"),
     ("x-debug-query-block-graph", "shows nodes, edges and permissions"),
 ];
@@ -70,6 +81,8 @@ struct Inner {
     jobs: Jobs,
     hub: Arc<EventHub>,
     files: Arc<dyn Files>,
+    /// What reopening must not change, of the nodes that commands have put into the graph.
+    fixed: Shared<BTreeMap<NodeId, Fixed>>,
 }
 
 #[derive(Deserialize)]
@@ -101,52 +114,6 @@ struct BlockJobCancel {
 #[derive(Deserialize)]
 struct Nothing {}
 
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Sync {
-    Full,
-    None,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum MirrorCopyMode {
-    Background,
-    WriteBlocking,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct BlockdevMirror {
-    job_id: Option<String>,
-    device: String,
-    target: String,
-    sync: Sync,
-    granularity: Option<Size>,
-    copy_mode: Option<MirrorCopyMode>,
-    filter_node_name: Option<String>,
-    auto_finalize: Option<bool>,
-    auto_dismiss: Option<bool>,
-}
-
-impl BlockdevMirror {
-    fn job_id(&self) -> &str {
-        self.job_id.as_deref().unwrap_or(&self.device)
-    }
-
-    fn granularity(&self) -> ByteLen {
-        ByteLen(self.granularity.as_ref().map_or(DEFAULT_GRANULARITY, |size| size.0))
-    }
-
-    /// Checks what needs no layer.
-    fn check(self) -> Result<(), QmpError> {
-        check_job_id(self.job_id())?;
-        DirtyBitmap::check_granularity(self.granularity())
-            .map_err(|error| QmpError::generic(format!("granularity: {error}")))?;
-        Ok(self.filter_node_name.as_deref().map_or(Ok(()), check_name)?)
-    }
-}
-
 fn check_known(command: &str) -> Result<(), QmpError> {
     if COMMANDS.iter().any(|(name, _)| *name == command) {
         return Ok(());
@@ -169,6 +136,12 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "x-blkdebug-break" => visit::<Break>(&value, mode)?.check(),
         "x-blkdebug-resume" | "x-blkdebug-wait" => Ok(visit::<Stopped>(&value, mode).map(drop)?),
         "x-block-set-copy-on-read" => Ok(visit::<SetCopyOnRead>(&value, mode).map(drop)?),
+        "blockdev-insert-medium" => Ok(visit::<InsertMedium>(&value, mode).map(drop)?),
+        "blockdev-remove-medium" => Ok(visit::<RemoveMedium>(&value, mode).map(drop)?),
+        "blockdev-set-active" => Ok(visit::<SetActive>(&value, mode).map(drop)?),
+        "blockdev-reopen" => visit::<BlockdevReopen>(&value, mode)?.check(mode),
+        "blockdev-snapshot" => Ok(visit::<BlockdevSnapshot>(&value, mode).map(drop)?),
+        "transaction" => visit::<Transaction>(&value, mode)?.check(mode),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
         "block-job-cancel" => Ok(visit::<BlockJobCancel>(&value, mode).map(drop)?),
         _ if accounting::knows(command) => accounting::check(command, &value, mode),
@@ -177,16 +150,13 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
     }
 }
 
-/// QEMU's default, for targets without clusters of their own.
-const DEFAULT_GRANULARITY: u64 = 65536;
-
 impl Monitor {
     /// A monitor of an empty layer. `watcher` sees every job event.
     pub fn new(layer: BlockLayer, files: Arc<dyn Files>, watcher: Arc<dyn EventSink>) -> Self {
         let hub = Arc::new(EventHub::new(watcher));
         layer.set_events(hub.clone());
         let jobs = Jobs::new(hub.clone());
-        Self(Arc::new(Inner { layer, jobs, hub, files }))
+        Self(Arc::new(Inner { layer, jobs, hub, files, fixed: Shared::default() }))
     }
 
     /// The layer.
@@ -206,6 +176,20 @@ impl Monitor {
 
     pub(crate) fn files(&self) -> &dyn Files {
         &*self.0.files
+    }
+
+    /// The nodes are in the graph.
+    pub(crate) fn note_added(&self, definition: &Definition) {
+        self.0.fixed.write(|fixed| fixed.extend(definition.fixed()));
+    }
+
+    /// They are in it no more.
+    pub(crate) fn note_removed(&self, nodes: &[NodeId]) {
+        self.0.fixed.write(|fixed| fixed.retain(|id, _| !nodes.contains(id)));
+    }
+
+    pub(crate) fn fixed(&self, node: NodeId) -> Option<Fixed> {
+        self.0.fixed.read(|fixed| fixed.get(&node).cloned())
     }
 
     /// Executes a command; its arguments are strictly typed, or strings to be converted, as `mode` says.
@@ -231,7 +215,6 @@ impl Monitor {
         }
         match command {
             "blockdev-del" => self.blockdev_del(visit(&value, mode)?).await.map(done),
-            "blockdev-mirror" => self.blockdev_mirror(visit(&value, mode)?).await.map(done),
             "x-blkdebug-break" => self.blkdebug_break(&visit(&value, mode)?).map(done),
             "x-blkdebug-resume" => self.blkdebug_resume(&visit(&value, mode)?).map(done),
             "x-blkdebug-wait" => self.blkdebug_wait(visit(&value, mode)?).await.map(done),
@@ -240,6 +223,32 @@ impl Monitor {
                 self.layer().node(&node_name)?.set_copy_on_read(enable);
                 Ok(done(()))
             }
+            "blockdev-mirror" => {
+                let mirror = self.mirror(visit(&value, mode)?)?;
+                self.take_place(command, mirror).await.map(done)
+            }
+            "blockdev-reopen" => {
+                let reopening = self.reopening(&visit(&value, mode)?, mode)?;
+                self.take_place(command, reopening).await.map(done)
+            }
+            "blockdev-insert-medium" => {
+                let medium = visit::<InsertMedium>(&value, mode)?.resolve(&self.layer().graph())?;
+                self.take_place(command, medium).await.map(done)
+            }
+            "blockdev-remove-medium" => {
+                let medium = visit::<RemoveMedium>(&value, mode)?.resolve(&self.layer().graph())?;
+                self.take_place(command, medium).await.map(done)
+            }
+            "blockdev-set-active" => {
+                let nodes = visit::<SetActive>(&value, mode)?.resolve(&self.layer().graph())?;
+                self.take_place(command, nodes).await.map(done)
+            }
+            "blockdev-snapshot" => {
+                let arguments: BlockdevSnapshot = visit(&value, mode)?;
+                let snapshot = arguments.resolve(&self.layer().graph())?;
+                self.take_place(command, snapshot).await.map(done)
+            }
+            "transaction" => self.transaction(visit(&value, mode)?, mode).await.map(done),
             "x-blockdev-replace-child" => {
                 self.replace_child(visit(&value, mode)?, mode).await.map(done)
             }
@@ -279,7 +288,9 @@ impl Monitor {
         let options = Blockdev::parse(options, mode)?;
         let definition = define(self.layer(), self.files(), options, None)?;
         let derive = |graph: &Graph| definition.plan(graph);
-        Ok(self.layer().publish("blockdev-add", OnLost::StartOver, derive).await?)
+        self.layer().publish("blockdev-add", OnLost::StartOver, derive).await?;
+        self.note_added(&definition);
+        Ok(())
     }
 
     async fn blockdev_del(&self, arguments: NodeName) -> Result<(), QmpError> {
@@ -294,100 +305,8 @@ impl Monitor {
             let edits = edges.chain([Edit::RemoveNode { id }]).collect();
             Ok(Plan { edits, ..Plan::default() })
         };
-        Ok(self.layer().publish("blockdev-del", OnLost::StartOver, derive).await?)
-    }
-
-    async fn blockdev_mirror(&self, arguments: BlockdevMirror) -> Result<(), QmpError> {
-        let copy_mode = match arguments.copy_mode {
-            Some(MirrorCopyMode::Background) => CopyMode::Passive,
-            Some(MirrorCopyMode::WriteBlocking) => CopyMode::Active,
-            None => self.layer().design().mirror,
-        };
-        let granularity = arguments.granularity();
-        let options = MirrorOptions {
-            job: JobOptions {
-                name: arguments.job_id().into(),
-                auto_finalize: arguments.auto_finalize.unwrap_or(true),
-                auto_dismiss: arguments.auto_dismiss.unwrap_or(true),
-            },
-            source: self.node_or_root(&arguments.device)?,
-            target: arguments.target,
-            sync: match arguments.sync {
-                Sync::Full => SyncMode::Full,
-                Sync::None => SyncMode::None,
-            },
-            copy_mode,
-            granularity,
-            filter_name: match arguments.filter_node_name {
-                Some(name) => {
-                    check_name(&name).map_err(|error| error.within("filter-node-name"))?;
-                    name
-                }
-                None => self.layer().generate_name(),
-            },
-        };
-        start_mirror(self.layer(), self.jobs(), options).await?;
-        Ok(())
-    }
-
-    /// A device stands for the node below it.
-    pub(crate) fn node_or_root(&self, name: &str) -> Result<String, QmpError> {
-        let graph = self.layer().graph();
-        let Some(backend) = graph.backend_by_name(name) else { return Ok(name.into()) };
-        let root = graph.child(Parent::Backend(backend), "root").and_then(|root| graph.node(root));
-        let empty = || QmpError::generic(format!("device '{name}' has no medium"));
-        root.map(|node| node.name.clone()).ok_or_else(empty)
-    }
-
-    /// A guest device `id` on a node.
-    ///
-    /// # Errors
-    /// If the name is taken, or the node does not allow it.
-    ///
-    /// # Yields
-    /// Always.
-    pub async fn attach_device(&self, id: &str, node: &str) -> Result<Backend, QmpError> {
-        let required = Permissions::CONSISTENT_READ.union(Permissions::WRITE);
-        self.attach(id, node, required).await
-    }
-
-    /// A backend `id` on a node, that may do there what is `required`.
-    pub(crate) async fn attach(
-        &self,
-        id: &str,
-        node: &str,
-        required: Permissions,
-    ) -> Result<Backend, QmpError> {
-        let child = self.layer().node(node)?.id();
-        let backend = self.layer().add_backend(id)?;
-        let edge = Edge {
-            parent: Parent::Backend(backend.id()),
-            name: "root".into(),
-            child,
-            roles: Roles::of(&[Role::Primary]),
-            policy: EdgePolicy::Explicit { required, shared: Permissions::ALL },
-            frozen: None,
-        };
-        let derive =
-            |_: &Graph| Ok(Plan { edits: [Edit::AddEdge(edge.clone())].into(), ..Plan::default() });
-        let attached: Result<(), BlockError> =
-            self.layer().publish("attach device", OnLost::StartOver, derive).await;
-        if attached.is_err() {
-            self.layer().remove_backend(&backend);
-        }
-        attached?;
-        Ok(backend)
-    }
-
-    /// Takes a backend and its root's edge away again.
-    pub(crate) async fn detach(&self, backend: &Backend) -> Result<(), QmpError> {
-        let parent = Parent::Backend(backend.id());
-        let derive = |_: &Graph| {
-            let edit = Edit::RemoveEdge { parent, name: "root".into(), expected: None };
-            Ok(Plan { edits: [edit].into(), ..Plan::default() })
-        };
-        self.layer().publish("detach device", OnLost::StartOver, derive).await?;
-        self.layer().remove_backend(backend);
+        self.layer().publish("blockdev-del", OnLost::StartOver, derive).await?;
+        self.note_removed(&[id]);
         Ok(())
     }
 }

@@ -10,13 +10,14 @@ use blockyard_block::{BlockDriver, BlockError, BlockLayer, NewNode, Plan};
 use blockyard_drivers::{
     Blkdebug, CopyOnRead, FileDriver, Memory, Null, Overlay, Raw, Throttle, ThrottleLimits,
 };
-use blockyard_graph::{Edit, Graph, NodeKind};
+use blockyard_graph::{Edit, Graph, NodeKind, Parent};
 use blockyard_runtime::Storage;
 use blockyard_units::NodeId;
 
 use crate::blkdebug::DebugRules;
 use crate::blockdev::{Blockdev, Child, Kind};
 use crate::error::QmpError;
+use crate::reopen::Fixed;
 
 /// How a world finds the disk behind a filename.
 pub trait Files: Send + Sync {
@@ -36,6 +37,33 @@ pub struct Opening {
     pub locking: bool,
 }
 
+/// That there is no such node.
+pub(crate) fn no_node(name: &str) -> BlockError {
+    BlockError::NotFound(format!("there is no node '{name}'"))
+}
+
+/// The node of that name.
+pub(crate) fn node_named(graph: &Graph, name: &str) -> Result<NodeId, BlockError> {
+    graph.node_by_name(name).ok_or_else(|| no_node(name))
+}
+
+/// The node of that name, or the one below the device of that name.
+pub(crate) fn node_or_root(graph: &Graph, name: &str) -> Result<NodeId, QmpError> {
+    let Some(backend) = graph.backend_by_name(name) else { return Ok(node_named(graph, name)?) };
+    let empty = || QmpError::generic(format!("device '{name}' has no medium"));
+    graph.child(Parent::Backend(backend), "root").ok_or_else(empty)
+}
+
+/// A node that a job holds keeps its place.
+pub(crate) fn refuse_held_by_job(graph: &Graph, node: NodeId) -> Result<(), BlockError> {
+    let held = graph.parents(node).find(|edge| matches!(edge.parent, Parent::Job(_)));
+    let Some(edge) = held else { return Ok(()) };
+    let (job, edge) = (graph.parent_name(edge.parent).unwrap_or_default(), &edge.name);
+    let name = graph.node(node).map_or("", |node| &node.name);
+    let message = format!("refused: job {job} holds node {name} on edge {job}.{edge}");
+    Err(BlockError::Invalid(message))
+}
+
 /// A node as options define it, opened and not yet in the graph; children that were defined in place come first.
 pub(crate) struct Definition {
     pub parts: Vec<Part>,
@@ -46,6 +74,7 @@ pub(crate) struct Part {
     driver: &'static str,
     read_only: bool,
     children: Vec<(&'static str, Below)>,
+    fixed: Fixed,
 }
 
 enum Below {
@@ -57,9 +86,7 @@ impl Below {
     fn found(&self, graph: &Graph) -> Result<NodeId, BlockError> {
         match self {
             Self::Defined(child) => Ok(*child),
-            Self::Named(name) => graph
-                .node_by_name(name)
-                .ok_or_else(|| BlockError::NotFound(format!("there is no node '{name}'"))),
+            Self::Named(name) => node_named(graph, name),
         }
     }
 }
@@ -85,6 +112,7 @@ fn define_part(
 ) -> Result<NodeId, QmpError> {
     let Blockdev { driver, name, read_only, kind } = options;
     let name = name.unwrap_or_else(|| layer.generate_name());
+    let fixed = kind.fixed();
     let mut children = Vec::new();
     let mut below = |child, reference| {
         let below = match reference {
@@ -133,7 +161,7 @@ fn define_part(
     };
     let new = layer.new_node(&name, made);
     let id = new.id();
-    parts.push(Part { new, driver, read_only, children });
+    parts.push(Part { new, driver, read_only, children, fixed });
     Ok(id)
 }
 
@@ -180,13 +208,18 @@ impl Definition {
         Ok(plan)
     }
 
+    /// The options of each node that stay for its life.
+    pub fn fixed(&self) -> impl Iterator<Item = (NodeId, Fixed)> {
+        self.parts.iter().map(|part| (part.new.id(), part.fixed.clone()))
+    }
+
     /// The edits that take it out of a graph again.
     pub fn removal(&self) -> Vec<Edit> {
         let mut edits = Vec::new();
         for part in self.parts.iter().rev() {
             let id = part.new.id();
             for (child, _) in &part.children {
-                let parent = blockyard_graph::Parent::Node(id);
+                let parent = Parent::Node(id);
                 edits.push(Edit::RemoveEdge { parent, name: (*child).into(), expected: None });
             }
             edits.push(Edit::RemoveNode { id });

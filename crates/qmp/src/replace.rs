@@ -7,19 +7,22 @@
 //! The decision `replace` says how: `naive` ignores what is expected, once the filter has been created over it;
 //! `compare` and `parents` create the filter, then compare and redirect; `transaction` does all of it in one edit.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
-use blockyard_block::{BlockError, Drained, OnLost, Owner, Plan};
+use blockyard_block::{BlockError, OnLost, Plan};
 use blockyard_graph::{Edit, Graph, Parent, Refused, RefusedKind};
 use blockyard_sync::{note, sometimes};
-use blockyard_units::{Mutant, NodeId, Replace};
+use blockyard_units::{NodeId, Replace};
 use serde::Deserialize;
 
 use crate::blockdev::Blockdev;
 use crate::error::QmpError;
 use crate::monitor::Monitor;
-use crate::nodes::{Definition, define};
+use crate::nodes::{Definition, define, no_node, node_named};
+use crate::transaction::Action;
 use crate::value::{Dict, Reference};
 use crate::visitor::Mode;
 
@@ -49,6 +52,49 @@ impl ReplaceChild {
             Reference::Definition(options) => parse_new(options, mode).map(drop),
         }
     }
+
+    /// Checks it as an action of a transaction.
+    pub fn check_action(&self, mode: Mode) -> Result<(), QmpError> {
+        if self.on_mismatch == Some(OnMismatch::Retry) {
+            let message = "on-mismatch: an action of a transaction cannot retry, only fail";
+            return Err(QmpError::generic(message));
+        }
+        self.check(mode)
+    }
+
+    fn place(&self, graph: &Graph) -> Result<Place, QmpError> {
+        let name = &self.parent;
+        let backend = graph.backend_by_name(name).map(Parent::Backend);
+        let parent = backend.or_else(|| graph.node_by_name(name).map(Parent::Node));
+        let missing = || BlockError::NotFound(format!("there is no device or node '{name}'"));
+        Ok(Place { parent: parent.ok_or_else(missing)?, child: self.child.clone() })
+    }
+
+    fn expected(&self, graph: &Graph, place: &Place) -> Result<NodeId, QmpError> {
+        let now = place.leads_to(graph)?;
+        let Some(name) = &self.expected else { return Ok(now) };
+        if let Some(id) = graph.node_by_name(name) {
+            return Ok(id);
+        }
+        sometimes!(true, "what was expected is gone before the command begins");
+        if self.on_mismatch == Some(OnMismatch::Retry) {
+            sometimes!(true, "on-mismatch retry taken");
+            return Ok(now);
+        }
+        Err(no_node(name).into())
+    }
+}
+
+/// A replacement that may take place.
+pub(crate) struct Replacement {
+    place: Place,
+    expected: NodeId,
+    with: With,
+}
+
+enum With {
+    Node(NodeId),
+    Filter(Definition),
 }
 
 /// The filter, as `new` defines it.
@@ -58,6 +104,7 @@ fn parse_new(options: &Dict, mode: Mode) -> Result<Blockdev, QmpError> {
 }
 
 /// An edge by its holder and its name.
+#[derive(Clone)]
 struct Place {
     parent: Parent,
     child: String,
@@ -81,10 +128,11 @@ impl Monitor {
         arguments: ReplaceChild,
         mode: Mode,
     ) -> Result<(), QmpError> {
-        let place = self.place(&arguments)?;
+        let graph = self.layer().graph();
+        let place = arguments.place(&graph)?;
         let on_mismatch = arguments.on_mismatch.unwrap_or_default();
         // Resolved once, to an id: a namesake that comes later is not what was expected.
-        let mut expected = self.expected(&arguments, &place)?;
+        let mut expected = arguments.expected(&graph, &place)?;
         loop {
             let result = self.replace_once(&place, expected, &arguments.new, mode).await;
             match result {
@@ -103,28 +151,26 @@ impl Monitor {
         }
     }
 
-    fn place(&self, arguments: &ReplaceChild) -> Result<Place, QmpError> {
-        let graph = self.layer().graph();
-        let name = &arguments.parent;
-        let backend = graph.backend_by_name(name).map(Parent::Backend);
-        let parent = backend.or_else(|| graph.node_by_name(name).map(Parent::Node));
-        let missing = || BlockError::NotFound(format!("there is no device or node '{name}'"));
-        Ok(Place { parent: parent.ok_or_else(missing)?, child: arguments.child.clone() })
+    /// The same as an action, whose definition in place is opened here; `graph` as the actions before it leave it.
+    pub(crate) fn replacement(
+        &self,
+        arguments: &ReplaceChild,
+        graph: &Graph,
+        mode: Mode,
+    ) -> Result<Replacement, QmpError> {
+        let place = arguments.place(graph)?;
+        let expected = arguments.expected(graph, &place)?;
+        let with = match &arguments.new {
+            Reference::Name(name) => With::Node(node_named(graph, name)?),
+            Reference::Definition(options) => {
+                With::Filter(self.filter(options.clone(), expected, mode)?)
+            }
+        };
+        Ok(Replacement { place, expected, with })
     }
 
-    fn expected(&self, arguments: &ReplaceChild, place: &Place) -> Result<NodeId, QmpError> {
-        let graph = self.layer().graph();
-        let now = place.leads_to(&graph)?;
-        let Some(name) = &arguments.expected else { return Ok(now) };
-        if let Some(id) = graph.node_by_name(name) {
-            return Ok(id);
-        }
-        sometimes!(true, "what was expected is gone before the command begins");
-        if arguments.on_mismatch == Some(OnMismatch::Retry) {
-            sometimes!(true, "on-mismatch retry taken");
-            return Ok(now);
-        }
-        Err(BlockError::NotFound(format!("there is no node '{name}'")).into())
+    fn filter(&self, options: Dict, over: NodeId, mode: Mode) -> Result<Definition, QmpError> {
+        define(self.layer(), self.files(), parse_new(&options, mode)?, Some(over))
     }
 
     async fn replace_once(
@@ -140,9 +186,8 @@ impl Monitor {
                 self.redirect(place, expected, new).await
             }
             Reference::Definition(options) => {
-                let options = parse_new(options, mode)?;
-                let filter = define(self.layer(), self.files(), options, Some(expected))?;
-                self.insert(place, expected, &filter).await
+                let filter = self.filter(options.clone(), expected, mode)?;
+                self.insert(place, expected, filter).await
             }
         }
     }
@@ -151,75 +196,59 @@ impl Monitor {
         &self,
         place: &Place,
         expected: NodeId,
-        filter: &Definition,
+        filter: Definition,
     ) -> Result<(), QmpError> {
         if self.layer().design().replace == Replace::Transaction {
             self.layer().observer().milestone("filter created");
-            return self.insert_at_once(place, expected, filter).await;
+            let (place, with) = (place.clone(), With::Filter(filter));
+            let insertion = Replacement { place, expected, with };
+            return self.take_place("insert filter", insertion).await;
         }
         let derive = |graph: &Graph| {
             require(graph, expected)?;
             filter.plan(graph)
         };
         self.layer().publish("create filter", OnLost::StartOver, derive).await?;
+        self.note_added(&filter);
         self.layer().observer().milestone("filter created");
         let result = self.redirect(place, expected, filter.top()).await;
         if result.is_err() {
             let removal = filter.removal();
             let derive = |_: &Graph| Ok(Plan { edits: removal.clone(), ..Plan::default() });
             self.layer().publish("remove filter again", OnLost::StartOver, derive).await?;
+            let nodes: Vec<NodeId> = filter.fixed().map(|(id, _)| id).collect();
+            self.note_removed(&nodes);
         }
         result
-    }
-
-    async fn insert_at_once(
-        &self,
-        place: &Place,
-        expected: NodeId,
-        filter: &Definition,
-    ) -> Result<(), QmpError> {
-        let section = self.drain_edge(place).await?;
-        let derive = |graph: &Graph| {
-            require(graph, expected)?;
-            let mut plan = filter.plan(graph)?;
-            plan.edits.push(place.redirect(Some(expected), filter.top()));
-            Ok(plan)
-        };
-        let result = self.layer().publish("insert filter", OnLost::StartOver, derive).await;
-        section.end();
-        Ok(result?)
     }
 
     async fn redirect(&self, place: &Place, expected: NodeId, new: NodeId) -> Result<(), QmpError> {
         let naive = self.layer().design().replace == Replace::Naive;
         let expected = if naive { None } else { Some(expected) };
-        let mut section = Some(self.drain_edge(place).await?);
-        if self.layer().design().is_mutant(Mutant::ReplaceNodeWithRequestsInside) {
-            if let Some(section) = section.take() {
-                section.end();
-            }
-        }
         let derive = |_: &Graph| {
             let edits = [place.redirect(expected, new)].into();
             Ok(Plan { edits, ..Plan::default() })
         };
-        let result = self.layer().publish("replace child", OnLost::StartOver, derive).await;
-        if let Some(section) = section {
-            section.end();
-        }
-        Ok(result?)
+        Ok(self.layer().reconfigure("replace child", derive).await?)
+    }
+}
+
+impl Action for Replacement {
+    fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
+        let (mut plan, new) = match &self.with {
+            With::Node(node) => (Plan::default(), *node),
+            With::Filter(filter) => {
+                require(graph, self.expected)?;
+                (filter.plan(graph)?, filter.top())
+            }
+        };
+        plan.edits.push(self.place.redirect(Some(self.expected), new));
+        Ok(plan)
     }
 
-    /// Drains what the edge leads to, whatever that is once the section holds.
-    async fn drain_edge(&self, place: &Place) -> Result<Drained, BlockError> {
-        let owner = Owner::command();
-        loop {
-            let child = place.leads_to(&self.layer().graph())?;
-            let section = self.layer().drain(owner, &[child]).await;
-            if place.leads_to(&self.layer().graph())? == child {
-                return Ok(section);
-            }
-            section.end();
+    fn commit(self: Box<Self>, monitor: &Monitor) {
+        if let With::Filter(filter) = &self.with {
+            monitor.note_added(filter);
         }
     }
 }

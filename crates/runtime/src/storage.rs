@@ -1,6 +1,9 @@
 //! The shape of a disk, as a world provides it.
 
 use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
 use core::fmt;
 use core::future::ready;
 
@@ -102,6 +105,15 @@ pub trait Storage: Send + Sync {
     /// Whether the beginning of `range`, which is not empty, has space of its own, and how many bytes are like that.
     fn allocated(&self, range: ByteRange) -> BoxFuture<'static, Io<(bool, ByteLen)>> {
         Box::pin(ready(Ok((true, range.len()))))
+    }
+
+    /// The same disk once more, for writing or not. Nothing is written through the one while the other is: whichever
+    /// is dropped, the one that is left is as good as before.
+    ///
+    /// # Errors
+    /// Says why not; this one is as before.
+    fn reopen(&self, _read_only: bool) -> Result<Arc<dyn Storage>, String> {
+        Err(format!("the disk '{}' cannot be opened once more", self.name()))
     }
 
     /// Makes every write that completed before durable.

@@ -6,6 +6,10 @@ pub const BUILTIN: &[(&str, &str)] = &[
         "guest-stopped-by-error",
         include_str!("../../../tests/scenarios/guest-stopped-by-error.json"),
     ),
+    (
+        "insert-filter-transaction",
+        include_str!("../../../tests/scenarios/insert-filter-transaction.json"),
+    ),
     ("mirror-active", include_str!("../../../tests/scenarios/mirror-active.json")),
     ("mirror-durable", include_str!("../../../tests/scenarios/mirror-durable.json")),
     (
@@ -13,8 +17,17 @@ pub const BUILTIN: &[(&str, &str)] = &[
         include_str!("../../../tests/scenarios/mirror-keeps-upper-filter.json"),
     ),
     ("mirror-passive", include_str!("../../../tests/scenarios/mirror-passive.json")),
+    ("reopen-during-mirror", include_str!("../../../tests/scenarios/reopen-during-mirror.json")),
+    (
+        "replace-child-during-mirror",
+        include_str!("../../../tests/scenarios/replace-child-during-mirror.json"),
+    ),
     ("resize-during-writes", include_str!("../../../tests/scenarios/resize-during-writes.json")),
     ("resurrected-filter", include_str!("../../../tests/scenarios/resurrected-filter.json")),
+    (
+        "transaction-during-mirror",
+        include_str!("../../../tests/scenarios/transaction-during-mirror.json"),
+    ),
 ];
 
 /// The text of a built-in scenario.

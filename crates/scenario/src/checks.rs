@@ -266,10 +266,25 @@ fn mirrored_disks(
     Some((source, target, len))
 }
 
+/// Whether the way from a device to its disk has got longer, and no job has begun.
+fn adds_filter(before: &Graph, after: &Graph) -> bool {
+    let length = |graph: &Graph, parent| {
+        let below = |node: &NodeId| graph.child(Parent::Node(*node), "file");
+        std::iter::successors(graph.child(parent, "root"), below).count()
+    };
+    before.jobs().count() == after.jobs().count()
+        && after
+            .backends()
+            .any(|(id, _)| length(after, Parent::Backend(id)) > length(before, Parent::Backend(id)))
+}
+
 impl Observer for Checks {
     fn published(&self, what: &str, before: &Graph, after: &Graph) {
         if matches!(what, "replace child" | "insert filter") {
             self.state.with(|state| state.filter_inserted = true);
+        }
+        if matches!(what, "transaction" | "blockdev-reopen") && adds_filter(before, after) {
+            self.state.with(|state| (state.filter_created, state.filter_inserted) = (true, true));
         }
         let verdict = self.state.with(|state| {
             let nodes = after.nodes().map(|(id, node)| (id.0.as_u64(), node.name.clone()));

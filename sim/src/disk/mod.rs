@@ -384,6 +384,10 @@ impl Storage for SimDisk {
         self.alignment
     }
 
+    fn reopen(&self, _read_only: bool) -> Result<Arc<dyn Storage>, String> {
+        Ok(Arc::new(self.clone()))
+    }
+
     fn grows(&self) -> bool {
         self.resizable
     }

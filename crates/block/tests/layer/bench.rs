@@ -1,5 +1,6 @@
 //! A program of tasks over a layer whose drivers tell what reaches them, watched by the model of drained sections.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub struct Bench {
     pub layer: BlockLayer,
     pub disk: SimDisk,
     pub log: Log,
+    /// Of each driver that was told of a drained section: how many of them hold.
+    pub drains: Quiet<BTreeMap<&'static str, i32>>,
     /// What the judge looks at when the run is over.
     pub bitmap: Arc<SharedBitmap>,
 }
@@ -175,6 +178,14 @@ impl BlockDriver for Probe {
                 _ => Ok(()),
             }
         })
+    }
+
+    fn drain_begin(&self) {
+        self.bench.drains.with(|drains| *drains.entry(self.name).or_default() += 1);
+    }
+
+    fn drain_end(&self) {
+        self.bench.drains.with(|drains| *drains.entry(self.name).or_default() -= 1);
     }
 
     fn commit(&self) {
@@ -339,7 +350,8 @@ impl Program for Test {
             let bitmap = DirtyBitmap::new(ByteLen(LEN), ByteLen(512)).expect("a power of two");
             let bitmap = Arc::new(SharedBitmap::new(bitmap));
             let (runtime, log) = (runtime.clone(), Log::default());
-            let bench = Arc::new(Bench { runtime, layer, disk, log, bitmap });
+            let bench =
+                Arc::new(Bench { runtime, layer, disk, log, bitmap, drains: Quiet::default() });
             bench.task("actor", (self.0)(bench.clone()));
             bench
         });

@@ -4,5 +4,7 @@ mod bench;
 mod draining;
 mod flushing;
 mod publishing;
+mod reconfiguring;
+mod reshaping;
 mod taking;
 mod writing;

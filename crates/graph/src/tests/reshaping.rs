@@ -116,3 +116,37 @@ fn retired_node_is_judged_like_any_other() {
     let graph = disk().apply(&[Edit::SetAttributes { id: n(0), attributes: retired }]).unwrap();
     assert_eq!(graph.permissions(backend(0), "root"), Some((READ_WRITE, ALL_BUT_WRITE)));
 }
+
+#[test]
+fn edges_of_jobs_stay_when_a_node_is_replaced() {
+    let graph = disk()
+        .apply(&[
+            add_job(0, "m0"),
+            add_edge(job(0), "filter", 0, explicit(READ, Permissions::ALL)),
+            add_node(2, "overlay"),
+        ])
+        .unwrap();
+    assert_eq!(graph.redirections(n(0), n(2)), [replace(backend(0), "root", 0, 2)]);
+}
+
+#[test]
+fn sketch_is_judged_in_its_shape_alone() {
+    // Two writers that do not share: no graph, but a shape.
+    let second = [add_backend(1, "disk1"), add_edge(backend(1), "root", 0, guest())];
+    assert_eq!(disk().apply(&second).unwrap_err().kind, RefusedKind::Permission);
+    let sketch = disk().sketch(&second).unwrap();
+    assert_eq!(sketch.parents(n(0)).count(), 2);
+    assert!(sketch.reaches(backend(1), n(0)));
+    let kind = |edits: &[Edit]| disk().sketch(edits).unwrap_err().kind;
+    assert_eq!(kind(&[remove_node(0)]), RefusedKind::InUse);
+    assert_eq!(kind(&[replace(backend(0), "root", 1, 0)]), RefusedKind::Mismatch);
+    let cycle = [
+        add_edge(node(0), "file", 1, EdgePolicy::Passthrough),
+        add_edge(node(1), "file", 0, EdgePolicy::Passthrough),
+    ];
+    assert_eq!(kind(&cycle), RefusedKind::Cycle);
+    // A graph comes of the whole list.
+    let whole = [&second[..], &[remove_edge(backend(1), "root")]].concat();
+    assert_eq!(disk().sketch(&whole).unwrap().topological(), disk().topological());
+    assert!(disk().apply(&whole).is_ok());
+}

@@ -16,7 +16,7 @@ mod filter;
 mod pivot;
 mod start;
 
-pub use start::{MirrorOptions, SyncMode, start_mirror};
+pub use start::{MirrorOptions, MirrorStart, SyncMode};
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;

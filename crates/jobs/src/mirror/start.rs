@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_bitmap::{DirtyBitmap, SharedBitmap};
-use blockyard_block::{BlockError, BlockLayer, Io, NewNode, Node, OnLost, Owner, Plan, Requester};
+use blockyard_block::{BlockError, BlockLayer, Io, NewNode, Node, Plan, Requester};
 use blockyard_graph::{
     Edge, EdgePolicy, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions, Role, Roles,
 };
@@ -52,55 +52,101 @@ pub struct MirrorOptions {
     pub filter_name: String,
 }
 
-/// Starts a mirror. It runs as a task of its own.
-///
-/// # Errors
-/// If the options do not fit the graph: no such node, a target that is too short, a name taken, a permission that
-/// somebody does not share. The graph is then as before.
-///
-/// # Yields
-/// Always: the source is drained while the filter goes in.
-pub async fn start_mirror(
-    layer: &BlockLayer,
-    jobs: &Jobs,
+/// A mirror that may begin: its filter is made and not in the graph yet.
+pub struct MirrorStart {
+    layer: BlockLayer,
+    jobs: Jobs,
     options: MirrorOptions,
-) -> Result<Arc<Job>, BlockError> {
-    jobs.check_name(&options.job.name)?;
-    let source = layer.node(&options.source)?;
-    let target = layer.node(&options.target)?;
-    let len = check_lengths(layer, &source, &target)?;
-    check_granules(len, options.granularity)?;
-    let mut bitmap = DirtyBitmap::new(len, options.granularity)
-        .map_err(|error| BlockError::Invalid(format!("granularity: {error}")))?;
-    if options.sync == SyncMode::Full {
-        bitmap.mark_all();
+    id: JobId,
+    filter: NewNode,
+    dirty: Arc<SharedBitmap>,
+    source: NodeId,
+    target: NodeId,
+    len: ByteLen,
+}
+
+impl MirrorStart {
+    /// Makes the filter.
+    ///
+    /// # Errors
+    /// If there is no such node, the target is too short, or the job's name is taken.
+    pub fn new(
+        layer: &BlockLayer,
+        jobs: &Jobs,
+        options: MirrorOptions,
+    ) -> Result<Self, BlockError> {
+        jobs.check_name(&options.job.name)?;
+        let source = layer.node(&options.source)?;
+        let target = layer.node(&options.target)?;
+        let len = check_lengths(layer, &source, &target)?;
+        check_granules(len, options.granularity)?;
+        let mut bitmap = DirtyBitmap::new(len, options.granularity)
+            .map_err(|error| BlockError::Invalid(format!("granularity: {error}")))?;
+        if options.sync == SyncMode::Full {
+            bitmap.mark_all();
+        }
+        let dirty = Arc::new(SharedBitmap::new(bitmap));
+        let driver = MirrorFilter { mode: options.copy_mode, dirty: dirty.clone() };
+        let filter = layer.new_node(&options.filter_name, Box::new(driver));
+        if options.copy_mode == CopyMode::Passive {
+            filter.node().add_bitmap(dirty.clone());
+        }
+        Ok(Self {
+            layer: layer.clone(),
+            jobs: jobs.clone(),
+            id: JobId(door::new_object()),
+            options,
+            filter,
+            dirty,
+            source: source.id(),
+            target: target.id(),
+            len,
+        })
     }
-    let dirty = Arc::new(SharedBitmap::new(bitmap));
-    let driver = MirrorFilter { mode: options.copy_mode, dirty: dirty.clone() };
-    let filter = layer.new_node(&options.filter_name, Box::new(driver));
-    if options.copy_mode == CopyMode::Passive {
-        filter.node().add_bitmap(dirty.clone());
+
+    /// The edits that put the filter above the source.
+    ///
+    /// # Errors
+    /// If the job's name is taken by now.
+    pub fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
+        let (options, id) = (&self.options, self.filter.id());
+        // Again: while this one waited, a namesake may have left the graph and not the registry.
+        self.jobs.check_name(&options.job.name)?;
+        let mut edits = Vec::from([
+            Edit::AddNode { id, attributes: attributes(options) },
+            Edit::AddJob { id: self.id, name: options.job.name.clone() },
+        ]);
+        edits.extend(graph.redirections(self.source, id));
+        let holder = format!("job {}", options.job.name);
+        let freeze = |parent| Edit::Freeze { parent, name: FILE.into(), holder: holder.clone() };
+        let data = below_filters(graph, self.source);
+        edits.extend(filters_down_to(graph, self.source, data).into_iter().map(freeze));
+        let children = [self.source, self.target];
+        edits.extend(edges(self.id, &options.job.name, id, children).map(Edit::AddEdge));
+        Ok(Plan { edits, nodes: Vec::from([self.filter.clone()]) })
     }
-    let id = JobId(door::new_object());
-    let data =
-        insert_filter(layer, jobs, id, &options, &filter, [source.id(), target.id()]).await?;
-    let mirror = Mirror {
-        filter: filter.node().clone(),
-        source: data,
-        target: target.id(),
-        dirty,
-        mode: options.copy_mode,
-        len,
-        section: Quiet::new(None),
-    };
-    let name = options.job.name.clone();
-    let job = Job::new(id, options.job, layer.clone(), jobs.clone(), Box::new(mirror));
-    jobs.insert(job.clone());
-    layer.register_job(id);
-    job.enter(Status::Created);
-    let transaction = Transaction::new(Vec::from([job.clone()]));
-    drop(layer.runtime().spawn(name, transaction.run()));
-    Ok(job)
+
+    /// Runs the job as a task of its own, once the graph is as planned.
+    pub fn begin(self) -> Arc<Job> {
+        let Self { layer, jobs, options, id, filter, dirty, source, target, len } = self;
+        let mirror = Mirror {
+            filter: filter.node().clone(),
+            source: below_filters(&layer.graph(), source),
+            target,
+            dirty,
+            mode: options.copy_mode,
+            len,
+            section: Quiet::new(None),
+        };
+        let name = options.job.name.clone();
+        let job = Job::new(id, options.job, layer.clone(), jobs.clone(), Box::new(mirror));
+        jobs.insert(job.clone());
+        layer.register_job(id);
+        job.enter(Status::Created);
+        let transaction = Transaction::new(Vec::from([job.clone()]));
+        drop(layer.runtime().spawn(name, transaction.run()));
+        job
+    }
 }
 
 /// Bits of the longest bitmap that a mirror makes.
@@ -158,40 +204,6 @@ pub(super) fn filters_down_to(graph: &Graph, node: NodeId, data: NodeId) -> Vec<
         next = child;
     }
     filters
-}
-
-/// Returns the node that holds the source's data, as the graph was when the filter went in.
-async fn insert_filter(
-    layer: &BlockLayer,
-    jobs: &Jobs,
-    job: JobId,
-    options: &MirrorOptions,
-    filter: &NewNode,
-    [source, target]: [NodeId; 2],
-) -> Result<NodeId, BlockError> {
-    let section = layer.drain(Owner::command(), &[source]).await;
-    let mut data = source;
-    let inserted = layer
-        .publish("blockdev-mirror", OnLost::StartOver, |graph| {
-            // Again: while this one waited, a namesake may have left the graph and not the registry.
-            jobs.check_name(&options.job.name)?;
-            let id = filter.id();
-            data = below_filters(graph, source);
-            let mut edits = Vec::from([
-                Edit::AddNode { id, attributes: attributes(options) },
-                Edit::AddJob { id: job, name: options.job.name.clone() },
-            ]);
-            edits.extend(graph.redirections(source, id));
-            let holder = format!("job {}", options.job.name);
-            let freeze =
-                |parent| Edit::Freeze { parent, name: FILE.into(), holder: holder.clone() };
-            edits.extend(filters_down_to(graph, source, data).into_iter().map(freeze));
-            edits.extend(edges(job, &options.job.name, id, [source, target]).map(Edit::AddEdge));
-            Ok(Plan { edits, nodes: Vec::from([filter.clone()]) })
-        })
-        .await;
-    section.end();
-    inserted.map(|()| data)
 }
 
 fn attributes(options: &MirrorOptions) -> NodeAttributes {

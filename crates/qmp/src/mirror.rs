@@ -1,0 +1,101 @@
+//! `blockdev-mirror`: what it is told, and the mirror made ready.
+
+use alloc::format;
+use alloc::string::String;
+
+use blockyard_bitmap::DirtyBitmap;
+use blockyard_jobs::{JobOptions, MirrorOptions, MirrorStart, SyncMode, check_job_id};
+use blockyard_units::{ByteLen, CopyMode};
+use serde::Deserialize;
+
+use crate::blockdev::check_name;
+use crate::error::QmpError;
+use crate::monitor::Monitor;
+use crate::nodes::node_or_root;
+use crate::visitor::Size;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Sync {
+    Full,
+    None,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum MirrorCopyMode {
+    Background,
+    WriteBlocking,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct BlockdevMirror {
+    job_id: Option<String>,
+    device: String,
+    target: String,
+    sync: Sync,
+    granularity: Option<Size>,
+    copy_mode: Option<MirrorCopyMode>,
+    filter_node_name: Option<String>,
+    auto_finalize: Option<bool>,
+    auto_dismiss: Option<bool>,
+}
+
+/// QEMU's default, for targets without clusters of their own.
+const DEFAULT_GRANULARITY: u64 = 65536;
+
+impl BlockdevMirror {
+    fn job_id(&self) -> &str {
+        self.job_id.as_deref().unwrap_or(&self.device)
+    }
+
+    fn granularity(&self) -> ByteLen {
+        ByteLen(self.granularity.as_ref().map_or(DEFAULT_GRANULARITY, |size| size.0))
+    }
+
+    /// Checks what needs no layer.
+    pub fn check(&self) -> Result<(), QmpError> {
+        check_job_id(self.job_id())?;
+        DirtyBitmap::check_granularity(self.granularity())
+            .map_err(|error| QmpError::generic(format!("granularity: {error}")))?;
+        let named = self.filter_node_name.as_deref().map_or(Ok(()), check_name);
+        Ok(named.map_err(|error| error.within("filter-node-name"))?)
+    }
+}
+
+impl Monitor {
+    pub(crate) fn mirror(&self, arguments: BlockdevMirror) -> Result<MirrorStart, QmpError> {
+        let (name, granularity) = (arguments.job_id().into(), arguments.granularity());
+        let copy_mode = match arguments.copy_mode {
+            Some(MirrorCopyMode::Background) => CopyMode::Passive,
+            Some(MirrorCopyMode::WriteBlocking) => CopyMode::Active,
+            None => self.layer().design().mirror,
+        };
+        let graph = self.layer().graph();
+        let source = node_or_root(&graph, &arguments.device)?;
+        let options = MirrorOptions {
+            job: JobOptions {
+                name,
+                auto_finalize: arguments.auto_finalize.unwrap_or(true),
+                auto_dismiss: arguments.auto_dismiss.unwrap_or(true),
+            },
+            source: graph.node(source).map(|node| node.name.clone()).unwrap_or_default(),
+            target: arguments.target,
+            sync: match arguments.sync {
+                Sync::Full => SyncMode::Full,
+                Sync::None => SyncMode::None,
+            },
+            copy_mode,
+            granularity,
+            filter_name: match arguments.filter_node_name {
+                Some(name) => {
+                    check_name(&name).map_err(|error| error.within("filter-node-name"))?;
+                    name
+                }
+                None => self.layer().generate_name(),
+            },
+        };
+        Ok(MirrorStart::new(self.layer(), self.jobs(), options)?)
+    }
+}

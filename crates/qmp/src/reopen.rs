@@ -1,0 +1,206 @@
+//! `blockdev-reopen`: gives nodes all of their options anew, all the nodes of a list or none.
+//!
+//! `read-only` may change, and so may the nodes that are `file` and `backing`; by that filters are put in, taken out
+//! and replaced. All other options must be as they were. The list becomes one edit, judged once on the final graph,
+//! in one drained section; a `file` node's driver opens its disk anew when it prepares.
+//!
+//! Source: QEMU's documented blockdev-reopen.
+//! Differs: a child is named, not defined in place, and never left out; it changes only if the edge leads where it
+//! led when the command began.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use blockyard_block::{BlockError, Plan};
+use blockyard_drivers::child_edges;
+use blockyard_graph::{Edit, Graph, NodeAttributes, Parent};
+use blockyard_units::NodeId;
+use serde::Deserialize;
+
+use crate::blockdev::{Blockdev, Child, Kind};
+use crate::error::QmpError;
+use crate::monitor::Monitor;
+use crate::nodes::node_named;
+use crate::transaction::Action;
+use crate::value::Dict;
+use crate::visitor::Mode;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct BlockdevReopen {
+    options: Vec<Dict>,
+}
+
+/// The options of a node that stay for its life, by name.
+pub(crate) type Fixed = BTreeMap<&'static str, String>;
+
+/// A list of nodes that may be reopened.
+pub(crate) struct Reopening(Vec<Node>);
+
+struct Node {
+    id: NodeId,
+    read_only: bool,
+    children: Vec<Change>,
+}
+
+/// Where an edge of a node led when the command began, and where it is to lead.
+struct Change {
+    name: &'static str,
+    from: Option<NodeId>,
+    to: Option<NodeId>,
+}
+
+impl Kind {
+    /// What cannot change later.
+    pub fn fixed(&self) -> Fixed {
+        let number = |name, number: &u64| (name, number.to_string());
+        match self {
+            Self::Blkdebug { rules, .. } => [("rules", format!("{rules:?}"))].into(),
+            Self::CopyOnRead { bottom, .. } => {
+                [("bottom", bottom.clone().unwrap_or_default())].into()
+            }
+            Self::File { filename, locking } => {
+                let locking = if *locking { "auto" } else { "off" };
+                [("filename", filename.clone()), ("locking", locking.into())].into()
+            }
+            Self::Memory { size } | Self::Null { size } => [number("size", size)].into(),
+            Self::Overlay { size, cluster_size, .. } => {
+                let size = size.map_or_else(String::new, |size| size.to_string());
+                [("size", size), number("cluster-size", cluster_size)].into()
+            }
+            Self::Raw { .. } => Fixed::new(),
+            Self::Throttle { bps_total, iops_total, .. } => {
+                [number("limits.bps-total", bps_total), number("limits.iops-total", iops_total)]
+                    .into()
+            }
+        }
+    }
+
+    /// The children, by name; one that is left out is none.
+    fn children(&self) -> Vec<(&'static str, Option<&Child>)> {
+        match self {
+            Self::File { .. } | Self::Memory { .. } | Self::Null { .. } => Vec::new(),
+            Self::Blkdebug { image, .. } => [("image", Some(image))].into(),
+            Self::Overlay { backing, .. } => [("backing", backing.as_ref())].into(),
+            Self::CopyOnRead { file, .. } | Self::Raw { file } | Self::Throttle { file, .. } => {
+                [("file", Some(file))].into()
+            }
+        }
+    }
+}
+
+impl BlockdevReopen {
+    /// Checks the options as far as that goes without a layer.
+    pub fn check(&self, mode: Mode) -> Result<(), QmpError> {
+        self.parsed(mode).map(drop)
+    }
+
+    fn parsed(&self, mode: Mode) -> Result<Vec<Blockdev>, QmpError> {
+        let parse = |(index, options): (usize, &Dict)| {
+            let parsed = Blockdev::parse(options.clone(), mode);
+            Ok(parsed.map_err(|error| error.within(index).within("options"))?)
+        };
+        self.options.iter().enumerate().map(parse).collect()
+    }
+}
+
+impl Monitor {
+    pub(crate) fn reopening(
+        &self,
+        arguments: &BlockdevReopen,
+        mode: Mode,
+    ) -> Result<Reopening, QmpError> {
+        let graph = self.layer().graph();
+        let mut nodes: Vec<Node> = Vec::new();
+        for (index, options) in arguments.parsed(mode)?.iter().enumerate() {
+            let within = |error: QmpError| error.within(&format!("options.{index}"));
+            let node = self.reopened(options, &graph).map_err(within)?;
+            if nodes.iter().any(|other| other.id == node.id) {
+                return Err(within(QmpError::generic("the node is in the list already")));
+            }
+            nodes.push(node);
+        }
+        Ok(Reopening(nodes))
+    }
+
+    fn reopened(&self, options: &Blockdev, graph: &Graph) -> Result<Node, QmpError> {
+        let missing = || QmpError::generic("node-name: missing");
+        let name = options.name.as_ref().ok_or_else(missing)?;
+        let id = node_named(graph, name)?;
+        let driver = graph.node(id).map_or("", |node| node.driver);
+        let Some(fixed) = self.fixed(id) else {
+            let message = format!("node '{name}' was not made by a command that gave its options");
+            return Err(QmpError::generic(message));
+        };
+        let cannot = |option: &str, from: &str, to: &str| {
+            let what = format!("{option}: node '{name}' cannot change it from '{from}' to '{to}'");
+            Err(QmpError::generic(what))
+        };
+        if driver != options.driver {
+            return cannot("driver", driver, options.driver);
+        }
+        for (option, to) in options.kind.fixed() {
+            let from = fixed.get(option).map_or("", String::as_str);
+            if from != to {
+                return cannot(option, from, &to);
+            }
+        }
+        let change = |(name, child): (&'static str, Option<&Child>)| {
+            let from = graph.child(Parent::Node(id), name);
+            let to = child.map_or(Ok(None), |child| wanted(graph, name, child))?;
+            Ok(Change { name, from, to })
+        };
+        let children = options.kind.children().into_iter().map(change);
+        let children = children.collect::<Result<_, QmpError>>()?;
+        Ok(Node { id, read_only: options.read_only, children })
+    }
+}
+
+fn wanted(graph: &Graph, name: &str, child: &Child) -> Result<Option<NodeId>, QmpError> {
+    match child {
+        Child::Named(node) => Ok(Some(node_named(graph, node)?)),
+        Child::Defined(_) => {
+            Err(QmpError::generic(format!("{name}: the name of a node is needed here")))
+        }
+        Child::LeftOut => Err(QmpError::generic(format!("{name}: missing"))),
+    }
+}
+
+impl Node {
+    fn plan(&self, graph: &Graph, edits: &mut Vec<Edit>) -> Result<(), BlockError> {
+        let gone = || BlockError::NotFound("a node that was to be reopened is gone".into());
+        let node = graph.node(self.id).ok_or_else(gone)?;
+        if node.read_only != self.read_only {
+            let attributes = NodeAttributes { read_only: self.read_only, ..node.clone() };
+            edits.push(Edit::SetAttributes { id: self.id, attributes });
+        }
+        edits.extend(self.children.iter().filter_map(|change| change.edit(self.id, node.driver)));
+        Ok(())
+    }
+}
+
+impl Change {
+    fn edit(&self, node: NodeId, driver: &str) -> Option<Edit> {
+        let (parent, name) = (Parent::Node(node), String::from(self.name));
+        match (self.from, self.to) {
+            (from, to) if from == to => None,
+            (expected @ Some(_), Some(new)) => {
+                Some(Edit::ReplaceChild { parent, name, expected, new })
+            }
+            (expected, None) => Some(Edit::RemoveEdge { parent, name, expected }),
+            (None, Some(new)) => {
+                child_edges(node, driver, &[(self.name, new)]).pop().map(Edit::AddEdge)
+            }
+        }
+    }
+}
+
+impl Action for Reopening {
+    fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
+        let mut edits = Vec::new();
+        self.0.iter().try_for_each(|node| node.plan(graph, &mut edits))?;
+        Ok(Plan { edits, ..Plan::default() })
+    }
+}

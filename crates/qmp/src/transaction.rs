@@ -1,0 +1,242 @@
+//! `transaction`: several actions, all of them or none.
+//!
+//! Actions are prepared in order: each resolves its names in the graph as those before it leave it, and opens what it
+//! needs. Then their edits become one list, which is judged once and published once, in one drained section over
+//! everything that it redirects. Then the jobs begin. If anything fails before, what was prepared is dropped, the last
+//! first, and nothing has changed.
+//!
+//! Differs: actions see what those before them do to the graph, but for the jobs', which look for source and target
+//! where they are before the transaction. Jobs that end together (completion-mode `grouped`) are not implemented.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use blockyard_block::{BlockError, Plan};
+use blockyard_graph::{Edit, Graph, Refused, RefusedKind};
+use blockyard_jobs::MirrorStart;
+use serde::Deserialize;
+
+use crate::error::QmpError;
+use crate::mirror::BlockdevMirror;
+use crate::monitor::Monitor;
+use crate::replace::ReplaceChild;
+use crate::snapshot::BlockdevSnapshot;
+use crate::value::{Dict, Value};
+use crate::visitor::{Mode, visit};
+
+/// Something that is prepared, and takes place with others or not at all.
+pub(crate) trait Action: Send + Sync {
+    /// The edits that it makes of a graph.
+    ///
+    /// # Errors
+    /// If it does not fit the graph.
+    fn plan(&self, graph: &Graph) -> Result<Plan, BlockError>;
+
+    /// The edits are published.
+    fn commit(self: Box<Self>, _monitor: &Monitor) {}
+}
+
+impl Action for MirrorStart {
+    fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
+        Self::plan(self, graph)
+    }
+
+    fn commit(self: Box<Self>, _monitor: &Monitor) {
+        self.begin();
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct Transaction {
+    actions: Vec<ActionOptions>,
+    properties: Option<Properties>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Properties {
+    completion_mode: Option<CompletionMode>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum CompletionMode {
+    Individual,
+    Grouped,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct ActionOptions {
+    #[serde(rename = "type")]
+    kind: String,
+    data: Option<Dict>,
+}
+
+/// What an action is told, typed.
+enum Typed {
+    Abort,
+    Mirror(BlockdevMirror),
+    ReplaceChild(ReplaceChild),
+    Snapshot(BlockdevSnapshot),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+impl ActionOptions {
+    fn typed(&self, mode: Mode) -> Result<Typed, QmpError> {
+        let data = Value::Dict(self.data.clone().unwrap_or_default());
+        Ok(match self.kind.as_str() {
+            "abort" => {
+                visit::<Nothing>(&data, mode)?;
+                Typed::Abort
+            }
+            "blockdev-mirror" => Typed::Mirror(visit(&data, mode)?),
+            "blockdev-snapshot" => Typed::Snapshot(visit(&data, mode)?),
+            "x-blockdev-replace-child" => {
+                let arguments: ReplaceChild = visit(&data, mode)?;
+                arguments.check_action(mode)?;
+                Typed::ReplaceChild(arguments)
+            }
+            other => {
+                let known = "abort, blockdev-mirror, blockdev-snapshot, x-blockdev-replace-child";
+                return Err(QmpError::generic(format!(
+                    "'{other}' is no action of a transaction; known are {known}"
+                )));
+            }
+        })
+    }
+}
+
+impl Transaction {
+    /// Checks the actions as far as that goes without a layer.
+    pub fn check(&self, mode: Mode) -> Result<(), QmpError> {
+        self.typed(mode).map(drop)
+    }
+
+    fn typed(&self, mode: Mode) -> Result<Vec<Typed>, QmpError> {
+        let typed = self.actions.iter().enumerate().map(|(index, action)| {
+            action.typed(mode).map_err(|error| error.within(&format!("actions.{index}")))
+        });
+        let typed = typed.collect::<Result<Vec<_>, _>>()?;
+        let jobs = typed.iter().filter(|action| matches!(action, Typed::Mirror(_))).count();
+        let mode = self.properties.as_ref().and_then(|properties| properties.completion_mode);
+        if jobs > 1 && mode == Some(CompletionMode::Grouped) {
+            let message = "properties.completion-mode: 'grouped' is not implemented for several \
+                           jobs; 'individual' is";
+            return Err(QmpError::generic(message));
+        }
+        Ok(typed)
+    }
+}
+
+impl Monitor {
+    pub(crate) async fn transaction(
+        &self,
+        arguments: Transaction,
+        mode: Mode,
+    ) -> Result<(), QmpError> {
+        let graph = self.layer().graph();
+        let (mut prepared, mut edits) = (Vec::new(), Vec::new());
+        for action in arguments.typed(mode)? {
+            match self.prepare(action, &graph, &mut edits, mode) {
+                Ok(action) => prepared.push(action),
+                Err(error) => {
+                    drop_in_reverse(prepared);
+                    return Err(error);
+                }
+            }
+        }
+        self.all_take_place("transaction", prepared).await
+    }
+
+    /// Makes the action ready; `edits`: those of the actions before it, and then its own too.
+    fn prepare(
+        &self,
+        action: Typed,
+        graph: &Graph,
+        edits: &mut Vec<Edit>,
+        mode: Mode,
+    ) -> Result<Box<dyn Action>, QmpError> {
+        let seen = graph.sketch(edits).map_err(BlockError::from)?;
+        let action: Box<dyn Action> = match action {
+            Typed::Abort => {
+                return Err(QmpError::generic("transaction aborted by its action abort"));
+            }
+            Typed::Mirror(arguments) => Box::new(self.mirror(arguments)?),
+            Typed::ReplaceChild(arguments) => Box::new(self.replacement(&arguments, &seen, mode)?),
+            Typed::Snapshot(arguments) => Box::new(arguments.resolve(&seen)?),
+        };
+        edits.extend(action.plan(&seen)?.edits);
+        Ok(action)
+    }
+
+    /// An action on its own.
+    pub(crate) async fn take_place(
+        &self,
+        what: &str,
+        action: impl Action + 'static,
+    ) -> Result<(), QmpError> {
+        let actions: [Box<dyn Action>; 1] = [Box::new(action)];
+        self.all_take_place(what, actions.into()).await
+    }
+
+    /// Publishes what the actions make of the graph, and commits them; or drops them, the last first.
+    async fn all_take_place(
+        &self,
+        what: &str,
+        actions: Vec<Box<dyn Action>>,
+    ) -> Result<(), QmpError> {
+        let derive = |graph: &Graph| plan_all(graph, &actions);
+        match self.layer().reconfigure(what, derive).await {
+            Ok(()) => {
+                actions.into_iter().for_each(|action| action.commit(self));
+                Ok(())
+            }
+            Err(error) => {
+                drop_in_reverse(actions);
+                Err(error.into())
+            }
+        }
+    }
+}
+
+fn drop_in_reverse(actions: Vec<Box<dyn Action>>) {
+    actions.into_iter().rev().for_each(drop);
+}
+
+/// The edits of all actions, each derived from what those before it leave.
+fn plan_all(graph: &Graph, actions: &[Box<dyn Action>]) -> Result<Plan, BlockError> {
+    let mut all = Plan::default();
+    for action in actions {
+        let seen = graph.sketch(&all.edits)?;
+        let plan = action.plan(&seen)?;
+        refuse_frozen(&seen, &plan.edits)?;
+        all.edits.extend(plan.edits);
+        all.nodes.extend(plan.nodes);
+    }
+    Ok(all)
+}
+
+/// An edge that an action before this one froze is as good as one that was frozen before them all.
+fn refuse_frozen(seen: &Graph, edits: &[Edit]) -> Result<(), BlockError> {
+    for edit in edits {
+        let (Edit::ReplaceChild { parent, name, .. } | Edit::RemoveEdge { parent, name, .. }) =
+            edit
+        else {
+            continue;
+        };
+        let holder = seen.edge(*parent, name).and_then(|edge| edge.frozen.as_ref());
+        if let Some(holder) = holder {
+            let parent = seen.parent_name(*parent).unwrap_or_default();
+            let message = format!("{holder} holds edge {parent}.{name} frozen");
+            return Err(Refused { kind: RefusedKind::Frozen, message }.into());
+        }
+    }
+    Ok(())
+}

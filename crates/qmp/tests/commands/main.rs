@@ -1,0 +1,7 @@
+//! Commands that change the graph, in a simulated world: what they leave when they are done, and when they fail.
+
+mod bench;
+mod media;
+mod reopening;
+mod snapshots;
+mod transactions;
