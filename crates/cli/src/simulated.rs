@@ -84,11 +84,12 @@ impl blockyard_scenario::World for Simulated {
         judge: &dyn Fn(Contents<'_>) -> Result<(), Violation>,
     ) -> Result<(), Violation> {
         let (Some(a), Some(b)) = (self.disks.get(a), self.disks.get(b)) else { return Ok(()) };
-        let len = len.as_usize();
+        // It may have become shorter.
+        let up_to = |bytes: &[u8]| bytes.len().min(len.as_usize());
         if a.name() == b.name() {
-            return a.observe(|bytes| judge((&bytes[..len], &bytes[..len])));
+            return a.observe(|bytes| judge((&bytes[..up_to(bytes)], &bytes[..up_to(bytes)])));
         }
-        a.observe_both(b, |a, b| judge((&a[..len], &b[..len.min(b.len())])))
+        a.observe_both(b, |a, b| judge((&a[..up_to(a)], &b[..up_to(b)])))
     }
 }
 

@@ -3,7 +3,7 @@
 //! Invariants:
 //! - `submitted-takes-place`: an operation is handed to the file's threads by the call, not by the first poll, and
 //!   runs whether or not its future is kept. Dropping the disk waits for what was submitted.
-//! - `range-inside`: no system call reaches beyond the length that the file had when it was opened.
+//! - `range-inside`: no read reaches beyond the length that the file had when it was opened, or was given since.
 //!
 //! What is in memory already is read at once, on the caller's thread. The page cache is used, so any alignment
 //! will do; the disk is not a place to be while others change the file's length.
@@ -71,6 +71,21 @@ impl HostFile {
         Ok(Self { pool, image: Arc::new(image), name: path.display().to_string() })
     }
 
+    /// Does what changes `len` bytes at `offset`.
+    fn change(
+        &self,
+        (offset, len): (u64, u64),
+        operation: impl FnOnce(&Image) -> Io<()> + Send + 'static,
+    ) -> BoxFuture<'static, Io<()>> {
+        if self.image.read_only {
+            return Box::pin(ready(Err(IoErrorKind::ReadOnly)));
+        }
+        if !self.image.takes(offset, len) {
+            return Box::pin(ready(Err(IoErrorKind::InvalidInput)));
+        }
+        self.submit(operation)
+    }
+
     fn submit<T: Send + 'static>(
         &self,
         operation: impl FnOnce(&Image) -> Io<T> + Send + 'static,
@@ -93,7 +108,7 @@ impl Storage for HostFile {
     }
 
     fn len(&self) -> ByteLen {
-        ByteLen(self.image.len)
+        ByteLen(self.image.len())
     }
 
     fn reopen(&self, read_only: bool) -> Result<Arc<dyn Storage>, String> {
@@ -122,13 +137,36 @@ impl Storage for HostFile {
     }
 
     fn write(&self, offset: u64, data: IoBuffer, fua: bool) -> BoxFuture<'static, Io<()>> {
-        if self.image.read_only {
-            return Box::pin(ready(Err(IoErrorKind::ReadOnly)));
+        let len = data.len() as u64;
+        self.change((offset, len), move |image| image.write(offset, &data, fua))
+    }
+
+    fn grows(&self) -> bool {
+        self.image.resizable
+    }
+
+    fn write_zeroes(&self, range: ByteRange, may_unmap: bool) -> BoxFuture<'static, Io<()>> {
+        let (offset, len) = (range.start(), range.len().0);
+        self.change((offset, len), move |image| image.write_zeroes(offset, len, may_unmap))
+    }
+
+    fn discard(&self, range: ByteRange) -> BoxFuture<'static, Io<()>> {
+        let (offset, len) = (range.start(), range.len().0);
+        self.change((offset, len), move |image| image.discard(offset, len))
+    }
+
+    fn truncate(&self, len: ByteLen, reserve: bool) -> BoxFuture<'static, Io<()>> {
+        if !self.image.resizable && !self.image.read_only {
+            return Box::pin(ready(Err(IoErrorKind::Unsupported)));
         }
-        if !self.image.contains(offset, data.len() as u64) {
-            return Box::pin(ready(Err(IoErrorKind::InvalidInput)));
-        }
-        self.submit(move |image| image.write(offset, &data, fua))
+        self.change((0, len.0), move |image| image.truncate(len.0, reserve))
+    }
+
+    fn allocated(&self, range: ByteRange) -> BoxFuture<'static, Io<(bool, ByteLen)>> {
+        self.submit(move |image| {
+            let (allocated, len) = image.allocated(range.start(), range.len().0);
+            Ok((allocated, ByteLen(len)))
+        })
     }
 
     fn flush(&self) -> BoxFuture<'static, Io<()>> {

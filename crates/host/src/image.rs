@@ -7,15 +7,17 @@
 //! - `a-failed-flush-stays-failed`: the system may forget what it could not write and report success the next time,
 //!   so after one failure no flush of this opening succeeds.
 //!
-//! Source: open(2), pread(2), fdatasync(2).
+//! Source: open(2), pread(2), fdatasync(2), fallocate(2), lseek(2).
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSliceMut, Seek, SeekFrom};
+use std::io::{self, IoSliceMut, Seek};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use blockyard_runtime::{Io, IoErrorKind};
+use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
 
 use crate::error::{HostError, HostErrorKind};
@@ -37,14 +39,16 @@ pub(crate) enum Locking {
     Off,
 }
 
-/// An open, locked file of fixed length.
+/// An open, locked file.
 pub(crate) struct Image {
     file: File,
     /// The opening that carries the lock; all openings of one disk share it.
     locked: Arc<File>,
     locking: Locking,
-    /// Bytes.
-    pub(crate) len: u64,
+    /// Bytes, changed only by operations on this image.
+    len: AtomicU64,
+    /// A regular file, which can become longer and shorter.
+    pub(crate) resizable: bool,
     pub(crate) read_only: bool,
     flush_failure: OnceLock<IoErrorKind>,
 }
@@ -64,13 +68,23 @@ impl Image {
             lock(&file, path, read_only)?;
         }
         // The metadata of a block device do not tell its length.
-        let len = file.seek(SeekFrom::End(0)).map_err(failed)?;
+        let len = file.seek(io::SeekFrom::End(0)).map_err(failed)?;
         Self::around(file, len, read_only, locking).map_err(failed)
     }
 
     fn around(file: File, len: u64, read_only: bool, locking: Locking) -> io::Result<Self> {
         let locked = Arc::new(file.try_clone()?);
-        Ok(Self { file, locked, locking, len, read_only, flush_failure: OnceLock::new() })
+        let resizable = file.metadata()?.is_file() && !read_only;
+        let len = AtomicU64::new(len);
+        Ok(Self {
+            file,
+            locked,
+            locking,
+            len,
+            resizable,
+            read_only,
+            flush_failure: OnceLock::new(),
+        })
     }
 
     /// The same file, opened once more under the same lock, which becomes exclusive if this one shall write.
@@ -90,8 +104,9 @@ impl Image {
             locked?;
         }
         let (locked, flush_failure) = (self.locked.clone(), self.flush_failure.clone());
-        let Self { locking, len, .. } = *self;
-        Ok(Self { file, locked, locking, len, read_only, flush_failure })
+        let (locking, len) = (self.locking, AtomicU64::new(self.len()));
+        let resizable = file.metadata().map_err(failed)?.is_file() && !read_only;
+        Ok(Self { file, locked, locking, len, resizable, read_only, flush_failure })
     }
 
     /// Lets others read. The lock was held until now, so nobody but another reader is in the way.
@@ -126,9 +141,21 @@ impl Image {
         Self::around(file, len, false, Locking::On).map_err(failed)
     }
 
+    /// Bytes.
+    pub(crate) fn len(&self) -> u64 {
+        self.len.load(Ordering::Acquire)
+    }
+
     /// Whether `len` bytes at `offset` are on the disk.
     pub(crate) fn contains(&self, offset: u64, len: u64) -> bool {
-        offset.checked_add(len).is_some_and(|end| end <= self.len)
+        offset.checked_add(len).is_some_and(|end| end <= self.len())
+    }
+
+    /// Whether `len` bytes at `offset` can be: inside, or behind the end of a file.
+    pub(crate) fn takes(&self, offset: u64, len: u64) -> bool {
+        let end = offset.checked_add(len);
+        self.contains(offset, len)
+            || (self.resizable && end.is_some_and(|end| i64::try_from(end).is_ok()))
     }
 
     /// Reads what is in memory already, without waiting; returns how many bytes from the start of `into` it had.
@@ -144,7 +171,62 @@ impl Image {
 
     pub(crate) fn write(&self, offset: u64, data: &[u8], fua: bool) -> Io<()> {
         self.file.write_all_at(data, offset).map_err(io_kind)?;
+        self.has_grown(offset + data.len() as u64);
         if fua { self.flush() } else { Ok(()) }
+    }
+
+    fn has_grown(&self, end: u64) {
+        self.len.fetch_max(end, Ordering::AcqRel);
+    }
+
+    /// Zeroes without writing them; with `may_unmap` the space may be given back.
+    pub(crate) fn write_zeroes(&self, offset: u64, len: u64, may_unmap: bool) -> Io<()> {
+        let grows = offset + len > self.len();
+        let how = match (may_unmap, grows) {
+            (true, false) => FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+            (false, false) => FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE,
+            (_, true) => FallocateFlags::ZERO_RANGE,
+        };
+        self.allocate(how, offset, len)?;
+        self.has_grown(offset + len);
+        Ok(())
+    }
+
+    /// Gives space back.
+    pub(crate) fn discard(&self, offset: u64, len: u64) -> Io<()> {
+        self.allocate(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)
+    }
+
+    fn allocate(&self, how: FallocateFlags, offset: u64, len: u64) -> Io<()> {
+        if len == 0 {
+            return Ok(());
+        }
+        rustix::fs::fallocate(&self.file, how, offset, len).map_err(|error| io_kind(error.into()))
+    }
+
+    /// Makes the file `len` bytes long; with `reserve` what is added has its space.
+    pub(crate) fn truncate(&self, len: u64, reserve: bool) -> Io<()> {
+        let old = self.len();
+        if reserve && len > old {
+            self.allocate(FallocateFlags::empty(), old, len - old)?;
+        }
+        self.file.set_len(len).map_err(io_kind)?;
+        self.len.store(len, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether there is space for the byte at `offset`, and how many of the next `len` bytes are like it. Where that is
+    /// not known there is.
+    pub(crate) fn allocated(&self, offset: u64, len: u64) -> (bool, u64) {
+        let next = |what: fn(u64) -> SeekFrom| rustix::fs::seek(&self.file, what(offset));
+        let up_to = |end: u64| (end - offset).min(len);
+        match (next(SeekFrom::Data), next(SeekFrom::Hole)) {
+            (Ok(data), _) if data > offset => (false, up_to(data)),
+            (Ok(_), Ok(hole)) if hole > offset => (true, up_to(hole)),
+            // No data behind it: a hole up to the end.
+            (Err(rustix::io::Errno::NXIO), _) => (false, len),
+            _ => (true, len),
+        }
     }
 
     pub(crate) fn flush(&self) -> Io<()> {
@@ -178,6 +260,7 @@ fn io_kind(error: io::Error) -> IoErrorKind {
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
             IoErrorKind::ReadOnly
         }
+        io::ErrorKind::Unsupported => IoErrorKind::Unsupported,
         _ => IoErrorKind::Io,
     }
 }

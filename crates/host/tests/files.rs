@@ -49,6 +49,8 @@ async fn check_nothing_beyond_the_end(disk: &impl Storage) {
     let refused = Err(IoErrorKind::InvalidInput);
     for (offset, len) in [(LEN, 1), (LEN - 1, 2), (u64::MAX, 0), (u64::MAX - 9, 9)] {
         assert_eq!(disk.read(ByteRange::new(offset, len)).await, refused.clone());
+    }
+    for (offset, len) in [(u64::MAX, 0), (u64::MAX - 9, 9)] {
         let written = disk.write(offset, pattern(1, len), false).await;
         assert_eq!(written, Err(IoErrorKind::InvalidInput));
     }
@@ -76,6 +78,58 @@ fn file_keeps_the_promises_of_a_disk() {
     let path = directory.path("disk");
     drop(HostFile::create(&path, LEN, CreateMode::New).expect("a new file"));
     on_host(check_promises(|| HostFile::open(&path, false).expect("nobody else has it")));
+}
+
+#[test]
+fn a_file_grows_and_shrinks_and_what_is_added_reads_as_zeroes() {
+    let directory = Directory::new("grows");
+    let path = directory.path("disk");
+    let disk = HostFile::create(&path, LEN, CreateMode::New).expect("there is space");
+    on_host(async {
+        let whole = |len| ByteRange::new(0, len);
+        disk.write(LEN + 100, pattern(3, 50), false).await.expect("it grows");
+        assert_eq!(disk.len(), ByteLen(LEN + 150));
+        let tail = disk.read(ByteRange::new(LEN, 150)).await.expect("it is inside by now");
+        assert!(tail[..100].iter().all(|byte| *byte == 0) && tail[100..] == pattern(3, 50)[..]);
+        disk.write(5000, pattern(4, 9000), false).await.expect("it is inside");
+        disk.truncate(ByteLen(6000), false).await.expect("files shrink");
+        disk.truncate(ByteLen(LEN), true).await.expect("files grow");
+        let read = disk.read(whole(LEN)).await.expect("it is inside");
+        assert!(read[5000..6000] == pattern(4, 1000)[..]);
+        assert!(read[6000..].iter().all(|byte| *byte == 0), "what was cut off is back");
+        assert_eq!(fs::metadata(&path).expect("it is there").len(), LEN);
+        // Without support for it the node writes them as data.
+        disk.write(8192, pattern(5, 8192), false).await.expect("it is inside");
+        for (offset, unmap) in [(8192, false), (12288, true)] {
+            match disk.write_zeroes(ByteRange::new(offset, 4096), unmap).await {
+                Ok(()) => {
+                    let read = disk.read(ByteRange::new(offset, 4096)).await.expect("it is inside");
+                    assert!(read.iter().all(|byte| *byte == 0));
+                }
+                Err(kind) => assert_eq!(kind, IoErrorKind::Unsupported),
+            }
+        }
+        let (_, len) = disk.allocated(whole(LEN)).await.expect("that can always be asked");
+        assert!((1..=LEN).contains(&len.0));
+    });
+}
+
+#[test]
+fn a_new_file_is_a_hole_and_what_was_written_is_not() {
+    let directory = Directory::new("hole");
+    let disk = HostFile::create(directory.path("disk"), 1 << 20, CreateMode::New);
+    let disk = disk.expect("there is space");
+    on_host(async {
+        disk.write(1 << 19, pattern(3, 65536), false).await.expect("it is inside");
+        let asked = disk.allocated(ByteRange::new(0, 1 << 20)).await.expect("it can be asked");
+        // File systems that know of no holes have data everywhere.
+        assert!(
+            asked == (false, ByteLen(1 << 19)) || asked == (true, ByteLen(1 << 20)),
+            "{asked:?}"
+        );
+        let asked = disk.allocated(ByteRange::new(1 << 19, 4096)).await.expect("it can be asked");
+        assert_eq!(asked, (true, ByteLen(4096)));
+    });
 }
 
 #[test]
