@@ -3,19 +3,20 @@
 //! A flush that succeeds promises every write that had ended well before it began; a write with FUA promises itself.
 //! Power is lost at a moment that the judge is not told: only which observations had been made by then. What is found
 //! at a place may be of any write that some order of the overlapping ones lets be the last there, if none that was
-//! promised surely came after it. A discard promises nothing; a write that failed may be found or not.
+//! promised surely came after it. A discard promises nothing; a write that failed may be found or not. A copy is a
+//! write of whatever its source may have held meanwhile.
 //!
 //! Invariant `monotone`: the more had been observed, the more is demanded; so who knows several moments to be possible
 //! asks about the latest.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use blockyard_units::ByteRange;
 
-use crate::data::{matching_len, piece_len};
+use crate::data::{WORD, matching_len, piece_len};
 use crate::{Property, Violation};
 
 /// One guest-visible device. Observations are numbered by the caller: a later one never has a smaller number.
@@ -28,10 +29,17 @@ pub struct Durability {
 
 struct Write {
     range: ByteRange,
-    tag: u64,
+    data: Data,
     kind: WriteKind,
     began: u32,
     ended: Option<Ended>,
+}
+
+#[derive(Clone, Copy)]
+enum Data {
+    Of(u64),
+    /// What was so many bytes before.
+    Copied(i64),
 }
 
 /// What a write promises.
@@ -74,7 +82,14 @@ impl Durability {
 
     /// The guest begins to write the data of `tag`: 0 is zeroes.
     pub fn begin_write(&mut self, op: u64, range: ByteRange, tag: u64, kind: WriteKind, now: u32) {
-        self.writes.insert(op, Write { range, tag, kind, began: now, ended: None });
+        let data = Data::Of(tag);
+        self.writes.insert(op, Write { range, data, kind, began: now, ended: None });
+    }
+
+    /// The guest begins to copy from `from` to `range`, a multiple of a word away.
+    pub fn begin_copy(&mut self, op: u64, from: u64, range: ByteRange, kind: WriteKind, now: u32) {
+        let data = Data::Copied(range.start().wrapping_sub(from).cast_signed());
+        self.writes.insert(op, Write { range, data, kind, began: now, ended: None });
     }
 
     /// The guest begins to flush.
@@ -110,12 +125,10 @@ impl Durability {
         assert_eq!(found.len(), range.len().as_usize(), "data-fits-range");
         let covering: Vec<&Write> =
             self.writes.values().filter(|write| write.range.overlaps(&range)).collect();
-        let edges = covering.iter().map(|write| write.range);
-        let edges = edges.chain(self.fill.iter().map(|(range, _)| *range));
-        let edges: Vec<u64> = edges.flat_map(|range| [range.start(), range.end()]).collect();
+        let edges = self.edges();
         let mut at = range.start();
         while at < range.end() {
-            let next = edges.iter().copied().filter(|edge| *edge > at).min().unwrap_or(u64::MAX);
+            let next = edges.range(at + 1..).next().copied().unwrap_or(u64::MAX);
             let part = ByteRange::between(at, next.min(range.end()));
             let bytes = &found[(part.start() - range.start()) as usize..][..part.len().as_usize()];
             self.check_part(part, bytes, &covering, happened)?;
@@ -124,35 +137,59 @@ impl Durability {
         Ok(())
     }
 
+    /// Where writes begin and end, and in copies what they carry.
+    fn edges(&self) -> BTreeSet<u64> {
+        let ranges = self.writes.values().map(|write| write.range);
+        let ranges = ranges.chain(self.fill.iter().map(|(range, _)| *range));
+        let mut edges: BTreeSet<u64> =
+            ranges.flat_map(|range| [range.start(), range.end()]).collect();
+        let copied = |write: &Write| match write.data {
+            Data::Of(_) => None,
+            Data::Copied(shift) => Some((write.range, shift)),
+        };
+        let copies: Vec<_> = self.writes.values().filter_map(copied).collect();
+        // A copy of a copy carries on what that one carried; none is longer than all of them.
+        for _ in 0..copies.len() {
+            for (range, shift) in &copies {
+                let from = range.start().wrapping_add_signed(-shift);
+                let inside = edges.range(from..from + range.len().0);
+                let carried: Vec<u64> =
+                    inside.map(|edge| edge.wrapping_add_signed(*shift)).collect();
+                edges.extend(carried);
+            }
+        }
+        edges
+    }
+
     /// The same, of a range that no write cuts.
-    fn check_part(
-        &self,
+    fn check_part<'a>(
+        &'a self,
         part: ByteRange,
         mut found: &[u8],
-        covering: &[&Write],
+        covering: &[&'a Write],
         happened: &dyn Fn(u32) -> bool,
     ) -> Result<(), Violation> {
         let here = |write: &&&Write| write.range.overlaps(&part);
         let here: Vec<&Write> = covering.iter().filter(here).copied().collect();
         let promised = |write: &&&Write| self.is_promised(write, happened);
         let promised: Vec<&Write> = here.iter().filter(promised).copied().collect();
-        let filled = self.fill.iter().rfind(|(range, _)| range.overlaps(&part));
-        let initial = filled.map_or(0, |(_, tag)| *tag);
+        let initial = self.initial(part.start());
         let superseded = |write: &Write| promised.iter().find(|later| write.precedes(later));
         let mut at = part.start();
         while !found.is_empty() {
             let piece = &found[..piece_len(at, found.len())];
             // The longest run that one who may be found here has written.
-            let fits = |tag: u64| matching_len(tag, at, piece);
+            let fits = |write| self.fits(write, at, piece, &mut Vec::new());
+            let fits_initial = matching_len(initial, at, piece);
             let of_writes =
-                here.iter().filter(|w| superseded(w).is_none()).map(|write| fits(write.tag));
-            let of_initial = promised.is_empty().then(|| fits(initial));
+                here.iter().filter(|w| superseded(w).is_none()).map(|write| fits(write));
+            let of_initial = promised.is_empty().then_some(fits_initial);
             let len = of_writes.chain(of_initial).max().unwrap_or(0);
             if len == 0 {
-                let old = here.iter().find(|write| fits(write.tag) > 0);
+                let old = here.iter().find(|write| fits(write) > 0);
                 let (what, by) = match old {
                     Some(write) => (format!("the write of {}", write.range), superseded(write)),
-                    None if fits(initial) > 0 => {
+                    None if fits_initial > 0 => {
                         ("what was there at the beginning".into(), promised.first())
                     }
                     None => ("what nobody wrote".into(), promised.first()),
@@ -163,6 +200,46 @@ impl Durability {
             found = &found[len..];
         }
         Ok(())
+    }
+
+    /// The tag of what was at `at` at the beginning.
+    fn initial(&self, at: u64) -> u64 {
+        let filled = self.fill.iter().rfind(|(range, _)| range.contains(at));
+        filled.map_or(0, |(_, tag)| *tag)
+    }
+
+    /// How many leading bytes of one piece at `at` may be those of `write`. `path`: the copies that this is asked for.
+    fn fits<'a>(
+        &'a self,
+        write: &'a Write,
+        at: u64,
+        piece: &[u8],
+        path: &mut Vec<&'a Write>,
+    ) -> usize {
+        let shift = match write.data {
+            Data::Of(tag) => return matching_len(tag, at, piece),
+            Data::Copied(_) if path.iter().any(|copy| core::ptr::eq(*copy, write)) => return 0,
+            Data::Copied(shift) => shift,
+        };
+        // What is copied is judged word by word, as its source may be of many.
+        let piece = &piece[..piece.len().min(WORD as usize)];
+        let at = at.wrapping_add_signed(-shift);
+        let here = |other: &&Write| other.range.contains(at);
+        // Whether it had ended before the copy began, and surely took effect.
+        let settled = |other: &&Write| {
+            let well = other.ended.is_some_and(|ended| ended.well);
+            well && other.kind != WriteKind::Discard && other.precedes(write)
+        };
+        let over: Vec<&Write> = self.writes.values().filter(here).filter(settled).collect();
+        let replaced = |other: &&Write| over.iter().any(|later| other.precedes(later));
+        let came_later = |other: &&Write| write.precedes(other);
+        let could = self.writes.values().filter(here);
+        let could = could.filter(|other| !replaced(other) && !came_later(other));
+        let initial = over.is_empty().then(|| matching_len(self.initial(at), at, piece));
+        path.push(write);
+        let longest = could.map(|other| self.fits(other, at, piece, path)).chain(initial).max();
+        path.pop();
+        longest.unwrap_or(0)
     }
 
     fn is_promised(&self, write: &Write, happened: &dyn Fn(u32) -> bool) -> bool {

@@ -5,32 +5,40 @@
 //! - A write that succeeded took effect. One that failed did so between invocation and response, or never.
 //! - `write zeroes` is a write of zeroes. A discard is one that may, even if it succeeds, never take effect: the guest
 //!   finds old data or zeroes, the same at each read.
+//! - A copy takes effect once per word as a write of something that its source held between its invocation and its
+//!   response; two words need not be of one instant, nor of one order of what overlapped it.
 //! - An operation without a response may take effect at any time, or never.
+//! - Where something is said to be zeroes, a read that returned zeroes would have been right.
 //!
 //! How: each segment (a range that no operation cuts) keeps every [`State`] in which some linearization of the past
 //! may have left it. An effect is delayed until a response needs it: its own, or that of a later one in the order.
 //! Nothing is lost, because the order stays and each effect stays between its invocation and its response. Reads do not
 //! change the register, so they need no place in the order: a read may return what the register held at any time since
 //! the read's invocation, which the state remembers in `seen`. So the set is exact, and empties iff there is no
-//! linearization. It grows with 2^n for n writes in flight at one place.
+//! linearization. It grows with 2^n for n writes in flight at one place. A copy is a read of its source, whose seen
+//! values it may write; how the two places hang together beyond that is not remembered, so with copies the set may
+//! be too large, never too small.
 //!
-//! Invariant `pending-covers-whole-segments`: an operation in flight covers all of a segment or nothing.
+//! Invariants: `pending-covers-whole-segments`: an operation in flight covers all of a segment or nothing.
+//! `copies-have-equal-cuts`: the source of a copy in flight is cut where its destination is.
 //! Differs: a word (8 aligned bytes) that no operation cuts is one register, not eight: no medium tears there, and a
 //! whole word names its writer.
 //! Source: Herlihy and Wing, Linearizability (1990); Lowe, Testing for linearizability (2017), "just-in-time".
 
-use crate::Violation;
-use crate::data::{matching_len, piece_len};
+use crate::data::{WORD, matching_len, piece_len};
+use crate::{Property, Violation};
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
-use blockyard_units::ByteRange;
+use blockyard_units::{ByteLen, ByteRange};
 
 mod message;
 
 /// One guest-visible device. Begins as zeroes.
 ///
-/// Operation numbers are the caller's, unique per device; `u64::MAX` is taken.
+/// Operation numbers are the caller's, unique per device, and below 2^63.
 pub struct GuestRegister {
     name: String,
     /// States by the first byte of their segment, which ends where the next begins.
@@ -45,12 +53,19 @@ pub struct GuestRegister {
 /// Where some linearization of the past may have left a segment.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct State {
-    /// Tag of the contents.
-    value: u64,
+    value: Data,
     /// Operations in flight that took effect; sorted.
     done: Vec<u64>,
     /// Per read in flight, the values since its invocation; sorted.
-    seen: Vec<(u64, u64)>,
+    seen: Vec<(u64, Data)>,
+}
+
+/// Whose data, and how far behind where they were written first: copies carry them on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Data {
+    tag: u64,
+    /// Bytes, a multiple of a word; 0 of zeroes.
+    shift: i64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +75,10 @@ enum Kind {
     WriteZeroes,
     Discard,
     ByHand,
+    /// From a place so many bytes before; the reading half has a number of its own.
+    Copy {
+        shift: i64,
+    },
 }
 
 #[derive(Clone, Copy)]
@@ -67,9 +86,13 @@ struct Op {
     op: u64,
     kind: Kind,
     range: ByteRange,
+    /// Of a copy none.
     tag: u64,
     invoked: u64,
 }
+
+/// The operations in flight at a place that may take effect, each with what it may write.
+type Offers = Vec<(u64, BTreeSet<Data>)>;
 
 struct Outcome {
     responded: u64,
@@ -78,6 +101,8 @@ struct Outcome {
 
 /// The operation that replaces contents by hand.
 const BY_HAND: u64 = u64::MAX;
+/// With this bit: the reading half of the copy of this number.
+const READER: u64 = 1 << 63;
 
 impl GuestRegister {
     /// The device `name`, all zeroes.
@@ -118,7 +143,25 @@ impl GuestRegister {
         self.invoke(op, Kind::Discard, range, 0);
     }
 
-    /// The guest begins to read.
+    /// The guest begins to copy from `from` to `range`.
+    ///
+    /// # Panics
+    /// If the distance is no multiple of a word.
+    pub fn invoke_copy(&mut self, op: u64, from: u64, range: ByteRange) {
+        let shift = range.start().wrapping_sub(from).cast_signed();
+        assert_eq!(shift % WORD as i64, 0, "words-are-copied-whole");
+        let source = ByteRange::new(from, range.len().0);
+        self.invoke_read(op | READER, source);
+        self.invoke(op, Kind::Copy { shift }, range, 0);
+        let cuts = |range: ByteRange| self.segments.range(range.start()..range.end());
+        let cuts_there: Vec<u64> =
+            cuts(source).map(|(cut, _)| cut.wrapping_add_signed(shift)).collect();
+        let cuts_here: Vec<u64> =
+            cuts(range).map(|(cut, _)| cut.wrapping_add_signed(-shift)).collect();
+        cuts_there.into_iter().chain(cuts_here).for_each(|cut| self.split(cut));
+    }
+
+    /// The guest begins to read, or to ask what is there.
     pub fn invoke_read(&mut self, op: u64, range: ByteRange) {
         self.invoke(op, Kind::Read, range, 0);
         for (_, states) in self.segments.range_mut(range.start()..range.end()) {
@@ -128,7 +171,7 @@ impl GuestRegister {
         }
     }
 
-    /// A write, write zeroes or discard ended.
+    /// A write, write zeroes, copy or discard ended.
     ///
     /// # Errors
     /// None as yet: a write is judged by the reads after it.
@@ -155,18 +198,45 @@ impl GuestRegister {
     /// If `data` has not the length of the read.
     pub fn respond_read(&mut self, op: u64, data: &[u8]) -> Result<(), Violation> {
         let read = self.in_flight(op);
+        self.saw(&read, data)?;
+        self.respond(op, true);
+        Ok(())
+    }
+
+    /// Asking what is there ended: it is told of the first `len` bytes, and that they are zeroes, if they are.
+    ///
+    /// # Errors
+    /// It is told of nothing, or of more than was asked; or the first byte that is no zero in any linearization.
+    pub fn respond_status(&mut self, op: u64, len: ByteLen, zero: bool) -> Result<(), Violation> {
+        let read = self.in_flight(op);
+        let asked = read.range.len();
+        if len > asked || (len.0 == 0 && asked.0 > 0) {
+            let (name, range) = (&self.name, read.range);
+            let message =
+                format!("read {op} of {name} at {range} is told the status of {len} bytes");
+            return Err(Property::GuestConsistency.broken(message));
+        }
+        if zero {
+            let read = Op { range: ByteRange::new(read.range.start(), len.0), ..read };
+            self.saw(&read, &vec![0; len.as_usize()])?;
+        }
+        self.respond(op, true);
+        Ok(())
+    }
+
+    fn saw(&mut self, read: &Op, data: &[u8]) -> Result<(), Violation> {
         assert_eq!(data.len(), read.range.len().as_usize(), "data-fits-read");
-        let runs = self.runs(&read, data)?;
+        self.split(read.range.start());
+        self.split(read.range.end());
+        let runs = self.runs(read, data)?;
         for (start, _) in &runs {
             self.split(*start);
         }
-        for (start, tags) in runs {
-            let states = self.segments.get_mut(&start).expect("split-made-a-segment");
-            settle(states, &self.pending, start, |state| {
-                tags.iter().any(|tag| state.seen.contains(&(op, *tag)))
+        for (start, found) in runs {
+            self.settle(start, &|state| {
+                found.iter().any(|data| state.seen.contains(&(read.op, *data)))
             });
         }
-        self.respond(op, true);
         Ok(())
     }
 
@@ -191,6 +261,14 @@ impl GuestRegister {
         if *key != start {
             let states = states.clone();
             self.segments.insert(start, states);
+            let copies = self.pending.iter().filter_map(Op::copied);
+            let elsewhere = copies.flat_map(|(source, range, shift)| {
+                let there = source.contains(start).then(|| start.wrapping_add_signed(shift));
+                let here = range.contains(start).then(|| start.wrapping_add_signed(-shift));
+                [there, here]
+            });
+            let elsewhere: Vec<u64> = elsewhere.flatten().collect();
+            elsewhere.into_iter().for_each(|start| self.split(start));
         }
     }
 
@@ -199,12 +277,15 @@ impl GuestRegister {
         self.now += 1;
         let ended = self.in_flight(op);
         let certain = ok && ended.kind != Kind::Discard;
-        for (start, states) in self.segments.range_mut(ended.range.start()..ended.range.end()) {
+        let within = ended.range.start()..ended.range.end();
+        let starts: Vec<u64> = self.segments.range(within).map(|(start, _)| *start).collect();
+        for start in starts {
             if ended.kind != Kind::Read {
-                let without = if certain { Vec::new() } else { states.clone() };
-                settle(states, &self.pending, *start, |state| state.done.contains(&op));
-                states.extend(without);
+                let without = if certain { Vec::new() } else { self.segments[&start].clone() };
+                self.settle(start, &|state| state.done.contains(&op));
+                self.states(start).extend(without);
             }
+            let states = self.states(start);
             for state in states.iter_mut() {
                 state.done.retain(|done| *done != op);
                 state.seen.retain(|(read, _)| *read != op);
@@ -216,7 +297,14 @@ impl GuestRegister {
         if ended.kind != Kind::Read {
             self.past.push((ended, Outcome { responded: self.now, certain }));
         }
+        if matches!(ended.kind, Kind::Copy { .. }) {
+            self.respond(op | READER, true);
+        }
         self.merge(ended.range);
+    }
+
+    fn states(&mut self, start: u64) -> &mut Vec<State> {
+        self.segments.get_mut(&start).expect("split-made-a-segment")
     }
 
     /// Joins segments that have come to be in equal states again, where no operation in flight keeps them apart.
@@ -225,71 +313,103 @@ impl GuestRegister {
             self.segments.range(range.start()..=range.end()).map(|segment| *segment.0).collect();
         for cut in cuts {
             let below = self.segments.range(..cut).next_back();
-            let equal = below.is_some_and(|(_, states)| *states == self.segments[&cut]);
-            let holds = |op: &Op| op.range.start() == cut || op.range.end() == cut;
+            let states = &self.segments[&cut];
+            let equal = below.is_some_and(|(_, below)| below == states);
+            // Of several states the two halves of a word may be in different ones.
+            let equal = equal && (cut % WORD == 0 || states.len() == 1);
+            let holds = |op: &Op| {
+                let copied = op
+                    .copied()
+                    .is_some_and(|(source, range, _)| source.contains(cut) || range.contains(cut));
+                copied || op.range.start() == cut || op.range.end() == cut
+            };
             if equal && !self.pending.iter().any(holds) {
                 self.segments.remove(&cut);
             }
         }
     }
 
-    /// Splits what a read returned into runs, each with the tags whose data it is and that it may have returned there.
-    fn runs(&self, read: &Op, data: &[u8]) -> Result<Vec<(u64, Vec<u64>)>, Violation> {
+    /// Splits what a read returned into runs, each with whose data it is and may be there.
+    fn runs(&self, read: &Op, data: &[u8]) -> Result<Vec<(u64, Vec<Data>)>, Violation> {
         let mut runs = Vec::new();
         let mut segments = self.segments.range(read.range.start()..read.range.end()).peekable();
-        while let Some((start, states)) = segments.next() {
+        while let Some((start, _)) = segments.next() {
             let end = segments.peek().map_or(read.range.end(), |next| *next.0);
-            let permitted = permitted(states, &self.pending, *start, read.op);
+            let permitted = self.permitted(*start, read.op, &mut Vec::new());
             let mut at = *start;
             while at < end {
                 let rest =
                     &data[(at - read.range.start()) as usize..(end - read.range.start()) as usize];
                 let piece = &rest[..piece_len(at, rest.len())];
-                let lens = permitted.iter().map(|tag| (*tag, matching_len(*tag, at, piece)));
+                let lens = permitted.iter().map(|data| (*data, data.matching_len(at, piece)));
                 let matching: Vec<_> = lens.filter(|(_, len)| *len > 0).collect();
                 // Two tags may fit a cut word, which is matched whole; never a whole word. So all lengths agree.
                 let Some((_, len)) = matching.first().copied() else {
                     return Err(self.not_permitted(read, at, piece, &permitted));
                 };
-                runs.push((at, matching.into_iter().map(|(tag, _)| tag).collect()));
+                runs.push((at, matching.into_iter().map(|(data, _)| data).collect()));
                 at += len as u64;
             }
         }
         Ok(runs)
     }
-}
 
-/// Lets pending writes take effect in each state, in every order, until the state is `wanted`; drops those that
-/// cannot get there.
-fn settle(states: &mut Vec<State>, pending: &[Op], at: u64, wanted: impl Fn(&State) -> bool) {
-    let mut next = 0;
-    while let Some(state) = states.get(next) {
-        let writes = undone(state, pending, at).filter(|_| !wanted(state));
-        let after: Vec<_> = writes.map(|write| state.after(write, pending, at)).collect();
-        for state in after {
-            if !states.contains(&state) {
-                states.push(state);
-            }
+    /// What the operations in flight at `at` may write there. `path`: the copies, and where, that this is asked for;
+    /// none feeds itself.
+    fn offers(&self, at: u64, path: &mut Vec<(u64, u64)>) -> Offers {
+        let here = self.pending.iter().filter(|op| op.kind != Kind::Read && op.covers(at));
+        here.map(|op| (op.op, self.offered(op, at, path))).collect()
+    }
+
+    fn offered(&self, op: &Op, at: u64, path: &mut Vec<(u64, u64)>) -> BTreeSet<Data> {
+        let Kind::Copy { shift } = op.kind else { return BTreeSet::from([Data::of(op.tag)]) };
+        if path.contains(&(op.op, at)) {
+            return BTreeSet::new();
         }
-        next += 1;
+        path.push((op.op, at));
+        let held = self.permitted(at.wrapping_add_signed(-shift), op.op | READER, path);
+        path.pop();
+        held.into_iter().map(|data| data.moved(shift)).collect()
     }
-    states.retain(wanted);
+
+    /// What `read` may return at `at`.
+    fn permitted(&self, at: u64, read: u64, path: &mut Vec<(u64, u64)>) -> BTreeSet<Data> {
+        let (_, states) = self.segments.range(..=at).next_back().expect("a-segment-begins-at-0");
+        let offers = self.offers(at, path);
+        let mut permitted = BTreeSet::new();
+        for state in states {
+            permitted.extend(state.seen.iter().filter(|seen| seen.0 == read).map(|seen| seen.1));
+            permitted.extend(undone(state, &offers).map(|(_, data)| data));
+        }
+        permitted
+    }
+
+    /// Lets pending writes take effect in each state of the segment at `start`, in every order, until the state is
+    /// `wanted`; drops those that cannot get there.
+    fn settle(&mut self, start: u64, wanted: &dyn Fn(&State) -> bool) {
+        let offers = self.offers(start, &mut Vec::new());
+        let reads = self.pending.iter().filter(|op| op.kind == Kind::Read && op.covers(start));
+        let reads: Vec<u64> = reads.map(|op| op.op).collect();
+        let states = self.states(start);
+        let mut next = 0;
+        while let Some(state) = states.get(next) {
+            let writes = undone(state, &offers).filter(|_| !wanted(state));
+            let after: Vec<_> = writes.map(|(op, data)| state.after(op, data, &reads)).collect();
+            for state in after {
+                if !states.contains(&state) {
+                    states.push(state);
+                }
+            }
+            next += 1;
+        }
+        states.retain(wanted);
+    }
 }
 
-/// Operations in flight at `at` that may still take effect.
-fn undone<'a>(state: &'a State, pending: &'a [Op], at: u64) -> impl Iterator<Item = &'a Op> {
-    let writes = pending.iter().filter(move |op| op.kind != Kind::Read && op.covers(at));
-    writes.filter(|op| !state.done.contains(&op.op))
-}
-
-/// The tags that `read` may return at `at`.
-fn permitted(states: &[State], pending: &[Op], at: u64, read: u64) -> BTreeSet<u64> {
-    let mut tags = BTreeSet::new();
-    for state in states {
-        tags.extend(state.seen.iter().filter(|seen| seen.0 == read).map(|seen| seen.1));
-        tags.extend(undone(state, pending, at).map(|write| write.tag));
-    }
-    tags
+/// Those that may still take effect.
+fn undone<'a>(state: &'a State, offers: &'a Offers) -> impl Iterator<Item = (u64, Data)> + 'a {
+    let undone = offers.iter().filter(|(op, _)| !state.done.contains(op));
+    undone.flat_map(|(op, offered)| offered.iter().map(|data| (*op, *data)))
 }
 
 /// Inserts into a sorted list without duplicates: these are too small for anything cleverer.
@@ -300,19 +420,38 @@ fn insert<T: Ord>(sorted: &mut Vec<T>, item: T) {
 }
 
 impl State {
-    fn after(&self, write: &Op, pending: &[Op], at: u64) -> Self {
-        let mut after = Self { value: write.tag, ..self.clone() };
-        insert(&mut after.done, write.op);
-        for read in pending.iter().filter(|op| op.kind == Kind::Read && op.covers(at)) {
-            insert(&mut after.seen, (read.op, write.tag));
-        }
+    fn after(&self, op: u64, value: Data, reads: &[u64]) -> Self {
+        let mut after = Self { value, ..self.clone() };
+        insert(&mut after.done, op);
+        reads.iter().for_each(|read| insert(&mut after.seen, (*read, value)));
         after
+    }
+}
+
+impl Data {
+    fn of(tag: u64) -> Self {
+        Self { tag, shift: 0 }
+    }
+
+    fn moved(self, by: i64) -> Self {
+        if self.tag == 0 { self } else { Self { shift: self.shift + by, ..self } }
+    }
+
+    fn matching_len(self, at: u64, piece: &[u8]) -> usize {
+        matching_len(self.tag, at.wrapping_add_signed(-self.shift), piece)
     }
 }
 
 impl Op {
     fn covers(&self, at: u64) -> bool {
-        self.range.start() <= at && at < self.range.end()
+        self.range.contains(at)
+    }
+
+    /// Of a copy: where from, where to, and how far.
+    fn copied(&self) -> Option<(ByteRange, ByteRange, i64)> {
+        let Kind::Copy { shift } = self.kind else { return None };
+        let from = self.range.start().wrapping_add_signed(-shift);
+        Some((ByteRange::new(from, self.range.len().0), self.range, shift))
     }
 }
 

@@ -36,10 +36,11 @@ pub use body::{Granularity, UnknownGranularity};
 pub use disk::{Cache, Cut, DiskImage, Families, Family, Fault, Left, Loss, PowerLosses, SimDisk};
 pub use event::{Action, Event, Kept};
 pub use explore::{
-    Checkpoint, Chooser, Cost, DepthFirst, Execution, Exploration, Explorer, Finding, FromBytes,
-    Limits, NotRestored, Outcome, Pct, Pick, Portfolio, Pos, Program, Ran, RandomWalk, Recovery,
-    Reduction, Replay, Report, Runs, Sampled, Sampler, Sampling, Searcher, Setup, Shrunk, Summary,
-    Swarm, Traced, Tree, Urw, Verdict, Watched, WholePolls, WorkItem, run_once, swap_check,
+    Checkpoint, Chooser, Cost, Counts, DepthFirst, Execution, Exploration, Explorer, Finding,
+    FromBytes, Limits, NotRestored, Outcome, Pct, Pick, Portfolio, Pos, Program, Ran, RandomWalk,
+    Recovery, Reduction, Replay, Report, Runs, Sampled, Sampler, Sampling, Searcher, Setup, Shrunk,
+    Summary, Swarm, Traced, Tree, Urw, Verdict, Watched, WholePolls, WorkItem, run_once,
+    swap_check,
 };
 pub use footprint::conflicts;
 // For the test that each rule of dependence is needed.

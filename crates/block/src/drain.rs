@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_sync::door::{self, Kind};
-use blockyard_sync::{Shared, note};
+use blockyard_sync::{Shared, note, sometimes};
 use blockyard_units::{Id, JobId, Mutant, NodeId};
 use tracing::{Instrument, debug_span};
 
@@ -102,6 +102,12 @@ impl BlockLayer {
             };
             let outer = state.sections.iter().rposition(inside);
             let rank = outer.map_or(state.sections.len(), |index| index + 1);
+            let of_a_job =
+                |other: &Section| other.owner != owner && matches!(other.owner, Owner::Job(_));
+            sometimes!(
+                state.sections.iter().any(of_a_job),
+                "a drained section is asked for while a job has one"
+            );
             state.sections.insert(rank, section);
             if let Owner::Job(job) = owner {
                 state.jobs.insert(job, Activity::Parked);

@@ -68,6 +68,10 @@ impl Io {
         BlockError::Io { kind: IoErrorKind::Unsupported, node, range }
     }
 
+    pub(crate) fn requester(&self) -> Requester {
+        self.requester
+    }
+
     pub(crate) fn observe_begin(&self) {
         self.layer.observer().request_begins(self.node_id(), self.requester);
     }

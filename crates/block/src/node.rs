@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use blockyard_bitmap::SharedBitmap;
 use blockyard_runtime::{BoxFuture, IoBuffer};
-use blockyard_sync::Shared;
+use blockyard_sync::{Shared, sometimes};
 use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId};
 
 use crate::copy_on_read::copy_on_read;
@@ -344,6 +344,7 @@ impl Node {
         let derived = design.is_mutant(Mutant::FlushGenerationDeadlock);
         let Some(generation) = self.tracked.begin_flush(derived).await else { return Ok(()) };
         let result = self.driver.flush(io).await;
+        sometimes!(result.is_err(), "a flush failed");
         let forgets = design.is_mutant(Mutant::FailedFlushMarksClean);
         self.tracked.end_flush(generation, result.is_ok() || forgets);
         result

@@ -115,8 +115,26 @@ pub(crate) fn of_node<'a>(
             // The child is shorter: nothing is there to be read.
             return Ok(Extent { raw: None, ..Extent::zeroes(inside).up_to(extent.len) });
         }
+        let below = match format_over(io, child) {
+            Some(child) if !below.allocated => {
+                let passed = ByteRange::new(offset, below.len.0);
+                let whole: BoxFuture<'_, _> =
+                    Box::pin(layer.status_above(io.requester(), child, None, passed));
+                Extent { allocated: true, ..whole.await?.extent }
+            }
+            _ => below,
+        };
         Ok(Extent { eof: inside.start() + below.len.0 == len.0, raw: None, ..below })
     })
+}
+
+/// The node that this child leads to, unless the holder filters it: what backing files that node has is no matter of
+/// those above the holder.
+fn format_over(io: &Io, child: &str) -> Option<NodeId> {
+    let graph = io.layer().graph();
+    let mut edges = graph.children(Parent::Node(io.node_id()));
+    let edge = edges.find(|edge| edge.name == child)?;
+    (!edge.roles.contains(Role::Filtered)).then_some(edge.child)
 }
 
 impl BlockLayer {

@@ -13,8 +13,8 @@
 
 use alloc::vec::Vec;
 
-use blockyard_sync::Shared;
 use blockyard_sync::door::Kind;
+use blockyard_sync::{Shared, sometimes};
 use blockyard_units::ByteRange;
 
 use crate::stats::{Counted, Outcome, Stats};
@@ -123,6 +123,7 @@ impl Tracked {
             state.entries.push(Entry { number, range, serialising });
             (number, state.must_wait(number, range, serialising), state.timed)
         });
+        sometimes!(waited, "a request waited for one that overlaps it and serialises");
         if waited {
             let (from, to) = (if serialising { 0 } else { SERIALISING }, WRITTEN);
             let free = move |state: &State| !state.must_wait(number, range, serialising);

@@ -215,7 +215,7 @@ pub(crate) struct FuzzArgs {
     /// Built-in scenarios, or paths of files; each is run once.
     #[arg(required_unless_present_any = ["all", "generate"])]
     pub scenarios: Vec<String>,
-    /// Every built-in scenario.
+    /// Every built-in scenario, then generated ones.
     #[arg(long, conflicts_with = "scenarios")]
     pub all: bool,
     /// Scenarios that are generated, one from each seed.

@@ -65,7 +65,9 @@ pub(crate) fn explore(args: &ExploreArgs, out: &Path, output: &Output) -> Result
 pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Status, Failure> {
     let seeds = read_seeds(&args.seeds)?;
     if args.generate {
-        return generate::fuzz(args, seeds, out, output);
+        let fuzzed = generate::fuzz(args, seeds, out, &Interrupt::listen())?;
+        output.print(|| fuzzed.text, || fuzzed.json);
+        return Ok(fuzzed.status);
     }
     let builtin = blockyard_scenario::BUILTIN.iter().map(|(name, _)| name.to_string());
     let mut names = if args.all { builtin.collect() } else { args.scenarios.clone() };
@@ -95,6 +97,12 @@ pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Statu
         if status != Status::Clean {
             break;
         }
+    }
+    if args.all && status == Status::Clean {
+        let fuzzed = generate::fuzz(args, seeds, out, &interrupt)?;
+        output.print_part(|| fuzzed.text);
+        reports.push(fuzzed.json);
+        status = fuzzed.status;
     }
     output.print(String::new, || match <[_; 1]>::try_from(reports) {
         Ok([only]) => only,

@@ -11,11 +11,12 @@ use blockyard_sim::{Exploration, Limits, Summary, Verdict};
 use serde_json::{Map, Value, json};
 
 use crate::args::{FuzzArgs, ScenarioArgs};
+use crate::counts;
 use crate::draw::in_threads;
 use crate::explore::{Search, make_directory};
 use crate::failure::Failure;
 use crate::progress::{Interrupt, Progress, quietly};
-use crate::report::{Output, Status};
+use crate::report::Status;
 use crate::spec::Spec;
 
 /// How many runs a simpler scenario gets to show the same failure.
@@ -40,7 +41,7 @@ pub(crate) fn fuzz(
     let fuzzing = Fuzzing {
         args,
         out,
-        interrupt: &interrupt,
+        interrupt,
         progress: &progress,
         next: AtomicU64::new(seeds.start),
         end: AtomicU64::new(seeds.end),
@@ -53,15 +54,14 @@ pub(crate) fn fuzz(
     if let Some((seed, exploration)) = found {
         let scenario = Generated { seed, args, out };
         let exploration = exploration?;
-        let simplest = quietly(|| scenario.shrink(&exploration, &interrupt));
+        let simplest = quietly(|| scenario.shrink(&exploration, interrupt));
         progress.finish();
         total.seconds = progress.seconds();
-        return scenario.report(&simplest, &total, output);
+        return scenario.report(&simplest, &total);
     }
     progress.finish();
     total.seconds = progress.seconds();
-    output.print(|| total.as_text(), || total.as_json());
-    Ok(total.status)
+    Ok(Fuzzed { status: total.status, text: total.as_text(), json: total.as_json() })
 }
 
 /// What the threads share.
@@ -177,7 +177,7 @@ impl Generated<'_> {
     }
 
     /// Keeps the scenario and its failure.
-    fn report(&self, plan: &Plan, total: &Total, output: &Output) -> Result<Status, Failure> {
+    fn report(&self, plan: &Plan, total: &Total) -> Result<Fuzzed, Failure> {
         let spec = self.spec(plan)?;
         let path = Path::new(&spec.named);
         std::fs::write(path, &spec.text).map_err(|error| Failure::file(path, error))?;
@@ -186,20 +186,13 @@ impl Generated<'_> {
         let outcome = search.keep(exploration, total.seconds, self.out)?;
         let (scenarios, named) = (total.scenarios, &spec.named);
         let executions = total.summary.executions;
-        output.print(
-            || {
-                let found = format!("found by scenario {scenarios} in execution {executions}");
-                format!("{}{found}\nscenario:  {named}\n", outcome.as_text())
-            },
-            || {
-                let mut object = outcome.as_json();
-                object.insert("scenarios".into(), json!(scenarios));
-                object.insert("scenario_file".into(), json!(named));
-                object.insert("found_by_execution".into(), json!(executions));
-                object
-            },
-        );
-        Ok(outcome.status())
+        let found = format!("found by scenario {scenarios} in execution {executions}");
+        let text = format!("{}{found}\nscenario:  {named}\n", outcome.as_text());
+        let mut json = outcome.as_json();
+        json.insert("scenarios".into(), json!(scenarios));
+        json.insert("scenario_file".into(), json!(named));
+        json.insert("found_by_execution".into(), json!(executions));
+        Ok(Fuzzed { status: outcome.status(), text, json })
     }
 }
 
@@ -239,7 +232,8 @@ impl Total {
         let marks: Vec<_> = marks.iter().map(|mark| format!("  reached     {mark}\n")).collect();
         format!(
             "generated: {how}\n{scenarios} scenarios: {executions} executions, {steps} steps, {seconds:.1} s, \
-             {rate:.0} executions/s\n{}",
+             {rate:.0} executions/s\n{}{}",
+            counts::as_text(&self.summary.counts),
             marks.concat()
         )
     }
@@ -254,6 +248,8 @@ impl Total {
             ("steps", json!(summary.steps)),
             ("seconds", json!(self.seconds)),
             ("executions_per_second", json!(self.rate())),
+            ("operations", counts::as_json(&summary.counts)),
+            ("graph_edits", counts::edits_as_json(&summary.counts)),
             ("marks", json!(summary.marks)),
         ];
         members.into_iter().map(|(key, value)| (key.to_string(), value)).collect()

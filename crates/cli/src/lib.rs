@@ -8,6 +8,7 @@
 
 mod args;
 mod checkpoint;
+mod counts;
 mod draw;
 mod explore;
 mod failure;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use blockyard_models::{Violation, data};
 use blockyard_qmp::{Files, Opening};
 use blockyard_runtime::{Runtime, Storage};
-use blockyard_scenario::{Contents, PowerLoss, PowerLosses, Script, Stage};
+use blockyard_scenario::{Contents, Count, PowerLoss, PowerLosses, Script, Stage};
 use blockyard_sim::{
-    self as sim, Budgets, DiskImage, Execution, Finding, Left, Program, Setup, SimDisk, SimHandle,
-    World,
+    self as sim, Budgets, Counts, DiskImage, Execution, Finding, Left, Program, Setup, SimDisk,
+    SimHandle, World,
 };
 use blockyard_units::{ByteLen, ByteRange, Design};
 
@@ -85,11 +85,12 @@ impl blockyard_scenario::World for Simulated {
     ) -> Result<(), Violation> {
         let (Some(a), Some(b)) = (self.disks.get(a), self.disks.get(b)) else { return Ok(()) };
         // It may have become shorter.
-        let up_to = |bytes: &[u8]| bytes.len().min(len.as_usize());
+        let len = len.as_usize();
         if a.name() == b.name() {
-            return a.observe(|bytes| judge((&bytes[..up_to(bytes)], &bytes[..up_to(bytes)])));
+            let judge = |bytes: &[u8]| judge((bytes, bytes));
+            return a.observe(|bytes| judge(&bytes[..len.min(bytes.len())]));
         }
-        a.observe_both(b, |a, b| judge((&a[..up_to(a)], &b[..up_to(b)])))
+        a.observe_both(b, |a, b| judge((&a[..len.min(a.len())], &b[..len.min(b.len())])))
     }
 }
 
@@ -140,6 +141,12 @@ impl Execution for Run {
         let violation = judged.err()?;
         let property = violation.property.word().into();
         Some(Finding { property, message: violation.message })
+    }
+
+    fn counts(&self) -> Counts {
+        let counts = self.0.counts().into_iter();
+        let numbers = |Count { tried, succeeded, in_flight }| [tried, succeeded, in_flight];
+        counts.map(|(name, count)| (name, numbers(count))).collect()
     }
 
     fn digest(&self, world: &World) -> u64 {

@@ -1,15 +1,15 @@
 //! Generated scenarios: clean under the default design, and with a known bug put back they find it.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use blockyard::{ScenarioProgram, setup_of};
 use blockyard_scenario::generate::{
-    AdminStep, DevicePlan, End, GuestStep, MirrorPlan, Pause, Plan, Plans,
+    AdminStep, Alignment, DevicePlan, DiskPlan, End, GuestStep, How, MirrorPlan, Pause, Plan, Plans,
 };
-use blockyard_scenario::{Parameters, Request, Script};
+use blockyard_scenario::{GRAPH_EDITS, Parameters, Request, Script};
 use blockyard_sim::{
-    Exploration, Explorer, Finding, Limits, RandomWalk, Sampling, Verdict, World, swap_check,
+    Exploration, Explorer, Finding, Limits, RandomWalk, Sampling, Summary, Verdict, World,
+    swap_check,
 };
 use blockyard_units::{Design, Mutant};
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
@@ -64,6 +64,8 @@ fn shrinking_what_always_fails_comes_to_the_simplest_plan() {
         assert_eq!(simplest.smaller(), [], "{seed}");
         let nothing = DevicePlan {
             chunks: 1,
+            disk: DiskPlan::default(),
+            twin: None,
             filters: Vec::new(),
             guests: Vec::new(),
             mirrors: Vec::new(),
@@ -75,16 +77,19 @@ fn shrinking_what_always_fails_comes_to_the_simplest_plan() {
 
 #[test]
 fn generated_scenarios_are_clean_and_reach_what_matters() {
-    let mut marks = BTreeSet::new();
-    for seed in 0..300 {
+    let mut total = Summary::default();
+    for seed in 0..600 {
         let plan = Plan::from_seed(seed);
         let Exploration { verdict, summary } = explore(&plan, Design::default(), seed..seed + 1);
         let again = format!("blockyard fuzz --generate --seeds {seed}..{}", seed + 1);
         assert_eq!(verdict, Verdict::Clean { exhausted: false }, "{again}\n{plan:?}");
-        marks.extend(summary.marks);
+        total.add(summary);
     }
+    let Summary { marks, counts, .. } = total;
     let matters = [
+        "a drained section is asked for while a job has one",
         "a mismatch seen",
+        "a request waited for one that overlaps it and serialises",
         "a publication was lost to another",
         "guest request parked by a drained section",
         "guest write in flight when the final count is taken",
@@ -96,6 +101,19 @@ fn generated_scenarios_are_clean_and_reach_what_matters() {
     ];
     let missed: Vec<_> = matters.iter().filter(|mark| !marks.contains(**mark)).collect();
     assert!(missed.is_empty(), "never reached: {missed:?}; reached: {marks:?}");
+    // Whatever can be asked succeeds, also while a guest request is in flight.
+    let kinds = Request::ALL.iter().map(|kind| kind.word());
+    let flags = ["flush", "fua", "serialising", "unmap", "no-fallback", "cancel-after"];
+    for name in kinds.chain(flags).chain(["block_resize", "blockdev-add", "blockdev-del"]) {
+        let [tried, succeeded, beside] = counts.get(name).copied().unwrap_or_default();
+        assert!(
+            beside > 5,
+            "{name}: {tried} tried, {succeeded} succeeded, {beside} of them beside others"
+        );
+    }
+    let edits = GRAPH_EDITS.iter().filter_map(|name| counts.get(*name));
+    let (tried, accepted) = edits.fold((0, 0), |(t, a), [tried, ok, _]| (t + tried, a + ok));
+    assert!(accepted * 2 >= tried && tried > 300, "{accepted} of {tried} graph edits");
 }
 
 #[test]
@@ -141,15 +159,19 @@ fn a_mirror_cancelled_twice_does_not_pivot() {
         active: Some(false),
         full: false,
         granularity: 3,
+        alignment: Alignment::Byte,
         pause: Pause::Never,
         finalize: false,
         dismiss: false,
         back: false,
         end: End::Cancel,
     };
-    let read = GuestStep::Request { kind: Request::Read, sector: 0, sectors: 1 };
+    let read =
+        GuestStep::Request { kind: Request::Read, sector: 0, sectors: 1, how: How::default() };
     let device = DevicePlan {
         chunks: 1,
+        disk: DiskPlan::default(),
+        twin: None,
         filters: Vec::new(),
         guests: vec![vec![read]],
         mirrors: vec![mirror],

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use blockyard_block::{ErrorPolicies, Write};
-use blockyard_graph::{Graph, Parent};
-use blockyard_models::WriteKind;
+use blockyard_block::{Backend, ErrorPolicies};
+use blockyard_graph::{Graph, Parent, Role};
 use blockyard_qmp::{Dict, Mode, QmpError, Subscriber, Value};
 use blockyard_sync::door;
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{first_of, note};
 use blockyard_units::{ByteRange, NodeId};
 
-use crate::checks::disk_below;
+use crate::checks::{child_by, disk_below};
+use crate::guest;
+use crate::request::Asked;
 use crate::resizing::Resizing;
-use crate::stage::{Device, Load, Models, Stage, guest_data};
-use crate::steps::{Expect, Request, Step};
-use crate::written::GuestWrite;
+use crate::stage::{Device, Stage};
+use crate::steps::{Expect, Step};
 
 /// Somebody who does steps.
 pub(crate) struct Actor {
@@ -26,9 +26,6 @@ pub(crate) struct Actor {
     /// Requests made so far; only the actor's own task looks at it.
     requests: Quiet<u64>,
 }
-
-/// Tags of the load's writes are above those of actors.
-const FIRST_LOAD_TAG: u64 = 0x1000_0000;
 
 impl Actor {
     pub fn new(stage: Arc<Stage>, number: u64, name: &str, steps: &[Step]) -> Self {
@@ -53,13 +50,13 @@ impl Actor {
             Step::Execute { command, arguments, expect } => {
                 self.execute(command, arguments.clone(), *expect).await
             }
-            Step::Request { kind, device, range } => {
-                self.request(*kind, device, *range).await;
+            Step::Request { device, asked } => {
+                self.request(device, asked).await;
                 true
             }
             Step::Flush { device } => {
                 note!("flush {device}");
-                flush(&self.stage, device).await;
+                guest::flush(&self.stage, device).await;
                 true
             }
             Step::Device { id, node, policies } => self.attach(id, node, *policies).await,
@@ -92,10 +89,15 @@ impl Actor {
 
     async fn execute(&self, command: &str, arguments: Dict, expect: Expect) -> bool {
         note!("{command} {}", Value::Dict(arguments.clone()));
+        let tried = self.stage.tally.begin(false);
         let resizing = Resizing::begin(&self.stage, command, &arguments);
         let reply = self.stage.monitor.execute(command, arguments.clone(), Mode::Strings).await;
         if let Some(resizing) = resizing {
             resizing.end(&self.stage, reply.is_ok());
+        }
+        // What the setup does is nothing that was tried.
+        if self.number > 0 {
+            self.stage.tally.end(tried, [command], reply.is_ok());
         }
         if reply.is_ok() {
             self.tell_checks(command, &arguments);
@@ -139,11 +141,7 @@ impl Actor {
         match self.stage.monitor.attach_device(id, node).await {
             Ok(backend) => {
                 let backend = backend.with_policies(policies);
-                let graph = self.stage.monitor.layer().graph();
-                let root = graph.child(Parent::Backend(backend.id()), "root");
-                let disk = root.and_then(|root| self.stage.checks.fill_below(&graph, root));
-                let fill = disk.map(|disk| (ByteRange::new(0, disk.size), disk.fill_tag));
-                let device = Arc::new(Device::new(backend, fill));
+                let device = Arc::new(self.device(backend));
                 self.stage.devices.with(|devices| devices.insert(id.into(), device));
                 true
             }
@@ -154,14 +152,34 @@ impl Actor {
         }
     }
 
-    async fn request(&self, kind: Request, device: &str, range: ByteRange) {
+    /// A device that was just attached. Those whose data are one disk's share what may be read.
+    fn device(&self, backend: Backend) -> Device {
+        let graph = self.stage.monitor.layer().graph();
+        let disk = |backend: &Backend| {
+            let root = graph.child(Parent::Backend(backend.id()), "root")?;
+            graph.node_by_name(&disk_below(&graph, root)?)
+        };
+        let own = disk(&backend);
+        let others = self.stage.devices.with(|devices| devices.clone());
+        let other = others.values().find(|other| own.is_some() && disk(&other.backend) == own);
+        if let Some(other) = other {
+            return other.beside(backend);
+        }
+        let spec = own.and_then(|own| self.stage.checks.fill_below(&graph, own));
+        let fill = spec.map(|disk| (ByteRange::new(0, disk.size), disk.fill_tag));
+        let forgets =
+            own.and_then(|own| graph.node(own)).is_some_and(|node| node.driver == "null-co");
+        Device::new(backend, fill, forgets)
+    }
+
+    async fn request(&self, device: &str, asked: &Asked) {
         let number = self.requests.with(|requests| {
             *requests += 1;
             *requests
         });
         let tag = (self.number << 16) | number;
-        note!("{kind:?} {device} {range}");
-        run_request(&self.stage, device, kind, range, tag).await;
+        note!("{:?} {device} {}", asked.kind, asked.range);
+        guest::request(&self.stage, device, asked, tag).await;
     }
 
     /// Where there is a load: waits until it has completed so many more writes.
@@ -191,7 +209,7 @@ fn main_path(graph: &Graph, from: Option<NodeId>) -> Vec<String> {
     let mut next = from;
     while let Some(id) = next {
         path.extend(graph.node(id).map(|node| node.name.clone()));
-        next = graph.child(Parent::Node(id), "file");
+        next = child_by(graph, id, Role::Primary);
     }
     path
 }
@@ -212,137 +230,5 @@ fn note_file(stage: &Stage, options: &Dict) {
     // Between two steps at the door somebody may have deleted the node again.
     if let Some(disk) = disk {
         stage.checks.file_added(&disk, &filename);
-    }
-}
-
-/// Makes one guest request, unless guests are held, and tells the register; whether it succeeded.
-async fn run_request(
-    stage: &Stage,
-    device: &str,
-    kind: Request,
-    range: ByteRange,
-    tag: u64,
-) -> bool {
-    if stage.hold.is_set() {
-        note!("{kind:?} {range}: held");
-        return false;
-    }
-    let name = device;
-    let device = stage.device(name);
-    let number = device.invoke(range, |Models { register, durability, .. }, number| {
-        let mut lasts = |tag, kind| {
-            durability.begin_write(number, range, tag, kind, stage.world.step());
-        };
-        match kind {
-            Request::Read => register.invoke_read(number, range),
-            Request::Write => {
-                register.invoke_write(number, range, tag);
-                lasts(tag, WriteKind::Cached);
-            }
-            Request::Zeroes => {
-                register.invoke_write_zeroes(number, range);
-                lasts(0, WriteKind::Cached);
-            }
-            Request::Discard => {
-                register.invoke_discard(number, range);
-                lasts(0, WriteKind::Discard);
-            }
-        }
-    });
-    let writes = kind != Request::Read;
-    if writes {
-        let wanted = kind == Request::Write && tag < FIRST_LOAD_TAG && stage.checks.has_pivoted();
-        stage.writes.begin(GuestWrite { device: name.into(), range, tag }, wanted);
-    }
-    stage.checks.writes_in_flight(i64::from(writes));
-    let mut result = None;
-    let request = async { result = Some(submit(&device, kind, range, tag).await) };
-    let held = first_of(stage.hold.wait(), request).await;
-    stage.checks.writes_in_flight(-i64::from(writes));
-    let ok = matches!(result, Some(Ok(_)));
-    if writes {
-        stage.writes.end(tag, ok);
-    }
-    let verdict = device.respond(range, |Models { register, durability, .. }| match &result {
-        // Held: it never began, and nobody learns of an end.
-        None => Ok(()),
-        Some(Ok(Some(data))) => register.respond_read(number, data),
-        Some(Err(_)) if !writes => register.respond_failed(number),
-        Some(outcome) => {
-            durability.end(number, outcome.is_ok(), stage.world.step());
-            register.respond_write(number, outcome.is_ok())
-        }
-    });
-    stage.checks.judge(verdict);
-    note!(
-        "{kind:?} {range}: {}",
-        if held {
-            "held"
-        } else if ok {
-            "done"
-        } else {
-            "failed"
-        }
-    );
-    ok
-}
-
-/// Makes one guest flush; one that fails promises nothing.
-async fn flush(stage: &Stage, device: &str) {
-    let device = stage.device(device);
-    // Which writes have ended before it matters only if power may be lost.
-    let from = if stage.world.may_lose_power() { 0 } else { u64::MAX };
-    let number = device.invoke(ByteRange::between(from, u64::MAX), |models, number| {
-        models.durability.begin_flush(number, stage.world.step());
-    });
-    let well = device.backend.flush().await.is_ok();
-    device.note(|models| models.durability.end(number, well, stage.world.step()));
-}
-
-async fn submit(
-    device: &Device,
-    kind: Request,
-    range: ByteRange,
-    tag: u64,
-) -> Result<Option<blockyard_runtime::IoBuffer>, blockyard_block::BlockError> {
-    let backend = &device.backend;
-    match kind {
-        Request::Read => backend.read(range).await.map(Some),
-        Request::Write => {
-            let data = guest_data(tag, range);
-            backend.write(Write::data(range.start(), data)).await.map(|()| None)
-        }
-        Request::Zeroes => backend.write(Write::zeroes(range)).await.map(|()| None),
-        Request::Discard => backend.write(Write::discard(range)).await.map(|()| None),
-    }
-}
-
-/// Writes at random places until it is stopped.
-pub(crate) async fn run_load(stage: &Stage, load: &Load) {
-    let Some(options) = &stage.script.load else { return };
-    let runtime = stage.world.runtime();
-    let device = stage.device(&options.device);
-    let size = device.backend.len().map_or(0, |len| len.0);
-    let places = size / options.length.0;
-    if places == 0 {
-        let (length, device) = (options.length.0, &options.device);
-        let message = format!("load: {length} bytes do not fit {device}, which has {size}");
-        stage.world.report("script", message);
-        return;
-    }
-    let began = runtime.now_ns();
-    let mut written = 0;
-    while !load.stop.is_set() && !stage.hold.is_set() {
-        let offset = (runtime.random_u64() % places) * options.length.0;
-        let range = ByteRange::new(offset, options.length.0);
-        let tag = FIRST_LOAD_TAG + written;
-        written += 1;
-        if run_request(stage, &options.device, Request::Write, range, tag).await {
-            load.writes.add(|writes| *writes += 1);
-            stage.world.load_wrote();
-        }
-        let due = began.saturating_add(written.saturating_mul(options.every));
-        // A load that is late lets others go on all the same.
-        runtime.sleep(due.saturating_sub(runtime.now_ns())).await;
     }
 }

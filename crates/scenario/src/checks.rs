@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use blockyard_block::{Observer, Owner, Requester};
-use blockyard_graph::{Graph, Parent, Permissions};
+use blockyard_graph::{Graph, Parent, Permissions, Role};
 use blockyard_jobs::{EventSink, Job, JobEvent};
 use blockyard_models::{
     DrainedMeansQuiet, EdgeView, GraphValidity, GraphView, JobProtocol, MirrorConvergence,
@@ -152,8 +152,12 @@ impl Checks {
         for (id, device) in graph.backends() {
             let root = graph.child(Parent::Backend(id), "root");
             let node = root.and_then(|root| disk_below(graph, root));
-            let disk = node.and_then(|node| state.filenames.get(&node).cloned());
-            let Some(disk) = disk else { continue };
+            let Some(node) = node else { continue };
+            let Some(disk) = state.filenames.get(&node).cloned() else {
+                // What is written there now is lost with the power, and may be.
+                state.roots.insert(device.into(), Vec::new());
+                continue;
+            };
             match state.roots.get_mut(device) {
                 None => {
                     state.roots.insert(device.into(), vec![(disk, Some(self.world.step()))]);
@@ -170,9 +174,9 @@ impl Checks {
         }
     }
 
-    /// The tag that the disk below `node` was filled with, and the disk's size.
+    /// The tag that the disk below `node`, and below all of its backing files, was filled with, and the disk's size.
     pub fn fill_below(&self, graph: &Graph, node: NodeId) -> Option<DiskSpec> {
-        let name = disk_below(graph, node)?;
+        let name = graph.node(base_of(graph, node))?.name.clone();
         self.state.with(|state| {
             let filename = state.filenames.get(&name)?;
             state.disks.get(filename).cloned()
@@ -195,7 +199,8 @@ impl Checks {
         let disk = disk_below(graph, node).and_then(|name| {
             self.state.with(|state| {
                 let filename = state.filenames.get(&name)?.clone();
-                let len = ByteLen(state.disks.get(&filename)?.size);
+                // As it is now: it may be longer or shorter than at the beginning.
+                let len = ByteLen(state.disks.get(&filename)?.capacity);
                 Some((filename, len))
             })
         });
@@ -239,13 +244,24 @@ impl Checks {
     }
 }
 
-/// The name of the node at the bottom of `node`'s main path.
 /// The name of the node at the bottom of what `node` filters or formats.
 pub(crate) fn disk_below(graph: &Graph, node: NodeId) -> Option<String> {
-    match graph.child(Parent::Node(node), "file") {
+    match child_by(graph, node, Role::Primary) {
         Some(child) => disk_below(graph, child),
         None => graph.node(node).map(|node| node.name.clone()),
     }
+}
+
+/// The node that `node` shows: its child of this role.
+pub(crate) fn child_by(graph: &Graph, node: NodeId, role: Role) -> Option<NodeId> {
+    let mut children = graph.children(Parent::Node(node));
+    children.find(|edge| edge.roles.contains(role)).map(|edge| edge.child)
+}
+
+/// The node whose data is seen at `node` as long as nothing was written above it.
+fn base_of(graph: &Graph, node: NodeId) -> NodeId {
+    let below = child_by(graph, node, Role::Primary).or_else(|| child_by(graph, node, Role::Cow));
+    below.map_or(node, |below| base_of(graph, below))
 }
 
 /// Source and target disk of the full mirror whose job went with the pivot.

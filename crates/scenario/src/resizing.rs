@@ -39,24 +39,31 @@ impl Resizing {
             let top = graph.child(Parent::Backend(device.backend.id()), "root");
             top.is_some_and(|top| graph.descendants(top).contains(&node))
         };
+        let mut seen: Vec<Arc<Device>> = Vec::new();
+        for device in devices.into_iter().filter(reaches) {
+            if !seen.iter().any(|other| other.shares(&device)) {
+                seen.push(device);
+            }
+        }
         let see = |device: Arc<Device>| {
-            let number = device.invoke(range, |Models { register, durability, .. }, number| {
+            let number = device.invoke(&[range], |Models { register, durability, .. }, number| {
                 register.invoke_write_zeroes(number, range);
                 let (tag, kind, step) = (0, WriteKind::Discard, stage.world.step());
                 durability.begin_write(number, range, tag, kind, step);
             });
             (device, number)
         };
-        Some(Self { range, seen: devices.into_iter().filter(reaches).map(see).collect() })
+        Some(Self { range, seen: seen.into_iter().map(see).collect() })
     }
 
     /// When it has been carried out, or was refused.
     pub fn end(self, stage: &Stage, well: bool) {
         for (device, number) in self.seen {
-            let verdict = device.respond(self.range, |Models { register, durability, .. }| {
-                durability.end(number, well, stage.world.step());
-                register.respond_write(number, well)
-            });
+            let verdict =
+                device.respond(&[self.range], |Models { register, durability, .. }| {
+                    durability.end(number, well, stage.world.step());
+                    register.respond_write(number, well)
+                });
             stage.checks.judge(verdict);
         }
     }

@@ -164,8 +164,8 @@ impl Script {
     pub fn longest_request(&self) -> u64 {
         let mut longest = 0;
         self.each_step(&mut |step| {
-            if let Step::Request { range, .. } = step {
-                longest = longest.max(range.len().0);
+            if let Step::Request { asked, .. } = step {
+                longest = longest.max(asked.range.len().0);
             }
         });
         longest

@@ -18,12 +18,18 @@ use crate::checks::Checks;
 use crate::durable::{self, PowerLosses};
 use crate::script::Script;
 use crate::steps::Step;
+use crate::tally::{Counts, Tally};
 use crate::world::World;
 use crate::written::{GuestWrite, Writes};
 
 /// A guest device: a backend, and the models that say what reads may return and what is promised to last.
 pub(crate) struct Device {
     pub backend: Backend,
+    data: Arc<Data>,
+}
+
+/// What devices on one disk have in common.
+struct Data {
     /// Orders invocations and responses of overlapping requests: an invocation reads, a response adds.
     order: Shared<()>,
     models: Quiet<Models>,
@@ -32,6 +38,8 @@ pub(crate) struct Device {
 pub(crate) struct Models {
     pub register: GuestRegister,
     pub durability: Durability,
+    /// What is written is forgotten.
+    pub forgets: bool,
     requests: u64,
 }
 
@@ -59,6 +67,7 @@ pub struct Stage {
     at_work: Shared<u64>,
     /// Guest writes under way.
     pub(crate) writes: Writes,
+    pub(crate) tally: Tally,
     /// No guest request begins any more.
     pub(crate) hold: Arc<Event>,
 }
@@ -95,6 +104,7 @@ impl Stage {
             ready: Event::default(),
             at_work: Shared::new(script.actors.len() as u64),
             writes: Writes::default(),
+            tally: Tally::default(),
             hold,
             script,
         });
@@ -126,7 +136,7 @@ impl Stage {
             drop(runtime.spawn("load", async move {
                 stage.ready.wait().await;
                 if let Some(load) = &stage.load {
-                    crate::actors::run_load(&stage, load).await;
+                    crate::guest::run_load(&stage, load).await;
                     load.ended.set();
                 }
             }));
@@ -151,6 +161,11 @@ impl Stage {
         let root = graph.child(Parent::Backend(self.device(&write.device).backend.id()), "root")?;
         let disk = self.checks.filename_below(&graph, root)?;
         Some((write, disk))
+    }
+
+    /// What was tried, and how often it succeeded.
+    pub fn counts(&self) -> Counts {
+        self.tally.counts()
     }
 
     /// The monitor, for looking at the graph.
@@ -203,7 +218,7 @@ impl Stage {
         for (id, device) in self.devices.with(|devices| devices.clone()) {
             let roots = self.checks.roots(&id);
             let judge = |models: &mut Models| durable::judge(losses, &roots, &models.durability);
-            self.checks.unless_excused(device.models.with(judge))?;
+            self.checks.unless_excused(device.data.models.with(judge))?;
         }
         Ok(())
     }
@@ -217,9 +232,9 @@ impl Stage {
             };
             self.checks.look_below(&graph, root, &|bytes| {
                 let whole = ByteRange::new(0, bytes.len() as u64);
-                let read =
-                    device.invoke(whole, |models, read| models.register.invoke_read(read, whole));
-                device.respond(whole, |models| models.register.respond_read(read, bytes))
+                let invoke = |models: &mut Models, read| models.register.invoke_read(read, whole);
+                let read = device.invoke(&[whole], invoke);
+                device.respond(&[whole], |models| models.register.respond_read(read, bytes))
             })?;
         }
         Ok(())
@@ -245,21 +260,32 @@ impl Stage {
 }
 
 impl Device {
-    pub fn new(backend: Backend, fill: Option<(ByteRange, u64)>) -> Self {
+    /// The first one on its disk, which is filled so.
+    pub fn new(backend: Backend, fill: Option<(ByteRange, u64)>, forgets: bool) -> Self {
         let mut register = GuestRegister::new(backend.name());
         let mut durability = Durability::new(backend.name());
         if let Some((range, tag)) = fill {
             register.fill(range, tag);
             durability.fill(range, tag);
         }
-        let models = Quiet::new(Models { register, durability, requests: 0 });
-        Self { backend, order: Shared::new(()), models }
+        let models = Quiet::new(Models { register, durability, forgets, requests: 0 });
+        Self { backend, data: Arc::new(Data { order: Shared::new(()), models }) }
     }
 
-    /// A request begins; its number.
-    pub fn invoke(&self, range: ByteRange, invoke: impl FnOnce(&mut Models, u64)) -> u64 {
-        self.order.trusted([(Kind::Read, range.start(), range.end())], |()| {
-            self.models.with(|models| {
+    /// One more on this one's disk.
+    pub fn beside(&self, backend: Backend) -> Self {
+        Self { backend, data: self.data.clone() }
+    }
+
+    /// Whether the two are on one disk.
+    pub fn shares(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.data, &other.data)
+    }
+
+    /// A request over these ranges begins; its number.
+    pub fn invoke(&self, ranges: &[ByteRange], invoke: impl FnOnce(&mut Models, u64)) -> u64 {
+        self.data.order.trusted(footprint(Kind::Read, ranges), |()| {
+            self.data.models.with(|models| {
                 models.requests += 1;
                 let number = models.requests;
                 invoke(models, number);
@@ -270,18 +296,23 @@ impl Device {
 
     /// The end of a request whose order with others does not matter.
     pub fn note(&self, note: impl FnOnce(&mut Models)) {
-        self.models.with(note);
+        self.data.models.with(note);
     }
 
-    /// A request ends.
+    /// A request over these ranges ends. With two it is a copy: what it wrote is judged by what is known of its
+    /// source by then.
     pub fn respond(
         &self,
-        range: ByteRange,
+        ranges: &[ByteRange],
         respond: impl FnOnce(&mut Models) -> Result<(), Violation>,
     ) -> Result<(), Violation> {
-        self.order
-            .trusted([(Kind::Add, range.start(), range.end())], |()| self.models.with(respond))
+        let kind = if ranges.len() > 1 { Kind::Write } else { Kind::Add };
+        self.data.order.trusted(footprint(kind, ranges), |()| self.data.models.with(respond))
     }
+}
+
+fn footprint(kind: Kind, ranges: &[ByteRange]) -> impl Iterator<Item = (Kind, u64, u64)> + '_ {
+    ranges.iter().map(move |range| (kind, range.start(), range.end()))
 }
 
 /// The data of the guest write with this tag.

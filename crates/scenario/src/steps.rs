@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use blockyard_block::{ErrorPolicies, OnError};
+use blockyard_block::{ErrorPolicies, OnError, WriteFlags};
+use blockyard_models::data;
 use blockyard_qmp::{Dict, Mode, Size, Value, VisitError, check_command, take, visit};
 use blockyard_units::ByteRange;
 use serde::Deserialize;
+
+use crate::request::{Asked, Request, words};
 
 /// A disk as every run finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +78,12 @@ struct RequestOptions {
     device: String,
     offset: Size,
     length: Size,
+    from: Option<Size>,
+    fua: Option<bool>,
+    unmap: Option<bool>,
+    no_fallback: Option<bool>,
+    serialising: Option<bool>,
+    cancel_after: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -126,34 +135,6 @@ struct PathOptions {
     path: Vec<String>,
 }
 
-/// What a guest asks of a range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// Reads it.
-    Read,
-    /// Writes data that no other request writes.
-    Write,
-    /// Writes zeroes.
-    Zeroes,
-    /// Has no more need of its data.
-    Discard,
-}
-
-impl Request {
-    /// Every kind.
-    pub const ALL: &[Self] = &[Self::Read, Self::Write, Self::Zeroes, Self::Discard];
-
-    /// The key of such a step.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Zeroes => "write-zeroes",
-            Self::Discard => "discard",
-        }
-    }
-}
-
 /// One thing that an actor does.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -163,9 +144,8 @@ pub(crate) enum Step {
         expect: Expect,
     },
     Request {
-        kind: Request,
         device: String,
-        range: ByteRange,
+        asked: Asked,
     },
     Flush {
         device: String,
@@ -201,6 +181,9 @@ const KINDS: &[&str] = &[
     "read",
     "write-zeroes",
     "discard",
+    "write-compressed",
+    "copy-range",
+    "block-status",
     "flush",
     "device",
     "wait",
@@ -258,14 +241,11 @@ impl Step {
             }
             "either" => Self::parse_either(&inner)?,
             _ => {
-                let RequestOptions { device, offset, length } =
-                    visit(&inner, Mode::Strings).map_err(within)?;
-                if offset.0.checked_add(length.0).is_none() {
-                    return Err(format!("{kind}: offset and length pass the end of all disks"));
-                }
-                check_length(length.0).map_err(|error| format!("{kind}.length: {error}"))?;
-                let range = ByteRange::new(offset.0, length.0);
-                Self::Request { kind: request_kind(kind), device, range }
+                let options: RequestOptions = visit(&inner, Mode::Strings).map_err(within)?;
+                let device = options.device.clone();
+                let asked = options.asked(request_kind(kind));
+                let asked = asked.map_err(|error| format!("{kind}.{error}"))?;
+                Self::Request { device, asked }
             }
         })
     }
@@ -293,6 +273,41 @@ impl Step {
         if let Self::Either { branches } = self {
             branches.iter().flatten().for_each(|step| step.visit_all(see));
         }
+    }
+}
+
+impl RequestOptions {
+    fn asked(self, kind: Request) -> Result<Asked, String> {
+        let (offset, length) = (self.offset.0, self.length.0);
+        let behind = |start: u64| start.checked_add(length).is_none();
+        if behind(offset) || self.from.is_some_and(|from| behind(from.0)) {
+            return Err("offset: with the length it passes the end of all disks".into());
+        }
+        check_length(length).map_err(|error| format!("length: {error}"))?;
+        let from = match (kind, self.from) {
+            (Request::Copy, Some(from)) if from.0.abs_diff(offset).is_multiple_of(data::WORD) => {
+                from.0
+            }
+            (Request::Copy, Some(_)) => {
+                let word = data::WORD;
+                return Err(format!("from: not a multiple of {word} bytes away from the offset"));
+            }
+            (Request::Copy, None) => return Err("from: missing".into()),
+            (_, Some(_)) => return Err("from: unexpected".into()),
+            (_, None) => 0,
+        };
+        let flags = WriteFlags {
+            fua: self.fua.unwrap_or(false),
+            serialising: self.serialising.unwrap_or(false),
+            may_unmap: self.unmap.unwrap_or(false),
+            no_fallback: self.no_fallback.unwrap_or(false),
+            unchanged: false,
+        };
+        if let Some(flag) = words(flags).find(|flag| !kind.takes(flag)) {
+            return Err(format!("{flag}: unexpected"));
+        }
+        let range = ByteRange::new(offset, length);
+        Ok(Asked { kind, range, from, flags, cancel_after: self.cancel_after })
     }
 }
 

@@ -62,7 +62,8 @@ pub trait World: Send + Sync {
         0
     }
 
-    /// Shows what two disks hold now, if the world can; a simulated world reads them through the door.
+    /// Shows what two disks hold now, up to `len` or their ends, if the world can; a simulated world reads them through
+    /// the door.
     fn compare(
         &self,
         disks: (&str, &str),

@@ -74,6 +74,11 @@ impl ByteRange {
         self.len.0 == 0
     }
 
+    /// Whether byte `at` is one of these.
+    pub fn contains(&self, at: u64) -> bool {
+        self.start() <= at && at < self.end()
+    }
+
     /// Whether the two have a byte in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         !self.is_empty()

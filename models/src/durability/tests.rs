@@ -94,3 +94,64 @@ fn what_failed_was_discarded_or_overlaps_promises_nothing() {
     assert_eq!(check(&device, &[(0, 2), (512, 3)], 9), None);
     assert!(check(&device, &[(0, 0)], 9).is_some());
 }
+
+/// Write 2 of the first half, then a copy of it to the second, which a flush makes durable.
+#[test]
+fn a_copy_promises_what_its_source_held() {
+    let device = |with: &dyn Fn(&mut Durability)| {
+        let mut device = Durability::new("disk0");
+        device.fill(whole(), 1);
+        device.begin_write(2, ByteRange::new(0, 512), 2, WriteKind::Cached, 1);
+        device.end(2, true, 2);
+        device.begin_copy(3, 0, ByteRange::new(512, 512), WriteKind::Cached, 3);
+        with(&mut device);
+        device.end(3, true, 6);
+        device.begin_flush(10, 7);
+        device.end(10, true, 8);
+        device
+    };
+    let second_half = |device: &Durability, tag: u64| {
+        let mut found = vec![0; 512];
+        fill_pattern(tag, ByteRange::new(0, 512), &mut found);
+        device.check(ByteRange::new(512, 512), &found, &|_| true).is_ok()
+    };
+    let alone = device(&|_| ());
+    assert_eq!([1, 2, 3].map(|tag| second_half(&alone, tag)), [false, true, false]);
+    let old = check(&alone, &[(0, 2), (512, 1)], 9).expect("it was copied over");
+    assert!(old.ends_with("though a later write of 512+512 was made durable by a flush"), "{old}");
+    // Another write of the source at the same time: either.
+    let beside = device(&|device| {
+        device.begin_write(4, ByteRange::new(0, 512), 4, WriteKind::Cached, 4);
+        device.end(4, true, 5);
+    });
+    assert_eq!([1, 2, 4].map(|tag| second_half(&beside, tag)), [false, true, true]);
+    // A discard may have left what was there.
+    let discarded = device(&|device| {
+        device.begin_write(4, ByteRange::new(0, 512), 0, WriteKind::Discard, 4);
+        device.end(4, true, 5);
+    });
+    assert_eq!([0, 1, 2].map(|tag| second_half(&discarded, tag)), [true, false, true]);
+    // One byte of a word is of another write.
+    let mut cut = Durability::new("disk0");
+    cut.fill(whole(), 1);
+    cut.begin_write(2, ByteRange::new(511, 1), 2, WriteKind::Cached, 1);
+    cut.end(2, true, 2);
+    cut.begin_copy(3, 0, ByteRange::new(512, 512), WriteKind::Fua, 3);
+    cut.end(3, true, 4);
+    let mut found = vec![0; 512];
+    fill_pattern(1, ByteRange::new(0, 512), &mut found);
+    let finds = |found: &[u8]| cut.check(ByteRange::new(512, 512), found, &|_| true).is_ok();
+    assert!(!finds(&found), "the last byte is older than what was copied");
+    fill_pattern(2, ByteRange::new(511, 1), &mut found[511..]);
+    assert!(finds(&found));
+    // Copied on from there.
+    let mut twice = device(&|_| ());
+    twice.begin_copy(5, 512, ByteRange::new(1024, 512), WriteKind::Fua, 9);
+    twice.end(5, true, 10);
+    let third = |tag: u64| {
+        let mut found = vec![0; 512];
+        fill_pattern(tag, ByteRange::new(0, 512), &mut found);
+        twice.check(ByteRange::new(1024, 512), &found, &|_| true).is_ok()
+    };
+    assert_eq!([0, 1, 2].map(third), [false, false, true]);
+}

@@ -1,7 +1,7 @@
 //! Says in words why a read returned what it may not. Judges nothing.
 
-use super::{GuestRegister, Kind, Op};
-use crate::data::{matching_len, writer};
+use super::{Data, GuestRegister, Kind, Op};
+use crate::data::writer;
 use crate::{Property, Violation};
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -9,29 +9,30 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 impl GuestRegister {
-    /// `read` found the data `piece` at `at`, where only `permitted` tags may be.
+    /// `read` found the data `piece` at `at`, where only what is `permitted` may be.
     pub(super) fn not_permitted(
         &self,
         read: &Op,
         at: u64,
         piece: &[u8],
-        permitted: &BTreeSet<u64>,
+        permitted: &BTreeSet<Data>,
     ) -> Violation {
         let past = self.past.iter().map(|(op, _)| op);
         let writes = past.chain(&self.pending).filter(|op| op.kind != Kind::Read);
         let here = writes.clone().filter(|op| op.covers(at));
-        let found = here.clone().rfind(|op| matching_len(op.tag, at, piece) > 0);
-        let initial = (matching_len(0, at, piece) > 0).then_some(0);
-        let what = if let Some(tag) = found.map(|op| op.tag).or(initial) {
-            format!("{} at offset {at}, {}", self.data_of(tag), self.why_not(read, at, tag))
+        let mut found = here.clone().map(|op| Data::of(op.tag));
+        let found = found.rfind(|data| data.tag > 0 && data.matching_len(at, piece) > 0);
+        let zeroes = Some(Data::of(0)).filter(|data| data.matching_len(at, piece) > 0);
+        let what = if let Some(data) = found.or(zeroes) {
+            format!("{} at offset {at}, {}", self.data_of(data), self.why_not(read, at, data.tag))
         } else if let Some((tag, from)) = piece.first_chunk().map(|word| writer(*word))
             && writes.clone().any(|op| op.tag == tag && op.covers(from))
         {
-            format!("at offset {at} {} for offset {from}", self.data_of(tag))
+            format!("at offset {at} {} for offset {from}", self.data_of(Data::of(tag)))
         } else {
             format!("at offset {at} bytes that nobody wrote there")
         };
-        let permitted: Vec<_> = permitted.iter().map(|tag| self.data_of(*tag)).collect();
+        let permitted: Vec<_> = permitted.iter().map(|data| self.data_of(*data)).collect();
         Property::GuestConsistency.broken(format!(
             "read {} of {} at {} returned {what}; permitted there: {}",
             read.op,
@@ -55,12 +56,13 @@ impl GuestRegister {
         }
     }
 
-    fn data_of(&self, tag: u64) -> String {
+    fn data_of(&self, data: Data) -> String {
         let mut ops = self.past.iter().map(|(op, _)| op).chain(&self.pending);
-        match ops.rfind(|op| op.kind != Kind::Read && op.tag == tag) {
-            Some(write) if tag != 0 => format!("the data of {}", write.name()),
+        let what = match ops.rfind(|op| op.kind != Kind::Read && op.tag == data.tag) {
+            Some(write) if data.tag != 0 => format!("the data of {}", write.name()),
             _ => "zeroes".into(),
-        }
+        };
+        if data.shift == 0 { what } else { format!("{what}, copied by {:+}", data.shift) }
     }
 }
 
@@ -71,6 +73,7 @@ impl Op {
             Kind::Write => format!("write {}", self.op),
             Kind::WriteZeroes => format!("write zeroes {}", self.op),
             Kind::Discard => format!("discard {}", self.op),
+            Kind::Copy { .. } => format!("copy {}", self.op),
             Kind::ByHand => format!("fill {}", self.tag),
         }
     }

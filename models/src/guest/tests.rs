@@ -7,6 +7,7 @@ use alloc::string::ToString;
 use alloc::vec;
 
 mod brute_force;
+mod copies;
 
 const BLOCK: u64 = 4096;
 
@@ -21,8 +22,9 @@ fn block(index: u64) -> ByteRange {
 }
 
 /// Plays `script` on blocks: `w1@0` invokes a write with operation number and tag 1 of block 0 (`0-2`: blocks 0 and
-/// 1), likewise `r` read, `z` write zeroes, `d` discard; `ok1`, `fail1` respond; `r3=1,2` responds to read 3 with a
-/// tag a block; `hand9@0` sets contents.
+/// 1), likewise `r` read, `z` write zeroes, `d` discard, `c1@2<0` a copy from block 0, `q` a status; `ok1`, `fail1` respond;
+/// `r3=1,2` responds to read 3 with a tag a block, `1<0` with what was block 0's; `q3=0` to a status with a block of
+/// zeroes, `q3=1` with one of data; `hand9@0` sets contents.
 fn play(script: &str) -> Result<(), Violation> {
     let mut model = GuestRegister::new("disk0");
     let mut reads = BTreeMap::new();
@@ -31,10 +33,20 @@ fn play(script: &str) -> Result<(), Violation> {
         if let Some((read, tags)) = word.split_once('=') {
             let op = number(&read[1..]);
             let first: u64 = reads[&op];
-            let tags = tags.split(',').map(number).zip(first..);
+            if read.starts_with('q') {
+                let zeroes = tags == "0";
+                model.respond_status(op, block(first).len(), zeroes)?;
+                continue;
+            }
+            let tags = tags.split(',').zip(first..);
+            let tags = tags.map(|(tag, at)| match tag.split_once('<') {
+                Some((tag, from)) => (number(tag), number(from)),
+                None => (number(tag), at),
+            });
             let found: Vec<u8> = tags.flat_map(|(tag, at)| data(tag, block(at))).collect();
             model.respond_read(op, &found)?;
         } else if let Some((op, at)) = word.split_once('@') {
+            let (at, source) = at.split_once('<').unwrap_or((at, "0"));
             let (from, to) = at.split_once('-').unwrap_or((at, ""));
             let from = number(from);
             let to = if to.is_empty() { from + 1 } else { number(to) };
@@ -45,6 +57,7 @@ fn play(script: &str) -> Result<(), Violation> {
                 "w" => model.invoke_write(op, range, op),
                 "z" => model.invoke_write_zeroes(op, range),
                 "d" => model.invoke_discard(op, range),
+                "c" => model.invoke_copy(op, number(source) * BLOCK, range),
                 "hand" => model.replace_contents(range, op),
                 _ => {
                     model.invoke_read(op, range);

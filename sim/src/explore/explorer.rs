@@ -14,7 +14,7 @@ use super::runs::{Runs, describe};
 use super::sampling::Sampling;
 use super::search::{Reduction, WorkItem};
 use super::searcher::{Ran, Searcher, Tree};
-use super::{Finding, Limits, Outcome, Program, Report, Setup};
+use super::{Counts, Finding, Limits, Outcome, Program, Report, Setup};
 use crate::paths::Numbers;
 use crate::tape::TapeLine;
 use crate::world::World;
@@ -36,12 +36,15 @@ pub struct Summary {
     pub traces: BTreeSet<(u64, u64)>,
     /// Every mark reached.
     pub marks: BTreeSet<Cow<'static, str>>,
+    /// The sums of what the executions counted that came to their end.
+    pub counts: Counts,
 }
 
 impl Summary {
     /// Adds what somebody else did, in other executions.
     pub fn add(&mut self, other: Summary) {
-        let Summary { executions, blocked, steps, new_traces, sampled, traces, marks } = other;
+        let Summary { executions, blocked, steps, new_traces, sampled, traces, marks, counts } =
+            other;
         self.executions += executions;
         self.blocked += blocked;
         self.steps += steps;
@@ -53,6 +56,15 @@ impl Summary {
         }
         self.traces.extend(traces);
         self.marks.extend(marks);
+        self.add_counts(counts);
+    }
+
+    /// Adds what an execution counted.
+    pub(super) fn add_counts(&mut self, counts: Counts) {
+        for (name, numbers) in counts {
+            let sums = self.counts.entry(name).or_default();
+            sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += number);
+        }
     }
 }
 

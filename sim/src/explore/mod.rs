@@ -30,6 +30,7 @@ pub use shrink::Shrunk;
 pub use swap::swap_check;
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -49,6 +50,9 @@ pub struct Finding {
     pub message: String,
 }
 
+/// Numbers that executions counted, by name.
+pub type Counts = BTreeMap<String, [u64; 3]>;
+
 /// A program to explore: the same for every execution.
 pub trait Program {
     /// Starts the actors.
@@ -66,6 +70,11 @@ pub trait Execution {
 
     /// The final state that can be observed, as one number: equal for equivalent executions.
     fn digest(&self, world: &World) -> u64;
+
+    /// What the execution counted, by name; asked at its end. Three numbers each, whose meaning is the program's.
+    fn counts(&self) -> Counts {
+        Counts::new()
+    }
 
     /// Starts what comes after a power loss, if the program recovers at all; asked once nothing is enabled any more.
     /// What it starts finds the disks as they may have been left, and must not use what this one's tasks shared. It is

@@ -7,7 +7,7 @@ use blockyard_sync::door::world as door_world;
 
 use super::chooser::{Chooser, Pick};
 use super::explorer::{Summary, Verdict};
-use super::{Finding, Limits, Outcome, Program, Report, Watched, run_once};
+use super::{Counts, Finding, Limits, Outcome, Program, Report, Watched, run_once};
 use crate::event::{Action, Event};
 use crate::paths::PathId;
 use crate::tape::{Divergence, TapeLine};
@@ -35,11 +35,14 @@ impl Runs<'_> {
         summary: &mut Summary,
     ) -> (Report, Choices, Option<u64>) {
         let mut choices = Choices::new();
-        let mut digest = None;
+        let (mut digest, mut counts) = (None, Counts::new());
         let mut watch = |world: &World, watched: Watched<'_>| match watched {
             Watched::Before(event, _) => choices.push((event.path, event.action)),
-            Watched::End(execution) if self.keep_traces => digest = Some(execution.digest(world)),
-            Watched::End(_) | Watched::After(_) => {}
+            Watched::End(execution) => {
+                digest = self.keep_traces.then(|| execution.digest(world));
+                counts = execution.counts();
+            }
+            Watched::After(_) => {}
         };
         let report = run_once(world, self.program, chooser, self.limits, &mut watch);
         summary.executions += 1;
@@ -47,6 +50,7 @@ impl Runs<'_> {
         summary.blocked += u64::from(report.outcome == Outcome::Blocked);
         let marks = core::mem::take(&mut world.marks);
         summary.marks.extend(marks.into_iter().map(Cow::Borrowed));
+        summary.add_counts(counts);
         (report, choices, digest)
     }
 

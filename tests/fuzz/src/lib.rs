@@ -28,7 +28,7 @@ use blockyard_sim::{Exploration, Explorer, Limits, Verdict};
 use blockyard_units::Design;
 
 /// The bytes of the plan; missing ones are zero.
-pub const PLAN_BYTES: usize = 96;
+pub const PLAN_BYTES: usize = 192;
 
 /// One run under `design`, and the scenario that was run.
 ///

@@ -31,6 +31,11 @@ impl MirrorFilter {
             self.dirty.mark(range);
             return Err(error);
         }
+        if matches!(write.kind, WriteKind::Discard) {
+            // What it left undone depends on the device: the other one's would leave something else.
+            self.dirty.mark(range);
+            return Ok(());
+        }
         match io.write(TARGET, write).await {
             Ok(()) if io.layer().design().is_mutant(Mutant::MirrorActiveClearsPartialChunk) => {
                 let outward = range.align_outward(self.dirty.granularity());

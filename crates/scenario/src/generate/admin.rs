@@ -1,60 +1,25 @@
-//! The administrator's part of a scenario: throttles that come and go, and verbs for the mirror.
+//! The administrator's part of a scenario: nodes that come and go, edges that lead elsewhere, and verbs for the
+//! mirror.
 
 use serde_json::{Value, json};
 
-use super::render::{Device, Waits, attempt, throttle};
-use super::{AdminStep, Place};
+use super::render::{Device, SECTOR, Waits, attempt};
+use super::{AdminStep, Filter, Place};
 
 impl Device<'_> {
     /// The steps of its administrator.
     pub fn admin(&self) -> Vec<Value> {
-        let nodes = self.nodes();
-        let mut waits = Waits::new(self);
-        let mut steps = Vec::new();
-        let mut made: Option<Made> = None;
+        let mut admin = Admin {
+            device: self,
+            nodes: self.nodes(),
+            waits: Waits::new(self),
+            steps: Vec::new(),
+            made: Vec::new(),
+        };
         for (index, step) in self.plan.admin.iter().enumerate() {
-            let name = format!("th{}-{index}", self.number);
-            match *step {
-                AdminStep::Insert { place, retry, limited } => {
-                    let Some(edge) = self.edge(place, &nodes) else { continue };
-                    if place == Place::OverMirror {
-                        steps.extend(waits.running());
-                    }
-                    steps.push(edge.insert(retry, throttle(&name, limited)));
-                    made = Some(Made { name, edge: Some(edge) });
-                }
-                AdminStep::Beside(below) => {
-                    let mut options = throttle(&name, false);
-                    options["file"] = json!(nodes[below % nodes.len()]);
-                    steps.push(attempt("blockdev-add", options));
-                    made = Some(Made { name, edge: None });
-                }
-                AdminStep::Remove => {
-                    let removal = made.as_ref().and_then(|made| self.remove(made));
-                    steps.extend(removal);
-                }
-                // A second mirror may be about to begin over it.
-                AdminStep::Delete if self.plan.mirrors.len() < 2 => {
-                    let name = made.take().map(|made| json!({ "node-name": made.name }));
-                    steps.extend(name.map(|name| attempt("blockdev-del", name)));
-                }
-                AdminStep::Delete => {}
-                AdminStep::Query => {
-                    steps.push(json!({ "execute": "query-jobs" }));
-                    steps.push(json!({ "execute": "query-named-block-nodes" }));
-                }
-                AdminStep::PauseMirror if self.has_mirror_alone() => {
-                    steps.extend(waits.running());
-                    steps.extend(self.pause(0));
-                }
-                AdminStep::CancelMirror { force } if self.has_mirror_alone() => {
-                    steps.extend(waits.running());
-                    steps.push(self.cancel(0, force));
-                }
-                AdminStep::PauseMirror | AdminStep::CancelMirror { .. } => {}
-            }
+            admin.step(format!("a{}-{index}", self.number), *step);
         }
-        steps
+        admin.steps
     }
 
     fn has_mirror_alone(&self) -> bool {
@@ -78,7 +43,8 @@ impl Device<'_> {
                 let index = 1 + index.checked_rem(nodes.len() - 1)?;
                 let below = Some(nodes[index - 1].clone()).filter(|_| !mirrored);
                 let parent = nodes[index].clone();
-                Some(EdgeAt { parent, child: "file", expected: None, below })
+                let child = self.plan.filters[index - 1].child();
+                Some(EdgeAt { parent, child, expected: None, below })
             }
         }
     }
@@ -91,10 +57,102 @@ impl Device<'_> {
     }
 }
 
-/// The throttle that was made last.
+/// The administrator, as far as he has come.
+struct Admin<'d> {
+    device: &'d Device<'d>,
+    /// What the device begins with.
+    nodes: Vec<String>,
+    waits: Waits<'d>,
+    steps: Vec<Value>,
+    /// What he made and has not deleted; some of it may have been refused.
+    made: Vec<Made>,
+}
+
 struct Made {
     name: String,
     edge: Option<EdgeAt>,
+    /// It shows what the device shows.
+    shows: bool,
+}
+
+impl Admin<'_> {
+    fn step(&mut self, name: String, step: AdminStep) {
+        let mirrored = !self.device.plan.mirrors.is_empty();
+        match step {
+            AdminStep::Insert { place, retry, filter } => {
+                let Some(edge) = self.device.edge(place, &self.nodes) else { return };
+                if place == Place::OverMirror {
+                    self.steps.extend(self.waits.running());
+                }
+                // Its child cannot be left out.
+                let filter = match filter {
+                    Filter::Blkdebug(_) => Filter::Throttle { limited: false },
+                    filter => filter,
+                };
+                self.steps.push(edge.insert(retry, filter.options(&name)));
+                self.made.push(Made { name, edge: Some(edge), shows: true });
+            }
+            AdminStep::Beside { over, filter, read_only } => {
+                let filter = self.device.harmless(filter);
+                let mut options = filter.options(&name);
+                options[filter.child()] = json!(self.showing(over));
+                if read_only {
+                    options["read-only"] = json!(true);
+                }
+                self.steps.push(attempt("blockdev-add", options));
+                self.made.push(Made { name, edge: None, shows: !read_only });
+            }
+            AdminStep::Redirect { place, to } if !mirrored => {
+                let edge = self.device.edge(place, &self.nodes);
+                let to = json!(self.showing(to));
+                self.steps.extend(edge.map(|edge| edge.replace(None, "fail", to)));
+            }
+            AdminStep::Spare => {
+                let options = json!({ "driver": "memory", "node-name": name, "size": 4096 });
+                self.steps.push(attempt("blockdev-add", options));
+                self.made.push(Made { name, edge: None, shows: false });
+            }
+            AdminStep::Remove => {
+                let made = self.made.iter().rfind(|made| made.edge.is_some());
+                self.steps.extend(made.and_then(|made| self.device.remove(made)));
+            }
+            // A second mirror may be about to begin over it.
+            AdminStep::Delete if self.device.plan.mirrors.len() < 2 => {
+                let name = self.made.pop().map(|made| json!({ "node-name": made.name }));
+                self.steps.extend(name.map(|name| attempt("blockdev-del", name)));
+            }
+            AdminStep::Resize { sectors } if !mirrored => {
+                let size = SECTOR * (1 + sectors % (self.device.capacity() / SECTOR));
+                let arguments = json!({ "device": self.device.id(), "size": size });
+                self.steps.push(attempt("block_resize", arguments));
+            }
+            AdminStep::Query => {
+                self.steps.push(json!({ "execute": "query-jobs" }));
+                self.steps.push(json!({ "execute": "query-named-block-nodes" }));
+            }
+            AdminStep::PauseMirror if self.device.has_mirror_alone() => {
+                self.steps.extend(self.waits.running());
+                self.steps.extend(self.device.pause(0));
+            }
+            AdminStep::CancelMirror { force } if self.device.has_mirror_alone() => {
+                self.steps.extend(self.waits.running());
+                self.steps.push(self.device.cancel(0, force));
+            }
+            AdminStep::Redirect { .. }
+            | AdminStep::Resize { .. }
+            | AdminStep::Delete
+            | AdminStep::PauseMirror
+            | AdminStep::CancelMirror { .. } => {}
+        }
+    }
+
+    /// The node of this index: one that the device begins with, or without mirrors one that was made since.
+    fn showing(&self, index: usize) -> &str {
+        let mirrored = !self.device.plan.mirrors.is_empty();
+        let made = self.made.iter().filter(|made| made.shows && !mirrored);
+        let mut names = self.nodes.iter().chain(made.map(|made| &made.name));
+        names.nth(index % names.clone().count()).expect("a-device-has-nodes")
+    }
 }
 
 struct EdgeAt {

@@ -3,8 +3,11 @@
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
-use super::{AdminStep, DevicePlan, End, Filter, GuestStep, MirrorPlan, Pause, Place, Plan};
-use crate::steps::Request;
+use super::{
+    AdminStep, Alignment, DebugRule, DevicePlan, DiskPlan, End, Filter, GuestStep, How, Medium,
+    MirrorPlan, Pause, Place, Plan,
+};
+use crate::request::Request;
 
 /// Where numbers come from: asked for one below its argument, which is not zero.
 struct Source<'s>(&'s mut dyn FnMut(u32) -> u32);
@@ -53,37 +56,90 @@ impl Plan {
 
 fn device(source: &mut Source<'_>) -> DevicePlan {
     let chunks = source.one_of(&[1, 2, 3, 4]);
+    let disk = disk(source);
     let filters = source.one_of(&[0, 0, 1, 1, 2]);
     let filters = source.list(filters, filter);
-    let mirrors = source.one_of(&[1, 1, 1, 2, 0]);
+    let mirrors = source.one_of(&[1, 1, 0, 2, 0]);
     let mirrors = source.list(mirrors, mirror);
-    let guests = source.one_of(&[1, 1, 2]);
+    let twin = source.one_in(4).then(|| source.index(3));
+    let guests = source.one_of(&[1, 1, 2, 3]);
     let guests = source.list(guests, |source| {
         let steps = 1 + source.index(4);
         source.list(steps, |source| guest_step(source, chunks))
     });
-    let admin = source.one_of(&[0, 0, 1, 2, 3, 4]);
-    let admin = source.list(admin, admin_step);
-    DevicePlan { chunks, filters, guests, mirrors, admin }
+    let admin = source.one_of(&[0, 1, 2, 3, 4, 6]);
+    let admin = source.list(admin, |source| admin_step(source, chunks));
+    DevicePlan { chunks, disk, twin, filters, guests, mirrors, admin }
+}
+
+fn disk(source: &mut Source<'_>) -> DiskPlan {
+    let medium = match source.below(12) {
+        0..8 => Medium::File,
+        8 => Medium::Memory,
+        9 => Medium::Null,
+        _ => Medium::Overlay { chain: source.index(3), small: source.one_in(2) },
+    };
+    DiskPlan {
+        medium,
+        alignment: alignment(source),
+        short: source.one_of(&[0, 0, 1, 7]),
+        spare: source.one_of(&[0, 0, 1, 3]),
+    }
+}
+
+fn alignment(source: &mut Source<'_>) -> Alignment {
+    let [byte, sector] = [Alignment::Byte, Alignment::Sector];
+    source.one_of(&[byte, byte, byte, sector, Alignment::Page, Alignment::Most])
 }
 
 fn filter(source: &mut Source<'_>) -> Filter {
     let limited = Filter::Throttle { limited: true };
-    source.one_of(&[Filter::Throttle { limited: false }, Filter::Raw, limited])
+    let kind = source.index(8);
+    let rule = |source: &mut Source<'_>| match source.below(4) {
+        0 => DebugRule::Nothing,
+        1 | 2 => DebugRule::Once(source.index(8)),
+        _ => DebugRule::Always(source.index(8)),
+    };
+    match kind {
+        0 | 1 => Filter::Throttle { limited: false },
+        2 | 3 => Filter::Raw,
+        4 => limited,
+        5 | 6 => Filter::CopyOnRead,
+        _ => Filter::Blkdebug(rule(source)),
+    }
 }
 
 fn guest_step(source: &mut Source<'_>, chunks: u64) -> GuestStep {
-    let kind = match source.below(12) {
+    let kind = match source.below(18) {
         0..5 => Request::Write,
         5..7 => Request::Read,
-        7 => Request::Zeroes,
-        8 => Request::Discard,
-        9 => return GuestStep::Flush,
-        10 => return GuestStep::AwaitRunning,
+        7 | 8 => Request::Zeroes,
+        9 => Request::Discard,
+        10 | 11 => Request::Copy,
+        12 => Request::Status,
+        13 => Request::Compressed,
+        14 | 15 => return GuestStep::Flush,
+        16 => return GuestStep::AwaitRunning,
         _ => return GuestStep::AwaitReady,
     };
     let sector = source.below(8 * chunks as u32).into();
-    GuestStep::Request { kind, sector, sectors: source.one_of(&[1, 2, 4, 8, 8, 16]) }
+    let sectors = source.one_of(&[1, 2, 4, 8, 8, 16]);
+    GuestStep::Request { kind, sector, sectors, how: how(source, chunks) }
+}
+
+fn how(source: &mut Source<'_>, chunks: u64) -> How {
+    if source.one_of(&[true, true, false]) {
+        return How { from: source.below(8 * chunks as u32).into(), ..How::default() };
+    }
+    How {
+        skew: source.one_of(&[0, 0, 0, 8, 100, 511]),
+        from: source.below(8 * chunks as u32).into(),
+        fua: source.one_in(3),
+        serialising: source.one_in(4),
+        unmap: source.one_in(2),
+        no_fallback: source.one_in(3),
+        cancel_after: source.one_in(4).then(|| 1 + source.below(8)),
+    }
 }
 
 fn mirror(source: &mut Source<'_>) -> MirrorPlan {
@@ -93,6 +149,7 @@ fn mirror(source: &mut Source<'_>) -> MirrorPlan {
         active: source.one_of(&[Some(false), Some(true), None]),
         full: !source.one_in(8),
         granularity: source.one_of(&[3, 4, 2, 7]),
+        alignment: alignment(source),
         pause: source.one_of(&[Pause::Never, Pause::Never, Pause::Running, Pause::Ready]),
         finalize: source.one_in(4),
         dismiss: source.one_in(4),
@@ -106,19 +163,31 @@ fn mirror(source: &mut Source<'_>) -> MirrorPlan {
     }
 }
 
-fn admin_step(source: &mut Source<'_>) -> AdminStep {
-    match source.below(12) {
-        0..6 => {
-            let places = [Place::Root, Place::OverMirror, Place::OverMirror];
-            let below = source.one_in(4);
-            let place = if below { Place::Below(source.index(3)) } else { source.one_of(&places) };
-            AdminStep::Insert { place, retry: source.one_in(2), limited: source.one_in(3) }
-        }
-        6 | 7 => AdminStep::Remove,
-        8 => AdminStep::Delete,
-        9 => AdminStep::Beside(source.index(3)),
-        10 => AdminStep::Query,
+fn admin_step(source: &mut Source<'_>, chunks: u64) -> AdminStep {
+    match source.below(20) {
+        0..7 => AdminStep::Insert {
+            place: place(source),
+            retry: source.one_in(2),
+            filter: filter(source),
+        },
+        7 | 8 => AdminStep::Remove,
+        9 | 10 => AdminStep::Delete,
+        11 | 12 => AdminStep::Beside {
+            over: source.index(6),
+            filter: filter(source),
+            read_only: source.one_in(3),
+        },
+        13 | 14 => AdminStep::Redirect { place: place(source), to: source.index(6) },
+        15 => AdminStep::Spare,
+        16 | 17 => AdminStep::Resize { sectors: source.below(16 * chunks as u32).into() },
+        18 => AdminStep::Query,
         _ if source.one_in(2) => AdminStep::CancelMirror { force: source.one_in(2) },
         _ => AdminStep::PauseMirror,
     }
+}
+
+fn place(source: &mut Source<'_>) -> Place {
+    let places = [Place::Root, Place::OverMirror, Place::OverMirror];
+    let below = source.one_in(4);
+    if below { Place::Below(source.index(3)) } else { source.one_of(&places) }
 }

@@ -27,7 +27,7 @@ mod quickcheck;
 #[cfg(feature = "proptest")]
 pub use self::proptest::{PlanTree, Plans};
 
-use crate::steps::Request;
+use crate::request::Request;
 
 /// A scenario to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,11 @@ pub struct Plan {
 pub struct DevicePlan {
     /// Its disk's size, in chunks of 4 KiB; at least one.
     pub chunks: u64,
+    /// What that disk is beyond its size.
+    pub disk: DiskPlan,
+    /// A second guest device, on the node of this index, modulo those that the device begins with; every second guest
+    /// uses it. Left out where there are mirrors.
+    pub twin: Option<usize>,
     /// The nodes between the disk's and the device, from below.
     pub filters: Vec<Filter>,
     /// The guests that use it, each with its steps.
@@ -53,6 +58,52 @@ pub struct DevicePlan {
     pub mirrors: Vec<MirrorPlan>,
     /// What somebody else does meanwhile.
     pub admin: Vec<AdminStep>,
+}
+
+/// A disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskPlan {
+    /// What it is made of; where there are mirrors, a file or an overlay.
+    pub medium: Medium,
+    /// It takes requests in this many bytes.
+    pub alignment: Alignment,
+    /// It lacks as many sectors of 512 bytes, modulo a chunk's.
+    pub short: u64,
+    /// The chunks of 4 KiB that it can grow by.
+    pub spare: u64,
+}
+
+/// What a disk is made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Medium {
+    /// A disk of the world.
+    #[default]
+    File,
+    /// Memory.
+    Memory,
+    /// Nothing: it forgets what is written.
+    Null,
+    /// Clusters in memory over as many more of them as this says, over a disk of the world.
+    Overlay {
+        /// Overlays below it.
+        chain: usize,
+        /// Its clusters have 512 bytes, or else 4 KiB.
+        small: bool,
+    },
+}
+
+/// In what steps a disk takes requests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Alignment {
+    /// A byte.
+    #[default]
+    Byte,
+    /// 512 bytes.
+    Sector,
+    /// 4 KiB.
+    Page,
+    /// 64 KiB.
+    Most,
 }
 
 /// A node that passes requests on.
@@ -65,6 +116,22 @@ pub enum Filter {
         /// It has a limit.
         limited: bool,
     },
+    /// One that copies up what is read.
+    CopyOnRead,
+    /// One that lets requests fail. Where that could leave somebody waiting, and where it is put over an edge, a plain
+    /// one.
+    Blkdebug(DebugRule),
+}
+
+/// What fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DebugRule {
+    /// Nothing.
+    Nothing,
+    /// One request of a kind: `read_aio`, `write_aio`, `flush_to_disk` or one of those beside them, modulo all.
+    Once(usize),
+    /// Every one.
+    Always(usize),
 }
 
 /// What a guest does next.
@@ -78,6 +145,8 @@ pub enum GuestStep {
         sector: u64,
         /// How long it is, in sectors, cut at the disk's end; at least one.
         sectors: u64,
+        /// How it is made.
+        how: How,
     },
     /// A flush.
     Flush,
@@ -85,6 +154,25 @@ pub enum GuestStep {
     AwaitRunning,
     /// Waits for the device's first mirror to be in sync, or ends with it.
     AwaitReady,
+}
+
+/// How a request is made; what its kind does not take is left out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct How {
+    /// As many bytes behind its sector's beginning.
+    pub skew: u64,
+    /// The sector that a copy comes from, modulo the disk's.
+    pub from: u64,
+    /// Durable when it ends.
+    pub fua: bool,
+    /// Alone in its range.
+    pub serialising: bool,
+    /// Zeroes by giving space back.
+    pub unmap: bool,
+    /// Zeroes in no slow way.
+    pub no_fallback: bool,
+    /// Given up after so many steps.
+    pub cancel_after: Option<u32>,
 }
 
 /// A mirror of a device's data.
@@ -99,6 +187,8 @@ pub struct MirrorPlan {
     pub full: bool,
     /// The granularity is 512 bytes times two to this power, at most 64 KiB.
     pub granularity: u32,
+    /// Of the target's disk.
+    pub alignment: Alignment,
     /// It is made to rest for a while.
     pub pause: Pause,
     /// It waits for `job-finalize`.
@@ -138,21 +228,42 @@ pub enum End {
 /// What an administrator does next; every refusal is fine with him.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdminStep {
-    /// Puts a throttle into the graph.
+    /// Puts a filter into the graph.
     Insert {
         /// Where.
         place: Place,
         /// If the edge leads elsewhere by then: once more.
         retry: bool,
-        /// It has a limit.
-        limited: bool,
+        /// Which.
+        filter: Filter,
     },
-    /// Takes the last throttle out again, where it is known what lies below it.
+    /// Takes the last filter out again, where it is known what lies below it.
     Remove,
-    /// Makes a throttle that nobody uses, over the node of this index, modulo those that the device begins with.
-    Beside(usize),
-    /// Deletes the throttle that was made last.
+    /// Makes a filter that nobody uses, over a node of this index.
+    Beside {
+        /// The node's, modulo those that the device begins with and, where there are no mirrors, those made since.
+        over: usize,
+        /// Which.
+        filter: Filter,
+        /// It cannot be written through.
+        read_only: bool,
+    },
+    /// Leads an edge to another node that shows the same, where there are no mirrors.
+    Redirect {
+        /// Which edge.
+        place: Place,
+        /// The node's index, as of [`AdminStep::Beside`].
+        to: usize,
+    },
+    /// Makes a node that has nothing to do with the device.
+    Spare,
+    /// Deletes the node that was made last.
     Delete,
+    /// Changes the length of the device's disk to so many sectors, modulo what it can have; where there are no mirrors.
+    Resize {
+        /// Sectors, without the first.
+        sectors: u64,
+    },
     /// Asks what there is.
     Query,
     /// Makes the device's first mirror rest for a while; not where two devices have mirrors.

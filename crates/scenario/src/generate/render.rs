@@ -7,10 +7,14 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::{AdminStep, DevicePlan, End, Filter, GuestStep, MirrorPlan, Pause, Plan};
+use super::{
+    AdminStep, Alignment, DebugRule, DevicePlan, End, Filter, GuestStep, How, Medium, MirrorPlan,
+    Pause, Plan,
+};
+use crate::request::{CANCEL_AFTER, FUA, NO_FALLBACK, Request, SERIALISING, UNMAP};
 
 const CHUNK: u64 = 4096;
-const SECTOR: u64 = 512;
+pub(super) const SECTOR: u64 = 512;
 
 impl Plan {
     /// The text of the scenario, under a name.
@@ -34,9 +38,12 @@ struct Parts {
 }
 
 impl Parts {
-    fn disk(&mut self, name: &str, size: u64, unique: bool) {
-        let fill = if unique { "unique" } else { "zero" };
-        self.disks.push((name.into(), json!({ "size": size, "fill": fill })));
+    /// A disk of the world, and its node.
+    fn disk(&mut self, name: &str, alignment: Alignment, mut disk: Value) {
+        if alignment != Alignment::Byte {
+            disk["alignment"] = json!(alignment.bytes());
+        }
+        self.disks.push((name.into(), disk));
         let arguments = json!({ "driver": "file", "node-name": name, "filename": name });
         self.setup.push(json!({ "execute": "blockdev-add", "arguments": arguments }));
     }
@@ -76,13 +83,59 @@ pub(super) fn attempt(command: &str, arguments: Value) -> Value {
     json!({ "execute": command, "arguments": arguments, "expect": "any" })
 }
 
-pub(super) fn throttle(name: &str, limited: bool) -> Value {
-    let mut options = json!({ "driver": "throttle", "node-name": name });
-    if limited {
-        // So low that the second request waits.
-        options["limits"] = json!({ "iops-total": 1 });
+impl Alignment {
+    fn bytes(self) -> u64 {
+        match self {
+            Self::Byte => 1,
+            Self::Sector => SECTOR,
+            Self::Page => 4096,
+            Self::Most => 65536,
+        }
     }
-    options
+}
+
+/// What a rule of blkdebug may be about.
+const EVENTS: &[&str] = &[
+    "read_aio",
+    "write_aio",
+    "flush_to_disk",
+    "flush_to_os",
+    "pwritev",
+    "pwritev_zero",
+    "pwritev_rmw_head",
+    "pwritev_rmw_tail",
+];
+
+impl Filter {
+    /// The name of its child.
+    pub(super) fn child(self) -> &'static str {
+        if matches!(self, Self::Blkdebug(_)) { "image" } else { "file" }
+    }
+
+    /// Its options, without what is below it.
+    pub(super) fn options(self, name: &str) -> Value {
+        match self {
+            Self::Raw => json!({ "driver": "raw", "node-name": name }),
+            Self::Throttle { limited: false } => json!({ "driver": "throttle", "node-name": name }),
+            // So low that the second request waits.
+            Self::Throttle { limited: true } => json!({ "driver": "throttle", "node-name": name,
+                                                        "limits": { "iops-total": 1 } }),
+            Self::CopyOnRead => json!({ "driver": "copy-on-read", "node-name": name }),
+            Self::Blkdebug(rule) => {
+                let mut options = json!({ "driver": "blkdebug", "node-name": name });
+                let event = match rule {
+                    DebugRule::Nothing => None,
+                    DebugRule::Once(event) => Some((event, true)),
+                    DebugRule::Always(event) => Some((event, false)),
+                };
+                if let Some((event, once)) = event {
+                    let event = EVENTS[event % EVENTS.len()];
+                    options["inject-error"] = json!([{ "event": event, "once": once }]);
+                }
+                options
+            }
+        }
+    }
 }
 
 pub(super) struct Device<'p> {
@@ -95,7 +148,19 @@ pub(super) struct Device<'p> {
 
 impl Device<'_> {
     fn size(&self) -> u64 {
-        self.plan.chunks.max(1) * CHUNK
+        self.plan.chunks.max(1) * CHUNK - self.plan.disk.short * SECTOR % CHUNK
+    }
+
+    /// The length that its disk can have.
+    pub fn capacity(&self) -> u64 {
+        self.size() + self.plan.disk.spare * CHUNK
+    }
+
+    /// The second device and its node, if there is one.
+    fn twin(&self) -> Option<(String, String)> {
+        let index = self.plan.twin.filter(|_| self.plan.mirrors.is_empty())?;
+        let nodes = self.nodes();
+        Some((format!("twin{}", self.number), nodes[index % nodes.len()].clone()))
     }
 
     pub fn id(&self) -> String {
@@ -119,13 +184,11 @@ impl Device<'_> {
 
     fn render(&self, parts: &mut Parts) {
         let nodes = self.nodes();
-        parts.disk(&nodes[0], self.size(), true);
+        self.medium(parts, &nodes[0]);
         for (below, filter) in self.plan.filters.iter().enumerate() {
-            let mut options = match filter {
-                Filter::Raw => json!({ "driver": "raw", "node-name": nodes[below + 1] }),
-                Filter::Throttle { limited } => throttle(&nodes[below + 1], *limited),
-            };
-            options["file"] = json!(nodes[below]);
+            let filter = self.harmless(*filter);
+            let mut options = filter.options(&nodes[below + 1]);
+            options[filter.child()] = json!(nodes[below]);
             parts.setup.push(execute("blockdev-add", options));
         }
         let mut steps = Vec::new();
@@ -134,23 +197,86 @@ impl Device<'_> {
                 nodes[0].clone()
             } else {
                 let target = format!("d{}t{index}", self.number);
-                parts.disk(&target, self.size(), false);
+                let disk = json!({ "size": self.size(), "fill": "zero" });
+                parts.disk(&target, mirror.alignment, disk);
                 target
             };
             self.mirror(index, *mirror, &target, &mut steps);
         }
         let node = nodes.last().expect("a-device-has-nodes");
         parts.setup.push(json!({ "device": { "id": self.id(), "node": node } }));
+        let twin = self.twin();
+        let attach = |(id, node)| json!({ "device": { "id": id, "node": node } });
+        parts.setup.extend(twin.clone().map(attach));
         if !steps.is_empty() {
             parts.actors.push((format!("operator{}", self.number), steps));
         }
         for (index, steps) in self.plan.guests.iter().enumerate() {
             let name = format!("guest{}-{index}", self.number);
-            parts.actors.push((name, self.guest(steps)));
+            let second = twin.as_ref().filter(|_| index % 2 == 1);
+            let id = second.map_or_else(|| self.id(), |(id, _)| id.clone());
+            parts.actors.push((name, self.guest(&id, steps)));
         }
         if !self.plan.admin.is_empty() {
             parts.actors.push((format!("admin{}", self.number), self.admin()));
         }
+    }
+
+    /// The filter, as it may be where mirrors of two devices wait for each other's events.
+    pub fn harmless(&self, filter: Filter) -> Filter {
+        match filter {
+            Filter::Blkdebug(_) if !self.alone => Filter::Blkdebug(DebugRule::Nothing),
+            _ => filter,
+        }
+    }
+
+    /// The disk, and its node.
+    fn medium(&self, parts: &mut Parts, node: &str) {
+        let medium = self.plan.disk.medium;
+        let driver = match medium {
+            Medium::Overlay { chain, small } => return self.overlays(parts, node, chain, small),
+            Medium::File => None,
+            _ if !self.plan.mirrors.is_empty() => None,
+            Medium::Memory => Some("memory"),
+            Medium::Null => Some("null-co"),
+        };
+        let Some(driver) = driver else {
+            let mut disk = json!({ "size": self.size(), "fill": "unique" });
+            if self.plan.disk.spare > 0 {
+                disk["capacity"] = json!(self.capacity());
+            }
+            parts.disk(node, self.plan.disk.alignment, disk);
+            return;
+        };
+        let options = json!({ "driver": driver, "node-name": node, "size": self.size() });
+        parts.setup.push(execute("blockdev-add", options));
+    }
+
+    fn overlays(&self, parts: &mut Parts, node: &str, chain: usize, small: bool) {
+        let mut below = format!("{node}b");
+        let disk = json!({ "size": self.size(), "fill": "unique" });
+        parts.disk(&below, self.plan.disk.alignment, disk);
+        let lower = (0..chain % 3).map(|index| format!("{node}o{index}"));
+        for name in lower.chain([node.to_string()]) {
+            let size = if small { SECTOR } else { CHUNK };
+            let options = json!({ "driver": "overlay", "node-name": name, "backing": below,
+                                  "cluster-size": size });
+            parts.setup.push(execute("blockdev-add", options));
+            below = name;
+        }
+    }
+
+    /// Whether its first disk's node is one of the world's, nothing that is asked of it fails by a rule, and nothing
+    /// above it writes unasked.
+    fn is_plain(&self) -> bool {
+        let special = |filter: &Filter| matches!(filter, Filter::Blkdebug(_) | Filter::CopyOnRead);
+        let admin = |step: &AdminStep| match step {
+            AdminStep::Insert { filter, .. } | AdminStep::Beside { filter, .. } => special(filter),
+            _ => false,
+        };
+        !matches!(self.plan.disk.medium, Medium::Overlay { .. })
+            && !self.plan.filters.iter().any(special)
+            && !self.plan.admin.iter().any(admin)
     }
 
     /// Whether the mirror of this index copies back to the first disk.
@@ -161,6 +287,7 @@ impl Device<'_> {
             && self.plan.mirrors[1].back
             && self.plan.mirrors.first().is_some_and(pivots)
             && self.faults == 0
+            && self.is_plain()
             && !(self.alone && self.plan.admin.iter().any(cancels))
     }
 
@@ -247,24 +374,46 @@ impl Device<'_> {
         execute("blockdev-mirror", arguments)
     }
 
-    fn guest(&self, plan: &[GuestStep]) -> Vec<Value> {
+    /// The steps of a guest of the device `id`.
+    fn guest(&self, id: &str, plan: &[GuestStep]) -> Vec<Value> {
         let mut waits = Waits::new(self);
         let mut steps = Vec::new();
         for step in plan {
             match *step {
-                GuestStep::Request { kind, sector, sectors } => {
-                    let offset = sector * SECTOR % self.size();
-                    let length = (sectors.max(1) * SECTOR).min(self.size() - offset);
-                    let request =
-                        json!({ "device": self.id(), "offset": offset, "length": length });
+                GuestStep::Request { kind, sector, sectors, how } => {
+                    let skew = how.skew % SECTOR;
+                    let offset = (sector * SECTOR + skew) % self.size();
+                    let mut request = json!({ "device": id, "offset": offset });
+                    let mut room = self.size() - offset;
+                    if kind == Request::Copy {
+                        let from = (how.from * SECTOR + skew) % self.size();
+                        request["from"] = json!(from);
+                        room = room.min(self.size() - from);
+                    }
+                    request["length"] = json!((sectors.max(1) * SECTOR).min(room));
+                    how.flags(kind, &mut request);
                     steps.push(json!({ kind.word(): request }));
                 }
-                GuestStep::Flush => steps.push(json!({ "flush": { "device": self.id() } })),
+                GuestStep::Flush => steps.push(json!({ "flush": { "device": id } })),
                 GuestStep::AwaitRunning => steps.extend(waits.running()),
                 GuestStep::AwaitReady => steps.extend(waits.ready()),
             }
         }
         steps
+    }
+}
+
+impl How {
+    fn flags(self, kind: Request, request: &mut Value) {
+        let Self { fua, serialising, unmap, no_fallback, .. } = self;
+        let flags =
+            [(FUA, fua), (SERIALISING, serialising), (UNMAP, unmap), (NO_FALLBACK, no_fallback)];
+        for (flag, _) in flags.into_iter().filter(|(flag, set)| *set && kind.takes(flag)) {
+            request[flag] = json!(true);
+        }
+        if let Some(steps) = self.cancel_after {
+            request[CANCEL_AFTER] = json!(steps);
+        }
     }
 }
 

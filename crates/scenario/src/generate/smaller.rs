@@ -1,6 +1,8 @@
 //! Simpler plans: what shrinking tries.
 
-use super::{DevicePlan, End, GuestStep, MirrorPlan, Pause, Plan};
+use super::{
+    Alignment, DevicePlan, DiskPlan, End, Filter, GuestStep, How, Medium, MirrorPlan, Pause, Plan,
+};
 
 impl Plan {
     /// Plans that are simpler by one thing, the largest steps first: fewer devices, actors and steps, then smaller
@@ -64,6 +66,19 @@ fn smaller_devices(device: &DevicePlan) -> Vec<DevicePlan> {
         devices.push(DevicePlan { chunks: 1, ..whole() });
         devices.push(DevicePlan { chunks: device.chunks - 1, ..whole() });
     }
+    for (index, filter) in device.filters.iter().enumerate() {
+        let plain = [Filter::Throttle { limited: false }, Filter::Raw];
+        let simpler = plain.into_iter().take_while(|plain| plain != filter);
+        devices.extend(simpler.map(|plain| {
+            let mut device = whole();
+            device.filters[index] = plain;
+            device
+        }));
+    }
+    if device.twin.is_some() {
+        devices.push(DevicePlan { twin: None, ..whole() });
+    }
+    devices.extend(plainer_disks(device.disk).map(|disk| DevicePlan { disk, ..whole() }));
     for (index, mirror) in device.mirrors.iter().enumerate() {
         devices.extend(plainer(*mirror).into_iter().map(|mirror| {
             let mut device = whole();
@@ -74,15 +89,41 @@ fn smaller_devices(device: &DevicePlan) -> Vec<DevicePlan> {
     devices
 }
 
-/// With one request at its device's beginning, or half as long.
+fn plainer_disks(disk: DiskPlan) -> impl Iterator<Item = DiskPlan> {
+    let plainer = [
+        DiskPlan { medium: Medium::File, ..disk },
+        DiskPlan { medium: shorter_chain(disk.medium), ..disk },
+        DiskPlan { alignment: Alignment::Byte, ..disk },
+        DiskPlan { short: 0, ..disk },
+        DiskPlan { spare: 0, ..disk },
+    ];
+    plainer.into_iter().filter(move |plainer| *plainer != disk)
+}
+
+fn shorter_chain(medium: Medium) -> Medium {
+    match medium {
+        Medium::Overlay { chain, small } => {
+            Medium::Overlay { chain: chain.saturating_sub(1), small }
+        }
+        medium => medium,
+    }
+}
+
+/// With one request at its device's beginning, or half as long, or made more plainly.
 fn shorter(steps: &[GuestStep]) -> impl Iterator<Item = Vec<GuestStep>> + '_ {
     steps.iter().enumerate().flat_map(move |(index, step)| {
-        let requests = match *step {
-            GuestStep::Request { kind, sector, sectors } => [(0, sectors), (sector, sectors / 2)]
-                .into_iter()
-                .filter(|place| *place != (sector, sectors) && place.1 > 0)
-                .map(|(sector, sectors)| GuestStep::Request { kind, sector, sectors })
-                .collect(),
+        let requests: Vec<GuestStep> = match *step {
+            GuestStep::Request { kind, sector, sectors, how } => {
+                let request =
+                    |sector, sectors, how| GuestStep::Request { kind, sector, sectors, how };
+                let plainer = plainer_requests(how).map(|how| request(sector, sectors, how));
+                let places = [(0, sectors), (sector, sectors / 2)].into_iter();
+                let places = places.filter(|place| *place != (sector, sectors) && place.1 > 0);
+                places
+                    .map(|(sector, sectors)| request(sector, sectors, how))
+                    .chain(plainer)
+                    .collect()
+            }
             _ => Vec::new(),
         };
         requests.into_iter().map(move |request| {
@@ -93,9 +134,24 @@ fn shorter(steps: &[GuestStep]) -> impl Iterator<Item = Vec<GuestStep>> + '_ {
     })
 }
 
+fn plainer_requests(how: How) -> impl Iterator<Item = How> {
+    let plainer = [
+        How { skew: 0, ..how },
+        How { from: 0, ..how },
+        How { fua: false, ..how },
+        How { serialising: false, ..how },
+        How { unmap: false, ..how },
+        How { no_fallback: false, ..how },
+        How { cancel_after: None, ..how },
+        How { cancel_after: how.cancel_after.map(|steps| (steps - 1).max(1)), ..how },
+    ];
+    plainer.into_iter().filter(move |plainer| *plainer != how)
+}
+
 fn plainer(mirror: MirrorPlan) -> Vec<MirrorPlan> {
     let plainer = [
         MirrorPlan { source: None, ..mirror },
+        MirrorPlan { alignment: Alignment::Byte, ..mirror },
         MirrorPlan { pause: Pause::Never, ..mirror },
         MirrorPlan { finalize: false, ..mirror },
         MirrorPlan { dismiss: false, ..mirror },

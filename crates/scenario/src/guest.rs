@@ -1,0 +1,217 @@
+//! What guests ask, told to the models as it begins and ends.
+
+use std::future::pending;
+
+use blockyard_block::{BlockError, Extent, Write, WriteKind};
+use blockyard_models::{Violation, WriteKind as Lasts};
+use blockyard_runtime::IoBuffer;
+use blockyard_sync::{door, first_of, note};
+use blockyard_units::{ByteLen, ByteRange};
+
+use crate::request::{Asked, CANCEL_AFTER, Request, words};
+use crate::stage::{Device, Load, Models, Stage, guest_data};
+use crate::tally::FLUSH;
+use crate::written::GuestWrite;
+
+/// Tags of the load's writes are above those of actors.
+const FIRST_LOAD_TAG: u64 = 0x1000_0000;
+
+/// What a request that ended well gave.
+enum Answer {
+    Done,
+    Data(IoBuffer),
+    Status(Extent),
+}
+
+/// How a request ended for its guest.
+enum End {
+    Answered(Result<Answer, BlockError>),
+    /// Nobody waits for its end any more: it may go on, or never have begun.
+    GivenUp,
+    /// Guests are held.
+    Held,
+}
+
+/// Makes one guest request, unless guests are held, and tells the models; whether it succeeded.
+pub(crate) async fn request(stage: &Stage, device: &str, asked: &Asked, tag: u64) -> bool {
+    let Asked { kind, range, .. } = *asked;
+    if stage.hold.is_set() {
+        note!("{kind:?} {range}: held");
+        return false;
+    }
+    let name = device;
+    let device = stage.device(name);
+    let number = device.invoke(&asked.places(), |models, number| {
+        invoke(models, asked, number, tag, stage.world.step());
+    });
+    let writes = kind.writes();
+    if writes {
+        let wanted = kind == Request::Write && tag < FIRST_LOAD_TAG && stage.checks.has_pivoted();
+        stage.writes.begin(GuestWrite { device: name.into(), range, tag }, wanted);
+    }
+    let tried = stage.tally.begin(true);
+    stage.checks.writes_in_flight(i64::from(writes));
+    let end = run(stage, &device, asked, tag).await;
+    stage.checks.writes_in_flight(-i64::from(writes));
+    let ok = matches!(end, End::Answered(Ok(_)));
+    let given_up = matches!(end, End::GivenUp);
+    stage.tally.end(tried, [kind.word()].into_iter().chain(words(asked.flags)), ok);
+    // That succeeded if it came before the request's end.
+    if asked.cancel_after.is_some() {
+        stage.tally.count(tried, CANCEL_AFTER, given_up);
+    }
+    // One that was given up may still write, also over what comes later.
+    if writes && !given_up {
+        stage.writes.end(tag, ok);
+    }
+    let word = match &end {
+        End::Held => "held",
+        End::GivenUp => "given up",
+        End::Answered(Ok(_)) => "done",
+        End::Answered(Err(_)) => "failed",
+    };
+    let verdict =
+        device.respond(&asked.places(), |models| respond(models, asked, number, end, stage));
+    stage.checks.judge(verdict);
+    note!("{kind:?} {range}: {word}");
+    ok
+}
+
+fn invoke(models: &mut Models, asked: &Asked, number: u64, tag: u64, now: u32) {
+    let Models { register, durability, forgets, .. } = models;
+    let range = asked.range;
+    if *forgets && asked.kind.writes() {
+        return;
+    }
+    let lasts = if asked.flags.fua { Lasts::Fua } else { Lasts::Cached };
+    match asked.kind {
+        Request::Read | Request::Status => register.invoke_read(number, range),
+        Request::Write | Request::Compressed => {
+            register.invoke_write(number, range, tag);
+            durability.begin_write(number, range, tag, lasts, now);
+        }
+        Request::Zeroes => {
+            register.invoke_write_zeroes(number, range);
+            durability.begin_write(number, range, 0, lasts, now);
+        }
+        Request::Discard => {
+            register.invoke_discard(number, range);
+            durability.begin_write(number, range, 0, Lasts::Discard, now);
+        }
+        Request::Copy => {
+            register.invoke_copy(number, asked.from, range);
+            durability.begin_copy(number, asked.from, range, lasts, now);
+        }
+    }
+}
+
+fn respond(
+    models: &mut Models,
+    asked: &Asked,
+    number: u64,
+    end: End,
+    stage: &Stage,
+) -> Result<(), Violation> {
+    let Models { register, durability, forgets, .. } = models;
+    if *forgets && asked.kind.writes() {
+        return Ok(());
+    }
+    match end {
+        // Nobody learns of an end.
+        End::Held | End::GivenUp => Ok(()),
+        End::Answered(Ok(Answer::Data(data))) => register.respond_read(number, &data),
+        End::Answered(Ok(Answer::Status(extent))) => {
+            register.respond_status(number, extent.len, extent.zero)
+        }
+        End::Answered(Err(_)) if !asked.kind.writes() => register.respond_failed(number),
+        End::Answered(outcome) => {
+            durability.end(number, outcome.is_ok(), stage.world.step());
+            register.respond_write(number, outcome.is_ok())
+        }
+    }
+}
+
+/// Until it ends, is given up, or guests are held.
+async fn run(stage: &Stage, device: &Device, asked: &Asked, tag: u64) -> End {
+    let mut end = End::GivenUp;
+    let patience = async {
+        match asked.cancel_after {
+            None => pending().await,
+            Some(steps) => {
+                for _ in 0..steps {
+                    door::boundary().await;
+                }
+            }
+        }
+    };
+    let request = async { end = End::Answered(submit(device, asked, tag).await) };
+    let wanted = async {
+        first_of(patience, request).await;
+    };
+    let held = first_of(stage.hold.wait(), wanted).await;
+    if held && matches!(end, End::GivenUp) { End::Held } else { end }
+}
+
+async fn submit(device: &Device, asked: &Asked, tag: u64) -> Result<Answer, BlockError> {
+    let Asked { kind, range, from, flags, .. } = *asked;
+    let backend = &device.backend;
+    let data = || guest_data(tag, range);
+    let kind = match kind {
+        Request::Read => return backend.read(range).await.map(Answer::Data),
+        Request::Status => {
+            return backend.block_status(range).await.map(|above| Answer::Status(above.extent));
+        }
+        Request::Copy => {
+            return backend.copy_range(from, range, flags).await.map(|()| Answer::Done);
+        }
+        Request::Write => WriteKind::Data(data()),
+        Request::Compressed => WriteKind::Compressed(data()),
+        Request::Zeroes => WriteKind::Zeroes,
+        Request::Discard => WriteKind::Discard,
+    };
+    backend.write(Write { kind, range, flags }).await.map(|()| Answer::Done)
+}
+
+/// Makes one guest flush; one that fails promises nothing.
+pub(crate) async fn flush(stage: &Stage, device: &str) {
+    let device = stage.device(device);
+    let tried = stage.tally.begin(true);
+    // Which writes have ended before it matters only if power may be lost.
+    let from = if stage.world.may_lose_power() { 0 } else { u64::MAX };
+    let number = device.invoke(&[ByteRange::between(from, u64::MAX)], |models, number| {
+        models.durability.begin_flush(number, stage.world.step());
+    });
+    let well = device.backend.flush().await.is_ok();
+    device.note(|models| models.durability.end(number, well, stage.world.step()));
+    stage.tally.end(tried, [FLUSH], well);
+}
+
+/// Writes at random places until it is stopped.
+pub(crate) async fn run_load(stage: &Stage, load: &Load) {
+    let Some(options) = &stage.script.load else { return };
+    let runtime = stage.world.runtime();
+    let device = stage.device(&options.device);
+    let size = device.backend.len().map_or(0, |len: ByteLen| len.0);
+    let places = size / options.length.0;
+    if places == 0 {
+        let (length, device) = (options.length.0, &options.device);
+        let message = format!("load: {length} bytes do not fit {device}, which has {size}");
+        stage.world.report("script", message);
+        return;
+    }
+    let began = runtime.now_ns();
+    let mut written = 0;
+    while !load.stop.is_set() && !stage.hold.is_set() {
+        let offset = (runtime.random_u64() % places) * options.length.0;
+        let asked = Asked::plain(Request::Write, ByteRange::new(offset, options.length.0));
+        let tag = FIRST_LOAD_TAG + written;
+        written += 1;
+        if request(stage, &options.device, &asked, tag).await {
+            load.writes.add(|writes| *writes += 1);
+            stage.world.load_wrote();
+        }
+        let due = began.saturating_add(written.saturating_mul(options.every));
+        // A load that is late lets others go on all the same.
+        runtime.sleep(due.saturating_sub(runtime.now_ns())).await;
+    }
+}
