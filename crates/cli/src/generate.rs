@@ -22,13 +22,20 @@ use crate::spec::Spec;
 /// How many runs a simpler scenario gets to show the same failure.
 const RUNS_TO_FAIL_AGAIN: u64 = 200;
 
+/// What came of it.
+pub(crate) struct Fuzzed {
+    pub status: Status,
+    pub text: String,
+    pub json: Map<String, Value>,
+}
+
 /// Generates and runs a scenario for each seed, until one breaks a property.
 pub(crate) fn fuzz(
     args: &FuzzArgs,
     seeds: Range<u64>,
     out: &Path,
-    output: &Output,
-) -> Result<Status, Failure> {
+    interrupt: &Interrupt,
+) -> Result<Fuzzed, Failure> {
     if args.runs == 0 {
         return Err(Failure::usage("--runs: at least 1"));
     }
@@ -36,7 +43,6 @@ pub(crate) fn fuzz(
         args.change.check_families(0)?;
     }
     make_directory(out)?;
-    let interrupt = Interrupt::listen();
     let progress = Progress::new("generated scenarios", None);
     let fuzzing = Fuzzing {
         args,
