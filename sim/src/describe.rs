@@ -101,6 +101,7 @@ fn describe_operation(operation: &Operation) -> String {
             format!("write {offset}+{}{}", data.len(), if *fua { " fua" } else { "" })
         }
         Operation::Flush { .. } => "flush".into(),
-        Operation::Truncate { len, .. } => format!("truncate {len}"),
+        Operation::Truncate { from, len, .. } if *from == len.0 => format!("truncate {len}"),
+        Operation::Truncate { from, len, .. } => format!("zeroes from {from} up to {len}"),
     }
 }

@@ -36,8 +36,9 @@ pub(crate) enum Operation {
     Flush {
         covers: u64,
     },
-    /// The new length of a disk that can have up to `capacity` bytes.
+    /// What is behind `from` goes, and the disk, which can have up to `capacity` bytes, is `len` bytes long.
     Truncate {
+        from: u64,
         len: ByteLen,
         capacity: ByteLen,
     },
@@ -50,7 +51,7 @@ impl Operation {
             Self::Read(range) => *range,
             Self::Write { offset, data, .. } => ByteRange::new(*offset, data.len() as u64),
             Self::Flush { .. } => ByteRange::new(0, 0),
-            Self::Truncate { len, capacity } => ByteRange::between(len.0, capacity.0),
+            Self::Truncate { from, capacity, .. } => ByteRange::between(*from, capacity.0),
         }
     }
 }

@@ -66,7 +66,7 @@ impl BlockLayer {
             for in_flight in self.backends_above(&listed) {
                 in_flight.wait_until(|count| *count == 0).await;
             }
-            if self.design().is_mutant(Mutant::DrainWaitsOnce) || self.is_quiet(number, &listed) {
+            if self.is_quiet(number, &listed) {
                 break;
             }
         }
@@ -94,7 +94,9 @@ impl BlockLayer {
             let lets_go = design.is_mutant(Mutant::ChildSwapUndrainsParent);
             let held = if lets_go { Vec::new() } else { state.above(nodes) };
             let nodes = nodes.to_vec();
-            let section = Section { number, owner, nodes, covered: covered.clone(), held };
+            let forgets = design.is_mutant(Mutant::DrainForgetsNewParents);
+            let covered_then = covered.clone();
+            let section = Section { number, owner, nodes, covered: covered_then, held, forgets };
             // Inside one of its owner's own it goes with that one: whoever waits for the outer must not hold it up.
             let inside = |outer: &Section| {
                 let reached = state.covered(&outer.nodes);

@@ -59,13 +59,14 @@ pub(crate) struct Section {
     pub covered: Vec<Arc<Node>>,
     /// The backends and jobs above it when it began: it holds them to its end, wherever its owner's edits lead them.
     pub held: Vec<Parent>,
+    /// For a mutant: it holds no others.
+    pub forgets: bool,
 }
 
 impl Section {
     fn seen_by_waits(&self) -> Self {
-        let Self { number, owner, nodes, held, .. } = self;
-        let (number, owner) = (*number, *owner);
-        Self { number, owner, nodes: nodes.clone(), covered: Vec::new(), held: held.clone() }
+        let (nodes, held) = (self.nodes.clone(), self.held.clone());
+        Self { nodes, held, covered: Vec::new(), ..*self }
     }
 }
 
@@ -102,9 +103,9 @@ impl State {
             if Some(section.owner) == owner {
                 return false;
             }
-            if section.held.contains(&parent)
-                || section.nodes.iter().any(|node| self.graph.reaches(parent, *node))
-            {
+            let reaches = |node: &NodeId| self.graph.reaches(parent, *node);
+            let comes_later = !section.forgets && section.nodes.iter().any(reaches);
+            if section.held.contains(&parent) || comes_later {
                 return true;
             }
         }

@@ -98,15 +98,21 @@ impl Action for Removal {
 }
 
 impl Monitor {
-    /// A guest device `id` on a node.
+    /// A guest device `id` on a node; `resizes`: which writes behind its end make longer, if its driver does that.
     ///
     /// # Errors
     /// If the name is taken, or the node does not allow it.
     ///
     /// # Yields
     /// Always.
-    pub async fn attach_device(&self, id: &str, node: &str) -> Result<Backend, QmpError> {
-        self.attach(id, node, DEVICE).await
+    pub async fn attach_device(
+        &self,
+        id: &str,
+        node: &str,
+        resizes: bool,
+    ) -> Result<Backend, QmpError> {
+        let resize = if resizes { Permissions::RESIZE } else { Permissions::NONE };
+        self.attach(id, node, DEVICE.union(resize)).await
     }
 
     /// A backend `id` on a node, that may do there what is `required`.

@@ -59,7 +59,9 @@ impl Actor {
                 guest::flush(&self.stage, device).await;
                 true
             }
-            Step::Device { id, node, policies } => self.attach(id, node, *policies).await,
+            Step::Device { id, node, resizes, policies } => {
+                self.attach((id, node), *resizes, *policies).await
+            }
             Step::Wait { event, data, or_end } => {
                 let events = self.events.as_ref().expect("an actor that waits has subscribed");
                 let came = events.wait(event, data.clone(), or_end.clone()).await;
@@ -137,8 +139,13 @@ impl Actor {
         }
     }
 
-    async fn attach(&self, id: &str, node: &str, policies: ErrorPolicies) -> bool {
-        match self.stage.monitor.attach_device(id, node).await {
+    async fn attach(
+        &self,
+        (id, node): (&str, &str),
+        resizes: bool,
+        policies: ErrorPolicies,
+    ) -> bool {
+        match self.stage.monitor.attach_device(id, node, resizes).await {
             Ok(backend) => {
                 let backend = backend.with_policies(policies);
                 let device = Arc::new(self.device(backend));

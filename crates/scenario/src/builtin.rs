@@ -2,6 +2,7 @@
 
 /// Name and text of each.
 pub const BUILTIN: &[(&str, &str)] = &[
+    ("attach-during-drain", include_str!("../../../tests/scenarios/attach-during-drain.json")),
     (
         "guest-stopped-by-error",
         include_str!("../../../tests/scenarios/guest-stopped-by-error.json"),
@@ -28,6 +29,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
         "transaction-during-mirror",
         include_str!("../../../tests/scenarios/transaction-during-mirror.json"),
     ),
+    ("writes-behind-the-end", include_str!("../../../tests/scenarios/writes-behind-the-end.json")),
 ];
 
 /// The text of a built-in scenario.

@@ -97,6 +97,7 @@ struct FlushOptions {
 struct DeviceOptions {
     id: String,
     node: String,
+    resizes: Option<bool>,
     rerror: Option<OnErrorWord>,
     werror: Option<OnErrorWord>,
 }
@@ -153,6 +154,7 @@ pub(crate) enum Step {
     Device {
         id: String,
         node: String,
+        resizes: bool,
         policies: ErrorPolicies,
     },
     /// Waits for an event; if one of the others comes first, the actor ends.
@@ -224,10 +226,10 @@ impl Step {
         let within = |error: VisitError| error.within(kind).to_string();
         Ok(match kind {
             "device" => {
-                let DeviceOptions { id, node, rerror, werror } =
+                let DeviceOptions { id, node, resizes, rerror, werror } =
                     visit(&inner, Mode::Strings).map_err(within)?;
                 let policies = ErrorPolicies { read: on_error(rerror), write: on_error(werror) };
-                Self::Device { id, node, policies }
+                Self::Device { id, node, resizes: resizes.unwrap_or(false), policies }
             }
             "flush" => {
                 let FlushOptions { device } = visit(&inner, Mode::Strings).map_err(within)?;

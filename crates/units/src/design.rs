@@ -113,8 +113,8 @@ words! {
             "a job goes on though a node that it was attached to is drained";
         ReplaceNodeWithRequestsInside = "replace-node-with-requests-inside",
             "an edge is redirected when the drained section has ended already";
-        DrainWaitsOnce = "drain-recursion-over-mutating-graph",
-            "a drained section waits for what was above its nodes when it began, and does not look again";
+        DrainForgetsNewParents = "drain-recursion-over-mutating-graph",
+            "a drained section parks what was above its nodes when it began, and nobody who comes later";
         FailedRequestLeaksInFlight = "failed-request-leaks-inflight", "a read that fails stays in flight";
         LimitsZeroedUnderIo = "limits-zeroed-under-io",
             "while anything is drained, requests elsewhere are placed as if nothing needed alignment";

@@ -232,10 +232,10 @@ impl SimDisk {
                     Ok(IoBuffer::default())
                 })
             }
-            Operation::Truncate { len, .. } => {
+            Operation::Truncate { from, len, .. } => {
                 self.enter_len(Kind::Write);
                 let old = self.medium.with(|medium| medium.len);
-                let cut = ByteRange::between(len.0, old.0);
+                let cut = ByteRange::between(*from, old.0);
                 // Nobody reads behind the end, so that growing changes no bytes.
                 self.enter_write(cut);
                 self.medium.with(|medium| {
@@ -354,6 +354,11 @@ impl SimDisk {
         })
     }
 
+    fn cut(&self, from: u64, len: ByteLen) -> BoxFuture<'static, Io<()>> {
+        let done = self.submit(Operation::Truncate { from, len, capacity: self.capacity });
+        Box::pin(async move { done.await.map(drop) })
+    }
+
     /// `longest`: as long as the disk may be when the request has had its effect.
     fn check(&self, range: ByteRange, longest: ByteLen) -> Io<()> {
         let aligned = range.align_outward(ByteLen(u64::from(self.alignment)));
@@ -419,16 +424,14 @@ impl Storage for SimDisk {
         if len > self.capacity {
             return failed(IoErrorKind::NoSpace);
         }
-        let truncated = self.submit(Operation::Truncate { len, capacity: self.capacity });
-        Box::pin(async move { truncated.await.map(drop) })
+        self.cut(len.0, len)
     }
 
-    /// Zeroes that make a file longer are written from what was its end when they were submitted: some file systems lose
-    /// what is written there meanwhile.
+    /// Zeroes that make a file longer take what others write behind them meanwhile: some file systems are so.
     fn write_zeroes(&self, range: ByteRange, _may_unmap: bool) -> BoxFuture<'static, Io<()>> {
-        let len = self.len().0;
-        let start = if range.end() > len { range.start().min(len) } else { range.start() };
-        let range = ByteRange::between(start, range.end());
+        if self.resizable && range.end() > self.len().0 && range.end() <= self.capacity.0 {
+            return self.cut(range.start(), ByteLen(range.end()));
+        }
         self.write(range.start(), IoBuffer::zeroes(range.len().as_usize()), false)
     }
 

@@ -284,7 +284,7 @@ impl Bench {
     }
 
     pub async fn device(&self, id: &str, node: &str) -> Backend {
-        self.monitor.attach_device(id, node).await.expect("nothing forbids it")
+        self.monitor.attach_device(id, node, false).await.expect("nothing forbids it")
     }
 
     pub fn task<F: Future<Output = ()> + Send + 'static>(&self, name: &str, body: F) {

@@ -12,7 +12,7 @@ use bench::{Bench, check, parse};
 const KIB: u64 = 1024;
 
 async fn attach(bench: &Bench, id: &str, node: &str) -> Backend {
-    bench.monitor.attach_device(id, node).await.expect("the node allows it")
+    bench.monitor.attach_device(id, node, false).await.expect("the node allows it")
 }
 
 fn ones(offset: u64, len: u64) -> Write {
