@@ -334,6 +334,7 @@ impl Node {
         } else {
             self.driver.flush(io).await
         };
+        sometimes!(result.is_err(), "a flush failed");
         io.observe_end();
         self.end(io, request, false, (Counted::Flush, nowhere, &result, began_ns));
         result
