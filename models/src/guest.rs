@@ -335,7 +335,7 @@ impl GuestRegister {
         let mut segments = self.segments.range(read.range.start()..read.range.end()).peekable();
         while let Some((start, _)) = segments.next() {
             let end = segments.peek().map_or(read.range.end(), |next| *next.0);
-            let permitted = self.permitted(*start, read.op, &mut Vec::new());
+            let permitted = self.permitted(*start, read.op);
             let mut at = *start;
             while at < end {
                 let rest =
@@ -354,30 +354,51 @@ impl GuestRegister {
         Ok(runs)
     }
 
-    /// What the operations in flight at `at` may write there. `path`: the copies, and where, that this is asked for;
-    /// none feeds itself.
-    fn offers(&self, at: u64, path: &mut Vec<(u64, u64)>) -> Offers {
-        let here = self.pending.iter().filter(|op| op.kind != Kind::Read && op.covers(at));
-        here.map(|op| (op.op, self.offered(op, at, path))).collect()
+    /// The states of the segment that `at` is in.
+    fn states_at(&self, at: u64) -> &[State] {
+        self.segments.range(..=at).next_back().expect("a-segment-begins-at-0").1
     }
 
-    fn offered(&self, op: &Op, at: u64, path: &mut Vec<(u64, u64)>) -> BTreeSet<Data> {
-        let Kind::Copy { shift } = op.kind else { return BTreeSet::from([Data::of(op.tag)]) };
-        if path.contains(&(op.op, at)) {
-            return BTreeSet::new();
+    /// The operations in flight at `at` that may change it.
+    fn writes_at(&self, at: u64) -> impl Iterator<Item = &Op> {
+        self.pending.iter().filter(move |op| op.kind != Kind::Read && op.covers(at))
+    }
+
+    /// What the operations in flight at `at` may write there.
+    fn offers(&self, at: u64) -> Offers {
+        self.writes_at(at).map(|op| (op.op, self.offered(op, at))).collect()
+    }
+
+    /// A copy may write what its source held, and what others may write there meanwhile; of these, copies carry on what
+    /// theirs held. Each is followed once to each place.
+    fn offered(&self, op: &Op, at: u64) -> BTreeSet<Data> {
+        let mut offered = BTreeSet::new();
+        let mut met = BTreeSet::from([(op.op, at)]);
+        let mut to_follow = vec![(*op, at)];
+        while let Some((op, place)) = to_follow.pop() {
+            let Kind::Copy { shift } = op.kind else {
+                offered.insert(Data::of(op.tag).moved(at.wrapping_sub(place).cast_signed()));
+                continue;
+            };
+            let from = place.wrapping_add_signed(-shift);
+            let moved = at.wrapping_sub(from).cast_signed();
+            for state in self.states_at(from) {
+                let seen = state.seen.iter().filter(|seen| seen.0 == op.op | READER);
+                offered.extend(seen.map(|seen| seen.1.moved(moved)));
+                let undone = self.writes_at(from).filter(|other| !state.done.contains(&other.op));
+                to_follow.extend(
+                    undone.filter(|other| met.insert((other.op, from))).map(|op| (*op, from)),
+                );
+            }
         }
-        path.push((op.op, at));
-        let held = self.permitted(at.wrapping_add_signed(-shift), op.op | READER, path);
-        path.pop();
-        held.into_iter().map(|data| data.moved(shift)).collect()
+        offered
     }
 
     /// What `read` may return at `at`.
-    fn permitted(&self, at: u64, read: u64, path: &mut Vec<(u64, u64)>) -> BTreeSet<Data> {
-        let (_, states) = self.segments.range(..=at).next_back().expect("a-segment-begins-at-0");
-        let offers = self.offers(at, path);
+    fn permitted(&self, at: u64, read: u64) -> BTreeSet<Data> {
+        let offers = self.offers(at);
         let mut permitted = BTreeSet::new();
-        for state in states {
+        for state in self.states_at(at) {
             permitted.extend(state.seen.iter().filter(|seen| seen.0 == read).map(|seen| seen.1));
             permitted.extend(undone(state, &offers).map(|(_, data)| data));
         }
@@ -387,7 +408,7 @@ impl GuestRegister {
     /// Lets pending writes take effect in each state of the segment at `start`, in every order, until the state is
     /// `wanted`; drops those that cannot get there.
     fn settle(&mut self, start: u64, wanted: &dyn Fn(&State) -> bool) {
-        let offers = self.offers(start, &mut Vec::new());
+        let offers = self.offers(start);
         let reads = self.pending.iter().filter(|op| op.kind == Kind::Read && op.covers(start));
         let reads: Vec<u64> = reads.map(|op| op.op).collect();
         let states = self.states(start);

@@ -11,7 +11,7 @@ use blockyard_runtime::IoBuffer;
 use blockyard_sync::door::Kind;
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Event, Shared};
-use blockyard_units::{ByteRange, Design};
+use blockyard_units::{BackendId, ByteRange, Design};
 
 use crate::actors::Actor;
 use crate::checks::Checks;
@@ -30,6 +30,8 @@ pub(crate) struct Device {
 
 /// What devices on one disk have in common.
 struct Data {
+    /// The backend that came first; it tells disks apart.
+    first: BackendId,
     /// Orders invocations and responses of overlapping requests: an invocation reads, a response adds.
     order: Shared<()>,
     models: Quiet<Models>,
@@ -269,7 +271,8 @@ impl Device {
             durability.fill(range, tag);
         }
         let models = Quiet::new(Models { register, durability, forgets, requests: 0 });
-        Self { backend, data: Arc::new(Data { order: Shared::new(()), models }) }
+        let (first, order) = (backend.id(), Shared::new(()));
+        Self { backend, data: Arc::new(Data { first, order, models }) }
     }
 
     /// One more on this one's disk.
@@ -279,7 +282,7 @@ impl Device {
 
     /// Whether the two are on one disk.
     pub fn shares(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.data, &other.data)
+        self.data.first == other.data.first
     }
 
     /// A request over these ranges begins; its number.

@@ -135,10 +135,9 @@ fn explore(events: &[Event], place: &Place) -> bool {
                     What::Copy(_) => place.copied[index].expect("a copy reads first"),
                     What::Read(held) => *held,
                 };
-                if matches!(what, What::Read(_)) {
-                    if bytes(place.words[event.word as usize]) != bytes(held) {
-                        return false;
-                    }
+                let read = matches!(what, What::Read(_));
+                if read && bytes(place.words[event.word as usize]) != bytes(held) {
+                    return false;
                 }
                 next.words[event.word as usize] = held;
                 next.done[index].1 = true;
@@ -248,4 +247,19 @@ fn a_word_may_be_copied_in_two_parts() {
     found[..4].fill(0);
     model.invoke_read(3, place(0, 8));
     assert_eq!(model.respond_read(3, &found), Ok(()));
+}
+
+#[test]
+fn many_copies_over_each_other_are_judged_in_time() {
+    let mut model = GuestRegister::new("disk0");
+    model.fill(ByteRange::new(0, 4096), 9);
+    for op in 1..=6 {
+        let distance = op * 8;
+        model.invoke_copy(op, distance, ByteRange::new(0, 512));
+        model.invoke_copy(op + 10, 0, ByteRange::new(distance, 512));
+    }
+    model.invoke_read(30, word(0));
+    assert_eq!(model.respond_read(30, &data(9, word(0))), Ok(()));
+    model.invoke_read(31, word(0));
+    assert!(model.respond_read(31, &data(8, word(0))).is_err());
 }
