@@ -82,8 +82,8 @@ impl World {
         }
     }
 
-    /// Whether a guard that the task of the last step waits for, or waited for, would have held before another step; none
-    /// if nobody knows.
+    /// Whether a guard that the task of the last step waits for, or waited for, would have held before another step;
+    /// none if nobody knows.
     pub(crate) fn held_before(&self, guard: &Access, step: u32) -> Option<bool> {
         let pasts = self.log.pasts.iter().filter(|past| place(&past.wait.access) == place(guard));
         let held = pasts.map(|past| past.before(step));

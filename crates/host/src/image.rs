@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - `one-writer`: while one opening may write no other is there, from before the first look at the file's content
-//!   until it is closed; but for those that were told not to care. Openings of one disk that follow each other share one
-//!   lock.
+//!   until it is closed; but for those that were told not to care. Openings of one disk that follow each other share
+//!   one lock.
 //! - `a-failed-flush-stays-failed`: the system may forget what it could not write and report success the next time,
 //!   so after one failure no flush of this opening succeeds.
 //!

@@ -1,7 +1,7 @@
 //! The commands about lengths, counts and guests that stand still.
 //!
-//! Source: QEMU's QMP reference. Differs: nodes are counted as backends are; `id` and `device` name a backend; whether a
-//! histogram gets all boundaries or some kinds their own, kinds that are not named have none afterwards.
+//! Source: QEMU's QMP reference. Differs: nodes are counted as backends are; whether a histogram gets all boundaries
+//! or some kinds their own, kinds that are not named have none afterwards.
 
 use alloc::format;
 use alloc::string::String;

@@ -97,8 +97,8 @@ pub struct DiskImage {
     pub name: String,
     /// Its bytes.
     pub bytes: IoBuffer,
-    /// How long it can become; not less than it is. If it can become longer, it is a file: writes behind its end make it
-    /// longer, and it can be truncated. A change of length is durable as soon as it has had its effect.
+    /// How long it can become; not less than it is. If it can become longer, it is a file: writes behind its end make
+    /// it longer, and it can be truncated. A change of length is durable as soon as it has had its effect.
     pub capacity: ByteLen,
     /// Bytes, a power of two: what is not aligned to it is refused, but for the end of the disk.
     pub alignment: u32,

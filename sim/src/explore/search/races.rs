@@ -288,8 +288,8 @@ impl DepthFirst {
         }
     }
 
-    /// Whether a guard that the last step's task waits for would hold if what comes from `earlier` had not come, if that
-    /// is known: if all else that the guard looks at came before, it would see an older version.
+    /// Whether a guard that the last step's task waits for would hold if what comes from `earlier` had not come, if
+    /// that is known: if all else that the guard looks at came before, it would see an older version.
     fn would_hold(&self, world: &World, earlier: usize, guard: &Access) -> Option<bool> {
         let from = |step: &usize| *step == earlier || self.levels[*step].before.contains(earlier);
         let mut steps = Vec::new();
