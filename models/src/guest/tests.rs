@@ -23,8 +23,8 @@ fn block(index: u64) -> ByteRange {
 
 /// Plays `script` on blocks: `w1@0` invokes a write with operation number and tag 1 of block 0 (`0-2`: blocks 0 and
 /// 1), likewise `r` read, `z` write zeroes, `d` discard, `c1@2<0` a copy from block 0, `q` a status; `ok1`, `fail1`
-/// respond; `r3=1,2` responds to read 3 with a tag a block, `1<0` with what was block 0's; `q3=0` to a status with a block of
-/// zeroes, `q3=1` with one of data; `hand9@0` sets contents.
+/// respond; `r3=1,2` responds to read 3 with a tag a block, `1<0` with what was block 0's; `q3=0` to a status with a
+/// block of zeroes, `q3=1` with one of data; `hand9@0` sets contents.
 fn play(script: &str) -> Result<(), Violation> {
     let mut model = GuestRegister::new("disk0");
     let mut reads = BTreeMap::new();
