@@ -11,6 +11,7 @@ use blockyard_sync::door::Kind;
 use blockyard_sync::{Shared, Unstoppable, note, sometimes};
 use blockyard_units::{BackendId, ByteLen, ByteRange, Mutant};
 
+use crate::drain::Owner;
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::layer::BlockLayer;
@@ -125,6 +126,23 @@ impl Backend {
             return Ok(());
         }
         request.await
+    }
+
+    /// Writes, in a drained section over what it reaches that its [owner](Self::owner) holds: neither parked nor held up
+    /// while guests stand still.
+    ///
+    /// # Errors
+    /// What a driver met: the range may or may not have changed.
+    ///
+    /// # Yields
+    /// As the drivers do.
+    pub async fn write_drained(&self, write: Write) -> Result<(), BlockError> {
+        self.io().write(ROOT, write).await
+    }
+
+    /// This backend as the owner of drained sections.
+    pub fn owner(&self) -> Owner {
+        Owner::Command(self.id.0)
     }
 
     /// Copies `range.len()` bytes from `offset` to `range`.

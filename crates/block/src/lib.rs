@@ -52,3 +52,4 @@ pub use request::{
 };
 pub use stats::{Account, Counted, Histogram, Outcome, Stats};
 pub use status::{Above, Extent};
+pub use tracked::LONGEST;

@@ -21,7 +21,7 @@ use crate::io::Io;
 use crate::pieces::Pieces;
 use crate::request::{ReadFlags, Write, WriteKind};
 use crate::stats::{Counted, Histogram, Outcome, Stats};
-use crate::tracked::{Count, FAR_END, InFlight, Tracked};
+use crate::tracked::{Count, FAR_END, InFlight, LONGEST, Tracked};
 
 /// Runs before a write-like request reaches the driver: after it has waited for those it must not overlap.
 pub trait BeforeWrite: Send + Sync {
@@ -45,6 +45,9 @@ pub struct Node {
     threshold: Shared<u64>,
     copy_on_read: Shared<bool>,
 }
+
+/// How a request ended: what it is counted as, where it was, its result, and when it began.
+type Ended<'a, T> = (Option<Counted>, ByteRange, &'a Result<T, BlockError>, Option<u64>);
 
 impl Node {
     pub(crate) fn new(id: NodeId, name: String, driver: Box<dyn BlockDriver>) -> Self {
@@ -126,11 +129,15 @@ impl Node {
 
     /// Whose bytes are those of its main child, that child checks.
     fn check(&self, io: &Io, range: ByteRange, grows: bool) -> Result<(), BlockError> {
+        if range.end() > LONGEST {
+            let message = alloc::format!("range {range} is behind {LONGEST}, where all nodes end");
+            return Err(BlockError::Invalid(message));
+        }
         if self.driver.main_child().is_some() {
             return Ok(());
         }
         let len = self.len(io);
-        if range.end() <= len.0 || (grows && range.end() <= FAR_END && self.driver.grows(io)) {
+        if range.end() <= len.0 || grows {
             return Ok(());
         }
         let name = &self.name;
@@ -179,7 +186,7 @@ impl Node {
             return result;
         }
         io.observe_end();
-        self.end(io, request, wrote, (Counted::Read, range, &result, began_ns));
+        self.end(io, request, wrote, (Some(Counted::Read), range, &result, began_ns));
         result
     }
 
@@ -188,9 +195,15 @@ impl Node {
         if let WriteKind::Data(data) | WriteKind::Compressed(data) = &write.kind {
             assert_eq!(data.len() as u64, write.range.len().0, "data-fills-its-range");
         }
-        self.check(io, write.range, grows)?;
-        let (kept, serialising) = self.kept_to_itself(io, &write);
-        let request = self.tracked.begin(kept, serialising).await;
+        // What has no use any more makes nothing longer.
+        let grows = grows && !matches!(write.kind, WriteKind::Discard);
+        let truncates = matches!(write.kind, WriteKind::Truncate(_));
+        let grows = truncates || (grows && self.driver.grows(io));
+        self.check(io, write.reach(), grows)?;
+        if write.reach().is_empty() {
+            return Ok(());
+        }
+        let request = self.listed(io, &write).await;
         let began_ns = request.timed.then(|| io.layer().runtime().now_ns());
         io.observe_begin();
         let (kind, write) = (write.kind.counted(), self.placed(io, write));
@@ -220,13 +233,28 @@ impl Node {
         if reached_driver && !marks_early && !skips && !copy_skips {
             self.mark(range, flags.unchanged);
         }
-        if result.is_ok() {
+        if result.is_ok() && kind == Some(Counted::Write) {
             self.look_at_threshold(io, range);
         }
         io.observe_end();
         let wrote = reached_driver && !copy_skips;
         self.end(io, request, wrote, (kind, range, &result, began_ns));
         result
+    }
+
+    /// Lists a write, and waits for those that it must not overlap: what that is may be more when it has waited.
+    async fn listed(&self, io: &Io, write: &Write) -> InFlight {
+        let mut waited = false;
+        loop {
+            let kept = self.kept_to_itself(io, write);
+            let mut request = self.tracked.begin(kept.0, kept.1).await;
+            waited |= request.waited;
+            if !request.waited || self.kept_to_itself(io, write) == kept {
+                request.waited = waited;
+                return request;
+            }
+            self.tracked.end(request, false, None);
+        }
     }
 
     /// What a request keeps others out of, or is kept out of, and which of the two.
@@ -294,11 +322,11 @@ impl Node {
         io: &Io,
         request: InFlight,
         wrote: bool,
-        (kind, range, result, began_ns): (Counted, ByteRange, &Result<T, BlockError>, Option<u64>),
+        (kind, range, result, began_ns): Ended<'_, T>,
     ) {
         let took_ns = began_ns.map(|began| io.layer().runtime().now_ns() - began);
-        let count = Count { kind, range, outcome: Outcome::of(result), took_ns };
-        self.tracked.end(request, wrote, Some(count));
+        let count = |kind| Count { kind, range, outcome: Outcome::of(result), took_ns };
+        self.tracked.end(request, wrote, kind.map(count));
     }
 
     fn mark(&self, range: ByteRange, unchanged: bool) {
@@ -336,7 +364,7 @@ impl Node {
         };
         sometimes!(result.is_err(), "a flush failed");
         io.observe_end();
-        self.end(io, request, false, (Counted::Flush, nowhere, &result, began_ns));
+        self.end(io, request, false, (Some(Counted::Flush), nowhere, &result, began_ns));
         result
     }
 

@@ -75,6 +75,8 @@ impl Pieces<'_> {
         let aligned = blocks(range, &limits, self.len());
         let mut whole = Vec::new();
         for piece in cut(aligned, limits.max_transfer) {
+            // What was the end is maybe not the end any more.
+            let piece = blocks(piece, &limits, self.len());
             let data = self.driver.read(self.io, piece, flags).await?;
             if piece == range {
                 return Ok(data);
@@ -121,15 +123,14 @@ impl Pieces<'_> {
         if range.is_empty() {
             return Ok(());
         }
-        let len = self.len();
-        let aligned = blocks(range, limits, len);
+        let aligned = blocks(range, limits, self.len());
         let data = write.bytes().await?;
         let before = ByteRange::between(aligned.start(), range.start());
         let after = ByteRange::between(range.end(), aligned.end());
         let mut whole = Vec::with_capacity(aligned.len().as_usize());
         if !before.is_empty() {
             self.event(DebugEvent::PWRITEV_RMW_HEAD).await;
-            whole.extend_from_slice(&self.rest(before, limits, len).await?);
+            whole.extend_from_slice(&self.rest(before, limits).await?);
             self.event(DebugEvent::PWRITEV_RMW_AFTER_HEAD).await;
         }
         // Between the end and what makes the node longer there are zeroes.
@@ -137,21 +138,20 @@ impl Pieces<'_> {
         whole.extend_from_slice(&data);
         if !after.is_empty() {
             self.event(DebugEvent::PWRITEV_RMW_TAIL).await;
-            whole.extend_from_slice(&self.rest(after, limits, len).await?);
+            whole.extend_from_slice(&self.rest(after, limits).await?);
             self.event(DebugEvent::PWRITEV_RMW_AFTER_TAIL).await;
         }
+        // Whoever made the node longer meanwhile did so behind these blocks: up to there it is zeroes.
+        let aligned = blocks(aligned, limits, self.len());
+        whole.resize(aligned.len().as_usize(), 0);
         let write =
             Write { flags: write.flags, ..Write::data(aligned.start(), IoBuffer::from(whole)) };
         self.aligned(write, limits).await
     }
 
     /// A part of one block, as far as the node goes.
-    async fn rest(
-        &self,
-        part: ByteRange,
-        limits: &Limits,
-        len: u64,
-    ) -> Result<IoBuffer, BlockError> {
+    async fn rest(&self, part: ByteRange, limits: &Limits) -> Result<IoBuffer, BlockError> {
+        let len = self.len();
         let part = part.intersection(&ByteRange::new(0, len));
         if part.is_empty() {
             return Ok(IoBuffer::default());

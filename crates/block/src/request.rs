@@ -80,8 +80,6 @@ impl Preallocation {
 pub struct Truncate {
     /// The length afterwards.
     pub len: ByteLen,
-    /// Not longer either, where a device could only be that.
-    pub exact: bool,
     /// Of what is added.
     pub preallocation: Preallocation,
 }
@@ -140,9 +138,13 @@ impl WriteKind {
         }
     }
 
-    /// What it is counted as.
-    pub fn counted(&self) -> Counted {
-        if matches!(self, Self::Discard) { Counted::Unmap } else { Counted::Write }
+    /// What it is counted as, if it is.
+    pub fn counted(&self) -> Option<Counted> {
+        match self {
+            Self::Discard => Some(Counted::Unmap),
+            Self::Truncate(_) => None,
+            _ => Some(Counted::Write),
+        }
     }
 }
 
@@ -217,6 +219,14 @@ impl Write {
         match &self.kind {
             WriteKind::Copy(_) => Ok(Self { kind: WriteKind::Data(self.bytes().await?), ..self }),
             _ => Ok(self),
+        }
+    }
+
+    /// As far as it reaches: to check, before a truncation has its range.
+    pub(crate) fn reach(&self) -> ByteRange {
+        match &self.kind {
+            WriteKind::Truncate(truncate) => ByteRange::new(0, truncate.len.0.max(1)),
+            _ => self.range,
         }
     }
 

@@ -21,8 +21,10 @@ use crate::stats::{Counted, Outcome, Stats};
 
 /// Where the space of serialising requests begins; disks are shorter.
 const SERIALISING: u64 = 1 << 62;
-/// One past the last byte that a request may touch.
+/// Behind all that requests touch.
 pub(crate) const FAR_END: u64 = SERIALISING - 1;
+/// Where the longest node ends, in bytes: whole blocks and clusters around it are still before [`FAR_END`].
+pub const LONGEST: u64 = 1 << 61;
 /// Writes that ended.
 const WRITTEN: u64 = 1 << 63;
 /// What was counted.
@@ -146,8 +148,7 @@ impl Tracked {
             state.written += u64::from(wrote);
             if let Some(Count { kind, range, outcome, took_ns }) = count {
                 state.stats.count(kind, range.len().0, outcome, took_ns);
-                // What a read copied up was there before.
-                if wrote && kind != Counted::Read {
+                if kind == Counted::Write && outcome == Outcome::Done {
                     let highest = &mut state.stats.write_highest_offset;
                     *highest = (*highest).max(range.end());
                 }

@@ -126,6 +126,12 @@ impl BlockDriver for FileDriver {
     fn prepare<'a>(&'a self, change: Change<'a>) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
             let reopened = self.reopened(&change)?;
+            if reopened.is_some() {
+                // Of what is opened anew nobody knows what was written before.
+                let everything = ByteRange::new(0, self.storage().len().0);
+                let flushed = self.storage().flush().await;
+                flushed.map_err(|kind| self.error(kind, everything))?;
+            }
             self.prepared.with(|prepared| *prepared = reopened);
             Ok(())
         })

@@ -5,7 +5,7 @@
 
 use alloc::boxed::Box;
 
-use blockyard_block::{BlockDriver, BlockError, Io, ReadFlags, Write};
+use blockyard_block::{BlockDriver, BlockError, Io, ReadFlags, Write, WriteKind};
 use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_units::{ByteLen, ByteRange};
 
@@ -35,7 +35,12 @@ impl BlockDriver for Null {
         Box::pin(async move { Ok(IoBuffer::zeroes(range.len().as_usize())) })
     }
 
-    fn write<'a>(&'a self, _io: &'a Io, _write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
-        Box::pin(async { Ok(()) })
+    fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            match write.kind {
+                WriteKind::Truncate(_) => Err(io.unsupported(write.range)),
+                _ => Ok(()),
+            }
+        })
     }
 }

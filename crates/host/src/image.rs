@@ -171,7 +171,9 @@ impl Image {
 
     pub(crate) fn write(&self, offset: u64, data: &[u8], fua: bool) -> Io<()> {
         self.file.write_all_at(data, offset).map_err(io_kind)?;
-        self.has_grown(offset + data.len() as u64);
+        if !data.is_empty() {
+            self.has_grown(offset + data.len() as u64);
+        }
         if fua { self.flush() } else { Ok(()) }
     }
 
@@ -188,7 +190,9 @@ impl Image {
             (_, true) => FallocateFlags::ZERO_RANGE,
         };
         self.allocate(how, offset, len)?;
-        self.has_grown(offset + len);
+        if len > 0 {
+            self.has_grown(offset + len);
+        }
         Ok(())
     }
 

@@ -8,14 +8,16 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_block::{Account, Counted, Histogram, Node, Preallocation, Truncate, Write};
-use blockyard_graph::{Parent, Permissions};
-use blockyard_units::ByteLen;
+use blockyard_block::{
+    Account, Backend, BlockError, Counted, Histogram, Node, Preallocation, Truncate, Write,
+};
+use blockyard_graph::{Graph, Parent, Permissions};
+use blockyard_units::{ByteLen, NodeId};
 use serde::Deserialize;
 
 use crate::error::QmpError;
 use crate::monitor::Monitor;
-use crate::nodes::{no_node, node_or_root};
+use crate::nodes::{no_node, node_named, root_of_device};
 use crate::value::{Dict, Value};
 use crate::visitor::{Mode, Size, visit};
 
@@ -71,7 +73,7 @@ pub(crate) fn check(command: &str, value: &Value, mode: Mode) -> Result<(), QmpE
     match command {
         "block-latency-histogram-set" => visit::<Boundaries>(value, mode)?.histograms().map(drop),
         "block-set-write-threshold" => Ok(visit::<Threshold>(value, mode).map(drop)?),
-        "block_resize" => visit::<Resize>(value, mode)?.place().map(drop),
+        "block_resize" => visit::<Resize>(value, mode)?.check(),
         "query-blockstats" => Ok(visit::<Query>(value, mode).map(drop)?),
         _ => Ok(visit::<Nothing>(value, mode).map(drop)?),
     }
@@ -79,11 +81,19 @@ pub(crate) fn check(command: &str, value: &Value, mode: Mode) -> Result<(), QmpE
 
 impl Resize {
     /// A device or a node, one of the two.
-    fn place(&self) -> Result<&str, QmpError> {
+    fn check(&self) -> Result<(), QmpError> {
         match (&self.device, &self.node_name) {
-            (Some(name), None) | (None, Some(name)) => Ok(name),
+            (Some(_), None) | (None, Some(_)) => Ok(()),
             _ => Err(QmpError::generic("block_resize: exactly one of device and node-name")),
         }
+    }
+
+    fn node(&self, graph: &Graph) -> Result<NodeId, QmpError> {
+        self.check()?;
+        if let Some(name) = &self.node_name {
+            return Ok(node_named(graph, name)?);
+        }
+        root_of_device(graph, self.device.as_deref().unwrap_or_default())
     }
 }
 
@@ -136,20 +146,33 @@ impl Monitor {
     }
 
     fn root_of(&self, name: &str) -> Result<Arc<Node>, QmpError> {
-        let id = node_or_root(&self.layer().graph(), name)?;
+        let id = root_of_device(&self.layer().graph(), name)?;
         self.layer().node_by_id(id).ok_or_else(|| no_node(name).into())
     }
 
-    /// Through a backend of its own, so that nobody who minds a change of length is overlooked.
+    /// Through a backend of its own, so that nobody who minds a change of length is overlooked; in a drained section
+    /// of that backend's, so that nobody leads it elsewhere.
     async fn resize(&self, arguments: Resize) -> Result<(), QmpError> {
-        let node = self.root_of(arguments.place()?)?;
-        let name = format!("{}-resize", self.layer().generate_name());
-        let backend = self.attach(&name, node.name(), Permissions::RESIZE).await?;
-        let (len, preallocation) = (ByteLen(arguments.size.0), Preallocation::Off);
-        let truncate = Truncate { len, exact: false, preallocation };
-        let resized = backend.write(Write::truncate(truncate)).await;
-        self.detach(&backend).await?;
+        let node = arguments.node(&self.layer().graph())?;
+        let backend =
+            self.layer().add_backend(&format!("{}-resize", self.layer().generate_name()))?;
+        let section = self.layer().drain(backend.owner(), &[node]).await;
+        let resized = self.resize_drained(&backend, node, ByteLen(arguments.size.0)).await;
+        self.layer().remove_backend(&backend);
+        section.end();
         Ok(resized?)
+    }
+
+    async fn resize_drained(
+        &self,
+        backend: &Backend,
+        node: NodeId,
+        len: ByteLen,
+    ) -> Result<(), BlockError> {
+        self.give_root(backend, node, Permissions::RESIZE).await?;
+        let truncate = Truncate { len, preallocation: Preallocation::Off };
+        let resized = backend.write_drained(Write::truncate(truncate)).await;
+        self.take_root(backend).await.and(resized)
     }
 
     fn blockstats(&self, nodes: bool) -> Result<Value, QmpError> {

@@ -13,6 +13,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 
+use blockyard_block::LONGEST;
 use blockyard_drivers::Overlay;
 use serde::Deserialize;
 use serde::de::Error as _;
@@ -221,8 +222,8 @@ impl Kind {
                 let FileOptions { filename, locking } = visit(options, mode)?;
                 Self::File { filename, locking: locking != Some(OnOffAuto::Off) }
             }
-            "memory" => Self::Memory { size: check_memory(size()?)? },
-            "null-co" => Self::Null { size: size()? },
+            "memory" => Self::Memory { size: check_size(size()?, MEMORY_MAX)? },
+            "null-co" => Self::Null { size: check_size(size()?, LONGEST)? },
             "overlay" => Self::overlay(visit(options, mode)?, read_only, mode)?,
             "raw" => {
                 let ChildOptions { file } = visit(options, mode)?;
@@ -251,8 +252,12 @@ impl Kind {
             Some(ReferenceOrNull::Reference(reference)) => {
                 Some(Child::parse("backing", Some(reference), read_only, mode)?)
             }
-            None | Some(ReferenceOrNull::Null) => None,
+            None => Some(Child::LeftOut),
+            Some(ReferenceOrNull::Null) => None,
         };
+        if let Some(Size(size)) = size {
+            check_size(size, LONGEST)?;
+        }
         Ok(Self::Overlay { size: size.map(|size| size.0), cluster_size, backing })
     }
 }
@@ -280,11 +285,11 @@ impl Child {
 /// Bytes that a memory node may have.
 const MEMORY_MAX: u64 = 1 << 30;
 
-fn check_memory(size: u64) -> Result<u64, VisitError> {
-    if size <= MEMORY_MAX {
+fn check_size(size: u64, max: u64) -> Result<u64, VisitError> {
+    if size <= max {
         return Ok(size);
     }
-    let message = format!("{size} bytes; a memory node has {MEMORY_MAX} at most");
+    let message = format!("{size} bytes; such a node has {max} at most");
     Err(VisitError::custom(message).within("size"))
 }
 

@@ -116,7 +116,7 @@ impl Monitor {
     }
 
     /// A backend `id` on a node, that may do there what is `required`.
-    pub(crate) async fn attach(
+    async fn attach(
         &self,
         id: &str,
         node: &str,
@@ -124,12 +124,8 @@ impl Monitor {
     ) -> Result<Backend, QmpError> {
         let child = self.layer().node(node)?.id();
         let backend = self.layer().add_backend(id)?;
-        let edge = root(backend.id(), child, required);
-        let derive =
-            |_: &Graph| Ok(Plan { edits: [Edit::AddEdge(edge.clone())].into(), ..Plan::default() });
         // Nobody can make requests of it before it is returned, so it needs no drained section.
-        let attached: Result<(), BlockError> =
-            self.layer().publish("attach device", OnLost::StartOver, derive).await;
+        let attached = self.give_root(&backend, child, required).await;
         if attached.is_err() {
             self.layer().remove_backend(&backend);
         }
@@ -137,15 +133,23 @@ impl Monitor {
         Ok(backend)
     }
 
-    /// Takes a backend and its root's edge away again.
-    pub(crate) async fn detach(&self, backend: &Backend) -> Result<(), QmpError> {
+    pub(crate) async fn give_root(
+        &self,
+        backend: &Backend,
+        child: NodeId,
+        required: Permissions,
+    ) -> Result<(), BlockError> {
+        let edit = Edit::AddEdge(root(backend.id(), child, required));
+        let derive = |_: &Graph| Ok(Plan { edits: [edit.clone()].into(), ..Plan::default() });
+        self.layer().publish("attach device", OnLost::StartOver, derive).await
+    }
+
+    pub(crate) async fn take_root(&self, backend: &Backend) -> Result<(), BlockError> {
         let parent = Parent::Backend(backend.id());
         let derive = |_: &Graph| {
             let edit = Edit::RemoveEdge { parent, name: ROOT.into(), expected: None };
             Ok(Plan { edits: [edit].into(), ..Plan::default() })
         };
-        self.layer().publish("detach device", OnLost::StartOver, derive).await?;
-        self.layer().remove_backend(backend);
-        Ok(())
+        self.layer().publish("detach device", OnLost::StartOver, derive).await
     }
 }

@@ -47,11 +47,20 @@ pub(crate) fn node_named(graph: &Graph, name: &str) -> Result<NodeId, BlockError
     graph.node_by_name(name).ok_or_else(|| no_node(name))
 }
 
-/// The node of that name, or the one below the device of that name.
-pub(crate) fn node_or_root(graph: &Graph, name: &str) -> Result<NodeId, QmpError> {
-    let Some(backend) = graph.backend_by_name(name) else { return Ok(node_named(graph, name)?) };
+/// The node below the device of that name.
+pub(crate) fn root_of_device(graph: &Graph, name: &str) -> Result<NodeId, QmpError> {
+    let missing = || BlockError::NotFound(format!("there is no device '{name}'"));
+    let backend = graph.backend_by_name(name).ok_or_else(missing)?;
     let empty = || QmpError::generic(format!("device '{name}' has no medium"));
     graph.child(Parent::Backend(backend), "root").ok_or_else(empty)
+}
+
+/// The node of that name, or the one below the device of that name.
+pub(crate) fn node_or_root(graph: &Graph, name: &str) -> Result<NodeId, QmpError> {
+    match graph.backend_by_name(name) {
+        Some(_) => root_of_device(graph, name),
+        None => Ok(node_named(graph, name)?),
+    }
 }
 
 /// A node that a job holds keeps its place.
@@ -147,7 +156,9 @@ fn define_part(
         Kind::Memory { size } => Box::new(Memory::new(size, None)),
         Kind::Null { size } => Box::new(Null::new(size)),
         Kind::Overlay { size, cluster_size, backing } => {
-            backing.map(|backing| below("backing", backing)).transpose()?;
+            if let Some(backing) = backing.filter(|backing| !matches!(backing, Child::LeftOut)) {
+                below("backing", backing)?;
+            }
             Box::new(Overlay::new(size, cluster_size))
         }
         Kind::Raw { file } => {

@@ -78,7 +78,7 @@ impl Kind {
         }
     }
 
-    /// The children, by name; one that is left out is none.
+    /// The children, by name; none where there is to be none.
     fn children(&self) -> Vec<(&'static str, Option<&Child>)> {
         match self {
             Self::File { .. } | Self::Memory { .. } | Self::Null { .. } => Vec::new(),
@@ -149,7 +149,11 @@ impl Monitor {
         }
         let change = |(name, child): (&'static str, Option<&Child>)| {
             let from = graph.child(Parent::Node(id), name);
-            let to = child.map_or(Ok(None), |child| wanted(graph, name, child))?;
+            let to = match child {
+                None => None,
+                Some(Child::LeftOut) if from.is_none() => None,
+                Some(child) => wanted(graph, name, child)?,
+            };
             Ok(Change { name, from, to })
         };
         let children = options.kind.children().into_iter().map(change);

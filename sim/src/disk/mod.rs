@@ -270,9 +270,8 @@ impl SimDisk {
 
     /// Behind what is its end until now.
     fn enter_growth(&self, range: ByteRange) {
-        if self.resizable && range.end() > self.medium.with(|medium| medium.len.0) {
-            self.enter_len(Kind::Write);
-        }
+        let grows = range.end() > self.medium.with(|medium| medium.len.0);
+        self.enter_len(if grows { Kind::Write } else { Kind::Read });
     }
 
     fn enter_len(&self, kind: Kind) {

@@ -150,8 +150,11 @@ impl Rules {
 
     /// Whether there was one to go on.
     pub fn resume(&mut self, tag: &str) -> bool {
-        let index = self.stopped.iter().position(|(_, stopped)| stopped == tag);
-        index.map(|index| self.stopped.remove(index)).is_some()
+        let found =
+            self.stopped.iter().find(|(_, stopped)| stopped == tag).map(|(number, _)| *number);
+        // It may have met two breakpoints at once.
+        self.stopped.retain(|(number, _)| Some(*number) != found);
+        found.is_some()
     }
 
     pub fn is_stopped_as(&self, tag: &str) -> bool {

@@ -129,9 +129,11 @@ impl Map {
         }
     }
 
-    /// What it cut off of the backing child is never seen again.
-    pub fn truncate(&mut self, len: u64) {
-        self.shown = self.shown.min(len).min(self.len.unwrap_or(0));
+    /// What it cut off of the backing child, if there is one, is never seen again.
+    pub fn truncate(&mut self, len: u64, has_backing: bool) {
+        if has_backing {
+            self.shown = self.shown.min(len).min(self.len.unwrap_or(0));
+        }
         self.len = Some(len);
         self.clusters.split_off(&len.div_ceil(self.cluster));
         if let Some(bytes) = self.clusters.get_mut(&(len / self.cluster)) {

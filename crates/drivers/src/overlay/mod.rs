@@ -162,7 +162,8 @@ impl BlockDriver for Overlay {
                 WriteKind::Truncate(truncate) if truncate.preallocation == Preallocation::Off => {
                     let len = truncate.len.0;
                     let touched = [(Kind::Write, len / self.cluster, LEN + 1)];
-                    self.map.trusted(touched, |map| map.truncate(len));
+                    let has_backing = io.len(BACKING).is_ok();
+                    self.map.trusted(touched, |map| map.truncate(len, has_backing));
                     Ok(())
                 }
                 WriteKind::Truncate(_) => Err(io.unsupported(range)),

@@ -69,7 +69,7 @@ fn whatever_is_done_is_shown_and_nothing_else() {
                 }
                 _ => {
                     let len = 1 + next(MAX);
-                    map.truncate(len);
+                    map.truncate(len, true);
                     model.resize(len as usize, 0);
                 }
             }

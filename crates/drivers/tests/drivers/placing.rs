@@ -27,7 +27,7 @@ fn disk(alignment: u32, capacity: u64) -> DiskImage {
 }
 
 fn truncate(len: u64) -> Write {
-    Write::truncate(Truncate { len: ByteLen(len), exact: true, preallocation: Preallocation::Off })
+    Write::truncate(Truncate { len: ByteLen(len), preallocation: Preallocation::Off })
 }
 
 /// Numbers that look random, the same every time.
