@@ -128,8 +128,8 @@ impl Backend {
         request.await
     }
 
-    /// Writes, in a drained section over what it reaches that its [owner](Self::owner) holds: neither parked nor held up
-    /// while guests stand still.
+    /// Writes, in a drained section over what it reaches that its [owner](Self::owner) holds: neither parked nor held
+    /// up while guests stand still.
     ///
     /// # Errors
     /// What a driver met: the range may or may not have changed.

@@ -122,8 +122,7 @@ fn neither_discards_nor_longer_ends_bring_back_what_is_below() {
         let links = vec![overlay(Some(3000)), file(&bench)];
         let (backend, ids) =
             bench.chain_for(Permissions::ALL, links).await.expect("the chain is fine");
-        let truncate =
-            |len| Write::truncate(Truncate { len: ByteLen(len), exact: true, ..DEFAULT });
+        let truncate = |len| Write::truncate(Truncate { len: ByteLen(len), ..DEFAULT });
         let write = async |write| backend.write(write).await.expect("no fault is budgeted");
         write(Write::data(0, bytes(5, 2048))).await;
         write(Write::discard(ByteRange::new(0, 1500))).await;
@@ -149,7 +148,7 @@ fn neither_discards_nor_longer_ends_bring_back_what_is_below() {
 }
 
 const DEFAULT: Truncate =
-    Truncate { len: ByteLen(0), exact: true, preallocation: blockyard_block::Preallocation::Off };
+    Truncate { len: ByteLen(0), preallocation: blockyard_block::Preallocation::Off };
 
 #[test]
 fn who_only_writes_may_write_a_part_of_a_cluster() {
