@@ -51,6 +51,7 @@ fn simulated_disk_keeps_the_promises_of_a_disk() {
     for crashes in [0, 1] {
         let mut setup = setup(Budgets { crashes, ..Budgets::NONE });
         setup.images[0].bytes = IoBuffer::zeroes(LEN as usize);
+        setup.images[0].capacity = ByteLen(LEN);
         let mut go_on = |_: &blockyard_sim::Summary| true;
         let mut explorer = Explorer::new(&promises, setup, Limits::default(), &mut go_on);
         assert_eq!(explorer.random(0..3).verdict, Verdict::Clean { exhausted: false });

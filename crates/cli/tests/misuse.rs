@@ -72,7 +72,7 @@ fn a_bitmap_that_no_memory_could_hold_fails_its_job() {
     let folder = folder("misuse-bitmap");
     let null = |name: &str| {
         json!({ "execute": "blockdev-add",
-            "arguments": { "driver": "null-co", "node-name": name, "size": "7E" } })
+            "arguments": { "driver": "null-co", "node-name": name, "size": "1E" } })
     };
     let mut job = mirror(json!({ "device": "a", "target": "b", "job-id": "j" }));
     job["expect"] = json!("error");
@@ -187,19 +187,19 @@ fn a_head_of_a_seed_file_that_is_wrong_is_refused_with_its_line() {
     };
     let hash = format!("\nhash: {}", &seed.split("\nhash: ").nth(1).expect("a hash")[..16]);
     for (from, to, said) in [
-        ("\nstrategy: reduced", "\nstrategy: luck", "line 10: strategy: 'luck'"),
+        ("\nstrategy: reduced", "\nstrategy: luck", "line 11: strategy: 'luck'"),
         ("\nstrategy: reduced", "", "there is no head 'strategy:'"),
-        ("\nseed: 0", "\nseed: zero", "line 11: seed: 'zero': invalid digit"),
-        ("\nproperty: graph-", "\nproperty: graf-", "line 12: property: 'graf-validity': there is"),
-        ("\nseed: 0", "\nseed: 0\ncolour: red", "line 12: colour: there is no such head"),
-        ("replace=naive", "replace=naive replace=compare", "line 5: design: "),
+        ("\nseed: 0", "\nseed: zero", "line 12: seed: 'zero': invalid digit"),
+        ("\nproperty: graph-", "\nproperty: graf-", "line 13: property: 'graf-validity': there is"),
+        ("\nseed: 0", "\nseed: 0\ncolour: red", "line 13: colour: there is no such head"),
+        ("replace=naive", "replace=naive replace=compare", "line 6: design: "),
         ("replace=naive", "replace=naive replace=compare", "'replace' is given twice"),
-        ("faults=0", "faults=none", "line 7: budgets: "),
+        ("faults=0", "faults=none", "line 8: budgets: "),
         ("faults=0", "flaws=0", "flaws: there are faults, families and crashes"),
         ("faults=0 ", "", "faults and crashes are needed"),
-        ("\ngranularity: await", "\ngranularity: 4k", "line 8: granularity: '4k': neither 'await'"),
-        ("\ntime: untimed", "\ntime: timed", "line 9: time: 'timed': only 'untimed' is known"),
-        ("\nsteps: ", "\nsteps: 1", "line 14: steps: "),
+        ("\ngranularity: await", "\ngranularity: 4k", "line 9: granularity: '4k': neither 'await'"),
+        ("\ntime: untimed", "\ntime: timed", "line 10: time: 'timed': only 'untimed' is known"),
+        ("\nsteps: ", "\nsteps: 1", "line 15: steps: "),
         (&hash, "\nhash: 0x12345678901234", "line 15: hash: "),
         ("\nscenario-hash: ", "\nscenario-hash: 0", "line 3: scenario-hash: "),
     ] {

@@ -148,6 +148,7 @@ const LEN: u64 = 1 << 62;
 impl SimDisk {
     pub(crate) fn new(number: u32, image: &DiskImage, handle: SimHandle) -> Self {
         let image_len = ByteLen(image.bytes.len() as u64);
+        assert!(image.capacity >= image_len, "capacity-holds-the-image: {}", image.name);
         Self {
             number,
             name: image.name.as_str().into(),

@@ -84,14 +84,15 @@ fn copy_on_read_copies_what_its_bottom_or_one_above_has() {
 fn copy_on_read_needs_a_node_that_can_be_written() {
     check(|bench| async move {
         bench.run("blockdev-add", "driver=memory,node-name=base,size=64k,read-only=on").await;
-        let added = bench.execute("blockdev-add", "driver=copy-on-read,file=base").await;
+        let added =
+            bench.execute("blockdev-add", "driver=copy-on-read,node-name=cor,file=base").await;
         assert!(added.is_err(), "nothing can be copied up into it");
         bench.run("blockdev-add", "driver=memory,node-name=other,size=64k").await;
         bench.run("blockdev-add", "driver=throttle,node-name=filter,file=other").await;
         for (bottom, message) in
             [("no", "there is no node 'no'"), ("filter", "bottom: 'filter' is a filter")]
         {
-            let options = format!("driver=copy-on-read,file=filter,bottom={bottom}");
+            let options = format!("driver=copy-on-read,node-name=cor,file=filter,bottom={bottom}");
             let error = bench.execute("blockdev-add", &options).await.expect_err("it is no bottom");
             assert_eq!(error.desc, message);
         }
