@@ -200,7 +200,7 @@ fn a_head_of_a_seed_file_that_is_wrong_is_refused_with_its_line() {
         ("\ngranularity: await", "\ngranularity: 4k", "line 9: granularity: '4k': neither 'await'"),
         ("\ntime: untimed", "\ntime: timed", "line 10: time: 'timed': only 'untimed' is known"),
         ("\nsteps: ", "\nsteps: 1", "line 15: steps: "),
-        (&hash, "\nhash: 0x12345678901234", "line 15: hash: "),
+        (&hash, "\nhash: 0x12345678901234", "line 16: hash: "),
         ("\nscenario-hash: ", "\nscenario-hash: 0", "line 3: scenario-hash: "),
     ] {
         replay(from, to);
