@@ -161,6 +161,16 @@ pub trait BlockDriver: Send + Sync {
         None
     }
 
+    /// The node is in the graph, and nobody uses it yet: what its children hold is looked at, and nothing changed.
+    fn open<'a>(&'a self, _io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// Nobody uses the node any more, which is about to leave the graph: all that it keeps goes to its children.
+    fn close<'a>(&'a self, _io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Gets ready for a change that touches this node: takes locks, opens what is needed. May yield; changes nothing
     /// that a request can see.
     fn prepare<'a>(&'a self, _change: Change<'a>) -> BoxFuture<'a, Result<(), BlockError>> {

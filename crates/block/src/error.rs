@@ -19,6 +19,14 @@ pub enum BlockError {
         /// The request's range.
         range: ByteRange,
     },
+    /// What an image says of itself does not hold together.
+    #[error("node {node}: {what}")]
+    Corrupt {
+        /// The node whose driver met it.
+        node: String,
+        /// Which structure, where, what was found and expected.
+        what: String,
+    },
     /// The edit is not allowed; the graph is as before.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -41,6 +49,7 @@ impl BlockError {
     pub fn io_kind(&self) -> Option<IoErrorKind> {
         match self {
             Self::Io { kind, .. } => Some(*kind),
+            Self::Corrupt { .. } => Some(IoErrorKind::Io),
             _ => None,
         }
     }

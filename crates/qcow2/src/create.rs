@@ -1,0 +1,163 @@
+//! Making an empty image.
+//!
+//! Source: the specification; the options and their defaults are QEMU's.
+
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use blockyard_units::ByteRange;
+
+use crate::error::ImageError;
+use crate::file::ImageFile;
+use crate::header::{Compression, Extension, Header, compatible, extension, incompatible};
+use crate::meta::set_count_in;
+
+/// What an image is to be like.
+#[derive(Clone, Debug)]
+pub struct CreateOptions {
+    /// 2 or 3.
+    pub version: u32,
+    /// Bytes of the guest's disk.
+    pub size: u64,
+    /// Bytes, a power of two from 512 to 2 MiB.
+    pub cluster_size: u64,
+    /// 1, 2, 4 … 64; version 2 has 16.
+    pub refcount_bits: u32,
+    /// Clusters are divided into 32 subclusters.
+    pub extended_l2: bool,
+    /// Refcounts may be postponed.
+    pub lazy_refcounts: bool,
+    /// How clusters are compressed.
+    pub compression: Compression,
+    /// The backing file's name and format.
+    pub backing: Option<(String, Option<String>)>,
+}
+
+impl CreateOptions {
+    /// QEMU's defaults, for a disk of `size` bytes.
+    pub fn new(size: u64) -> Self {
+        Self {
+            version: 3,
+            size,
+            cluster_size: 64 << 10,
+            refcount_bits: 16,
+            extended_l2: false,
+            lazy_refcounts: false,
+            compression: Compression::Zlib,
+            backing: None,
+        }
+    }
+
+    fn check(&self) -> Result<(), ImageError> {
+        let refuse = |message: &str| Err(ImageError::Unsupported(message.into()));
+        if !self.cluster_size.is_power_of_two() || !(512..=2 << 20).contains(&self.cluster_size) {
+            return refuse("the cluster size must be a power of two from 512 bytes to 2 MiB");
+        }
+        if !self.refcount_bits.is_power_of_two() || self.refcount_bits > 64 {
+            return refuse("the refcount width must be a power of two of at most 64 bits");
+        }
+        let three = self.refcount_bits != 16
+            || self.extended_l2
+            || self.lazy_refcounts
+            || self.compression != Compression::Zlib;
+        if self.version < 3 && three {
+            return refuse(
+                "refcount widths other than 16 bits, extended L2 entries, lazy refcounts and other compression types \
+                 need version 3 (compat=1.1 or newer)",
+            );
+        }
+        if self.extended_l2 && self.cluster_size < 16 << 10 {
+            return refuse("extended L2 entries need clusters of at least 16 KiB");
+        }
+        if !self.size.is_multiple_of(512) {
+            return refuse("the size must be a multiple of 512 bytes");
+        }
+        Ok(())
+    }
+
+    fn header(&self) -> Header {
+        let flag = |on: bool, bit: u64| if on { bit } else { 0 };
+        let format = self.backing.as_ref().and_then(|(_, format)| format.clone());
+        let format =
+            format.map(|format| Extension { kind: extension::BACKING_FORMAT, data: format.into() });
+        Header {
+            version: self.version,
+            backing: self.backing.as_ref().map(|(name, _)| name.clone()),
+            cluster_bits: self.cluster_size.ilog2(),
+            size: self.size,
+            encryption: 0,
+            l1_entries: 0,
+            l1_offset: 0,
+            reftable_offset: self.cluster_size,
+            reftable_clusters: 1,
+            snapshots: 0,
+            snapshots_offset: 0,
+            incompatible: flag(self.extended_l2, incompatible::EXTENDED_L2)
+                | flag(self.compression != Compression::Zlib, incompatible::COMPRESSION),
+            compatible: flag(self.lazy_refcounts, compatible::LAZY_REFCOUNTS),
+            autoclear: 0,
+            refcount_order: self.refcount_bits.ilog2(),
+            compression: self.compression,
+            additional: Vec::new(),
+            extensions: format.into_iter().collect(),
+        }
+    }
+}
+
+/// Makes an image in `file`, which is empty.
+///
+/// # Errors
+/// The options do not go together, or the file failed: what is in it then is no image.
+///
+/// # Yields
+/// As the file does.
+pub async fn create(file: ImageFile<'_>, options: &CreateOptions) -> Result<(), ImageError> {
+    options.check()?;
+    let mut header = options.header();
+    let geometry = header.geometry();
+    let cluster = geometry.cluster();
+    let l1_entries = geometry.l1_needed(options.size);
+    if l1_entries * 8 > 32 << 20 {
+        let message = "the disk is longer than clusters of this size can map";
+        return Err(ImageError::Unsupported(message.into()));
+    }
+    // In this order: the header, the refcount table, its blocks, the L1 table.
+    let l1_clusters = geometry.clusters_for(l1_entries * 8);
+    let (mut table, mut blocks) = (1, 1);
+    loop {
+        let used = 1 + table + blocks + l1_clusters;
+        let needed = (used.div_ceil(geometry.block_counts()), geometry.clusters_for(blocks * 8));
+        if needed == (blocks, table) {
+            break;
+        }
+        (blocks, table) = (needed.0.max(blocks), needed.1.max(table));
+    }
+    let used = 1 + table + blocks + l1_clusters;
+    header.reftable_clusters = u32::try_from(table).expect("the-refcount-table-is-bounded");
+    header.l1_entries = u32::try_from(l1_entries).expect("the-l1-table-is-bounded");
+    header.l1_offset = (1 + table + blocks) * cluster;
+    let size = usize::try_from(cluster).expect("clusters-are-small");
+    let mut entries: Vec<u8> = Vec::new();
+    for block in 0..blocks {
+        let mut bytes = vec![0; size];
+        let first = block * geometry.block_counts();
+        for count in 0..(used - first).min(geometry.block_counts()) {
+            set_count_in(&mut bytes, count, 1, geometry.refcount_order);
+        }
+        let at = (1 + table + block) * cluster;
+        entries.extend_from_slice(&at.to_be_bytes());
+        file.write(at, bytes.into()).await?;
+    }
+    entries.resize(usize::try_from(table).expect("the-refcount-table-is-bounded") * size, 0);
+    file.write(cluster, entries.into()).await?;
+    if l1_clusters > 0 {
+        file.write_zeroes(ByteRange::new(header.l1_offset, l1_clusters * cluster)).await?;
+    }
+    let mut first = header.bytes()?;
+    first.resize(size, 0);
+    // Until here it is no image.
+    file.flush().await?;
+    file.write(0, first.into()).await?;
+    Ok(file.flush().await?)
+}

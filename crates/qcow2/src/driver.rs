@@ -1,0 +1,140 @@
+//! The driver: an image as a node.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use blockyard_block::{BlockDriver, BlockError, Extent, Io, Limits, ReadFlags, Write, WriteKind};
+use blockyard_runtime::{BoxFuture, IoBuffer};
+use blockyard_sync::door::world::Quiet;
+use blockyard_units::{ByteLen, ByteRange};
+
+use crate::file::{Files, ImageFile};
+use crate::image::{Caches, Image, Zeroes};
+
+/// The child that the image is in.
+const FILE: &str = "file";
+/// The child that shows where the image has nothing.
+const BACKING: &str = "backing";
+
+/// A qcow2 node. Until it is opened it has no length.
+pub struct Qcow2 {
+    node: String,
+    caches: Caches,
+    read_only: bool,
+    /// Replaced only while nobody uses the node.
+    image: Quiet<Option<Arc<Image>>>,
+}
+
+impl Qcow2 {
+    /// Of the node `node`.
+    pub fn new(node: impl Into<String>, caches: Caches, read_only: bool) -> Self {
+        Self { node: node.into(), caches, read_only, image: Quiet::new(None) }
+    }
+
+    /// The image, once it is open.
+    pub fn image(&self) -> Option<Arc<Image>> {
+        self.image.with(|image| image.clone())
+    }
+
+    fn opened(&self) -> Result<Arc<Image>, BlockError> {
+        let closed = || BlockError::Invalid(alloc::format!("node {} is not open", self.node));
+        self.image().ok_or_else(closed)
+    }
+}
+
+fn files(io: &Io) -> Files<'_> {
+    let image = ImageFile::Child(io, FILE);
+    Files { image, data: image, backing: Some((io, BACKING)) }
+}
+
+impl BlockDriver for Qcow2 {
+    fn limits(&self) -> Limits {
+        // That something is durable takes the structures as well.
+        Limits { fua: false, fua_zeroes: false, ..Limits::NONE }
+    }
+
+    fn cluster_size(&self) -> ByteLen {
+        self.image().map_or(ByteLen(1), |image| image.cluster_size())
+    }
+
+    fn len(&self, _io: &Io) -> ByteLen {
+        self.image().map_or(ByteLen(0), |image| image.len())
+    }
+
+    fn open<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let opened =
+                Image::open(&*self.node, files(io).image, self.caches, self.read_only).await;
+            let said = |error| match error {
+                crate::ImageError::File(error) => error,
+                error => BlockError::Invalid(alloc::format!("node {}: {error}", self.node)),
+            };
+            let image = opened.map_err(said)?;
+            self.image.with(|slot| *slot = Some(Arc::new(image)));
+            Ok(())
+        })
+    }
+
+    fn close<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let Some(image) = self.image().filter(|_| !self.read_only) else { return Ok(()) };
+            let everything = ByteRange::new(0, image.len().0);
+            image.close(&files(io)).await.map_err(|error| error.of_request(&self.node, everything))
+        })
+    }
+
+    fn read<'a>(
+        &'a self,
+        io: &'a Io,
+        range: ByteRange,
+        flags: ReadFlags,
+    ) -> BoxFuture<'a, Result<IoBuffer, BlockError>> {
+        Box::pin(async move {
+            let read = self.opened()?.read(&files(io), range, flags).await;
+            read.map_err(|error| error.of_request(&self.node, range))
+        })
+    }
+
+    fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let (image, files, range) = (self.opened()?, files(io), write.range);
+            let done = match &write.kind {
+                WriteKind::Data(_) | WriteKind::Copy(_) => {
+                    image.write(&files, range.start(), write.bytes().await?).await
+                }
+                WriteKind::Zeroes => {
+                    let flags = write.flags;
+                    let how = Zeroes { may_unmap: flags.may_unmap, no_fallback: flags.no_fallback };
+                    image.write_zeroes(&files, range, how).await
+                }
+                WriteKind::Discard => image.discard(&files, range).await,
+                WriteKind::Compressed(_) => return Err(io.unsupported(range)),
+                WriteKind::Truncate(truncate) => image.truncate(&files, *truncate).await,
+            };
+            done.map_err(|error| error.of_request(&self.node, range))
+        })
+    }
+
+    fn flush<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            if self.read_only {
+                return Ok(());
+            }
+            let image = self.opened()?;
+            let everything = ByteRange::new(0, image.len().0);
+            image.flush(&files(io)).await.map_err(|error| error.of_request(&self.node, everything))
+        })
+    }
+
+    fn block_status<'a>(
+        &'a self,
+        io: &'a Io,
+        range: ByteRange,
+    ) -> BoxFuture<'a, Result<Extent, BlockError>> {
+        Box::pin(async move {
+            let status = self.opened()?.status(&files(io), range, FILE).await;
+            status.map_err(|error| error.of_request(&self.node, range))
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! The file that an image is in: a node's child, or a disk when there is no node.
+
+use alloc::vec::Vec;
+
+use blockyard_block::{BlockError, Io, ReadFlags, Truncate, Write, WriteFlags};
+use blockyard_runtime::{IoBuffer, IoErrorKind, Storage};
+use blockyard_units::{ByteLen, ByteRange};
+
+/// Where an image's bytes are.
+#[derive(Clone, Copy)]
+pub enum ImageFile<'a> {
+    /// The child of this name of the node that this is the view of.
+    Child(&'a Io, &'static str),
+    /// A disk.
+    Disk(&'a dyn Storage),
+}
+
+impl ImageFile<'_> {
+    /// Bytes.
+    ///
+    /// # Errors
+    /// If there is no such child.
+    pub(crate) fn len(&self) -> Result<u64, BlockError> {
+        match self {
+            Self::Child(io, name) => Ok(io.len(name)?.0),
+            Self::Disk(disk) => Ok(disk.len().0),
+        }
+    }
+
+    /// Reads `range`; behind the end there are zeroes.
+    pub(crate) async fn read(&self, range: ByteRange) -> Result<IoBuffer, BlockError> {
+        let inside = range.intersection(&ByteRange::new(0, self.len()?));
+        let read =
+            if inside.is_empty() { IoBuffer::default() } else { self.read_inside(inside).await? };
+        if inside == range {
+            return Ok(read);
+        }
+        let mut bytes = Vec::with_capacity(range.len().as_usize());
+        bytes.extend_from_slice(&read);
+        bytes.resize(range.len().as_usize(), 0);
+        Ok(bytes.into())
+    }
+
+    async fn read_inside(&self, range: ByteRange) -> Result<IoBuffer, BlockError> {
+        match self {
+            Self::Child(io, name) => io.read(name, range, ReadFlags::default()).await,
+            Self::Disk(disk) => disk.read(range).await.map_err(|kind| failed(*disk, kind, range)),
+        }
+    }
+
+    /// Writes `data` at `offset`, behind the end too.
+    pub(crate) async fn write(&self, offset: u64, data: IoBuffer) -> Result<(), BlockError> {
+        let range = ByteRange::new(offset, data.len() as u64);
+        match self {
+            Self::Child(io, name) => io.write(name, Write::data(offset, data)).await,
+            Self::Disk(disk) => {
+                let done = disk.write(offset, data, false).await;
+                done.map_err(|kind| failed(*disk, kind, range))
+            }
+        }
+    }
+
+    /// Makes `range` read as zeroes.
+    pub(crate) async fn write_zeroes(&self, range: ByteRange) -> Result<(), BlockError> {
+        match self {
+            Self::Child(io, name) => {
+                let flags = WriteFlags { may_unmap: true, ..WriteFlags::default() };
+                io.write(name, Write { flags, ..Write::zeroes(range) }).await
+            }
+            Self::Disk(disk) => {
+                let done = match disk.write_zeroes(range, true).await {
+                    Err(IoErrorKind::Unsupported) => {
+                        let zeroes = IoBuffer::zeroes(range.len().as_usize());
+                        disk.write(range.start(), zeroes, false).await
+                    }
+                    done => done,
+                };
+                done.map_err(|kind| failed(*disk, kind, range))
+            }
+        }
+    }
+
+    /// Gives the space of `range` back, if that can be done.
+    pub(crate) async fn discard(&self, range: ByteRange) {
+        // What is left undone is only space.
+        let _ignored = match self {
+            Self::Child(io, name) => io.write(name, Write::discard(range)).await.is_ok(),
+            Self::Disk(disk) => disk.discard(range).await.is_ok(),
+        };
+    }
+
+    /// Makes the file `len` bytes long.
+    pub(crate) async fn truncate(&self, truncate: Truncate) -> Result<(), BlockError> {
+        match self {
+            Self::Child(io, name) => io.write(name, Write::truncate(truncate)).await,
+            Self::Disk(disk) => {
+                let done = disk.truncate(truncate.len, false).await;
+                done.map_err(|kind| failed(*disk, kind, ByteRange::new(0, truncate.len.0)))
+            }
+        }
+    }
+
+    /// Makes what was written durable.
+    pub(crate) async fn flush(&self) -> Result<(), BlockError> {
+        match self {
+            Self::Child(io, name) => io.flush(name).await,
+            Self::Disk(disk) => {
+                let done = disk.flush().await;
+                done.map_err(|kind| failed(*disk, kind, ByteRange::new(0, disk.len().0)))
+            }
+        }
+    }
+}
+
+fn failed(disk: &dyn Storage, kind: IoErrorKind, range: ByteRange) -> BlockError {
+    BlockError::Io { kind, node: disk.name().into(), range }
+}
+
+/// What an image may reach while it does something: its own file, the one its data are in, and what shows where it has
+/// nothing.
+#[derive(Clone, Copy)]
+pub struct Files<'a> {
+    /// With the structures, and the data unless they are elsewhere.
+    pub image: ImageFile<'a>,
+    /// With the guest's data.
+    pub data: ImageFile<'a>,
+    /// The backing child, of the node that this is the view of.
+    pub backing: Option<(&'a Io, &'static str)>,
+}
+
+impl<'a> Files<'a> {
+    /// An image alone on a disk.
+    pub fn of_disk(disk: &'a dyn Storage) -> Self {
+        let image = ImageFile::Disk(disk);
+        Self { image, data: image, backing: None }
+    }
+
+    /// Bytes of the backing child; none without one.
+    pub(crate) fn backing_len(&self) -> u64 {
+        let len = self.backing.map(|(io, name)| io.len(name).unwrap_or_default());
+        len.unwrap_or(ByteLen(0)).0
+    }
+}

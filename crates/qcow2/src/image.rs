@@ -1,0 +1,228 @@
+//! An open image: what its parts share, and how its structures come into memory.
+//!
+//! Invariant `guests-are-in-front`: nobody waits for the turn who finds in memory all that it looks for, and changes
+//! nothing.
+
+mod allocate;
+mod change;
+mod read;
+mod resize;
+mod write;
+mod write_back;
+
+pub use change::Zeroes;
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use blockyard_block::Extent;
+use blockyard_sync::door::Kind as Access;
+use blockyard_sync::{Mutex, Shared};
+use blockyard_units::{ByteLen, ByteRange};
+
+use crate::cache::{Cache, Room};
+use crate::entry::Kind;
+use crate::error::ImageError;
+use crate::file::{Files, ImageFile};
+use crate::geometry::Geometry;
+use crate::header::{Header, incompatible};
+use crate::meta::{Looked, Meta, Run, Table, Which};
+use crate::users::Users;
+
+/// The key of the length, behind those of the guest's bytes.
+const LEN: u64 = 1 << 62;
+
+/// How much of an image's tables is kept in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caches {
+    /// Bytes of L2 tables; at least one slice is kept.
+    pub l2: u64,
+    /// Bytes of refcount blocks; at least one slice is kept.
+    pub refcount: u64,
+}
+
+impl Default for Caches {
+    /// QEMU's: 32 MiB, and a quarter of a mebibyte.
+    fn default() -> Self {
+        Self { l2: 32 << 20, refcount: 256 << 10 }
+    }
+}
+
+/// An open image.
+pub struct Image {
+    /// The node's name, for errors.
+    node: String,
+    geometry: Geometry,
+    meta: Shared<Meta>,
+    /// Who has it may change the structures.
+    turn: Mutex<()>,
+    users: Users,
+}
+
+impl Image {
+    /// Opens the image in `file`, of the node `node`. Nothing is written.
+    ///
+    /// # Errors
+    /// It is no image, is wrong, or has features that are not supported.
+    ///
+    /// # Yields
+    /// As the file does.
+    pub async fn open(
+        node: impl Into<String>,
+        file: ImageFile<'_>,
+        caches: Caches,
+        read_only: bool,
+    ) -> Result<Self, ImageError> {
+        let header = read_header(file).await?;
+        refuse_what_is_not_done(&header, read_only)?;
+        let geometry = header.geometry();
+        let l1 = read_table(file, header.l1_offset, u64::from(header.l1_entries) * 8).await?;
+        let reftable_len = u64::from(header.reftable_clusters) * geometry.cluster();
+        let reftable = read_table(file, header.reftable_offset, reftable_len).await?;
+        let slices = |bytes: u64| usize::try_from(bytes / geometry.slice()).unwrap_or(usize::MAX);
+        let meta = Meta {
+            header,
+            l1,
+            reftable,
+            l2: Cache::new(slices(caches.l2)),
+            counts: Cache::new(slices(caches.refcount)),
+            hint: 0,
+            freed: Vec::new(),
+            allocating: Vec::new(),
+        };
+        let (turn, users) = (Mutex::new(()), Users::default());
+        Ok(Self { node: node.into(), geometry, meta: Shared::new(meta), turn, users })
+    }
+
+    /// The node's name.
+    pub(crate) fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// Bytes of the guest's disk.
+    pub fn len(&self) -> ByteLen {
+        ByteLen(self.meta.trusted([(Access::Read, LEN, LEN + 1)], |meta| meta.header.size))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len().0 == 0
+    }
+
+    /// Bytes of a cluster.
+    pub fn cluster_size(&self) -> ByteLen {
+        ByteLen(self.geometry.cluster())
+    }
+
+    /// What the header says now.
+    pub fn header(&self) -> Header {
+        self.meta.read(|meta| meta.header.clone())
+    }
+
+    /// What the beginning of the guest range from `at` to `end` is.
+    async fn look(&self, files: &Files<'_>, at: u64, end: u64) -> Result<Run, ImageError> {
+        match self.look_now(at, end)? {
+            Looked::Found(run) => Ok(run),
+            Looked::Bring(_) => {
+                let turn = self.turn.lock().await;
+                let run = self.look_in_turn(files, at, end).await;
+                turn.unlock();
+                run
+            }
+        }
+    }
+
+    fn look_now(&self, at: u64, end: u64) -> Result<Looked<Run>, ImageError> {
+        self.meta.trusted([(Access::Read, at, end)], |meta| meta.look(at, end, &self.geometry))
+    }
+
+    /// The same for who has the turn.
+    async fn look_in_turn(&self, files: &Files<'_>, at: u64, end: u64) -> Result<Run, ImageError> {
+        loop {
+            match self.look_now(at, end)? {
+                Looked::Found(run) => return Ok(run),
+                Looked::Bring(slice) => self.bring(files, Which::L2, slice).await?,
+            }
+        }
+    }
+
+    /// What `find` finds in the structures, with what it needs brought in. For who has the turn.
+    async fn find<T>(
+        &self,
+        files: &Files<'_>,
+        which: Which,
+        mut find: impl FnMut(&mut Meta) -> Result<Looked<T>, ImageError>,
+    ) -> Result<T, ImageError> {
+        loop {
+            match self.meta.write(&mut find)? {
+                Looked::Found(found) => return Ok(found),
+                Looked::Bring(slice) => self.bring(files, which, slice).await?,
+            }
+        }
+    }
+
+    /// Brings a slice into memory; another may have to be written back for it. For who has the turn.
+    async fn bring(&self, files: &Files<'_>, which: Which, slice: u64) -> Result<(), ImageError> {
+        while let Room::Dirty(victim) = self.meta.write(|meta| meta.cache(which).make_room()) {
+            match which {
+                Which::L2 => self.write_back(files).await?,
+                // A count may be written at any time: it covers what refers to its cluster.
+                Which::Counts => {
+                    self.write_slices(files, Which::Counts, victim..victim + 1).await?
+                }
+            }
+        }
+        let range = ByteRange::new(slice, self.geometry.slice());
+        let bytes = files.image.read(range).await?;
+        self.meta.write(|meta| meta.cache(which).insert(slice, bytes.to_vec()));
+        Ok(())
+    }
+
+    /// What the beginning of `range` is.
+    pub(crate) async fn status(
+        &self,
+        files: &Files<'_>,
+        range: ByteRange,
+        data: &'static str,
+    ) -> Result<Extent, ImageError> {
+        let run = self.look(files, range.start(), range.end()).await?;
+        let range = ByteRange::new(range.start(), run.len);
+        Ok(match run.kind {
+            Kind::Unallocated => Extent::unallocated(range),
+            Kind::Zero(_) => Extent::zeroes(range),
+            Kind::Data(host) => Extent::raw(range, data, host),
+            Kind::Compressed(_) => Extent { offset: None, ..Extent::data(range) },
+        })
+    }
+}
+
+async fn read_header(file: ImageFile<'_>) -> Result<Header, ImageError> {
+    let len = file.len()?;
+    let beginning = file.read(ByteRange::new(0, len.min(72))).await?;
+    let needed = Header::bytes_needed(&beginning)?;
+    Header::parse(&file.read(ByteRange::new(0, len.min(needed))).await?)
+}
+
+async fn read_table(file: ImageFile<'_>, offset: u64, len: u64) -> Result<Table, ImageError> {
+    // A table that is said to be longer than its file has nothing behind the file's end, and no room is made for it.
+    Ok(Table::parse(&file.read(ByteRange::new(offset, len)).await?))
+}
+
+fn refuse_what_is_not_done(header: &Header, read_only: bool) -> Result<(), ImageError> {
+    let unsupported = |what: &str| Err(ImageError::Unsupported(what.into()));
+    if header.encryption != 0 {
+        return unsupported("encrypted images are not supported yet");
+    }
+    if header.incompatible & incompatible::EXTERNAL_DATA != 0 {
+        return unsupported("images with an external data file are not supported yet");
+    }
+    if !read_only && header.incompatible & incompatible::CORRUPT != 0 {
+        return unsupported("the image is marked corrupt: open it read-only, or repair it first");
+    }
+    if !read_only && header.incompatible & incompatible::DIRTY != 0 {
+        return unsupported(
+            "the image was not closed properly: open it read-only, or repair it first",
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! Refcounts, and finding free clusters by them. All for who has the turn.
+
+use alloc::vec::Vec;
+
+use blockyard_units::ByteRange;
+
+use super::Image;
+use crate::error::ImageError;
+use crate::file::Files;
+use crate::header::REFTABLE_MAX;
+use crate::meta::{Looked, Meta, Table, Which, set_count_in};
+
+/// How far the search for free clusters in a row has come.
+struct Search {
+    /// The first of those in a row that are free.
+    start: u64,
+    /// The next one to be looked at.
+    next: u64,
+}
+
+enum Next {
+    Done,
+    /// There is no refcount block for this part of the file.
+    Block(u64),
+}
+
+impl Image {
+    pub(super) async fn count(&self, files: &Files<'_>, cluster: u64) -> Result<u64, ImageError> {
+        self.find(files, Which::Counts, |meta| meta.count(cluster, &self.geometry)).await
+    }
+
+    pub(super) async fn set_count(
+        &self,
+        files: &Files<'_>,
+        cluster: u64,
+        count: u64,
+    ) -> Result<(), ImageError> {
+        // Brings its slice in.
+        self.count(files, cluster).await?;
+        self.meta.write(|meta| meta.set_count(cluster, count, &self.geometry))
+    }
+
+    /// Takes up to `count` free clusters in a row, or exactly so many; returns where they are, and how many.
+    ///
+    /// # Errors
+    /// The file failed; clusters may have leaked.
+    pub(super) async fn allocate(
+        &self,
+        files: &Files<'_>,
+        count: u64,
+        exactly: bool,
+    ) -> Result<(u64, u64), ImageError> {
+        let hint = self.meta.read(|meta| meta.hint);
+        let mut search = Search { start: hint, next: hint };
+        let enough = |search: &Search| search.next - search.start >= count;
+        loop {
+            let find = |meta: &mut Meta| self.search(meta, &mut search, count, exactly);
+            match self.find(files, Which::Counts, find).await? {
+                Next::Done => break,
+                Next::Block(index) => {
+                    // Those before it are taken as they are, if that will do.
+                    if search.next > search.start && !exactly {
+                        break;
+                    }
+                    self.new_block(files, index).await?;
+                }
+            }
+            debug_assert!(!enough(&search), "a-search-that-has-enough-ends");
+        }
+        let found = search.next - search.start;
+        for cluster in search.start..search.next {
+            self.set_count(files, cluster, 1).await?;
+        }
+        let first = search.start;
+        self.meta.write(|meta| {
+            // Of those before it none is free; but a search for several passes over fewer.
+            if first == hint || !exactly || count == 1 {
+                meta.hint = first + found;
+            }
+        });
+        Ok((first * self.geometry.cluster(), found))
+    }
+
+    fn search(
+        &self,
+        meta: &mut Meta,
+        search: &mut Search,
+        count: u64,
+        exactly: bool,
+    ) -> Result<Looked<Next>, ImageError> {
+        while search.next - search.start < count {
+            if meta.count_slice(search.next, &self.geometry)?.is_none() {
+                let block = search.next / self.geometry.block_counts();
+                return Ok(Looked::Found(Next::Block(block)));
+            }
+            match meta.count(search.next, &self.geometry)? {
+                Looked::Bring(slice) => return Ok(Looked::Bring(slice)),
+                Looked::Found(0) => search.next += 1,
+                Looked::Found(_) if search.next > search.start && !exactly => break,
+                Looked::Found(_) => {
+                    search.next += 1;
+                    search.start = search.next;
+                }
+            }
+        }
+        Ok(Looked::Found(Next::Done))
+    }
+
+    /// Gives clusters back that nothing ever referred to.
+    pub(super) async fn unallocate(&self, files: &Files<'_>, host: u64, count: u64) {
+        let first = host / self.geometry.cluster();
+        for cluster in first..first + count {
+            // If that fails it has leaked.
+            let _leaked = self.set_count(files, cluster, 0).await;
+        }
+    }
+
+    /// Makes a refcount block for a part of the file that has none: its first cluster, as all of them are free.
+    async fn new_block(&self, files: &Files<'_>, index: u64) -> Result<(), ImageError> {
+        let geometry = &self.geometry;
+        let first = index * geometry.block_counts();
+        let host = first * geometry.cluster();
+        if index == 0 {
+            let offset = self.meta.read(|meta| meta.header.reftable_offset);
+            let expected = "the offset of the block that counts the header";
+            let structure = "a refcount table entry";
+            return Err(ImageError::Corrupt { structure, offset, found: 0, expected });
+        }
+        if index >= self.meta.read(|meta| meta.reftable.entries.len() as u64) {
+            return self.grow_reftable(files).await;
+        }
+        files.image.write_zeroes(ByteRange::new(host, geometry.cluster())).await?;
+        self.bring(files, Which::Counts, host).await?;
+        self.meta.write(|meta| {
+            meta.reftable.set(index, host);
+            meta.set_count(first, 1, geometry)
+        })
+    }
+
+    /// Moves the refcount table to where its next entries begin to count, half as large again or more: first the
+    /// blocks that count them, then the table. A step of its own, durable before anything else goes on.
+    async fn grow_reftable(&self, files: &Files<'_>) -> Result<(), ImageError> {
+        let geometry = &self.geometry;
+        let (cluster, counts) = (geometry.cluster(), geometry.block_counts());
+        let (old, old_at) =
+            self.meta.read(|meta| (meta.reftable.entries.clone(), meta.header.reftable_offset));
+        let old_entries = old.len() as u64;
+        let mut blocks = 1;
+        let table_clusters = loop {
+            let clusters = ((old_entries + blocks) * 8).max(old_entries * 12).div_ceil(cluster);
+            if blocks * counts >= blocks + clusters {
+                break clusters;
+            }
+            blocks += 1;
+        };
+        if table_clusters * cluster > REFTABLE_MAX {
+            return Err(ImageError::Unsupported(
+                "the refcount table cannot grow any further".into(),
+            ));
+        }
+        // All that the new table refers to is there before it is.
+        self.write_back(files).await?;
+        let first = old_entries * counts;
+        let used = blocks + table_clusters;
+        let mut entries = old.clone();
+        for index in 0..blocks {
+            let mut block = alloc::vec![0; usize::try_from(cluster).expect("clusters-are-small")];
+            for count in 0..used.saturating_sub(index * counts).min(counts) {
+                set_count_in(&mut block, count, 1, geometry.refcount_order);
+            }
+            let host = (first + index) * cluster;
+            files.image.write(host, block.into()).await?;
+            entries.push(host);
+        }
+        entries.resize(
+            usize::try_from(table_clusters * cluster / 8).expect("tables-are-in-memory"),
+            0,
+        );
+        let at = (first + blocks) * cluster;
+        let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_be_bytes()).collect();
+        files.image.write(at, bytes.into()).await?;
+        self.change_header(files, |header| {
+            header.reftable_offset = at;
+            header.reftable_clusters = u32::try_from(table_clusters).expect("tables-are-in-memory");
+        })
+        .await?;
+        self.meta.write(|meta| meta.reftable = Table::of(entries));
+        let first_old = old_at / cluster;
+        for old in first_old..first_old + geometry.clusters_for(old_entries * 8) {
+            self.set_count(files, old, 0).await?;
+        }
+        Ok(())
+    }
+
+    /// Changes the header, on the disk and then in memory, between two flushes.
+    pub(super) async fn change_header(
+        &self,
+        files: &Files<'_>,
+        change: impl FnOnce(&mut crate::header::Header),
+    ) -> Result<(), ImageError> {
+        let mut header = self.header();
+        change(&mut header);
+        let bytes = header.bytes()?;
+        files.image.flush().await?;
+        files.image.write(0, bytes.into()).await?;
+        files.image.flush().await?;
+        self.meta.write(|meta| meta.header = header);
+        Ok(())
+    }
+}

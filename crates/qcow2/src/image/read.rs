@@ -1,0 +1,84 @@
+//! Reading.
+
+use alloc::vec::Vec;
+
+use blockyard_block::ReadFlags;
+use blockyard_runtime::IoBuffer;
+use blockyard_units::ByteRange;
+
+use super::Image;
+use crate::entry::Kind;
+use crate::error::ImageError;
+use crate::file::Files;
+
+impl Image {
+    /// Reads `range` of the guest's disk.
+    ///
+    /// # Errors
+    /// A file failed, or the image is wrong there.
+    ///
+    /// # Yields
+    /// As the files do.
+    pub async fn read(
+        &self,
+        files: &Files<'_>,
+        range: ByteRange,
+        flags: ReadFlags,
+    ) -> Result<IoBuffer, ImageError> {
+        let user = self.users.begin(self.geometry.clusters_around(range));
+        let result = self.read_as_user(files, range, flags).await;
+        self.users.end(user);
+        result
+    }
+
+    /// The same, for who is listed already.
+    pub(super) async fn read_as_user(
+        &self,
+        files: &Files<'_>,
+        range: ByteRange,
+        flags: ReadFlags,
+    ) -> Result<IoBuffer, ImageError> {
+        let mut bytes = Vec::new();
+        let mut at = range.start();
+        while at < range.end() {
+            let run = self.look(files, at, range.end()).await?;
+            let piece = ByteRange::new(at, run.len);
+            let read = match run.kind {
+                Kind::Unallocated => self.read_below(files, piece, flags).await?,
+                Kind::Zero(_) => IoBuffer::zeroes(piece.len().as_usize()),
+                Kind::Data(host) => files.data.read(ByteRange::new(host, run.len)).await?,
+                Kind::Compressed(_) => {
+                    return Err(ImageError::Unsupported(
+                        "compressed clusters are not supported yet".into(),
+                    ));
+                }
+            };
+            if piece == range {
+                return Ok(read);
+            }
+            bytes.extend_from_slice(&read);
+            at = piece.end();
+        }
+        Ok(bytes.into())
+    }
+
+    /// What shows where the image has nothing: the backing child, zeroes behind its end.
+    async fn read_below(
+        &self,
+        files: &Files<'_>,
+        range: ByteRange,
+        flags: ReadFlags,
+    ) -> Result<IoBuffer, ImageError> {
+        let inside = range.intersection(&ByteRange::new(0, files.backing_len()));
+        let (Some((io, name)), false) = (files.backing, inside.is_empty()) else {
+            return Ok(IoBuffer::zeroes(range.len().as_usize()));
+        };
+        let read = io.read(name, inside, flags).await?;
+        if inside == range {
+            return Ok(read);
+        }
+        let mut bytes = read.to_vec();
+        bytes.resize(range.len().as_usize(), 0);
+        Ok(bytes.into())
+    }
+}

@@ -1,0 +1,117 @@
+//! Changing the length of the guest's disk.
+
+use blockyard_block::{Preallocation, Truncate};
+use blockyard_units::ByteRange;
+
+use super::Image;
+use super::change::Zeroes;
+use crate::error::ImageError;
+use crate::file::Files;
+use crate::meta::Table;
+
+impl Image {
+    /// Makes the guest's disk `truncate.len` bytes long. What is added reads as zeroes, whatever is below. Nobody else
+    /// uses the image meanwhile.
+    ///
+    /// # Errors
+    /// A file failed; or the length or the way to allocate is not supported. Behind a shorter end data may be gone.
+    ///
+    /// # Yields
+    /// As the files do.
+    pub async fn truncate(&self, files: &Files<'_>, truncate: Truncate) -> Result<(), ImageError> {
+        let (old, new) = (self.len().0, truncate.len.0);
+        if truncate.preallocation != Preallocation::Off {
+            let word = truncate.preallocation.word();
+            return Err(ImageError::Unsupported(alloc::format!(
+                "preallocation '{word}' is not supported yet"
+            )));
+        }
+        let snapshots = self.meta.read(|meta| meta.header.snapshots);
+        if new < old {
+            if snapshots > 0 {
+                return Err(ImageError::Unsupported(
+                    "an image with internal snapshots cannot shrink".into(),
+                ));
+            }
+            return self.shrink(files, old, new).await;
+        }
+        self.grow(files, old, new).await
+    }
+
+    async fn shrink(&self, files: &Files<'_>, old: u64, new: u64) -> Result<(), ImageError> {
+        let edge = new.next_multiple_of(self.geometry.cluster()).min(old);
+        let zeroes = Zeroes { may_unmap: false, no_fallback: false };
+        // Should it grow again, nothing of this is to be seen.
+        self.write_zeroes(files, ByteRange::between(new, edge), zeroes).await?;
+        self.discard(files, ByteRange::between(edge, old)).await?;
+        self.set_size(files, new).await
+    }
+
+    async fn grow(&self, files: &Files<'_>, old: u64, new: u64) -> Result<(), ImageError> {
+        let needed = self.geometry.l1_needed(new);
+        let turn = self.turn.lock().await;
+        let grown = self.grow_l1(files, needed).await;
+        turn.unlock();
+        grown?;
+        self.set_size(files, new).await?;
+        let shown = files.backing_len().min(new);
+        if shown <= old {
+            return Ok(());
+        }
+        let zeroes = Zeroes { may_unmap: true, no_fallback: false };
+        let hidden = self.write_zeroes(files, ByteRange::between(old, shown), zeroes).await;
+        match hidden {
+            Ok(()) => self.flush(files).await,
+            Err(error) => {
+                self.set_size(files, old).await?;
+                Err(error)
+            }
+        }
+    }
+
+    async fn set_size(&self, files: &Files<'_>, size: u64) -> Result<(), ImageError> {
+        let turn = self.turn.lock().await;
+        let result = match self.write_back(files).await {
+            Ok(()) => self.change_header(files, |header| header.size = size).await,
+            failed => failed,
+        };
+        turn.unlock();
+        result
+    }
+
+    /// Moves the L1 table to where it has `needed` entries, if it has fewer. For who has the turn.
+    async fn grow_l1(&self, files: &Files<'_>, needed: u64) -> Result<(), ImageError> {
+        const MAX: u64 = (32 << 20) / 8;
+        let geometry = &self.geometry;
+        let (entries, old) =
+            self.meta.read(|meta| (meta.l1.entries.clone(), meta.header.l1_offset));
+        if entries.len() as u64 >= needed {
+            return Ok(());
+        }
+        if needed > MAX {
+            let message = "the disk would be longer than clusters of this size can map";
+            return Err(ImageError::Unsupported(message.into()));
+        }
+        self.write_back(files).await?;
+        let mut entries = entries;
+        let old_clusters = geometry.clusters_for(entries.len() as u64 * 8);
+        entries.resize(usize::try_from(needed).expect("tables-are-in-memory"), 0);
+        let (host, _) = self.allocate(files, geometry.clusters_for(needed * 8), true).await?;
+        let bytes: alloc::vec::Vec<u8> =
+            entries.iter().flat_map(|entry| entry.to_be_bytes()).collect();
+        files.image.write(host, bytes.into()).await?;
+        // The counts of its clusters are to be durable before the header refers to them.
+        self.write_back(files).await?;
+        self.change_header(files, |header| {
+            header.l1_offset = host;
+            header.l1_entries = u32::try_from(needed).expect("tables-are-in-memory");
+        })
+        .await?;
+        self.meta.write(|meta| meta.l1 = Table::of(entries));
+        let first = old / geometry.cluster();
+        for cluster in first..first + old_clusters {
+            self.set_count(files, cluster, 0).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,337 @@
+//! An image's structures in memory. Nothing here waits: what is not in memory is asked for by its offset.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use blockyard_units::ByteRange;
+
+use crate::cache::Cache;
+use crate::entry::{Entry, Kind, L1Entry};
+use crate::error::ImageError;
+use crate::geometry::Geometry;
+use crate::header::Header;
+
+/// Bytes of a table that are written at once: what a disk writes whole.
+const SECTOR: u64 = 512;
+
+/// A table of offsets that is in memory whole.
+pub struct Table {
+    pub entries: Vec<u64>,
+    dirty: BTreeSet<u64>,
+}
+
+impl Table {
+    /// As it stands in the file.
+    pub fn parse(bytes: &[u8]) -> Self {
+        let entry = |bytes: &[u8]| u64::from_be_bytes(bytes.try_into().expect("eight-bytes"));
+        Self::of(bytes.chunks_exact(8).map(entry).collect())
+    }
+
+    /// As it stands in the file already.
+    pub fn of(entries: Vec<u64>) -> Self {
+        Self { entries, dirty: BTreeSet::new() }
+    }
+
+    /// The entry at `index`; 0 behind the end.
+    pub fn get(&self, index: u64) -> u64 {
+        usize::try_from(index).ok().and_then(|index| self.entries.get(index).copied()).unwrap_or(0)
+    }
+
+    /// Changes an entry.
+    pub fn set(&mut self, index: u64, entry: u64) {
+        self.entries[usize::try_from(index).expect("tables-are-in-memory")] = entry;
+        self.dirty.insert(index * 8 / SECTOR);
+    }
+
+    /// Whether there is anything to be written.
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// The next sector to be written, at its offset in the table; from here on it counts as clean.
+    pub fn take_dirty(&mut self) -> Option<(u64, Vec<u8>)> {
+        let sector = self.dirty.pop_first()?;
+        let from = usize::try_from(sector * SECTOR / 8).expect("tables-are-in-memory");
+        let to = (from + 64).min(self.entries.len());
+        let bytes = self.entries[from..to].iter().flat_map(|entry| entry.to_be_bytes()).collect();
+        Some((sector * SECTOR, bytes))
+    }
+
+    /// It was not written after all.
+    pub fn mark_dirty(&mut self, offset: u64) {
+        self.dirty.insert(offset / SECTOR);
+    }
+}
+
+/// What is not referred to any more in memory, but may still be on the disk.
+pub struct Freed {
+    /// Bytes of the file; whole clusters, or a part of some for compressed data.
+    pub host: ByteRange,
+    /// The guest range that it was. Requests that came while it was may still be under way.
+    pub guest: ByteRange,
+    /// The space itself may be given back.
+    pub discard: bool,
+}
+
+/// A run of the guest's disk that is the same, and contiguous in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Bytes.
+    pub len: u64,
+    /// At its beginning.
+    pub kind: Kind,
+    /// Data that may be written where they are.
+    pub in_place: bool,
+}
+
+/// What a look at the structures gives.
+pub enum Looked<T> {
+    /// What was asked for.
+    Found(T),
+    /// The slice at this offset is to be brought in first.
+    Bring(u64),
+}
+
+/// Which cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// Slices of L2 tables.
+    L2,
+    /// Slices of refcount blocks.
+    Counts,
+}
+
+/// See the file head.
+pub struct Meta {
+    pub header: Header,
+    pub l1: Table,
+    pub reftable: Table,
+    pub l2: Cache,
+    pub counts: Cache,
+    /// No cluster before this one is free.
+    pub hint: u64,
+    pub freed: Vec<Freed>,
+    /// Guest ranges that are being allocated.
+    pub allocating: Vec<ByteRange>,
+}
+
+impl Meta {
+    pub fn cache(&mut self, which: Which) -> &mut Cache {
+        match which {
+            Which::L2 => &mut self.l2,
+            Which::Counts => &mut self.counts,
+        }
+    }
+
+    /// The L1 entry for guest offset `at`, checked.
+    pub fn l1_entry(&self, at: u64, geometry: &Geometry) -> Result<L1Entry, ImageError> {
+        let index = at / geometry.l1_reach();
+        let entry = L1Entry(self.l1.get(index));
+        match entry.table() {
+            Some(table) if geometry.within(table) != 0 => Err(ImageError::Corrupt {
+                structure: "an L1 entry",
+                offset: self.header.l1_offset + index * 8,
+                found: entry.0,
+                expected: "the offset of a cluster",
+            }),
+            _ => Ok(entry),
+        }
+    }
+
+    /// Where the slice with the entry for guest offset `at` is, and the entry in it; none if there is no L2 table.
+    pub fn place(&self, at: u64, geometry: &Geometry) -> Result<Option<(u64, u64)>, ImageError> {
+        let Some(table) = self.l1_entry(at, geometry)?.table() else { return Ok(None) };
+        let index = (at / geometry.cluster()) % geometry.l2_entries();
+        let slice = index / geometry.slice_entries();
+        Ok(Some((table + slice * geometry.slice(), index % geometry.slice_entries())))
+    }
+
+    /// The beginning of the guest range from `at` to `end`.
+    pub fn look(
+        &mut self,
+        at: u64,
+        end: u64,
+        geometry: &Geometry,
+    ) -> Result<Looked<Run>, ImageError> {
+        let reach = geometry.slice_entries() * geometry.cluster();
+        let end = end.min((at / reach + 1) * reach);
+        let Some((slice, index)) = self.place(at, geometry)? else {
+            return Ok(Looked::Found(Run {
+                len: end - at,
+                kind: Kind::Unallocated,
+                in_place: false,
+            }));
+        };
+        let Some(bytes) = self.l2.get(slice) else { return Ok(Looked::Bring(slice)) };
+        look_in(bytes, slice, index, at, end, geometry).map(Looked::Found)
+    }
+
+    /// The entry of the cluster with guest offset `at`.
+    pub fn entry(&mut self, at: u64, geometry: &Geometry) -> Result<Looked<Entry>, ImageError> {
+        let Some((slice, index)) = self.place(at, geometry)? else {
+            return Ok(Looked::Found(Entry::default()));
+        };
+        let Some(bytes) = self.l2.get(slice) else { return Ok(Looked::Bring(slice)) };
+        Ok(Looked::Found(entry_in(bytes, index, geometry)))
+    }
+
+    /// Changes the entry of the cluster with guest offset `at`, which is in memory, in a table of its own.
+    pub fn set_entry(
+        &mut self,
+        at: u64,
+        entry: Entry,
+        geometry: &Geometry,
+    ) -> Result<(), ImageError> {
+        let (slice, index) = self.place(at, geometry)?.expect("changed-slices-are-here");
+        let bytes = self.l2.change(slice);
+        let start = usize::try_from(index * geometry.l2_entry()).expect("slices-are-small");
+        bytes[start..start + 8].copy_from_slice(&entry.descriptor.to_be_bytes());
+        if geometry.extended {
+            bytes[start + 8..start + 16].copy_from_slice(&entry.bitmap.to_be_bytes());
+        }
+        Ok(())
+    }
+
+    /// What `old`, the entry of the cluster with guest offset `at`, referred to is not referred to by it any more.
+    pub fn free_entry(&mut self, old: Entry, at: u64, discard: bool, geometry: &Geometry) {
+        let compressed = old.compressed(geometry);
+        let host = old.host(geometry).map(|host| ByteRange::new(host, geometry.cluster()));
+        let host = host.or(compressed.map(|data| ByteRange::new(data.offset, data.len)));
+        if let Some(host) = host.filter(|_| !geometry.external) {
+            let guest = ByteRange::new(at, geometry.cluster());
+            self.freed.push(Freed { host, guest, discard });
+        }
+    }
+
+    /// Where the refcount of a cluster is: its slice; none if there is no block for it.
+    pub fn count_slice(
+        &self,
+        cluster: u64,
+        geometry: &Geometry,
+    ) -> Result<Option<u64>, ImageError> {
+        let index = cluster / geometry.block_counts();
+        let block = self.reftable.get(index) & !511;
+        if block == 0 {
+            return Ok(None);
+        }
+        if geometry.within(block) != 0 {
+            return Err(ImageError::Corrupt {
+                structure: "a refcount table entry",
+                offset: self.header.reftable_offset + index * 8,
+                found: block,
+                expected: "the offset of a cluster",
+            });
+        }
+        let within = cluster % geometry.block_counts() / geometry.slice_counts();
+        Ok(Some(block + within * geometry.slice()))
+    }
+
+    /// The refcount of a cluster.
+    pub fn count(&mut self, cluster: u64, geometry: &Geometry) -> Result<Looked<u64>, ImageError> {
+        let Some(slice) = self.count_slice(cluster, geometry)? else { return Ok(Looked::Found(0)) };
+        let Some(bytes) = self.counts.get(slice) else { return Ok(Looked::Bring(slice)) };
+        Ok(Looked::Found(count_in(
+            bytes,
+            cluster % geometry.slice_counts(),
+            geometry.refcount_order,
+        )))
+    }
+
+    /// Changes the refcount of a cluster, whose slice is in memory.
+    pub fn set_count(
+        &mut self,
+        cluster: u64,
+        count: u64,
+        geometry: &Geometry,
+    ) -> Result<(), ImageError> {
+        let slice = self.count_slice(cluster, geometry)?.expect("changed-slices-are-here");
+        let index = cluster % geometry.slice_counts();
+        set_count_in(self.counts.change(slice), index, count, geometry.refcount_order);
+        if count == 0 {
+            self.hint = self.hint.min(cluster);
+        }
+        Ok(())
+    }
+}
+
+fn be64(bytes: &[u8], at: u64) -> u64 {
+    let at = usize::try_from(at).expect("slices-are-small");
+    u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight-bytes"))
+}
+
+/// Entry `index` of a slice of an L2 table.
+pub fn entry_in(bytes: &[u8], index: u64, geometry: &Geometry) -> Entry {
+    let at = index * geometry.l2_entry();
+    let bitmap = if geometry.extended { be64(bytes, at + 8) } else { 0 };
+    Entry { descriptor: be64(bytes, at), bitmap }
+}
+
+fn look_in(
+    bytes: &[u8],
+    slice: u64,
+    first: u64,
+    at: u64,
+    end: u64,
+    geometry: &Geometry,
+) -> Result<Run, ImageError> {
+    let subcluster = geometry.subcluster();
+    let kind_at = |offset: u64| {
+        let index = first + offset / geometry.cluster() - at / geometry.cluster();
+        let entry = entry_in(bytes, index, geometry);
+        let place = slice + index * geometry.l2_entry();
+        let kind = entry.kind(geometry.within(offset) / subcluster, geometry, place)?;
+        let inside = offset % subcluster;
+        let kind = match kind {
+            Kind::Data(host) => Kind::Data(host + inside),
+            Kind::Zero(_) => Kind::Zero(None),
+            other => other,
+        };
+        Ok::<_, ImageError>((kind, entry.is_own()))
+    };
+    let (kind, own) = kind_at(at)?;
+    let in_place = own && matches!(kind, Kind::Data(_));
+    if let Kind::Compressed(_) = kind {
+        let cluster_end = at - geometry.within(at) + geometry.cluster();
+        return Ok(Run { len: end.min(cluster_end) - at, kind, in_place: false });
+    }
+    let mut to = (at / subcluster + 1) * subcluster;
+    while to < end {
+        let (next, next_own) = kind_at(to)?;
+        let goes_on = match (kind, next) {
+            (Kind::Data(host), Kind::Data(next)) => next == host + (to - at) && next_own == own,
+            _ => next == kind,
+        };
+        if !goes_on {
+            break;
+        }
+        to += subcluster;
+    }
+    Ok(Run { len: end.min(to) - at, kind, in_place })
+}
+
+/// Refcount `index` of a slice: "Refcount blocks".
+pub fn count_in(bytes: &[u8], index: u64, order: u32) -> u64 {
+    let index = usize::try_from(index).expect("slices-are-small");
+    if order < 3 {
+        let bit = index << order;
+        let mask = (1_u8 << (1 << order)) - 1;
+        return u64::from(bytes[bit / 8] >> (bit % 8) & mask);
+    }
+    let width = 1 << (order - 3);
+    let bytes = &bytes[index * width..(index + 1) * width];
+    bytes.iter().fold(0, |count, byte| count << 8 | u64::from(*byte))
+}
+
+/// Changes refcount `index` of a slice.
+pub fn set_count_in(bytes: &mut [u8], index: u64, count: u64, order: u32) {
+    let index = usize::try_from(index).expect("slices-are-small");
+    if order < 3 {
+        let bit = index << order;
+        let mask = ((1_u8 << (1 << order)) - 1) << (bit % 8);
+        let value = u8::try_from(count).expect("counts-fit") << (bit % 8);
+        bytes[bit / 8] = bytes[bit / 8] & !mask | value;
+        return;
+    }
+    let width = 1 << (order - 3);
+    bytes[index * width..(index + 1) * width].copy_from_slice(&count.to_be_bytes()[8 - width..]);
+}

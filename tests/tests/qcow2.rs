@@ -1,0 +1,9 @@
+//! Images that we write, against `qemu-img`; and images that it writes, against us.
+//!
+//! Where `qemu-img` is absent these tests say so and are skipped; `.ci/run` has it.
+
+mod qcow2 {
+    pub mod disk;
+    pub mod matrix;
+    pub mod peer;
+}

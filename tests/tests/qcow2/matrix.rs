@@ -1,0 +1,200 @@
+//! Random operations on images of every sort, each against plain bytes; and what `qemu-img` thinks of the image then.
+
+use std::path::PathBuf;
+
+use blockyard_block::{Preallocation, ReadFlags, Truncate};
+use blockyard_qcow2::{Caches, CreateOptions, Files, Image, ImageFile, Zeroes, create};
+use blockyard_units::{ByteLen, ByteRange};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use super::disk::{Disk, run};
+use super::peer;
+
+/// A sort of image.
+#[derive(Clone, Copy, Debug)]
+struct Sort {
+    version: u32,
+    cluster_size: u64,
+    refcount_bits: u32,
+    extended_l2: bool,
+}
+
+impl Sort {
+    /// Every one that can be, of sizes that meet every edge: a cluster that is a slice or many, refcounts of each width.
+    fn all() -> Vec<Self> {
+        let mut sorts = Vec::new();
+        for cluster_size in [512, 4 << 10, 64 << 10, 2 << 20] {
+            sorts.push(Self { version: 2, cluster_size, refcount_bits: 16, extended_l2: false });
+            for refcount_bits in [1, 2, 4, 8, 16, 32, 64] {
+                sorts.push(Self { version: 3, cluster_size, refcount_bits, extended_l2: false });
+            }
+            if cluster_size >= 16 << 10 {
+                sorts.push(Self { version: 3, cluster_size, refcount_bits: 16, extended_l2: true });
+            }
+        }
+        sorts
+    }
+
+    fn name(&self) -> String {
+        let Self { version, cluster_size, refcount_bits, extended_l2 } = self;
+        format!(
+            "v{version}-c{cluster_size}-r{refcount_bits}{}",
+            if *extended_l2 { "-x" } else { "" }
+        )
+    }
+
+    /// Bytes: two L2 tables at least, and an end inside a cluster.
+    fn size(&self) -> u64 {
+        let entry = if self.extended_l2 { 16 } else { 8 };
+        let table = self.cluster_size / entry * self.cluster_size;
+        table.min(24 << 20) + self.cluster_size * 3 + 512
+    }
+}
+
+/// An image and what should be in it.
+struct Case {
+    image: Image,
+    disk: Disk,
+    bytes: Vec<u8>,
+    random: ChaCha8Rng,
+    writes: u64,
+}
+
+const TINY: Caches = Caches { l2: 0, refcount: 0 };
+
+impl Case {
+    fn open(disk: Disk, bytes: Vec<u8>, seed: u64) -> Self {
+        let image =
+            run(Image::open("image", ImageFile::Disk(&disk), TINY, false)).expect("it opens");
+        Self { image, disk, bytes, random: ChaCha8Rng::seed_from_u64(seed), writes: 0 }
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.random.next_u64() % limit.max(1)
+    }
+
+    /// Somewhere, and mostly short.
+    fn range(&mut self) -> ByteRange {
+        let size = self.bytes.len() as u64;
+        let cluster = self.image.cluster_size().0;
+        let longest = [512, cluster, 3 * cluster][self.below(3) as usize].min(size);
+        let len = 1 + self.below(longest);
+        let start = self.below(size - len + 1);
+        let range = ByteRange::new(start, len);
+        if self.below(3) == 0 {
+            return range.align_outward(ByteLen(cluster)).intersection(&ByteRange::new(0, size));
+        }
+        range
+    }
+
+    fn at(&mut self, range: ByteRange) -> &mut [u8] {
+        let at = ByteLen(range.start()).as_usize();
+        &mut self.bytes[at..at + range.len().as_usize()]
+    }
+
+    fn step(&mut self) {
+        let (disk, range) = (self.disk.clone(), self.range());
+        let files = Files::of_disk(&disk);
+        match self.below(12) {
+            0..4 => {
+                self.writes += 1;
+                let fill: Vec<u8> = self
+                    .writes
+                    .to_be_bytes()
+                    .iter()
+                    .copied()
+                    .cycle()
+                    .take(range.len().as_usize())
+                    .collect();
+                self.at(range).copy_from_slice(&fill);
+                run(self.image.write(&files, range.start(), fill.into())).expect("it writes");
+            }
+            4..6 => {
+                let how = Zeroes { may_unmap: self.below(2) == 0, no_fallback: false };
+                self.at(range).fill(0);
+                run(self.image.write_zeroes(&files, range, how)).expect("it writes zeroes");
+            }
+            6 => {
+                run(self.image.discard(&files, range)).expect("it discards");
+                let read = self.read(range);
+                let old = self.at(range).to_vec();
+                let fits = read.iter().zip(&old).all(|(read, old)| read == old || *read == 0);
+                assert!(fits, "a discard leaves what was there, or zeroes");
+                self.at(range).copy_from_slice(&read);
+            }
+            7 => run(self.image.flush(&files)).expect("it flushes"),
+            8 if self.below(4) == 0 => {
+                let size = self.bytes.len() as u64;
+                let len = ByteLen((size / 2 + self.below(size)).next_multiple_of(512));
+                let truncate = Truncate { len, preallocation: Preallocation::Off };
+                run(self.image.truncate(&files, truncate)).expect("it changes its length");
+                self.bytes.resize(len.as_usize(), 0);
+            }
+            9 if self.below(8) == 0 => {
+                run(self.image.close(&files)).expect("it closes");
+                self.image = run(Image::open("image", ImageFile::Disk(&disk), TINY, false))
+                    .expect("it opens again");
+            }
+            _ => {
+                let read = self.read(range);
+                assert!(read == self.at(range), "what is read at {range} is what was written");
+            }
+        }
+    }
+
+    fn read(&self, range: ByteRange) -> Vec<u8> {
+        let files = Files::of_disk(&self.disk);
+        run(self.image.read(&files, range, ReadFlags::default())).expect("it reads").to_vec()
+    }
+
+    fn finish(self, name: &str) {
+        let files = Files::of_disk(&self.disk);
+        let whole = ByteRange::new(0, self.bytes.len() as u64);
+        assert!(self.read(whole) == self.bytes, "{name}: all of it is as it was written");
+        run(self.image.close(&files)).expect("it closes");
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        let (image, raw) =
+            (directory.join(format!("{name}.qcow2")), directory.join(format!("{name}.raw")));
+        std::fs::write(&image, self.disk.bytes()).expect("there is room for the image");
+        std::fs::write(&raw, &self.bytes).expect("there is room for its contents");
+        peer::checks_clean(&image, name);
+        let compared = peer::qemu_img(&[
+            "compare",
+            "-f",
+            "qcow2",
+            "-F",
+            "raw",
+            &image.to_string_lossy(),
+            &raw.to_string_lossy(),
+        ]);
+        assert!(compared.status.success(), "{name}: {}", String::from_utf8_lossy(&compared.stdout));
+        std::fs::remove_file(image).expect("it is there");
+        std::fs::remove_file(raw).expect("it is there");
+    }
+}
+
+#[test]
+fn images_of_every_sort_are_whole_for_qemu_after_random_operations() {
+    if !peer::is_there() {
+        return;
+    }
+    for sort in Sort::all() {
+        let name = sort.name();
+        let options = CreateOptions {
+            version: sort.version,
+            cluster_size: sort.cluster_size,
+            refcount_bits: sort.refcount_bits,
+            extended_l2: sort.extended_l2,
+            ..CreateOptions::new(sort.size())
+        };
+        let disk = Disk::default();
+        run(create(ImageFile::Disk(&disk), &options)).expect("it is made");
+        let bytes = vec![0; ByteLen(options.size).as_usize()];
+        let mut case = Case::open(disk, bytes, sort.cluster_size ^ u64::from(sort.refcount_bits));
+        for _ in 0..300 {
+            case.step();
+        }
+        case.finish(&name);
+    }
+}
