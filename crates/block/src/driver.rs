@@ -1,6 +1,7 @@
 //! What a driver is to the layer.
 
 use alloc::boxed::Box;
+use alloc::string::String;
 
 use blockyard_graph::Graph;
 use blockyard_runtime::{BoxFuture, IoBuffer};
@@ -18,6 +19,15 @@ pub struct Change<'a> {
     pub before: &'a Graph,
     /// The graph as it will be.
     pub after: &'a Graph,
+}
+
+/// A backing file, as an image names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackingFile {
+    /// A filename, as seen from the image's own directory, or `json:` and options.
+    pub name: String,
+    /// The driver to read it with, if that is said.
+    pub format: Option<String>,
 }
 
 /// What requests a driver takes; the node makes such of those that come.
@@ -158,6 +168,11 @@ pub trait BlockDriver: Send + Sync {
 
     /// Who is told of the points that requests come by, if this is a driver for tests.
     fn debugger(&self) -> Option<&dyn Debugger> {
+        None
+    }
+
+    /// The backing file that what it has opened names, if that names one.
+    fn backing_file(&self) -> Option<BackingFile> {
         None
     }
 

@@ -15,10 +15,12 @@ use blockyard_units::{BackendId, Design, JobId, Mutant, NodeId};
 use crate::backend::Backend;
 use crate::driver::BlockDriver;
 use crate::error::BlockError;
+use crate::io::Io;
 use crate::node::Node;
 use crate::observer::Observer;
 use crate::policy::LayerEvents;
 use crate::publish::NewNode;
+use crate::request::Requester;
 use crate::state::{Activity, END, JOBS, SECTIONS, State, VERSION, holder_key, key};
 
 /// A block layer. Clones are the same layer.
@@ -106,6 +108,28 @@ impl BlockLayer {
     pub fn new_node(&self, name: &str, driver: Box<dyn BlockDriver>) -> NewNode {
         let id = NodeId(door::new_object());
         NewNode(Arc::new(Node::new(id, name.into(), driver)))
+    }
+
+    /// Opens a node that is in the graph and that nobody uses yet.
+    ///
+    /// # Errors
+    /// What its driver found in its children, or met there.
+    ///
+    /// # Yields
+    /// As its children do.
+    pub async fn open_node(&self, node: &Node) -> Result<(), BlockError> {
+        node.driver().open(&Io::of_node(self, node, Requester::Node(node.id()))).await
+    }
+
+    /// Closes a node that nobody uses any more, before it leaves the graph.
+    ///
+    /// # Errors
+    /// What its driver met in its children: they lack what it kept.
+    ///
+    /// # Yields
+    /// As its children do.
+    pub async fn close_node(&self, node: &Node) -> Result<(), BlockError> {
+        node.driver().close(&Io::of_node(self, node, Requester::Node(node.id()))).await
     }
 
     /// A node-name that nobody gave; no user can give one like it.

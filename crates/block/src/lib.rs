@@ -39,7 +39,7 @@ mod tracked;
 pub use backend::Backend;
 pub use debug::{DebugEvent, Debugger};
 pub use drain::{Drained, Owner};
-pub use driver::{BlockDriver, Change, Limits};
+pub use driver::{BackingFile, BlockDriver, Change, Limits};
 pub use error::BlockError;
 pub use io::Io;
 pub use layer::BlockLayer;

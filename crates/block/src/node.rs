@@ -15,7 +15,7 @@ use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId};
 
 use crate::copy_on_read::copy_on_read;
 use crate::debug::{DebugEvent, Debugger};
-use crate::driver::BlockDriver;
+use crate::driver::{BackingFile, BlockDriver};
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::pieces::Pieces;
@@ -80,6 +80,11 @@ impl Node {
     /// Who is told of the points that its requests come by, if it is there for tests.
     pub fn debugger(&self) -> Option<&dyn Debugger> {
         self.driver.debugger()
+    }
+
+    /// The backing file that it names itself, if it is an image that does.
+    pub fn backing_file(&self) -> Option<BackingFile> {
+        self.driver.backing_file()
     }
 
     /// Every write-like request through this node is recorded in `bitmap` from its next end on.

@@ -1,7 +1,7 @@
 //! Requests.
 
 use blockyard_runtime::IoBuffer;
-use blockyard_units::{BackendId, ByteLen, ByteRange, JobId};
+use blockyard_units::{BackendId, ByteLen, ByteRange, JobId, NodeId};
 
 use crate::error::BlockError;
 use crate::io::Io;
@@ -14,6 +14,8 @@ pub enum Requester {
     Backend(BackendId),
     /// A job.
     Job(JobId),
+    /// A node of its own accord: it is opened or closed.
+    Node(NodeId),
 }
 
 /// How a read is to be done.

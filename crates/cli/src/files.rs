@@ -104,7 +104,7 @@ impl Images {
         interrupt: &Interrupt,
         made: &mut Vec<PathBuf>,
     ) -> Result<bool, Failure> {
-        let filled = |disk: &&DiskSpec| disk.fill_tag != 0;
+        let filled = |disk: &&DiskSpec| !disk.is_blank();
         let bar = bar(script.disks.values().filter(filled).map(|disk| disk.size).sum());
         for (name, disk) in &script.disks {
             let path = &self.0[name];
@@ -114,7 +114,7 @@ impl Images {
                 _ => Failure::usage(error.to_string()),
             })?;
             made.push(path.clone());
-            if disk.fill_tag != 0 && !fill(host, &file, disk, &bar, interrupt)? {
+            if !disk.is_blank() && !fill(host, &file, disk, &bar, interrupt)? {
                 return Ok(false);
             }
         }
@@ -215,7 +215,7 @@ fn fill(
             return Ok(false);
         }
         let range = ByteRange::new(at, CHUNK.min(disk.size - at));
-        let bytes = IoBuffer::from(pattern(disk.fill_tag, range));
+        let bytes = IoBuffer::from(disk.bytes(range));
         host.block_on(file.write(at, bytes, false))
             .map_err(|error| Failure::file(Path::new(file.name()), error))?;
         at = range.end();

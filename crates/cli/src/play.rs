@@ -214,6 +214,8 @@ impl Run<'_> {
         let ended =
             ended.map_err(|Violation { property, message }| (property.word().into(), message))?;
         outcome.graph = Some(ended.graph);
+        let closed = host.block_on(stage.monitor().close_all());
+        closed.map_err(|error| ("io".to_string(), format!("cannot close the images: {error}")))?;
         outcome.mirrored = stage.mirrored();
         let unreadable = |error| ("io".to_string(), format!("cannot read the images: {error}"));
         if let (true, Some((source, target))) = (self.hold, &outcome.mirrored) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use blockyard_models::{Violation, data};
+use blockyard_models::Violation;
 use blockyard_qmp::{Files, Opening};
 use blockyard_runtime::{Runtime, Storage};
 use blockyard_scenario::{Contents, Count, PowerLoss, PowerLosses, Script, Stage};
@@ -24,8 +24,7 @@ pub struct ScenarioProgram {
 /// The world that a scenario asks for.
 pub fn setup_of(script: &Script, seed: u64) -> Setup {
     let image = |(name, spec): (&String, &blockyard_scenario::DiskSpec)| {
-        let mut bytes = vec![0; spec.size as usize];
-        data::fill_pattern(spec.fill_tag, ByteRange::new(0, spec.size), &mut bytes);
+        let bytes = spec.bytes(ByteRange::new(0, spec.size));
         let (capacity, alignment) = (ByteLen(spec.capacity), spec.alignment);
         DiskImage { capacity, alignment, ..DiskImage::new(name, bytes) }
     };

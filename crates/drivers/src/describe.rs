@@ -15,6 +15,9 @@ type Child = (&'static str, &'static [Role], EdgePolicy);
 
 const FILTERED: &[Role] = &[Role::Filtered, Role::Primary];
 
+/// Structures among the data.
+const IMAGE_FILE: &[Role] = &[Role::Data, Role::Metadata, Role::Primary];
+
 /// Filters pass on what their parents require and share. `raw` could keep other writers off its storage, as formats
 /// do; but as long as it shows all of its child's bytes where they are, it has nothing of its own that they could
 /// harm, and it has to pass on unchanged writes too.
@@ -23,6 +26,12 @@ const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
     ("null-co", NodeKind::Protocol, &[]),
     ("file", NodeKind::Protocol, &[]),
     ("raw", NodeKind::Format, &[(FILE, &[Role::Data, Role::Primary], EdgePolicy::Passthrough)]),
+    // Its driver has a crate of its own.
+    (
+        "qcow2",
+        NodeKind::Format,
+        &[(FILE, IMAGE_FILE, EdgePolicy::Storage), (BACKING, &[Role::Cow], EdgePolicy::Backing)],
+    ),
     ("overlay", NodeKind::Format, &[(BACKING, &[Role::Cow], EdgePolicy::Backing)]),
     ("copy-on-read", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::CopyOnRead)]),
     ("blkdebug", NodeKind::Filter, &[(IMAGE, FILTERED, EdgePolicy::Passthrough)]),

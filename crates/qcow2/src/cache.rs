@@ -45,11 +45,6 @@ impl Cache {
         Some(&slice.bytes)
     }
 
-    /// Whether it is.
-    pub fn has(&self, offset: u64) -> bool {
-        self.slices.contains_key(&offset)
-    }
-
     /// The slice at `offset`, to be changed.
     ///
     /// # Panics

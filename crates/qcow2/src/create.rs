@@ -10,7 +10,7 @@ use blockyard_units::ByteRange;
 
 use crate::error::ImageError;
 use crate::file::ImageFile;
-use crate::header::{Compression, Extension, Header, compatible, extension, incompatible};
+use crate::header::{Compression, Extension, Header, L1_MAX, compatible, extension, incompatible};
 use crate::meta::set_count_in;
 
 /// What an image is to be like.
@@ -105,20 +105,25 @@ impl CreateOptions {
     }
 }
 
-/// Makes an image in `file`, which is empty.
+/// What stands where in a new image.
+pub enum Piece {
+    /// These bytes, at this offset.
+    Bytes(u64, Vec<u8>),
+    /// Zeroes.
+    Zeroes(ByteRange),
+}
+
+/// An empty image, in pieces: the last of them is the header, and without that it is no image.
 ///
 /// # Errors
-/// The options do not go together, or the file failed: what is in it then is no image.
-///
-/// # Yields
-/// As the file does.
-pub async fn create(file: ImageFile<'_>, options: &CreateOptions) -> Result<(), ImageError> {
+/// The options do not go together.
+pub fn layout(options: &CreateOptions) -> Result<Vec<Piece>, ImageError> {
     options.check()?;
     let mut header = options.header();
     let geometry = header.geometry();
     let cluster = geometry.cluster();
     let l1_entries = geometry.l1_needed(options.size);
-    if l1_entries * 8 > 32 << 20 {
+    if l1_entries * 8 > L1_MAX {
         let message = "the disk is longer than clusters of this size can map";
         return Err(ImageError::Unsupported(message.into()));
     }
@@ -138,7 +143,7 @@ pub async fn create(file: ImageFile<'_>, options: &CreateOptions) -> Result<(), 
     header.l1_entries = u32::try_from(l1_entries).expect("the-l1-table-is-bounded");
     header.l1_offset = (1 + table + blocks) * cluster;
     let size = usize::try_from(cluster).expect("clusters-are-small");
-    let mut entries: Vec<u8> = Vec::new();
+    let (mut pieces, mut entries) = (Vec::new(), Vec::new());
     for block in 0..blocks {
         let mut bytes = vec![0; size];
         let first = block * geometry.block_counts();
@@ -147,17 +152,37 @@ pub async fn create(file: ImageFile<'_>, options: &CreateOptions) -> Result<(), 
         }
         let at = (1 + table + block) * cluster;
         entries.extend_from_slice(&at.to_be_bytes());
-        file.write(at, bytes.into()).await?;
+        pieces.push(Piece::Bytes(at, bytes));
     }
     entries.resize(usize::try_from(table).expect("the-refcount-table-is-bounded") * size, 0);
-    file.write(cluster, entries.into()).await?;
+    pieces.push(Piece::Bytes(cluster, entries));
     if l1_clusters > 0 {
-        file.write_zeroes(ByteRange::new(header.l1_offset, l1_clusters * cluster)).await?;
+        pieces.push(Piece::Zeroes(ByteRange::new(header.l1_offset, l1_clusters * cluster)));
     }
     let mut first = header.bytes()?;
     first.resize(size, 0);
-    // Until here it is no image.
-    file.flush().await?;
-    file.write(0, first.into()).await?;
+    pieces.push(Piece::Bytes(0, first));
+    Ok(pieces)
+}
+
+/// Makes an empty image in `file`, which is empty.
+///
+/// # Errors
+/// The options do not go together, or the file failed: what is in it then is no image.
+///
+/// # Yields
+/// As the file does.
+pub async fn create(file: ImageFile<'_>, options: &CreateOptions) -> Result<(), ImageError> {
+    for piece in layout(options)? {
+        match piece {
+            Piece::Bytes(0, bytes) => {
+                // Until here it is no image.
+                file.flush().await?;
+                file.write(0, bytes.into()).await?;
+            }
+            Piece::Bytes(at, bytes) => file.write(at, bytes.into()).await?,
+            Piece::Zeroes(range) => file.write_zeroes(range).await?,
+        }
+    }
     Ok(file.flush().await?)
 }

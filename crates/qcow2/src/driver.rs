@@ -4,7 +4,9 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use blockyard_block::{BlockDriver, BlockError, Extent, Io, Limits, ReadFlags, Write, WriteKind};
+use blockyard_block::{
+    BackingFile, BlockDriver, BlockError, Extent, Io, Limits, ReadFlags, Write, WriteKind,
+};
 use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::door::world::Quiet;
 use blockyard_units::{ByteLen, ByteRange};
@@ -62,6 +64,12 @@ impl BlockDriver for Qcow2 {
         self.image().map_or(ByteLen(0), |image| image.len())
     }
 
+    fn backing_file(&self) -> Option<BackingFile> {
+        let header = self.image()?.header();
+        let format = header.backing_format();
+        header.backing.map(|name| BackingFile { name, format })
+    }
+
     fn open<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
             let opened =
@@ -109,7 +117,9 @@ impl BlockDriver for Qcow2 {
                     image.write_zeroes(&files, range, how).await
                 }
                 WriteKind::Discard => image.discard(&files, range).await,
-                WriteKind::Compressed(_) => return Err(io.unsupported(range)),
+                WriteKind::Compressed(data) => {
+                    image.write_compressed(&files, range.start(), data.clone()).await
+                }
                 WriteKind::Truncate(truncate) => image.truncate(&files, *truncate).await,
             };
             done.map_err(|error| error.of_request(&self.node, range))

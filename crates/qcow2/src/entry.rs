@@ -27,6 +27,11 @@ impl L1Entry {
         Some(self.0 & OFFSET).filter(|offset| *offset != 0)
     }
 
+    /// The same, no longer alone.
+    pub fn shared(self) -> Self {
+        Self(self.0 & !COPIED)
+    }
+
     /// Whether nobody else refers to it.
     pub fn is_own(self) -> bool {
         self.0 & COPIED != 0
@@ -53,6 +58,13 @@ pub struct Compressed {
     pub offset: u64,
     /// Bytes, up to the end of a sector: no more than these are the data.
     pub len: u64,
+}
+
+impl Compressed {
+    /// `len` bytes at `offset`, with the rest of the last sector.
+    pub fn new(offset: u64, len: u64) -> Self {
+        Self { offset, len: (offset + len).next_multiple_of(512) - offset }
+    }
 }
 
 /// An entry of an L2 table.
@@ -100,6 +112,13 @@ impl Entry {
         Some(Compressed { offset, len: (more + 1) * 512 - offset % 512 })
     }
 
+    /// Of a compressed cluster.
+    pub fn of_compressed(data: Compressed, geometry: &Geometry) -> Self {
+        let bits = 62 - (geometry.cluster_bits - 8);
+        let more = (data.offset + data.len - 1) / 512 - data.offset / 512;
+        Self { descriptor: COMPRESSED | more << bits | data.offset, bitmap: 0 }
+    }
+
     /// What subcluster `index` is. `at`: where the entry stands, for errors.
     pub fn kind(self, index: u64, geometry: &Geometry, at: u64) -> Result<Kind, ImageError> {
         if let Some(compressed) = self.compressed(geometry) {
@@ -140,6 +159,11 @@ impl Entry {
     /// The same, no longer alone.
     pub fn shared(self) -> Self {
         Self { descriptor: self.descriptor & !COPIED, ..self }
+    }
+
+    /// The same, alone.
+    pub fn own(self) -> Self {
+        Self { descriptor: self.descriptor | COPIED, ..self }
     }
 
     /// Subclusters `range` read as zeroes now; the others are as they were.

@@ -5,12 +5,15 @@
 
 mod allocate;
 mod change;
+mod compressed;
 mod read;
 mod resize;
+mod snapshots;
 mod write;
 mod write_back;
 
 pub use change::Zeroes;
+pub use snapshots::NewSnapshot;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -89,6 +92,7 @@ impl Image {
             hint: 0,
             freed: Vec::new(),
             allocating: Vec::new(),
+            free_bytes: None,
         };
         let (turn, users) = (Mutex::new(()), Users::default());
         Ok(Self { node: node.into(), geometry, meta: Shared::new(meta), turn, users })

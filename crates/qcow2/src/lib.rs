@@ -23,6 +23,7 @@
 extern crate alloc;
 
 mod cache;
+mod compress;
 mod create;
 mod driver;
 mod entry;
@@ -32,13 +33,15 @@ mod geometry;
 mod header;
 mod image;
 mod meta;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod users;
 
-pub use create::{CreateOptions, create};
+pub use create::{CreateOptions, Piece, create, layout};
 pub use driver::Qcow2;
 pub use error::ImageError;
 pub use file::{Files, ImageFile};
 pub use header::{Compression, Extension, Header};
-pub use image::{Caches, Image, Zeroes};
+pub use image::{Caches, Image, NewSnapshot, Zeroes};
+pub use snapshot::Snapshot;

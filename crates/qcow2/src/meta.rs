@@ -113,6 +113,8 @@ pub struct Meta {
     pub freed: Vec<Freed>,
     /// Guest ranges that are being allocated.
     pub allocating: Vec<ByteRange>,
+    /// Where the next compressed data may go, inside a cluster that has some.
+    pub free_bytes: Option<u64>,
 }
 
 impl Meta {
@@ -249,6 +251,9 @@ impl Meta {
         set_count_in(self.counts.change(slice), index, count, geometry.refcount_order);
         if count == 0 {
             self.hint = self.hint.min(cluster);
+            // Whatever the cluster is next, it is not that any more.
+            let is_in = |free: &u64| free / geometry.cluster() == cluster;
+            self.free_bytes = self.free_bytes.filter(|free| !is_in(free));
         }
         Ok(())
     }

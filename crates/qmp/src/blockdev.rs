@@ -15,6 +15,7 @@ use alloc::string::String;
 
 use blockyard_block::LONGEST;
 use blockyard_drivers::Overlay;
+use blockyard_qcow2::Caches;
 use serde::Deserialize;
 use serde::de::Error as _;
 
@@ -23,8 +24,17 @@ use crate::value::{Dict, Reference, ReferenceOrNull, Value};
 use crate::visitor::{Mode, Problem, Size, VisitError, take, visit};
 
 /// The drivers that `blockdev-add` knows.
-pub const DRIVERS: &[&str] =
-    &["blkdebug", "copy-on-read", "file", "memory", "null-co", "overlay", "raw", "throttle"];
+pub const DRIVERS: &[&str] = &[
+    "blkdebug",
+    "copy-on-read",
+    "file",
+    "memory",
+    "null-co",
+    "overlay",
+    "qcow2",
+    "raw",
+    "throttle",
+];
 
 /// A node's options.
 pub(crate) struct Blockdev {
@@ -42,6 +52,7 @@ pub(crate) enum Kind {
     Memory { size: u64 },
     Null { size: u64 },
     Overlay { size: Option<u64>, cluster_size: u64, backing: Option<Child> },
+    Qcow2 { file: Child, backing: Option<Child>, caches: Caches, read_only: bool },
     Raw { file: Child },
     Throttle { file: Child, bps_total: u64, iops_total: u64 },
 }
@@ -93,6 +104,15 @@ struct OverlayOptions {
     size: Option<Size>,
     cluster_size: Option<Size>,
     backing: Option<ReferenceOrNull>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Qcow2Options {
+    file: Option<Reference>,
+    backing: Option<ReferenceOrNull>,
+    l2_cache_size: Option<Size>,
+    refcount_cache_size: Option<Size>,
 }
 
 #[derive(Deserialize)]
@@ -168,6 +188,7 @@ impl Blockdev {
         match self.kind {
             Kind::Raw { file: Child::LeftOut }
             | Kind::CopyOnRead { file: Child::LeftOut, .. }
+            | Kind::Qcow2 { file: Child::LeftOut, .. }
             | Kind::Throttle { file: Child::LeftOut, .. } => Err(VisitError::missing_field("file")),
             _ => Ok(self),
         }
@@ -225,6 +246,7 @@ impl Kind {
             "memory" => Self::Memory { size: check_size(size()?, MEMORY_MAX)? },
             "null-co" => Self::Null { size: check_size(size()?, LONGEST)? },
             "overlay" => Self::overlay(visit(options, mode)?, read_only, mode)?,
+            "qcow2" => Self::qcow2(visit(options, mode)?, read_only, mode)?,
             "raw" => {
                 let ChildOptions { file } = visit(options, mode)?;
                 Self::Raw { file: Child::parse("file", file, read_only, mode)? }
@@ -248,13 +270,7 @@ impl Kind {
             let desc = "must be a power of two from 512 bytes to 2 MiB";
             return Err(VisitError::custom(desc).within("cluster-size"));
         }
-        let backing = match backing {
-            Some(ReferenceOrNull::Reference(reference)) => {
-                Some(Child::parse("backing", Some(reference), read_only, mode)?)
-            }
-            None => Some(Child::LeftOut),
-            Some(ReferenceOrNull::Null) => None,
-        };
+        let backing = Child::parse_backing(backing, read_only, mode)?;
         if let Some(Size(size)) = size {
             check_size(size, LONGEST)?;
         }
@@ -262,7 +278,40 @@ impl Kind {
     }
 }
 
+impl Kind {
+    fn qcow2(options: Qcow2Options, read_only: bool, mode: Mode) -> Result<Self, VisitError> {
+        let Qcow2Options { file, backing, l2_cache_size, refcount_cache_size } = options;
+        let default = Caches::default();
+        let bytes = |size: Option<Size>, default: u64| size.map_or(default, |size| size.0);
+        Ok(Self::Qcow2 {
+            file: Child::parse("file", file, read_only, mode)?,
+            // What is below is only read.
+            backing: Child::parse_backing(backing, true, mode)?,
+            caches: Caches {
+                l2: bytes(l2_cache_size, default.l2),
+                refcount: bytes(refcount_cache_size, default.refcount),
+            },
+            read_only,
+        })
+    }
+}
+
 impl Child {
+    /// The child `backing`; none where there is to be none.
+    fn parse_backing(
+        backing: Option<ReferenceOrNull>,
+        read_only: bool,
+        mode: Mode,
+    ) -> Result<Option<Self>, VisitError> {
+        Ok(match backing {
+            Some(ReferenceOrNull::Reference(reference)) => {
+                Some(Self::parse("backing", Some(reference), read_only, mode)?)
+            }
+            None => Some(Self::LeftOut),
+            Some(ReferenceOrNull::Null) => None,
+        })
+    }
+
     /// `key`: its name at its parent.
     fn parse(
         key: &'static str,

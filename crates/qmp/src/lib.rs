@@ -22,6 +22,7 @@ mod medium;
 mod mirror;
 mod monitor;
 mod nodes;
+mod opening;
 mod options;
 mod query;
 mod reopen;

@@ -9,8 +9,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use blockyard_block::{BlockLayer, OnLost, Plan};
-use blockyard_graph::{Edit, Graph, Parent};
+use blockyard_block::{BlockError, BlockLayer, OnLost};
+use blockyard_graph::Graph;
 use blockyard_jobs::{EventSink, Jobs};
 use blockyard_sync::Shared;
 use blockyard_units::NodeId;
@@ -25,6 +25,7 @@ use crate::events::EventHub;
 use crate::medium::{InsertMedium, RemoveMedium};
 use crate::mirror::BlockdevMirror;
 use crate::nodes::{Definition, Files, define};
+use crate::opening::removal;
 use crate::reopen::{BlockdevReopen, Fixed};
 use crate::replace::ReplaceChild;
 use crate::snapshot::BlockdevSnapshot;
@@ -290,23 +291,18 @@ impl Monitor {
         let derive = |graph: &Graph| definition.plan(graph);
         self.layer().publish("blockdev-add", OnLost::StartOver, derive).await?;
         self.note_added(&definition);
-        Ok(())
+        self.open(definition).await
     }
 
     async fn blockdev_del(&self, arguments: NodeName) -> Result<(), QmpError> {
-        let id = self.layer().node(&arguments.node_name)?.id();
-        let derive = |graph: &Graph| {
-            let parent = Parent::Node(id);
-            let edges = graph.children(parent).map(|edge| Edit::RemoveEdge {
-                parent,
-                name: edge.name.clone(),
-                expected: Some(edge.child),
-            });
-            let edits = edges.chain([Edit::RemoveNode { id }]).collect();
-            Ok(Plan { edits, ..Plan::default() })
-        };
+        let node = self.layer().node(&arguments.node_name)?;
+        let derive = |graph: &Graph| Ok(removal(graph, &[node.id()]));
+        // Whether it may go at all.
+        let graph = self.layer().graph();
+        graph.apply(&derive(&graph)?.edits).map_err(BlockError::from)?;
+        self.layer().close_node(&node).await?;
         self.layer().publish("blockdev-del", OnLost::StartOver, derive).await?;
-        self.note_removed(&[id]);
+        self.note_removed(&[node.id()]);
         Ok(())
     }
 }

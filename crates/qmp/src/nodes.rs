@@ -11,6 +11,7 @@ use blockyard_drivers::{
     Blkdebug, CopyOnRead, FileDriver, Memory, Null, Overlay, Raw, Throttle, ThrottleLimits,
 };
 use blockyard_graph::{Edit, Graph, NodeKind, Parent};
+use blockyard_qcow2::Qcow2;
 use blockyard_runtime::Storage;
 use blockyard_units::NodeId;
 
@@ -84,6 +85,8 @@ pub(crate) struct Part {
     read_only: bool,
     children: Vec<(&'static str, Below)>,
     fixed: Fixed,
+    /// The backing child is the one that the image names.
+    names_backing: bool,
 }
 
 enum Below {
@@ -123,6 +126,7 @@ fn define_part(
     let name = name.unwrap_or_else(|| layer.generate_name());
     let fixed = kind.fixed();
     let mut children = Vec::new();
+    let mut names_backing = false;
     let mut below = |child, reference| {
         let below = match reference {
             Child::Named(name) => Below::Named(name),
@@ -161,6 +165,14 @@ fn define_part(
             }
             Box::new(Overlay::new(size, cluster_size))
         }
+        Kind::Qcow2 { file, backing, caches, read_only } => {
+            below("file", file)?;
+            names_backing = matches!(backing, Some(Child::LeftOut));
+            if let Some(backing) = backing.filter(|backing| !matches!(backing, Child::LeftOut)) {
+                below("backing", backing)?;
+            }
+            Box::new(Qcow2::new(name.as_str(), caches, read_only))
+        }
         Kind::Raw { file } => {
             below("file", file)?;
             Box::new(Raw)
@@ -172,7 +184,7 @@ fn define_part(
     };
     let new = layer.new_node(&name, made);
     let id = new.id();
-    parts.push(Part { new, driver, read_only, children, fixed });
+    parts.push(Part { new, driver, read_only, children, fixed, names_backing });
     Ok(id)
 }
 
@@ -222,6 +234,25 @@ impl Definition {
     /// The options of each node that stay for its life.
     pub fn fixed(&self) -> impl Iterator<Item = (NodeId, Fixed)> {
         self.parts.iter().map(|part| (part.new.id(), part.fixed.clone()))
+    }
+
+    /// The nodes, each with whether it wants the backing child that it names itself.
+    pub fn opened(&self) -> impl Iterator<Item = (&NewNode, bool)> {
+        self.parts.iter().map(|part| (&part.new, part.names_backing))
+    }
+
+    /// Refuses nodes that have to be opened before anybody uses them, where they would be used at once.
+    pub fn refuse_images(self) -> Result<Self, QmpError> {
+        match self.parts.iter().find(|part| part.driver == "qcow2") {
+            Some(part) => {
+                let name = part.new.node().name();
+                let said = format!(
+                    "node '{name}' is an image: add it first, by blockdev-add, and name it here"
+                );
+                Err(QmpError::generic(said))
+            }
+            None => Ok(self),
+        }
     }
 
     /// The edits that take it out of a graph again.

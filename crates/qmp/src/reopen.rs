@@ -70,6 +70,12 @@ impl Kind {
                 let size = size.map_or_else(String::new, |size| size.to_string());
                 [("size", size), number("cluster-size", cluster_size)].into()
             }
+            Self::Qcow2 { caches, read_only, .. } => [
+                number("l2-cache-size", &caches.l2),
+                number("refcount-cache-size", &caches.refcount),
+                ("read-only", read_only.to_string()),
+            ]
+            .into(),
             Self::Raw { .. } => Fixed::new(),
             Self::Throttle { bps_total, iops_total, .. } => {
                 [number("limits.bps-total", bps_total), number("limits.iops-total", iops_total)]
@@ -84,6 +90,9 @@ impl Kind {
             Self::File { .. } | Self::Memory { .. } | Self::Null { .. } => Vec::new(),
             Self::Blkdebug { image, .. } => [("image", Some(image))].into(),
             Self::Overlay { backing, .. } => [("backing", backing.as_ref())].into(),
+            Self::Qcow2 { file, backing, .. } => {
+                [("file", Some(file)), ("backing", backing.as_ref())].into()
+            }
             Self::CopyOnRead { file, .. } | Self::Raw { file } | Self::Throttle { file, .. } => {
                 [("file", Some(file))].into()
             }

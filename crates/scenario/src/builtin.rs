@@ -18,6 +18,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
         include_str!("../../../tests/scenarios/mirror-keeps-upper-filter.json"),
     ),
     ("mirror-passive", include_str!("../../../tests/scenarios/mirror-passive.json")),
+    ("qcow2-allocate", include_str!("../../../tests/scenarios/qcow2-allocate.json")),
     ("reopen-during-mirror", include_str!("../../../tests/scenarios/reopen-during-mirror.json")),
     (
         "replace-child-during-mirror",

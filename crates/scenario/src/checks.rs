@@ -255,7 +255,11 @@ pub(crate) fn disk_below(graph: &Graph, node: NodeId) -> Option<String> {
 /// The node that `node` shows: its child of this role.
 pub(crate) fn child_by(graph: &Graph, node: NodeId, role: Role) -> Option<NodeId> {
     let mut children = graph.children(Parent::Node(node));
-    children.find(|edge| edge.roles.contains(role)).map(|edge| edge.child)
+    // Where structures are among the data, a child's bytes are not the node's.
+    let found = |edge: &&blockyard_graph::Edge| {
+        edge.roles.contains(role) && !edge.roles.contains(Role::Metadata)
+    };
+    children.find(found).map(|edge| edge.child)
 }
 
 /// The node whose data is seen at `node` as long as nothing was written above it.
@@ -371,6 +375,7 @@ fn number(requester: Requester) -> u64 {
     match requester {
         Requester::Backend(backend) => backend.0.as_u64(),
         Requester::Job(job) => job.0.as_u64(),
+        Requester::Node(node) => node.0.as_u64(),
     }
 }
 

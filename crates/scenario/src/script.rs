@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use blockyard_block::Limits;
 use blockyard_qmp::{Dict, Mode, Value, parse_json, visit};
 use blockyard_units::decisions;
 
 use crate::steps::{
-    BudgetOptions, DiskOptions, DiskSpec, Fill, LoadOptions, Step, check_length, member,
-    parse_steps,
+    BudgetOptions, DiskOptions, DiskSpec, Fill, ImageOptions, LoadOptions, Step, check_length,
+    member, parse_steps,
 };
 
 /// Parameter values by name.
@@ -248,7 +249,17 @@ fn disks(disks: Dict) -> Result<BTreeMap<String, DiskSpec>, ScriptError> {
     let disk = |(name, value): (String, Value)| {
         let at = |error: blockyard_qmp::VisitError| error.within(&name).within("disks").to_string();
         let options: DiskOptions = visit(&value, Mode::Strings).map_err(at)?;
-        let size = options.size.0;
+        let image = options.qcow2.map(ImageOptions::bytes).transpose();
+        let wrong = |error| ScriptError(format!("disks.{name}.qcow2: {error}"));
+        let image = image.map_err(wrong)?.map(Arc::new);
+        let size = match (options.size, &image) {
+            (Some(size), None) => size.0,
+            (None, Some(image)) => image.len() as u64,
+            _ => {
+                let message = "either its size is needed, or the image that it begins with";
+                return Err(ScriptError(format!("disks.{name}: {message}")));
+            }
+        };
         if size == 0 || !size.is_multiple_of(512) {
             return Err(ScriptError(format!(
                 "disks.{name}.size: a positive multiple of 512 is needed"
@@ -271,7 +282,7 @@ fn disks(disks: Dict) -> Result<BTreeMap<String, DiskSpec>, ScriptError> {
         let unique = options.fill == Some(Fill::Unique);
         tag += u64::from(unique);
         let fill_tag = if unique { tag } else { 0 };
-        Ok((name, DiskSpec { size, capacity, alignment, fill_tag }))
+        Ok((name, DiskSpec { size, capacity, alignment, fill_tag, image }))
     };
     disks.into_iter().map(disk).collect()
 }

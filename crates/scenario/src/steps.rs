@@ -1,11 +1,13 @@
 //! The shape of a scenario file, and its steps as they are run.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use blockyard_block::{ErrorPolicies, OnError, WriteFlags};
 use blockyard_models::data;
+use blockyard_qcow2::{CreateOptions, ImageError, Piece, layout};
 use blockyard_qmp::{Dict, Mode, Size, Value, VisitError, check_command, take, visit};
-use blockyard_units::ByteRange;
+use blockyard_units::{ByteLen, ByteRange};
 use serde::Deserialize;
 
 use crate::request::{Asked, Request, words};
@@ -21,15 +23,77 @@ pub struct DiskSpec {
     pub alignment: u32,
     /// The tag of the data it is filled with; 0 for zeroes.
     pub fill_tag: u64,
+    /// The image that it begins with, instead.
+    pub image: Option<Arc<Vec<u8>>>,
+}
+
+impl DiskSpec {
+    /// Whether there are only zeroes on it.
+    pub fn is_blank(&self) -> bool {
+        self.fill_tag == 0 && self.image.is_none()
+    }
+
+    /// What stands in `range`, which is inside.
+    pub fn bytes(&self, range: ByteRange) -> Vec<u8> {
+        let at = |offset: u64| ByteLen(offset).as_usize();
+        match &self.image {
+            Some(image) => image[at(range.start())..at(range.end())].to_vec(),
+            None => {
+                let mut bytes = vec![0; range.len().as_usize()];
+                data::fill_pattern(self.fill_tag, range, &mut bytes);
+                bytes
+            }
+        }
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct DiskOptions {
-    pub size: Size,
+    pub size: Option<Size>,
     pub capacity: Option<Size>,
     pub alignment: Option<Size>,
     pub fill: Option<Fill>,
+    pub qcow2: Option<ImageOptions>,
+}
+
+/// An empty image, as `qemu-img create` has its options.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct ImageOptions {
+    pub size: Size,
+    pub version: Option<Size>,
+    pub cluster_size: Option<Size>,
+    pub refcount_bits: Option<Size>,
+    pub extended_l2: Option<bool>,
+    pub backing_file: Option<String>,
+    pub backing_fmt: Option<String>,
+}
+
+impl ImageOptions {
+    /// The image.
+    pub fn bytes(self) -> Result<Vec<u8>, ImageError> {
+        let small = |size: Size| u32::try_from(size.0).unwrap_or(u32::MAX);
+        let mut options = CreateOptions::new(self.size.0);
+        options.version = self.version.map_or(options.version, small);
+        options.cluster_size = self.cluster_size.map_or(options.cluster_size, |size| size.0);
+        options.refcount_bits = self.refcount_bits.map_or(options.refcount_bits, small);
+        options.extended_l2 = self.extended_l2.unwrap_or_default();
+        options.backing = self.backing_file.map(|name| (name, self.backing_fmt));
+        let mut image = Vec::new();
+        for piece in layout(&options)? {
+            let range = match &piece {
+                Piece::Bytes(at, bytes) => ByteRange::new(*at, bytes.len() as u64),
+                Piece::Zeroes(range) => *range,
+            };
+            let (start, end) = (ByteLen(range.start()).as_usize(), ByteLen(range.end()).as_usize());
+            image.resize(image.len().max(end), 0);
+            if let Piece::Bytes(_, bytes) = piece {
+                image[start..end].copy_from_slice(&bytes);
+            }
+        }
+        Ok(image)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use blockyard_block::{Preallocation, ReadFlags, Truncate};
-use blockyard_qcow2::{Caches, CreateOptions, Files, Image, ImageFile, Zeroes, create};
+use blockyard_qcow2::{
+    Caches, Compression, CreateOptions, Files, Image, ImageFile, NewSnapshot, Zeroes, create,
+};
 use blockyard_units::{ByteLen, ByteRange};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -18,6 +20,7 @@ struct Sort {
     cluster_size: u64,
     refcount_bits: u32,
     extended_l2: bool,
+    zstd: bool,
 }
 
 impl Sort {
@@ -25,23 +28,29 @@ impl Sort {
     fn all() -> Vec<Self> {
         let mut sorts = Vec::new();
         for cluster_size in [512, 4 << 10, 64 << 10, 2 << 20] {
-            sorts.push(Self { version: 2, cluster_size, refcount_bits: 16, extended_l2: false });
-            for refcount_bits in [1, 2, 4, 8, 16, 32, 64] {
-                sorts.push(Self { version: 3, cluster_size, refcount_bits, extended_l2: false });
-            }
+            let plain = Self {
+                version: 3,
+                cluster_size,
+                refcount_bits: 16,
+                extended_l2: false,
+                zstd: false,
+            };
+            sorts.push(Self { version: 2, ..plain });
+            sorts.push(Self { zstd: true, ..plain });
+            let widths = [1, 2, 4, 8, 16, 32, 64];
+            sorts.extend(widths.map(|refcount_bits| Self { refcount_bits, ..plain }));
             if cluster_size >= 16 << 10 {
-                sorts.push(Self { version: 3, cluster_size, refcount_bits: 16, extended_l2: true });
+                sorts.push(Self { extended_l2: true, ..plain });
             }
         }
         sorts
     }
 
     fn name(&self) -> String {
-        let Self { version, cluster_size, refcount_bits, extended_l2 } = self;
-        format!(
-            "v{version}-c{cluster_size}-r{refcount_bits}{}",
-            if *extended_l2 { "-x" } else { "" }
-        )
+        let Self { version, cluster_size, refcount_bits, extended_l2, zstd } = self;
+        let flag = |on: bool, name| if on { name } else { "" };
+        let (extended, zstd) = (flag(*extended_l2, "-x"), flag(*zstd, "-zstd"));
+        format!("v{version}-c{cluster_size}-r{refcount_bits}{extended}{zstd}")
     }
 
     /// Bytes: two L2 tables at least, and an end inside a cluster.
@@ -59,6 +68,8 @@ struct Case {
     bytes: Vec<u8>,
     random: ChaCha8Rng,
     writes: u64,
+    /// Snapshots by id, with what they keep.
+    kept: Vec<(String, Vec<u8>)>,
 }
 
 const TINY: Caches = Caches { l2: 0, refcount: 0 };
@@ -67,7 +78,14 @@ impl Case {
     fn open(disk: Disk, bytes: Vec<u8>, seed: u64) -> Self {
         let image =
             run(Image::open("image", ImageFile::Disk(&disk), TINY, false)).expect("it opens");
-        Self { image, disk, bytes, random: ChaCha8Rng::seed_from_u64(seed), writes: 0 }
+        Self {
+            image,
+            disk,
+            bytes,
+            random: ChaCha8Rng::seed_from_u64(seed),
+            writes: 0,
+            kept: Vec::new(),
+        }
     }
 
     fn below(&mut self, limit: u64) -> u64 {
@@ -96,7 +114,7 @@ impl Case {
     fn step(&mut self) {
         let (disk, range) = (self.disk.clone(), self.range());
         let files = Files::of_disk(&disk);
-        match self.below(12) {
+        match self.below(16) {
             0..4 => {
                 self.writes += 1;
                 let fill: Vec<u8> = self
@@ -128,17 +146,60 @@ impl Case {
                 let size = self.bytes.len() as u64;
                 let len = ByteLen((size / 2 + self.below(size)).next_multiple_of(512));
                 let truncate = Truncate { len, preallocation: Preallocation::Off };
-                run(self.image.truncate(&files, truncate)).expect("it changes its length");
-                self.bytes.resize(len.as_usize(), 0);
+                // With snapshots it does not become shorter.
+                if self.kept.is_empty() || len.0 >= size {
+                    run(self.image.truncate(&files, truncate)).expect("it changes its length");
+                    self.bytes.resize(len.as_usize(), 0);
+                }
             }
             9 if self.below(8) == 0 => {
                 run(self.image.close(&files)).expect("it closes");
                 self.image = run(Image::open("image", ImageFile::Disk(&disk), TINY, false))
                     .expect("it opens again");
             }
+            10..12 => {
+                let whole = range.align_outward(self.image.cluster_size());
+                let range = whole.intersection(&ByteRange::new(0, self.bytes.len() as u64));
+                self.writes += 1;
+                let fill = self.writes.to_be_bytes().iter().copied().cycle();
+                let mut fill: Vec<u8> = fill.take(range.len().as_usize()).collect();
+                if self.below(4) == 0 {
+                    // What cannot be made shorter.
+                    self.random.fill_bytes(&mut fill);
+                }
+                self.at(range).copy_from_slice(&fill);
+                let written = run(self.image.write_compressed(&files, range.start(), fill.into()));
+                written.expect("it writes compressed data");
+            }
+            12 if self.below(3) == 0 => self.snapshot(&files),
             _ => {
                 let read = self.read(range);
                 assert!(read == self.at(range), "what is read at {range} is what was written");
+            }
+        }
+    }
+
+    /// Takes a snapshot, goes back to one, or forgets one.
+    fn snapshot(&mut self, files: &Files<'_>) {
+        let pick = self.below(self.kept.len() as u64) as usize;
+        match self.below(4) {
+            0 if !self.kept.is_empty() => {
+                let (id, bytes) = self.kept[pick].clone();
+                // Refcounts may be too narrow for one more reference.
+                if run(self.image.apply_snapshot(files, &id)).is_ok() {
+                    self.bytes = bytes;
+                }
+            }
+            1 if !self.kept.is_empty() => {
+                let (id, _) = self.kept.remove(pick);
+                run(self.image.delete_snapshot(files, &id)).expect("it forgets a snapshot");
+            }
+            _ => {
+                let name = format!("snapshot {}", self.writes);
+                let new = NewSnapshot { name, ..NewSnapshot::default() };
+                if let Ok(id) = run(self.image.create_snapshot(files, new)) {
+                    self.kept.push((id, self.bytes.clone()));
+                }
             }
         }
     }
@@ -186,6 +247,7 @@ fn images_of_every_sort_are_whole_for_qemu_after_random_operations() {
             cluster_size: sort.cluster_size,
             refcount_bits: sort.refcount_bits,
             extended_l2: sort.extended_l2,
+            compression: if sort.zstd { Compression::Zstd } else { Compression::Zlib },
             ..CreateOptions::new(sort.size())
         };
         let disk = Disk::default();

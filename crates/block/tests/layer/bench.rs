@@ -317,6 +317,7 @@ fn number(requester: Requester) -> u64 {
     match requester {
         Requester::Backend(backend) => backend.0.as_u64(),
         Requester::Job(job) => job.0.as_u64(),
+        Requester::Node(node) => node.0.as_u64(),
     }
 }
 

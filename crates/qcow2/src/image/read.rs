@@ -47,11 +47,7 @@ impl Image {
                 Kind::Unallocated => self.read_below(files, piece, flags).await?,
                 Kind::Zero(_) => IoBuffer::zeroes(piece.len().as_usize()),
                 Kind::Data(host) => files.data.read(ByteRange::new(host, run.len)).await?,
-                Kind::Compressed(_) => {
-                    return Err(ImageError::Unsupported(
-                        "compressed clusters are not supported yet".into(),
-                    ));
-                }
+                Kind::Compressed(data) => self.read_compressed(files, data, piece).await?,
             };
             if piece == range {
                 return Ok(read);

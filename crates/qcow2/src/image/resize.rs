@@ -7,6 +7,7 @@ use super::Image;
 use super::change::Zeroes;
 use crate::error::ImageError;
 use crate::file::Files;
+use crate::header::L1_MAX;
 use crate::meta::Table;
 
 impl Image {
@@ -81,14 +82,13 @@ impl Image {
 
     /// Moves the L1 table to where it has `needed` entries, if it has fewer. For who has the turn.
     async fn grow_l1(&self, files: &Files<'_>, needed: u64) -> Result<(), ImageError> {
-        const MAX: u64 = (32 << 20) / 8;
         let geometry = &self.geometry;
         let (entries, old) =
             self.meta.read(|meta| (meta.l1.entries.clone(), meta.header.l1_offset));
         if entries.len() as u64 >= needed {
             return Ok(());
         }
-        if needed > MAX {
+        if needed * 8 > L1_MAX {
             let message = "the disk would be longer than clusters of this size can map";
             return Err(ImageError::Unsupported(message.into()));
         }

@@ -330,7 +330,7 @@ impl Image {
 }
 
 /// The part of `data`, which belong at `whole`, that belongs at `range`.
-fn part(data: &IoBuffer, whole: ByteRange, range: ByteRange) -> IoBuffer {
+pub(super) fn part(data: &IoBuffer, whole: ByteRange, range: ByteRange) -> IoBuffer {
     let from = usize::try_from(range.start() - whole.start()).expect("requests-are-in-memory");
     data.slice(from..from + range.len().as_usize())
 }

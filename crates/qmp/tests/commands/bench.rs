@@ -330,7 +330,9 @@ impl Observer for Watch {
 
 fn number(requester: Requester) -> u64 {
     match requester {
-        Requester::Backend(BackendId(id)) | Requester::Job(JobId(id)) => id.as_u64(),
+        Requester::Backend(BackendId(id))
+        | Requester::Job(JobId(id))
+        | Requester::Node(NodeId(id)) => id.as_u64(),
     }
 }
 
