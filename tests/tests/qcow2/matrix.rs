@@ -161,7 +161,7 @@ impl Case {
                 let whole = range.align_outward(self.image.cluster_size());
                 let range = whole.intersection(&ByteRange::new(0, self.bytes.len() as u64));
                 self.writes += 1;
-                let fill = self.writes.to_be_bytes().iter().copied().cycle();
+                let fill = self.writes.to_be_bytes().into_iter().cycle();
                 let mut fill: Vec<u8> = fill.take(range.len().as_usize()).collect();
                 if self.below(4) == 0 {
                     // What cannot be made shorter.

@@ -14,6 +14,7 @@ const GRAPH: &str = "blockyard-graph";
 const BITMAP: &str = "blockyard-bitmap";
 const BLOCK: &str = "blockyard-block";
 const DRIVERS: &str = "blockyard-drivers";
+const QCOW2: &str = "blockyard-qcow2";
 const JOBS: &str = "blockyard-jobs";
 const QMP: &str = "blockyard-qmp";
 const SCENARIO: &str = "blockyard-scenario";
@@ -31,10 +32,11 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     (BITMAP, &[UNITS, SYNC]),
     (BLOCK, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP]),
     (DRIVERS, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK]),
+    (QCOW2, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK]),
     (JOBS, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK]),
-    (QMP, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, DRIVERS, JOBS]),
+    (QMP, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, DRIVERS, QCOW2, JOBS]),
     (MODELS, &[UNITS]),
-    (SCENARIO, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, DRIVERS, JOBS, QMP, MODELS]),
+    (SCENARIO, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, DRIVERS, QCOW2, JOBS, QMP, MODELS]),
     (COROUTINE, &[]),
     (SIM, &[UNITS, SYNC, RUNTIME, COROUTINE]),
     (HOST, &[UNITS, SYNC, RUNTIME]),
@@ -45,8 +47,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
 
 /// What the packages that join worlds may use.
 const EVERY_ROOM: &[&str] = &[
-    UNITS, SYNC, RUNTIME, COROUTINE, GRAPH, BITMAP, BLOCK, DRIVERS, JOBS, QMP, SCENARIO, SIM, HOST,
-    MODELS,
+    UNITS, SYNC, RUNTIME, COROUTINE, GRAPH, BITMAP, BLOCK, DRIVERS, QCOW2, JOBS, QMP, SCENARIO,
+    SIM, HOST, MODELS,
 ];
 
 /// And the command's own library, which makes a scenario a program.
@@ -60,6 +62,7 @@ const WITH_COMMAND: &[&str] = &[
     BITMAP,
     BLOCK,
     DRIVERS,
+    QCOW2,
     JOBS,
     QMP,
     SCENARIO,
