@@ -75,7 +75,8 @@ pub enum Parsed {
     More,
 }
 
-/// The `count` snapshots that `bytes`, which stand at `offset`, begin with; `disk_size` is that of those that do not say.
+/// The `count` snapshots that `bytes`, which stand at `offset`, begin with; `disk_size` is that of those that do not
+/// say.
 ///
 /// # Errors
 /// The first thing that is wrong.

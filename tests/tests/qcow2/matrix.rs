@@ -24,7 +24,8 @@ struct Sort {
 }
 
 impl Sort {
-    /// Every one that can be, of sizes that meet every edge: a cluster that is a slice or many, refcounts of each width.
+    /// Every one that can be, of sizes that meet every edge: a cluster that is a slice or many, refcounts of each
+    /// width.
     fn all() -> Vec<Self> {
         let mut sorts = Vec::new();
         for cluster_size in [512, 4 << 10, 64 << 10, 2 << 20] {

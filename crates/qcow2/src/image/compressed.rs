@@ -12,7 +12,7 @@ use crate::error::ImageError;
 use crate::file::Files;
 
 impl Image {
-    /// Writes `data` at `offset` of the guest's disk, compressed. Both begin and end with clusters, or end with the disk.
+    /// Writes `data` at `offset` of the guest's disk, compressed: whole clusters, or up to the end of the disk.
     ///
     /// # Errors
     /// A file failed, or the image is wrong there; or it is no whole clusters.
