@@ -1,6 +1,7 @@
 //! Refcounts, and finding free clusters by them. All for who has the turn.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
 use blockyard_units::ByteRange;
 
@@ -40,6 +41,27 @@ impl Image {
         self.meta.write(|meta| meta.set_count(cluster, count, &self.geometry))
     }
 
+    /// Sets the refcounts of clusters, slice by slice.
+    async fn set_counts(
+        &self,
+        files: &Files<'_>,
+        clusters: Range<u64>,
+        count: u64,
+    ) -> Result<(), ImageError> {
+        let per_slice = self.geometry.slice_counts();
+        let mut at = clusters.start;
+        while at < clusters.end {
+            let end = clusters.end.min((at / per_slice + 1) * per_slice);
+            self.count(files, at).await?;
+            let mut slice = at..end;
+            let set =
+                |cluster| self.meta.write(|meta| meta.set_count(cluster, count, &self.geometry));
+            slice.try_for_each(set)?;
+            at = end;
+        }
+        Ok(())
+    }
+
     /// Takes up to `count` free clusters in a row, or exactly so many; returns where they are, and how many.
     ///
     /// # Errors
@@ -50,27 +72,23 @@ impl Image {
         count: u64,
         exactly: bool,
     ) -> Result<(u64, u64), ImageError> {
+        // The first cluster of a part of the file without counts becomes their block.
+        if exactly && count >= self.geometry.block_counts() {
+            return Ok((self.allocate_long(files, count).await?, count));
+        }
         let hint = self.meta.read(|meta| meta.hint);
         let mut search = Search { start: hint, next: hint };
-        let enough = |search: &Search| search.next - search.start >= count;
         loop {
             let find = |meta: &mut Meta| self.search(meta, &mut search, count, exactly);
             match self.find(files, Which::Counts, find).await? {
                 Next::Done => break,
-                Next::Block(index) => {
-                    // Those before it are taken as they are, if that will do.
-                    if search.next > search.start && !exactly {
-                        break;
-                    }
-                    self.new_block(files, index).await?;
-                }
+                // Those before it are taken as they are, if that will do.
+                Next::Block(_) if search.next > search.start && !exactly => break,
+                Next::Block(index) => self.new_block(files, index).await?,
             }
-            debug_assert!(!enough(&search), "a-search-that-has-enough-ends");
         }
         let found = search.next - search.start;
-        for cluster in search.start..search.next {
-            self.set_count(files, cluster, 1).await?;
-        }
+        self.set_counts(files, search.start..search.next, 1).await?;
         let first = search.start;
         self.meta.write(|meta| {
             // Of those before it none is free; but a search for several passes over fewer.
@@ -79,6 +97,54 @@ impl Image {
             }
         });
         Ok((first * self.geometry.cluster(), found))
+    }
+
+    /// Takes clusters in a row that one refcount block cannot count, where nothing was counted yet: first their blocks,
+    /// then they.
+    async fn allocate_long(&self, files: &Files<'_>, count: u64) -> Result<u64, ImageError> {
+        let counts = self.geometry.block_counts();
+        let blocks = count.div_ceil(counts - 1);
+        let first = loop {
+            let (used, entries) = self.meta.read(|meta| {
+                let last = meta.reftable.entries.iter().rposition(|entry| *entry != 0);
+                (last.map_or(0, |last| last as u64 + 1), meta.reftable.entries.len() as u64)
+            });
+            if used + blocks <= entries {
+                break used;
+            }
+            self.grow_reftable(files).await?;
+        };
+        let start = first * counts;
+        let hosts = self.write_blocks(files, start, blocks, blocks + count).await?;
+        self.meta.write(|meta| {
+            for (index, host) in (first..).zip(hosts) {
+                meta.reftable.set(index, host);
+            }
+        });
+        Ok((start + blocks) * self.geometry.cluster())
+    }
+
+    /// Writes refcount blocks into the clusters from `first` on, which they are the first to count, and has them count
+    /// `used` clusters.
+    async fn write_blocks(
+        &self,
+        files: &Files<'_>,
+        first: u64,
+        blocks: u64,
+        used: u64,
+    ) -> Result<Vec<u64>, ImageError> {
+        let (cluster, counts) = (self.geometry.cluster(), self.geometry.block_counts());
+        let mut hosts = Vec::new();
+        for index in 0..blocks {
+            let mut block = alloc::vec![0; usize::try_from(cluster).expect("clusters-are-small")];
+            for count in 0..used.saturating_sub(index * counts).min(counts) {
+                set_count_in(&mut block, count, 1, self.geometry.refcount_order);
+            }
+            let host = (first + index) * cluster;
+            files.image.write(host, block.into()).await?;
+            hosts.push(host);
+        }
+        Ok(hosts)
     }
 
     fn search(
@@ -163,15 +229,7 @@ impl Image {
         let first = old_entries * counts;
         let used = blocks + table_clusters;
         let mut entries = old.clone();
-        for index in 0..blocks {
-            let mut block = alloc::vec![0; usize::try_from(cluster).expect("clusters-are-small")];
-            for count in 0..used.saturating_sub(index * counts).min(counts) {
-                set_count_in(&mut block, count, 1, geometry.refcount_order);
-            }
-            let host = (first + index) * cluster;
-            files.image.write(host, block.into()).await?;
-            entries.push(host);
-        }
+        entries.extend(self.write_blocks(files, first, blocks, used).await?);
         entries.resize(
             usize::try_from(table_clusters * cluster / 8).expect("tables-are-in-memory"),
             0,
@@ -186,10 +244,8 @@ impl Image {
         .await?;
         self.meta.write(|meta| meta.reftable = Table::of(entries));
         let first_old = old_at / cluster;
-        for old in first_old..first_old + geometry.clusters_for(old_entries * 8) {
-            self.set_count(files, old, 0).await?;
-        }
-        Ok(())
+        let clusters = geometry.clusters_for(old_entries * 8);
+        self.set_counts(files, first_old..first_old + clusters, 0).await
     }
 
     /// Changes the header, on the disk and then in memory, between two flushes.
