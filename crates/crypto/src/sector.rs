@@ -1,7 +1,7 @@
 //! Sectors, encrypted in place.
 //!
-//! Whoever has a sector's data changes all of it at once: the blocks of a sector, and the tweaks of several sectors, go
-//! through the cipher together, as the machine works on many at a time and waits for one.
+//! The blocks of several sectors, and their tweaks, go through the cipher together: the machine works on many at a time
+//! and waits for one.
 //!
 //! Source: IEEE 1619, 5.3 and 5.4, for XTS over data units of 512 bytes; LUKS 2.1 and appendix A for the initial
 //! vectors.
@@ -17,7 +17,10 @@ use crate::spec::{CipherSpec, IvGenerator, Mode};
 /// Bytes of a sector.
 pub const SECTOR: usize = 512;
 
-/// Sectors whose initial vectors are made together.
+/// Blocks of a sector.
+const BLOCKS: usize = SECTOR / BLOCK;
+
+/// Sectors that are done together.
 const BATCH: usize = 8;
 
 /// A cipher with its key.
@@ -93,12 +96,15 @@ impl SectorCipher {
             let vectors = &mut vectors[..batch.len() / SECTOR];
             self.initial_vectors(number, vectors);
             number += vectors.len() as u64;
-            for (sector, vector) in batch.chunks_exact_mut(SECTOR).zip(vectors) {
-                let (blocks, _) = Array::slice_as_chunks_mut(sector);
-                match (&self.tweak, direction) {
-                    (Some(_), _) => self.xts(direction, *vector, blocks),
-                    (None, Direction::Encrypt) => self.cbc_encrypt(*vector, blocks),
-                    (None, Direction::Decrypt) => self.cbc_decrypt(*vector, blocks),
+            let (blocks, _) = Array::slice_as_chunks_mut(batch);
+            if self.tweak.is_some() {
+                self.xts(direction, vectors, blocks);
+                continue;
+            }
+            for (sector, vector) in blocks.chunks_exact_mut(BLOCKS).zip(vectors) {
+                match direction {
+                    Direction::Encrypt => self.cbc_encrypt(*vector, sector),
+                    Direction::Decrypt => self.cbc_decrypt(*vector, sector),
                 }
             }
         }
@@ -121,17 +127,23 @@ impl SectorCipher {
         }
     }
 
-    fn xts(&self, direction: Direction, vector: Block, blocks: &mut [Block]) {
-        let mut tweaks = [0; SECTOR / BLOCK];
-        let mut tweak = u128::from_le_bytes(vector.into());
-        for each in &mut tweaks {
-            *each = tweak;
-            // Doubled in GF(2^128).
-            let carry = tweak >> 127;
-            tweak = (tweak << 1) ^ (carry * 0x87);
+    fn xts(&self, direction: Direction, vectors: &[Block], blocks: &mut [Block]) {
+        let mut tweaks = [[0; BLOCKS]; BATCH];
+        let mut next = [0; BATCH];
+        next.iter_mut().zip(vectors).for_each(|(next, vector)| {
+            *next = u128::from_le_bytes((*vector).into());
+        });
+        // Each tweak waits for the one before, but not for those of other sectors.
+        for index in 0..BLOCKS {
+            for (tweaks, next) in tweaks.iter_mut().zip(&mut next) {
+                tweaks[index] = *next;
+                // Doubled in GF(2^128).
+                let carry = (next.cast_signed() >> 127).cast_unsigned() & 0x87;
+                *next = (*next << 1) ^ carry;
+            }
         }
         let whiten = |blocks: &mut [Block]| {
-            blocks.iter_mut().zip(&tweaks).for_each(|(block, tweak)| {
+            blocks.iter_mut().zip(tweaks.as_flattened()).for_each(|(block, tweak)| {
                 let bytes = u128::from_le_bytes((*block).into()) ^ tweak;
                 *block = bytes.to_le_bytes().into();
             });
@@ -154,8 +166,8 @@ impl SectorCipher {
     }
 
     fn cbc_decrypt(&self, vector: Block, blocks: &mut [Block]) {
-        let mut before = [vector; SECTOR / BLOCK];
-        before[1..].copy_from_slice(&blocks[..SECTOR / BLOCK - 1]);
+        let mut before = [vector; BLOCKS];
+        before[1..].copy_from_slice(&blocks[..BLOCKS - 1]);
         self.data.decrypt(blocks);
         blocks.iter_mut().zip(&before).for_each(|(block, before)| xor(block, before));
     }
