@@ -23,6 +23,7 @@ const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
     ("null-co", NodeKind::Protocol, &[]),
     ("file", NodeKind::Protocol, &[]),
     ("raw", NodeKind::Format, &[(FILE, &[Role::Data, Role::Primary], EdgePolicy::Passthrough)]),
+    ("luks", NodeKind::Format, &[(FILE, &[Role::Data, Role::Primary], EdgePolicy::Storage)]),
     ("overlay", NodeKind::Format, &[(BACKING, &[Role::Cow], EdgePolicy::Backing)]),
     ("copy-on-read", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::CopyOnRead)]),
     ("blkdebug", NodeKind::Filter, &[(IMAGE, FILTERED, EdgePolicy::Passthrough)]),

@@ -7,7 +7,7 @@ use blockyard_block::{
     Backend, BlockDriver, BlockError, BlockLayer, NewNode, Observer, OnLost, Plan, Requester,
 };
 use blockyard_drivers::{FileDriver, Throttle, ThrottleLimits, attributes, child_edges};
-use blockyard_graph::{Edge, EdgePolicy, Edit, Parent, Permissions, Roles};
+use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, Parent, Permissions, Roles};
 use blockyard_runtime::{BoxFuture, IoBuffer, Runtime};
 use blockyard_sim::{
     Action, Budgets, Chooser, DiskImage, Event, Execution, Exploration, Explorer, Finding, Limits,
@@ -76,7 +76,17 @@ impl Bench {
         required: Permissions,
         links: Vec<Link>,
     ) -> Result<(Backend, Vec<NodeId>), BlockError> {
-        let backend = self.layer.add_backend("disk0")?;
+        self.named_chain("disk0", required, links).await
+    }
+
+    /// The same, of a backend `name`.
+    pub async fn named_chain(
+        &self,
+        name: &str,
+        required: Permissions,
+        links: Vec<Link>,
+    ) -> Result<(Backend, Vec<NodeId>), BlockError> {
+        let backend = self.layer.add_backend(name)?;
         let new = |(name, driver): Link| (name, self.layer.new_node(name, driver));
         let nodes: Vec<(&str, NewNode)> = links.into_iter().map(new).collect();
         let policy = EdgePolicy::Explicit { required, shared: Permissions::ALL };
@@ -103,6 +113,22 @@ impl Bench {
         let plan = || Plan { edits: edits.clone(), nodes: nodes.clone() };
         self.layer.publish("add", OnLost::StartOver, |_| Ok(plan())).await?;
         Ok((backend, ids))
+    }
+}
+
+impl Bench {
+    /// Takes away a backend and the one node below it.
+    pub async fn take_away(&self, backend: &Backend) {
+        let parent = Parent::Backend(backend.id());
+        let id = self.layer.graph().child(parent, "root").expect("it has a root");
+        let edits = [
+            Edit::RemoveEdge { parent, name: "root".into(), expected: None },
+            Edit::RemoveNode { id },
+        ];
+        let derive = |_: &Graph| Ok(Plan { edits: edits.to_vec(), ..Plan::default() });
+        let taken = self.layer.publish("take away", OnLost::StartOver, derive).await;
+        assert_eq!(taken, Ok(()));
+        self.layer.remove_backend(backend);
     }
 }
 
@@ -204,7 +230,12 @@ pub fn explore(test: &Test, budgets: Budgets) -> Exploration {
 
 /// Everything that may happen with this disk is right.
 pub fn check_on(test: &Test, disk: DiskImage) {
-    match explore_in(test, setup_on(disk, FAULTLESS)).verdict {
+    explore_on(test, disk, FAULTLESS);
+}
+
+/// Everything that may happen with this disk is right, whatever goes wrong.
+pub fn explore_on(test: &Test, disk: DiskImage, budgets: Budgets) {
+    match explore_in(test, setup_on(disk, budgets)).verdict {
         Verdict::Violated { finding, .. } => panic!("{finding:?}"),
         verdict => assert_eq!(verdict, Verdict::Clean { exhausted: true }),
     }
