@@ -23,6 +23,7 @@ mod aes;
 mod error;
 mod hash;
 mod luks;
+mod secret;
 mod sector;
 mod spec;
 mod split;
@@ -34,5 +35,6 @@ pub use hash::Hash;
 pub use luks::{
     Created, Header, Iterations, MAX_ITERATIONS, MAX_MATERIAL, MasterKey, SLOTS, SlotUpdate,
 };
+pub use secret::Secret;
 pub use sector::{SECTOR, SectorCipher};
 pub use spec::{CipherSpec, IvGenerator, Mode};

@@ -19,12 +19,22 @@ use serde::Deserialize;
 use serde::de::Error as _;
 
 use crate::blkdebug::{BlkdebugOptions, DebugRules};
+use crate::luks::Opened;
 use crate::value::{Dict, Reference, ReferenceOrNull, Value};
 use crate::visitor::{Mode, Problem, Size, VisitError, take, visit};
 
 /// The drivers that `blockdev-add` knows.
-pub const DRIVERS: &[&str] =
-    &["blkdebug", "copy-on-read", "file", "memory", "null-co", "overlay", "raw", "throttle"];
+pub const DRIVERS: &[&str] = &[
+    "blkdebug",
+    "copy-on-read",
+    "file",
+    "luks",
+    "memory",
+    "null-co",
+    "overlay",
+    "raw",
+    "throttle",
+];
 
 /// A node's options.
 pub(crate) struct Blockdev {
@@ -39,6 +49,7 @@ pub(crate) enum Kind {
     Blkdebug { image: Child, rules: DebugRules },
     CopyOnRead { file: Child, bottom: Option<String> },
     File { filename: String, locking: bool },
+    Luks { file: Child, key_secret: String, opened: Option<Box<Opened>> },
     Memory { size: u64 },
     Null { size: u64 },
     Overlay { size: Option<u64>, cluster_size: u64, backing: Option<Child> },
@@ -85,6 +96,13 @@ struct ChildOptions {
 struct CopyOnReadOptions {
     file: Option<Reference>,
     bottom: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct LuksOptions {
+    file: Option<Reference>,
+    key_secret: String,
 }
 
 #[derive(Deserialize)]
@@ -168,6 +186,7 @@ impl Blockdev {
         match self.kind {
             Kind::Raw { file: Child::LeftOut }
             | Kind::CopyOnRead { file: Child::LeftOut, .. }
+            | Kind::Luks { file: Child::LeftOut, .. }
             | Kind::Throttle { file: Child::LeftOut, .. } => Err(VisitError::missing_field("file")),
             _ => Ok(self),
         }
@@ -222,6 +241,11 @@ impl Kind {
                 let FileOptions { filename, locking } = visit(options, mode)?;
                 Self::File { filename, locking: locking != Some(OnOffAuto::Off) }
             }
+            "luks" => {
+                let LuksOptions { file, key_secret } = visit(options, mode)?;
+                let file = Child::parse("file", file, read_only, mode)?;
+                Self::Luks { file, key_secret, opened: None }
+            }
             "memory" => Self::Memory { size: check_size(size()?, MEMORY_MAX)? },
             "null-co" => Self::Null { size: check_size(size()?, LONGEST)? },
             "overlay" => Self::overlay(visit(options, mode)?, read_only, mode)?,
@@ -239,6 +263,19 @@ impl Kind {
                 }
             }
         })
+    }
+
+    /// The child that it has at most.
+    pub fn child_mut(&mut self) -> Option<&mut Child> {
+        match self {
+            Self::File { .. } | Self::Memory { .. } | Self::Null { .. } => None,
+            Self::Overlay { backing, .. } => backing.as_mut(),
+            Self::Blkdebug { image: child, .. }
+            | Self::CopyOnRead { file: child, .. }
+            | Self::Luks { file: child, .. }
+            | Self::Raw { file: child }
+            | Self::Throttle { file: child, .. } => Some(child),
+        }
     }
 
     fn overlay(options: OverlayOptions, read_only: bool, mode: Mode) -> Result<Self, VisitError> {
@@ -301,11 +338,17 @@ fn known_driver(name: &str) -> Result<&'static str, VisitError> {
         .ok_or_else(|| VisitError::unknown_variant(name, DRIVERS).within("driver"))
 }
 
+/// Whether a user may call a thing so.
+pub(crate) fn is_identifier(name: &str) -> bool {
+    let rest = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(rest)
+}
+
 /// Refuses a node-name that a user may not give.
 pub(crate) fn check_name(name: &str) -> Result<(), VisitError> {
-    let rest = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    let fine = name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.chars().all(rest)
-        && name.len() < 32;
-    if fine { Ok(()) } else { Err(VisitError::custom(format!("invalid node-name '{name}'"))) }
+    if is_identifier(name) && name.len() < 32 {
+        Ok(())
+    } else {
+        Err(VisitError::custom(format!("invalid node-name '{name}'")))
+    }
 }

@@ -10,6 +10,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use blockyard_block::{BlockLayer, OnLost, Plan};
+use blockyard_crypto::Secret;
 use blockyard_graph::{Edit, Graph, Parent};
 use blockyard_jobs::{EventSink, Jobs};
 use blockyard_sync::Shared;
@@ -24,9 +25,10 @@ use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
 use crate::medium::{InsertMedium, RemoveMedium};
 use crate::mirror::BlockdevMirror;
-use crate::nodes::{Definition, Files, define};
+use crate::nodes::{Definition, Files};
 use crate::reopen::{BlockdevReopen, Fixed};
 use crate::replace::ReplaceChild;
+use crate::secrets::{ObjectAdd, ObjectDel};
 use crate::snapshot::BlockdevSnapshot;
 use crate::transaction::Transaction;
 use crate::value::{Dict, Value};
@@ -56,6 +58,8 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("job-finalize", "makes a pending job change the graph"),
     ("job-pause", "makes a job rest"),
     ("job-resume", "makes a job go on"),
+    ("object-add", "keeps a secret, by its id"),
+    ("object-del", "forgets a secret"),
     ("query-blockstats", "tells what was counted of requests"),
     ("query-jobs", "lists the jobs"),
     ("query-named-block-nodes", "lists the nodes"),
@@ -83,6 +87,8 @@ struct Inner {
     files: Arc<dyn Files>,
     /// What reopening must not change, of the nodes that commands have put into the graph.
     fixed: Shared<BTreeMap<NodeId, Fixed>>,
+    /// By id.
+    secrets: Shared<BTreeMap<String, Arc<Secret>>>,
 }
 
 #[derive(Deserialize)]
@@ -141,6 +147,8 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "blockdev-set-active" => Ok(visit::<SetActive>(&value, mode).map(drop)?),
         "blockdev-reopen" => visit::<BlockdevReopen>(&value, mode)?.check(mode),
         "blockdev-snapshot" => Ok(visit::<BlockdevSnapshot>(&value, mode).map(drop)?),
+        "object-add" => Ok(ObjectAdd::parse(arguments.clone(), mode).map(drop)?),
+        "object-del" => Ok(visit::<ObjectDel>(&value, mode).map(drop)?),
         "transaction" => visit::<Transaction>(&value, mode)?.check(mode),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
         "block-job-cancel" => Ok(visit::<BlockJobCancel>(&value, mode).map(drop)?),
@@ -156,7 +164,14 @@ impl Monitor {
         let hub = Arc::new(EventHub::new(watcher));
         layer.set_events(hub.clone());
         let jobs = Jobs::new(hub.clone());
-        Self(Arc::new(Inner { layer, jobs, hub, files, fixed: Shared::default() }))
+        Self(Arc::new(Inner {
+            layer,
+            jobs,
+            hub,
+            files,
+            fixed: Shared::default(),
+            secrets: Shared::default(),
+        }))
     }
 
     /// The layer.
@@ -172,6 +187,10 @@ impl Monitor {
     /// Where events go.
     pub fn events(&self) -> &EventHub {
         &self.0.hub
+    }
+
+    pub(crate) fn secrets(&self) -> &Shared<BTreeMap<String, Arc<Secret>>> {
+        &self.0.secrets
     }
 
     pub(crate) fn files(&self) -> &dyn Files {
@@ -207,7 +226,10 @@ impl Monitor {
     ) -> Result<Value, QmpError> {
         let done = |()| Value::Dict(Dict::new());
         if command == "blockdev-add" {
-            return self.blockdev_add(arguments, mode).await.map(done);
+            return self.add_nodes(Blockdev::parse(arguments, mode)?).await.map(done);
+        }
+        if command == "object-add" {
+            return self.object_add(ObjectAdd::parse(arguments, mode)?).map(done);
         }
         let value = Value::Dict(arguments);
         if accounting::knows(command) {
@@ -215,6 +237,7 @@ impl Monitor {
         }
         match command {
             "blockdev-del" => self.blockdev_del(visit(&value, mode)?).await.map(done),
+            "object-del" => self.object_del(&visit(&value, mode)?).map(done),
             "x-blkdebug-break" => self.blkdebug_break(&visit(&value, mode)?).map(done),
             "x-blkdebug-resume" => self.blkdebug_resume(&visit(&value, mode)?).map(done),
             "x-blkdebug-wait" => self.blkdebug_wait(visit(&value, mode)?).await.map(done),
@@ -282,15 +305,6 @@ impl Monitor {
             "job-pause" => job.pause(),
             _ => job.resume(),
         }?)
-    }
-
-    async fn blockdev_add(&self, options: Dict, mode: Mode) -> Result<(), QmpError> {
-        let options = Blockdev::parse(options, mode)?;
-        let definition = define(self.layer(), self.files(), options, None)?;
-        let derive = |graph: &Graph| definition.plan(graph);
-        self.layer().publish("blockdev-add", OnLost::StartOver, derive).await?;
-        self.note_added(&definition);
-        Ok(())
     }
 
     async fn blockdev_del(&self, arguments: NodeName) -> Result<(), QmpError> {

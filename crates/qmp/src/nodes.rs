@@ -17,6 +17,7 @@ use blockyard_units::NodeId;
 use crate::blkdebug::DebugRules;
 use crate::blockdev::{Blockdev, Child, Kind};
 use crate::error::QmpError;
+use crate::luks::Opened;
 use crate::reopen::Fixed;
 
 /// How a world finds the disk behind a filename.
@@ -152,6 +153,12 @@ fn define_part(
             let opening = Opening { read_only, locking };
             let storage = files.open(&filename, opening).map_err(QmpError::generic)?;
             Box::new(FileDriver::new(name.as_str(), storage))
+        }
+        Kind::Luks { opened, .. } => {
+            let closed = || QmpError::generic("luks: only blockdev-add opens such an image");
+            let Opened { driver, file } = *opened.ok_or_else(closed)?;
+            children.push(("file", Below::Defined(file)));
+            Box::new(driver)
         }
         Kind::Memory { size } => Box::new(Memory::new(size, None)),
         Kind::Null { size } => Box::new(Null::new(size)),
