@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use blockyard_block::{BlockLayer, Observer, Requester, Write};
+use blockyard_block::{BlockLayer, NoObserver, Write};
 use blockyard_crypto::{CipherSpec, Hash, Header, Iterations};
 use blockyard_host::{Host, HostFile};
 use blockyard_qmp::{Files, Mode, Monitor, NoWatcher, Opening, parse_keyval};
 use blockyard_runtime::Storage;
-use blockyard_units::{ByteRange, Design, NodeId};
+use blockyard_units::{ByteRange, Design};
 
 const LEN: u64 = 256 << 10;
 const PASSPHRASE: &str = "correct horse";
@@ -81,14 +81,9 @@ fn done(directory: &Path, program: &str, arguments: &[&str]) {
 
 /// Bytes that differ from sector to sector, with zeroes among them.
 fn contents(seed: u64) -> Vec<u8> {
-    let byte = |index: u64| if index / 4096 % 5 == 3 { 0 } else { (index * 7 + index / 512 * seed) as u8 };
+    let byte =
+        |index: u64| if index / 4096 % 5 == 3 { 0 } else { (index * 7 + index / 512 * seed) as u8 };
     (0..LEN).map(byte).collect()
-}
-
-struct Nobody;
-
-impl Observer for Nobody {
-    fn request_begins(&self, _node: NodeId, _requester: Requester) {}
 }
 
 struct Paths(PathBuf);
@@ -102,11 +97,14 @@ impl Files for Paths {
 
 /// What our own driver makes of the image `a.luks`: reads it whole, and writes what is given.
 fn through_us(directory: &Path, passphrase: &str, write: Option<&[u8]>) -> Result<Vec<u8>, String> {
-    let host = Host::new().map_err(|error| error.to_string())?;
+    let host = Host::new(Host::DEFAULT_WORKERS).map_err(|error| error.to_string())?;
     let runtime = host.runtime();
-    let layer = BlockLayer::new(runtime, Design::default(), Arc::new(Nobody));
+    let layer = BlockLayer::new(runtime, Design::default(), Arc::new(NoObserver));
     let monitor = Monitor::new(layer, Arc::new(Paths(directory.into())), Arc::new(NoWatcher));
-    let options = |text: String| parse_keyval(&text, None).expect("the test's options are fine");
+    let options = |text: String| {
+        let value = parse_keyval(&text, None).expect("the test's options are fine");
+        value.into_dict().expect("dotted keys are members")
+    };
     host.block_on(async {
         let object = options(format!("qom-type=secret,id=s,data={passphrase}"));
         let added = monitor.execute("object-add", object, Mode::Strings).await;
@@ -114,7 +112,8 @@ fn through_us(directory: &Path, passphrase: &str, write: Option<&[u8]>) -> Resul
         let node = "driver=luks,node-name=top,key-secret=s,file.driver=file,file.filename=a.luks";
         let added = monitor.execute("blockdev-add", options(node.into()), Mode::Strings).await;
         added.map_err(|error| error.desc)?;
-        let disk = monitor.attach_device("disk0", "top", false).await.map_err(|error| error.desc)?;
+        let disk =
+            monitor.attach_device("disk0", "top", false).await.map_err(|error| error.desc)?;
         let len = disk.len().map_err(|error| error.to_string())?.0;
         if let Some(bytes) = write {
             let written = disk.write(Write::data(0, bytes.to_vec().into())).await;
@@ -180,7 +179,8 @@ fn make(path: &Path, cipher: &str, bytes: &[u8]) -> Header {
     };
     let spec = spec.expect("it is known");
     let made = Header::create(spec, hash, b"first", few, &mut random).expect("it can be made");
-    let second = made.update.header.add_slot(None, &made.key, PASSPHRASE.as_bytes(), 1000, &mut random);
+    let second =
+        made.update.header.add_slot(None, &made.key, PASSPHRASE.as_bytes(), 1000, &mut random);
     let second = second.expect("there is room");
     let header = second.header.clone();
     let mut image = vec![0; header.payload_offset() as usize];
