@@ -6,6 +6,7 @@
 //! Source: IEEE 1619, 5.3 and 5.4, for XTS over data units of 512 bytes; LUKS 2.1 and appendix A for the initial
 //! vectors.
 
+use alloc::boxed::Box;
 use core::fmt;
 
 use aes::cipher::Array;
@@ -34,7 +35,7 @@ pub struct SectorCipher {
 enum Iv {
     Plain,
     Plain64,
-    Essiv(Aes),
+    Essiv(Box<Aes>),
 }
 
 #[derive(Clone, Copy)]
@@ -60,7 +61,7 @@ impl SectorCipher {
         let iv = match spec.iv() {
             IvGenerator::Plain => Iv::Plain,
             IvGenerator::Plain64 => Iv::Plain64,
-            IvGenerator::Essiv => Iv::Essiv(aes(&Hash::Sha256.digest(&[key]))),
+            IvGenerator::Essiv => Iv::Essiv(Box::new(aes(&Hash::Sha256.digest(&[key])))),
         };
         match spec.mode() {
             Mode::Cbc => Self { data: aes(key), tweak: None, iv },
