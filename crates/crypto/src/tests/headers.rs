@@ -154,6 +154,28 @@ fn a_split_key_is_merged_and_any_stripe_lost_loses_it() {
     }
 }
 
+/// Keys merged from five stripes of that many bytes, 3, 10, 17 and so on, by a few lines of Python over its `hashlib`.
+const MERGED: &[(Hash, usize, &str)] = &[
+    (Hash::Sha1, 32, "940172d68ed8b5f266b370c897cf2eb23a6a02320a724776ab881de4043b9ab9"),
+    (
+        Hash::Sha256,
+        64,
+        "73912f5a0b968c8f185248e9a37f54a83c5a6d23e94ffba3b5847d91ce2e3634\
+         9c71dcb8aa9b8a0393f7c696cc8bdf07399b193ee0b2f26ab21341a425615eed",
+    ),
+    (Hash::Sha512, 16, "d8341eada37bb993b736f612804db1a0"),
+];
+
+#[test]
+fn stripes_are_merged_as_another_implementation_does() {
+    for (hash, len, merged) in MERGED {
+        let stripes: Vec<u8> = (0..5 * len).map(|index| (index * 7 + 3) as u8).collect();
+        let key = split::merge(*hash, &stripes, *len);
+        let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, *merged, "{hash:?}");
+    }
+}
+
 #[test]
 fn rounds_are_bounded_and_nothing_printed_holds_a_key() {
     for slot in [0, crate::MAX_ITERATIONS + 1] {
