@@ -32,6 +32,7 @@ const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
         NodeKind::Format,
         &[(FILE, IMAGE_FILE, EdgePolicy::Storage), (BACKING, &[Role::Cow], EdgePolicy::Backing)],
     ),
+    ("luks", NodeKind::Format, &[(FILE, &[Role::Data, Role::Primary], EdgePolicy::Storage)]),
     ("overlay", NodeKind::Format, &[(BACKING, &[Role::Cow], EdgePolicy::Backing)]),
     ("copy-on-read", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::CopyOnRead)]),
     ("blkdebug", NodeKind::Filter, &[(IMAGE, FILTERED, EdgePolicy::Passthrough)]),

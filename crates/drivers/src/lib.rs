@@ -6,6 +6,7 @@
 //! | `null-co` | protocol | – | reads zeroes, forgets writes |
 //! | `file` | protocol | – | a disk that the world provides |
 //! | `raw` | format | `file` | the child's bytes as they are |
+//! | `luks` | format | `file` | encrypts what is written, decrypts what is read |
 //! | `overlay` | format | `backing` | keeps what is written in memory, shows its child for the rest |
 //! | `copy-on-read` | filter | `file` | copies up into its child what is read from below it |
 //! | `blkdebug` | filter | `image` | lets requests fail, stop or be cut, by rules |
@@ -26,6 +27,7 @@ mod bucket;
 mod copy_on_read;
 mod describe;
 mod file;
+mod luks;
 mod memory;
 mod null;
 mod overlay;
@@ -38,6 +40,7 @@ pub use blkdebug::{Blkdebug, DebugLimits, InjectError, IoType, SetState};
 pub use copy_on_read::CopyOnRead;
 pub use describe::{attributes, child_edges, node_kind, takes_child};
 pub use file::FileDriver;
+pub use luks::Luks;
 pub use memory::Memory;
 pub use null::Null;
 pub use overlay::Overlay;

@@ -28,6 +28,7 @@ pub const DRIVERS: &[&str] = &[
     "blkdebug",
     "copy-on-read",
     "file",
+    "luks",
     "memory",
     "null-co",
     "overlay",
@@ -49,6 +50,7 @@ pub(crate) enum Kind {
     Blkdebug { image: Child, rules: DebugRules },
     CopyOnRead { file: Child, bottom: Option<String> },
     File { filename: String, locking: bool },
+    Luks { file: Child, key_secret: String },
     Memory { size: u64 },
     Null { size: u64 },
     Overlay { size: Option<u64>, cluster_size: u64, backing: Option<Child> },
@@ -96,6 +98,13 @@ struct ChildOptions {
 struct CopyOnReadOptions {
     file: Option<Reference>,
     bottom: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct LuksOptions {
+    file: Option<Reference>,
+    key_secret: String,
 }
 
 #[derive(Deserialize)]
@@ -189,6 +198,7 @@ impl Blockdev {
             Kind::Raw { file: Child::LeftOut }
             | Kind::CopyOnRead { file: Child::LeftOut, .. }
             | Kind::Qcow2 { file: Child::LeftOut, .. }
+            | Kind::Luks { file: Child::LeftOut, .. }
             | Kind::Throttle { file: Child::LeftOut, .. } => Err(VisitError::missing_field("file")),
             _ => Ok(self),
         }
@@ -242,6 +252,11 @@ impl Kind {
             "file" => {
                 let FileOptions { filename, locking } = visit(options, mode)?;
                 Self::File { filename, locking: locking != Some(OnOffAuto::Off) }
+            }
+            "luks" => {
+                let LuksOptions { file, key_secret } = visit(options, mode)?;
+                let file = Child::parse("file", file, read_only, mode)?;
+                Self::Luks { file, key_secret }
             }
             "memory" => Self::Memory { size: check_size(size()?, MEMORY_MAX)? },
             "null-co" => Self::Null { size: check_size(size()?, LONGEST)? },
@@ -350,11 +365,17 @@ fn known_driver(name: &str) -> Result<&'static str, VisitError> {
         .ok_or_else(|| VisitError::unknown_variant(name, DRIVERS).within("driver"))
 }
 
+/// Whether a user may call a thing so.
+pub(crate) fn is_identifier(name: &str) -> bool {
+    let rest = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(rest)
+}
+
 /// Refuses a node-name that a user may not give.
 pub(crate) fn check_name(name: &str) -> Result<(), VisitError> {
-    let rest = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    let fine = name.starts_with(|c: char| c.is_ascii_alphabetic())
-        && name.chars().all(rest)
-        && name.len() < 32;
-    if fine { Ok(()) } else { Err(VisitError::custom(format!("invalid node-name '{name}'"))) }
+    if is_identifier(name) && name.len() < 32 {
+        Ok(())
+    } else {
+        Err(VisitError::custom(format!("invalid node-name '{name}'")))
+    }
 }

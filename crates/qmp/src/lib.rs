@@ -27,6 +27,7 @@ mod options;
 mod query;
 mod reopen;
 mod replace;
+mod secrets;
 mod snapshot;
 mod transaction;
 mod value;
@@ -40,5 +41,6 @@ pub use keyval::{MAX_DEPTH, MAX_FRAGMENT_LEN, merge, parse_keyval, parse_qemu_op
 pub use monitor::{COMMANDS, Monitor, check_command};
 pub use nodes::{Files, Opening};
 pub use options::{Options, ParseError, parse_options};
+pub use secrets::without_secrets;
 pub use value::{Dict, Reference, ReferenceOrNull, Shape, Value};
 pub use visitor::{Mode, Problem, Ranges, Size, VisitError, take, visit};

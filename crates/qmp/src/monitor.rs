@@ -10,6 +10,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 
 use blockyard_block::{BlockError, BlockLayer, OnLost};
+use blockyard_crypto::Secret;
 use blockyard_graph::Graph;
 use blockyard_jobs::{EventSink, Jobs};
 use blockyard_sync::Shared;
@@ -28,6 +29,7 @@ use crate::nodes::{Definition, Files, define};
 use crate::opening::removal;
 use crate::reopen::{BlockdevReopen, Fixed};
 use crate::replace::ReplaceChild;
+use crate::secrets::{ObjectAdd, ObjectDel};
 use crate::snapshot::BlockdevSnapshot;
 use crate::transaction::Transaction;
 use crate::value::{Dict, Value};
@@ -57,6 +59,8 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("job-finalize", "makes a pending job change the graph"),
     ("job-pause", "makes a job rest"),
     ("job-resume", "makes a job go on"),
+    ("object-add", "keeps a secret, by its id"),
+    ("object-del", "forgets a secret"),
     ("query-blockstats", "tells what was counted of requests"),
     ("query-jobs", "lists the jobs"),
     ("query-named-block-nodes", "lists the nodes"),
@@ -84,6 +88,8 @@ struct Inner {
     files: Arc<dyn Files>,
     /// What reopening must not change, of the nodes that commands have put into the graph.
     fixed: Shared<BTreeMap<NodeId, Fixed>>,
+    /// By id.
+    secrets: Shared<BTreeMap<String, Arc<Secret>>>,
 }
 
 #[derive(Deserialize)]
@@ -142,6 +148,8 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "blockdev-set-active" => Ok(visit::<SetActive>(&value, mode).map(drop)?),
         "blockdev-reopen" => visit::<BlockdevReopen>(&value, mode)?.check(mode),
         "blockdev-snapshot" => Ok(visit::<BlockdevSnapshot>(&value, mode).map(drop)?),
+        "object-add" => Ok(ObjectAdd::parse(arguments.clone(), mode).map(drop)?),
+        "object-del" => Ok(visit::<ObjectDel>(&value, mode).map(drop)?),
         "transaction" => visit::<Transaction>(&value, mode)?.check(mode),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
         "block-job-cancel" => Ok(visit::<BlockJobCancel>(&value, mode).map(drop)?),
@@ -157,7 +165,14 @@ impl Monitor {
         let hub = Arc::new(EventHub::new(watcher));
         layer.set_events(hub.clone());
         let jobs = Jobs::new(hub.clone());
-        Self(Arc::new(Inner { layer, jobs, hub, files, fixed: Shared::default() }))
+        Self(Arc::new(Inner {
+            layer,
+            jobs,
+            hub,
+            files,
+            fixed: Shared::default(),
+            secrets: Shared::default(),
+        }))
     }
 
     /// The layer.
@@ -173,6 +188,10 @@ impl Monitor {
     /// Where events go.
     pub fn events(&self) -> &EventHub {
         &self.0.hub
+    }
+
+    pub(crate) fn secrets(&self) -> &Shared<BTreeMap<String, Arc<Secret>>> {
+        &self.0.secrets
     }
 
     pub(crate) fn files(&self) -> &dyn Files {
@@ -210,12 +229,16 @@ impl Monitor {
         if command == "blockdev-add" {
             return self.blockdev_add(arguments, mode).await.map(done);
         }
+        if command == "object-add" {
+            return self.object_add(ObjectAdd::parse(arguments, mode)?).map(done);
+        }
         let value = Value::Dict(arguments);
         if accounting::knows(command) {
             return self.account(command, &value, mode).await;
         }
         match command {
             "blockdev-del" => self.blockdev_del(visit(&value, mode)?).await.map(done),
+            "object-del" => self.object_del(&visit(&value, mode)?).map(done),
             "x-blkdebug-break" => self.blkdebug_break(&visit(&value, mode)?).map(done),
             "x-blkdebug-resume" => self.blkdebug_resume(&visit(&value, mode)?).map(done),
             "x-blkdebug-wait" => self.blkdebug_wait(visit(&value, mode)?).await.map(done),
@@ -287,7 +310,7 @@ impl Monitor {
 
     async fn blockdev_add(&self, options: Dict, mode: Mode) -> Result<(), QmpError> {
         let options = Blockdev::parse(options, mode)?;
-        let definition = define(self.layer(), self.files(), options, None)?;
+        let definition = define(self, options, None)?;
         let derive = |graph: &Graph| definition.plan(graph);
         self.layer().publish("blockdev-add", OnLost::StartOver, derive).await?;
         self.note_added(&definition);

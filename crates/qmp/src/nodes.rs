@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use blockyard_block::{BlockDriver, BlockError, BlockLayer, NewNode, Plan};
 use blockyard_drivers::{
-    Blkdebug, CopyOnRead, FileDriver, Memory, Null, Overlay, Raw, Throttle, ThrottleLimits,
+    Blkdebug, CopyOnRead, FileDriver, Luks, Memory, Null, Overlay, Raw, Throttle, ThrottleLimits,
 };
 use blockyard_graph::{Edit, Graph, NodeKind, Parent};
 use blockyard_qcow2::Qcow2;
@@ -18,6 +18,7 @@ use blockyard_units::NodeId;
 use crate::blkdebug::DebugRules;
 use crate::blockdev::{Blockdev, Child, Kind};
 use crate::error::QmpError;
+use crate::monitor::Monitor;
 use crate::reopen::Fixed;
 
 /// How a world finds the disk behind a filename.
@@ -105,23 +106,22 @@ impl Below {
 
 /// Opens what `options` define. `default_child` stands in where a filter's `file` is left out.
 pub(crate) fn define(
-    layer: &BlockLayer,
-    files: &dyn Files,
+    monitor: &Monitor,
     options: Blockdev,
     default_child: Option<NodeId>,
 ) -> Result<Definition, QmpError> {
     let mut definition = Definition { parts: Vec::new() };
-    define_part(layer, files, options, default_child, &mut definition.parts)?;
+    define_part(monitor, options, default_child, &mut definition.parts)?;
     Ok(definition)
 }
 
 fn define_part(
-    layer: &BlockLayer,
-    files: &dyn Files,
+    monitor: &Monitor,
     options: Blockdev,
     default_child: Option<NodeId>,
     parts: &mut Vec<Part>,
 ) -> Result<NodeId, QmpError> {
+    let layer = monitor.layer();
     let Blockdev { driver, name, read_only, kind } = options;
     let name = name.unwrap_or_else(|| layer.generate_name());
     let fixed = kind.fixed();
@@ -130,9 +130,7 @@ fn define_part(
     let mut below = |child, reference| {
         let below = match reference {
             Child::Named(name) => Below::Named(name),
-            Child::Defined(inner) => {
-                Below::Defined(define_part(layer, files, *inner, None, parts)?)
-            }
+            Child::Defined(inner) => Below::Defined(define_part(monitor, *inner, None, parts)?),
             Child::LeftOut => {
                 let missing = || QmpError::generic(format!("{child}: missing"));
                 Below::Defined(default_child.ok_or_else(missing)?)
@@ -154,8 +152,12 @@ fn define_part(
         }
         Kind::File { filename, locking } => {
             let opening = Opening { read_only, locking };
-            let storage = files.open(&filename, opening).map_err(QmpError::generic)?;
+            let storage = monitor.files().open(&filename, opening).map_err(QmpError::generic)?;
             Box::new(FileDriver::new(name.as_str(), storage))
+        }
+        Kind::Luks { file, key_secret } => {
+            below("file", file)?;
+            Box::new(Luks::new(name.as_str(), monitor.secret(&key_secret)?))
         }
         Kind::Memory { size } => Box::new(Memory::new(size, None)),
         Kind::Null { size } => Box::new(Null::new(size)),
@@ -243,7 +245,7 @@ impl Definition {
 
     /// Refuses nodes that have to be opened before anybody uses them, where they would be used at once.
     pub fn refuse_images(self) -> Result<Self, QmpError> {
-        match self.parts.iter().find(|part| part.driver == "qcow2") {
+        match self.parts.iter().find(|part| ["luks", "qcow2"].contains(&part.driver)) {
             Some(part) => {
                 let name = part.new.node().name();
                 let said = format!(

@@ -110,9 +110,8 @@ impl Monitor {
         let beside = self.filename_of(image.id());
         let options = backing_options(file, beside.as_deref()).map_err(within)?;
         let parsed = Blockdev::parse_filter(options, Mode::Strings);
-        let definition = parsed
-            .map_err(QmpError::from)
-            .and_then(|options| define(self.layer(), self.files(), options, None));
+        let definition =
+            parsed.map_err(QmpError::from).and_then(|options| define(self, options, None));
         let definition = definition.map_err(within)?;
         let derive = |graph: &Graph| {
             let mut plan = definition.plan(graph)?;

@@ -65,6 +65,7 @@ impl Kind {
                 let locking = if *locking { "auto" } else { "off" };
                 [("filename", filename.clone()), ("locking", locking.into())].into()
             }
+            Self::Luks { key_secret, .. } => [("key-secret", key_secret.clone())].into(),
             Self::Memory { size } | Self::Null { size } => [number("size", size)].into(),
             Self::Overlay { size, cluster_size, .. } => {
                 let size = size.map_or_else(String::new, |size| size.to_string());
@@ -93,9 +94,10 @@ impl Kind {
             Self::Qcow2 { file, backing, .. } => {
                 [("file", Some(file)), ("backing", backing.as_ref())].into()
             }
-            Self::CopyOnRead { file, .. } | Self::Raw { file } | Self::Throttle { file, .. } => {
-                [("file", Some(file))].into()
-            }
+            Self::CopyOnRead { file, .. }
+            | Self::Luks { file, .. }
+            | Self::Raw { file }
+            | Self::Throttle { file, .. } => [("file", Some(file))].into(),
         }
     }
 }

@@ -170,7 +170,7 @@ impl Monitor {
     }
 
     fn filter(&self, options: Dict, over: NodeId, mode: Mode) -> Result<Definition, QmpError> {
-        define(self.layer(), self.files(), parse_new(&options, mode)?, Some(over))?.refuse_images()
+        define(self, parse_new(&options, mode)?, Some(over))?.refuse_images()
     }
 
     async fn replace_once(

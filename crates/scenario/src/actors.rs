@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use blockyard_block::{Backend, ErrorPolicies};
 use blockyard_graph::{Graph, Parent, Role};
-use blockyard_qmp::{Dict, Mode, QmpError, Subscriber, Value};
+use blockyard_qmp::{Dict, Mode, QmpError, Subscriber, Value, without_secrets};
 use blockyard_sync::door;
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{first_of, note};
@@ -90,7 +90,7 @@ impl Actor {
     }
 
     async fn execute(&self, command: &str, arguments: Dict, expect: Expect) -> bool {
-        note!("{command} {}", Value::Dict(arguments.clone()));
+        note!("{command} {}", Value::Dict(without_secrets(command, &arguments)));
         let tried = self.stage.tally.begin(false);
         let resizing = Resizing::begin(&self.stage, command, &arguments);
         let reply = self.stage.monitor.execute(command, arguments.clone(), Mode::Strings).await;

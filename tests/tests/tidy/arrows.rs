@@ -13,6 +13,7 @@ const RUNTIME: &str = "blockyard-runtime";
 const GRAPH: &str = "blockyard-graph";
 const BITMAP: &str = "blockyard-bitmap";
 const BLOCK: &str = "blockyard-block";
+const CRYPTO: &str = "blockyard-crypto";
 const DRIVERS: &str = "blockyard-drivers";
 const QCOW2: &str = "blockyard-qcow2";
 const JOBS: &str = "blockyard-jobs";
@@ -31,12 +32,16 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     (GRAPH, &[UNITS]),
     (BITMAP, &[UNITS, SYNC]),
     (BLOCK, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP]),
-    (DRIVERS, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK]),
+    (CRYPTO, &[UNITS]),
+    (DRIVERS, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, CRYPTO]),
     (QCOW2, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK]),
     (JOBS, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK]),
-    (QMP, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, DRIVERS, QCOW2, JOBS]),
+    (QMP, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, CRYPTO, DRIVERS, QCOW2, JOBS]),
     (MODELS, &[UNITS]),
-    (SCENARIO, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, DRIVERS, QCOW2, JOBS, QMP, MODELS]),
+    (
+        SCENARIO,
+        &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, CRYPTO, DRIVERS, QCOW2, JOBS, QMP, MODELS],
+    ),
     (COROUTINE, &[]),
     (SIM, &[UNITS, SYNC, RUNTIME, COROUTINE]),
     (HOST, &[UNITS, SYNC, RUNTIME]),
@@ -47,8 +52,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
 
 /// What the packages that join worlds may use.
 const EVERY_ROOM: &[&str] = &[
-    UNITS, SYNC, RUNTIME, COROUTINE, GRAPH, BITMAP, BLOCK, DRIVERS, QCOW2, JOBS, QMP, SCENARIO,
-    SIM, HOST, MODELS,
+    UNITS, SYNC, RUNTIME, COROUTINE, GRAPH, BITMAP, BLOCK, CRYPTO, DRIVERS, QCOW2, JOBS, QMP,
+    SCENARIO, SIM, HOST, MODELS,
 ];
 
 /// And the command's own library, which makes a scenario a program.
@@ -61,6 +66,7 @@ const WITH_COMMAND: &[&str] = &[
     GRAPH,
     BITMAP,
     BLOCK,
+    CRYPTO,
     DRIVERS,
     QCOW2,
     JOBS,

@@ -11,6 +11,7 @@ const CORE: &[&str] = &[
     "blockyard-graph",
     "blockyard-bitmap",
     "blockyard-block",
+    "blockyard-crypto",
     "blockyard-drivers",
     "blockyard-jobs",
     "blockyard-qmp",

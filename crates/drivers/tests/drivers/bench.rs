@@ -102,6 +102,9 @@ impl Bench {
         let nodes: Vec<NewNode> = nodes.into_iter().map(|(_, node)| node).collect();
         let plan = || Plan { edits: edits.clone(), nodes: nodes.clone() };
         self.layer.publish("add", OnLost::StartOver, |_| Ok(plan())).await?;
+        for node in nodes.iter().rev() {
+            self.layer.open_node(node.node()).await?;
+        }
         Ok((backend, ids))
     }
 }

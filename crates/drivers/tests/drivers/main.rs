@@ -3,6 +3,7 @@
 mod bench;
 mod copying;
 mod debugging;
+mod encrypting;
 mod overlaying;
 mod placing;
 mod storing;

@@ -397,6 +397,18 @@ pub fn check(name: &str, test: &Test, budgets: Budgets, marks: &[&str]) {
     explore(name, test, Setup { budgets, ..Setup::default() }, 60_000, marks);
 }
 
+/// The same with other bytes on one of the disks.
+pub fn check_with(
+    name: &str,
+    test: &Test,
+    (disk, bytes): (&str, IoBuffer),
+    budgets: Budgets,
+    marks: &[&str],
+) {
+    let images = vec![DiskImage::new(disk, bytes)];
+    explore(name, test, Setup { images, budgets, ..Setup::default() }, 60_000, marks);
+}
+
 /// The same at each operation on what is shared; of all that may happen the first so many runs.
 pub fn check_by_door(name: &str, test: &Test, executions: u64, marks: &[&str]) {
     let granularity = Granularity::Door;
@@ -406,7 +418,11 @@ pub fn check_by_door(name: &str, test: &Test, executions: u64, marks: &[&str]) {
 fn explore(name: &str, test: &Test, setup: Setup, executions: u64, marks: &[&str]) {
     let image =
         |(index, name): (usize, &&str)| DiskImage::new(name, vec![index as u8 + 1; LEN as usize]);
-    let images = DISKS.iter().enumerate().map(image).collect();
+    let mut images: Vec<DiskImage> = DISKS.iter().enumerate().map(image).collect();
+    for given in &setup.images {
+        images.retain(|image| image.name != given.name);
+        images.push(given.clone());
+    }
     let by_door = setup.granularity == Granularity::Door;
     let setup = Setup { images, ..setup };
     let mut go_on = |_: &blockyard_sim::Summary| true;

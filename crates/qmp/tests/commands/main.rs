@@ -3,5 +3,6 @@
 mod bench;
 mod media;
 mod reopening;
+mod secrets;
 mod snapshots;
 mod transactions;

@@ -1,0 +1,40 @@
+//! Encryption of sectors with AES, and LUKS1 headers: bytes in, bytes out.
+//!
+//! A [`SectorCipher`] changes whole sectors in place. A [`Header`] is the partition header of a LUKS1 image, checked:
+//! it says where the key material of a slot lies, tries a passphrase on it, and is what a new image begins with.
+//! Whoever reads and writes the bytes, at the start of a file or in clusters of another format, is above.
+//!
+//! Invariants:
+//! - `hostile-headers-are-refused`: every length, offset and count is checked when a header is parsed; what follows
+//!   allocates [`MAX_MATERIAL`] bytes at most, and derives keys with [`MAX_ITERATIONS`] rounds at most;
+//! - `secrets-stay-inside`: no error, and nothing that can be printed, holds a passphrase or a key; the memory of keys
+//!   is overwritten when it is given back.
+//!
+//! Source: "LUKS On-Disk Format Specification", version 1.2.3 (called *LUKS* here, with its sections); IEEE 1619 for
+//! XTS; RFC 8018, section 5.2, for PBKDF2. Differs: of the ciphers there is AES alone.
+//!
+//! Not for: I/O, clocks (how many rounds are enough is an argument), sources of random numbers (another argument).
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod aes;
+mod error;
+mod hash;
+mod luks;
+mod secret;
+mod sector;
+mod spec;
+mod split;
+#[cfg(test)]
+mod tests;
+
+pub use error::CryptoError;
+pub use hash::Hash;
+pub use luks::{
+    Created, Header, Iterations, MAX_ITERATIONS, MAX_MATERIAL, MasterKey, SLOTS, SlotUpdate,
+};
+pub use secret::Secret;
+pub use sector::{SECTOR, SectorCipher};
+pub use spec::{CipherSpec, IvGenerator, Mode};

@@ -1,0 +1,158 @@
+//! Opening with a passphrase, and slots filled and emptied.
+//!
+//! Source: LUKS 3 ("Operations"): 3.2 for opening, 3.3 for a slot more, 3.4 for one less.
+//! Differs: what a slot held is overwritten once; how often the medium keeps it elsewhere nobody knows.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::fmt;
+
+use zeroize::Zeroizing;
+
+use super::header::{DIGEST_LEN, Header, SALT_LEN, Slot};
+use super::{MAX_ITERATIONS, SLOTS, STRIPES};
+use crate::error::CryptoError;
+use crate::sector::SectorCipher;
+use crate::split;
+
+/// The key of an image's payload.
+pub struct MasterKey(pub(super) Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey")
+    }
+}
+
+/// What is to be written so that a slot changes: the material, then, once that is durable, the header. A crash between
+/// the two leaves a new slot unused, or one that was to be emptied without its passphrase.
+#[derive(Debug)]
+#[must_use = "nothing is changed until it is written"]
+pub struct SlotUpdate {
+    /// Bytes from the start of the header.
+    pub offset: u64,
+    /// What becomes of the slot's key material.
+    pub material: Vec<u8>,
+    /// The header afterwards.
+    pub header: Header,
+}
+
+impl Header {
+    /// Tries a passphrase on one slot, whose key material is given.
+    ///
+    /// # Errors
+    /// The material has not the length that the header says.
+    pub fn unlock(
+        &self,
+        slot: usize,
+        passphrase: &[u8],
+        material: &[u8],
+    ) -> Result<Option<MasterKey>, CryptoError> {
+        let len = self.key_material(slot).len().as_usize();
+        if material.len() != len {
+            let what =
+                format!("slot {slot} has {len} bytes of key material, not {}", { material.len() });
+            return Err(CryptoError::Refused(what));
+        }
+        if !self.slot(slot).enabled {
+            return Ok(None);
+        }
+        let mut material = Zeroizing::new(material.to_vec());
+        self.slot_cipher(self.slot(slot), passphrase).decrypt(0, &mut material);
+        let key = split::merge(self.hash, &material, self.cipher.key_len());
+        let found = self.hash.derive(&key, &self.digest_salt, self.digest_iterations, DIGEST_LEN);
+        Ok((*found == self.digest).then_some(MasterKey(key)))
+    }
+
+    /// The cipher of the payload, whose sectors are counted from the start of the payload.
+    pub fn sector_cipher(&self, key: &MasterKey) -> SectorCipher {
+        SectorCipher::new(&self.cipher, &key.0)
+    }
+
+    /// The cipher of a slot's key material, whose sectors are counted from the start of the material.
+    fn slot_cipher(&self, slot: &Slot, passphrase: &[u8]) -> SectorCipher {
+        let len = self.cipher.key_len();
+        let key = self.hash.derive(passphrase, &slot.salt, slot.iterations, len);
+        SectorCipher::new(&self.cipher, &key)
+    }
+
+    /// Lets a further passphrase open the image: by `slot`, or by the first that is free. `random` fills bytes with
+    /// random numbers that nobody can guess.
+    ///
+    /// # Errors
+    /// No slot is free, or that one is not.
+    pub fn add_slot(
+        &self,
+        slot: Option<usize>,
+        key: &MasterKey,
+        passphrase: &[u8],
+        iterations: u32,
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<SlotUpdate, CryptoError> {
+        check_iterations(iterations)?;
+        let free = |slot: &usize| !self.slots[*slot].enabled;
+        let index = match slot {
+            Some(slot) => Some(check_slot(slot)?).filter(free),
+            None => (0..SLOTS).find(free),
+        };
+        let index = index.ok_or_else(|| {
+            let which = slot.map_or_else(|| "every key slot".into(), |slot| format!("slot {slot}"));
+            CryptoError::Refused(format!("{which} is in use; erase a passphrase first"))
+        })?;
+        let mut salt = [0; SALT_LEN];
+        random(&mut salt);
+        let slot = Slot { enabled: true, iterations, salt, ..self.slots[index] };
+        let mut material = split::split(self.hash, &key.0, STRIPES as usize, random);
+        self.slot_cipher(&slot, passphrase).encrypt(0, &mut material);
+        Ok(self.update(index, slot, material.to_vec()))
+    }
+
+    /// Lets the passphrase of `slot` not open the image any more. The last slot goes only by `force`, and with it
+    /// the data. `random` fills bytes with random numbers.
+    ///
+    /// # Errors
+    /// It is not in use, or is the last one.
+    pub fn erase_slot(
+        &self,
+        slot: usize,
+        force: bool,
+        random: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<SlotUpdate, CryptoError> {
+        let old = &self.slots[check_slot(slot)?];
+        let refuse = |what: String| Err(CryptoError::Refused(what));
+        if !old.enabled {
+            return refuse(format!("slot {slot} is not in use"));
+        }
+        if self.enabled_slots().count() == 1 && !force {
+            return refuse(format!(
+                "slot {slot} is the only one in use, without it the data are lost; add another first"
+            ));
+        }
+        let mut material = vec![0; self.key_material(slot).len().as_usize()];
+        random(&mut material);
+        Ok(self.update(slot, Slot { material: old.material, ..Slot::default() }, material))
+    }
+
+    fn update(&self, index: usize, slot: Slot, material: Vec<u8>) -> SlotUpdate {
+        let mut header = self.clone();
+        header.slots[index] = slot;
+        SlotUpdate { offset: header.key_material(index).start(), material, header }
+    }
+}
+
+fn check_slot(slot: usize) -> Result<usize, CryptoError> {
+    if slot < SLOTS {
+        return Ok(slot);
+    }
+    Err(CryptoError::Refused(format!("there is no slot {slot}; there are slots 0 to 7")))
+}
+
+pub(super) fn check_iterations(iterations: u32) -> Result<(), CryptoError> {
+    if (1..=MAX_ITERATIONS).contains(&iterations) {
+        return Ok(());
+    }
+    let what = format!("{iterations} iterations; there may be 1 to {MAX_ITERATIONS}");
+    Err(CryptoError::Refused(what))
+}

@@ -1,0 +1,27 @@
+//! Bytes that nobody is to see.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use zeroize::Zeroizing;
+
+/// A passphrase. Its memory is overwritten when it is given back.
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// These bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes, for a key to be derived from.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}

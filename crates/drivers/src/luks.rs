@@ -1,0 +1,157 @@
+//! `luks`: a LUKS1 image in its child `file`. The header and the key material come first; the payload behind them is
+//! decrypted when it is read and encrypted when it is written, sectors of 512 bytes at a time.
+//!
+//! It keeps nothing between requests, so a request is the child's own, moved by the payload's offset. Zeroes are data
+//! here: written through it they are encrypted like all else. What nobody has written reads as whatever the child's
+//! bytes come to, also behind the old end of an image that was made longer.
+//!
+//! Source: QEMU's documented luks driver. A discard is left undone there too, as the child's zeroes would read as
+//! noise.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use blockyard_block::{
+    BlockDriver, BlockError, Extent, Io, Limits, ReadFlags, Truncate, Write, WriteKind,
+};
+use blockyard_crypto::{CryptoError, Header, SECTOR, Secret, SectorCipher};
+use blockyard_runtime::{BoxFuture, IoBuffer};
+use blockyard_sync::door::world::Quiet;
+use blockyard_units::{ByteLen, ByteOffset, ByteRange};
+
+use crate::FILE;
+
+/// A node with an encrypted image. Until it is opened it has no length.
+pub struct Luks {
+    node: String,
+    secret: Arc<Secret>,
+    /// Replaced only while nobody uses the node.
+    opened: Quiet<Option<Arc<Opened>>>,
+}
+
+/// What an image needs once it is open.
+struct Opened {
+    cipher: SectorCipher,
+    /// Bytes, a multiple of [`SECTOR`].
+    payload: u64,
+}
+
+impl Opened {
+    /// The image in the child, opened with a passphrase. No error holds that.
+    async fn find(io: &Io, passphrase: &[u8]) -> Result<Self, BlockError> {
+        let invalid = |error: CryptoError| BlockError::Invalid(format!("{error}"));
+        let read = |range| io.read(FILE, range, ReadFlags::default());
+        let space = io.len(FILE)?.0;
+        let bytes = read(ByteRange::new(0, space.min(Header::LEN as u64))).await?;
+        let header = Header::parse(&bytes, space).map_err(invalid)?;
+        for slot in header.enabled_slots() {
+            let material = read(header.key_material(slot)).await?;
+            if let Some(key) = header.unlock(slot, passphrase, &material).map_err(invalid)? {
+                let cipher = header.sector_cipher(&key);
+                return Ok(Self { cipher, payload: header.payload_offset() });
+            }
+        }
+        Err(BlockError::Invalid("the passphrase opens none of the key slots".into()))
+    }
+
+    /// A range of the payload, as the child has it.
+    fn below(&self, io: &Io, range: ByteRange) -> Result<ByteRange, BlockError> {
+        let end = range.end().checked_add(self.payload);
+        end.map(|end| ByteRange::between(range.start() + self.payload, end))
+            .ok_or_else(|| io.unsupported(range))
+    }
+
+    /// A write, as the child gets it.
+    async fn encrypted(&self, io: &Io, write: Write) -> Result<Write, BlockError> {
+        let range = self.below(io, write.range)?;
+        let kind = match &write.kind {
+            WriteKind::Data(_) | WriteKind::Copy(_) => {
+                let mut data = write.bytes().await?.to_vec();
+                self.cipher.encrypt(write.range.start(), &mut data);
+                WriteKind::Data(data.into())
+            }
+            WriteKind::Truncate(truncate) => {
+                let Truncate { len, preallocation } = *truncate;
+                if !len.0.is_multiple_of(SECTOR as u64) {
+                    let message = format!("a luks image has whole sectors of 512 bytes, not {len}");
+                    return Err(BlockError::Invalid(message));
+                }
+                let len = ByteLen(self.below(io, ByteRange::new(len.0, 0))?.start());
+                WriteKind::Truncate(Truncate { len, preallocation })
+            }
+            WriteKind::Zeroes | WriteKind::Discard | WriteKind::Compressed(_) => {
+                return Err(io.unsupported(write.range));
+            }
+        };
+        Ok(Write { kind, range, ..write })
+    }
+}
+
+impl Luks {
+    /// Of the node `node`, whose passphrase is `secret`.
+    pub fn new(node: impl Into<String>, secret: Arc<Secret>) -> Self {
+        Self { node: node.into(), secret, opened: Quiet::new(None) }
+    }
+
+    fn opened(&self) -> Result<Arc<Opened>, BlockError> {
+        let closed = || BlockError::Invalid(format!("node {} is not open", self.node));
+        self.opened.with(|opened| opened.clone()).ok_or_else(closed)
+    }
+}
+
+impl BlockDriver for Luks {
+    fn limits(&self) -> Limits {
+        Limits { request_alignment: SECTOR as u32, ..Limits::NONE }
+    }
+
+    fn len(&self, io: &Io) -> ByteLen {
+        let Ok(opened) = self.opened() else { return ByteLen(0) };
+        let behind = io.len(FILE).unwrap_or_default().0.saturating_sub(opened.payload);
+        ByteLen(ByteOffset(behind).align_down(ByteLen(SECTOR as u64)).0)
+    }
+
+    fn open<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let opened = Opened::find(io, self.secret.bytes()).await?;
+            self.opened.with(|slot| *slot = Some(Arc::new(opened)));
+            Ok(())
+        })
+    }
+
+    fn read<'a>(
+        &'a self,
+        io: &'a Io,
+        range: ByteRange,
+        flags: ReadFlags,
+    ) -> BoxFuture<'a, Result<IoBuffer, BlockError>> {
+        Box::pin(async move {
+            let opened = self.opened()?;
+            let below = opened.below(io, range)?;
+            let mut data = io.read(FILE, below, flags).await?.to_vec();
+            opened.cipher.decrypt(range.start(), &mut data);
+            Ok(data.into())
+        })
+    }
+
+    fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let encrypted = self.opened()?.encrypted(io, write).await?;
+            io.write(FILE, encrypted).await
+        })
+    }
+
+    fn flush<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(io.flush(FILE))
+    }
+
+    fn block_status<'a>(
+        &'a self,
+        _io: &'a Io,
+        range: ByteRange,
+    ) -> BoxFuture<'a, Result<Extent, BlockError>> {
+        // The child's zeroes are no zeroes here, and its bytes are not these.
+        Box::pin(async move { Ok(Extent { offset: None, ..Extent::data(range) }) })
+    }
+}
