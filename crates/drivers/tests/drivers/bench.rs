@@ -7,7 +7,7 @@ use blockyard_block::{
     Backend, BlockDriver, BlockError, BlockLayer, NewNode, Observer, OnLost, Plan, Requester,
 };
 use blockyard_drivers::{FileDriver, Throttle, ThrottleLimits, attributes, child_edges};
-use blockyard_graph::{Edge, EdgePolicy, Edit, Parent, Permissions, Roles};
+use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, Parent, Permissions, Roles};
 use blockyard_runtime::{BoxFuture, IoBuffer, Runtime};
 use blockyard_sim::{
     Action, Budgets, Chooser, DiskImage, Event, Execution, Exploration, Explorer, Finding, Limits,
@@ -207,7 +207,12 @@ pub fn explore(test: &Test, budgets: Budgets) -> Exploration {
 
 /// Everything that may happen with this disk is right.
 pub fn check_on(test: &Test, disk: DiskImage) {
-    match explore_in(test, setup_on(disk, FAULTLESS)).verdict {
+    explore_on(test, disk, FAULTLESS);
+}
+
+/// Everything that may happen with this disk is right, whatever goes wrong.
+pub fn explore_on(test: &Test, disk: DiskImage, budgets: Budgets) {
+    match explore_in(test, setup_on(disk, budgets)).verdict {
         Verdict::Violated { finding, .. } => panic!("{finding:?}"),
         verdict => assert_eq!(verdict, Verdict::Clean { exhausted: true }),
     }
