@@ -16,6 +16,7 @@ use blockyard_sync::{Event, Shared, sometimes};
 use blockyard_units::{ByteLen, Id, NodeId};
 
 use crate::durable::Roots;
+use crate::stage::Devices;
 use crate::steps::DiskSpec;
 use crate::world::{Moment, World};
 
@@ -24,6 +25,7 @@ pub(crate) struct Checks {
     world: Arc<dyn World>,
     /// Ends guest I/O.
     hold: Arc<Event>,
+    devices: Arc<Devices>,
     state: Quiet<State>,
     /// Guest writes under way; a mark looks at it.
     writes: Shared<u64>,
@@ -54,12 +56,21 @@ struct State {
     mirrored: Option<(String, String)>,
     /// The disks that each device has led to.
     roots: BTreeMap<String, Roots>,
+    /// The lowest nodes that a device or a job has used.
+    used: BTreeSet<String>,
+    /// The names of the nodes that there are.
+    present: BTreeSet<String>,
     /// The devices whose last switch a job made that has not ended.
     switched: BTreeMap<String, Vec<String>>,
 }
 
 impl Checks {
-    pub fn new(world: Arc<dyn World>, hold: Arc<Event>, disks: BTreeMap<String, DiskSpec>) -> Self {
+    pub fn new(
+        world: Arc<dyn World>,
+        hold: Arc<Event>,
+        disks: BTreeMap<String, DiskSpec>,
+        devices: Arc<Devices>,
+    ) -> Self {
         let state = State {
             graph: GraphValidity::new(),
             drain: DrainedMeansQuiet::new(),
@@ -75,10 +86,12 @@ impl Checks {
             pivoted: false,
             mirrored: None,
             roots: BTreeMap::new(),
+            used: BTreeSet::new(),
+            present: BTreeSet::new(),
             switched: BTreeMap::new(),
         };
         let (writes, quiet) = (Shared::new(0), Shared::new(()));
-        Self { world, hold, state: Quiet::new(state), writes, quiet }
+        Self { world, hold, devices, state: Quiet::new(state), writes, quiet }
     }
 
     /// Reports what a model found, with names in the place of the models' numbers.
@@ -174,6 +187,16 @@ impl Checks {
         }
     }
 
+    /// Whether there is a node of this name.
+    pub fn is_present(&self, node: &str) -> bool {
+        self.state.with(|state| state.present.contains(node))
+    }
+
+    /// Whether a drained section holds.
+    pub fn is_drained(&self) -> bool {
+        self.state.with(|state| !state.covered.is_empty())
+    }
+
     /// The tag that the disk below `node`, and below all of its backing files, was filled with, and the disk's size.
     pub fn fill_below(&self, graph: &Graph, node: NodeId) -> Option<DiskSpec> {
         let name = graph.node(base_of(graph, node))?.name.clone();
@@ -264,6 +287,28 @@ fn base_of(graph: &Graph, node: NodeId) -> NodeId {
     below.map_or(node, |below| base_of(graph, below))
 }
 
+/// The devices that lead to a disk now that nobody has used before; what it holds is known.
+fn new_media(state: &mut State, before: &Graph, after: &Graph) -> Vec<(String, DiskSpec)> {
+    let lowest = |graph: &Graph, id| {
+        let root = graph.child(Parent::Backend(id), "root")?;
+        graph.node(base_of(graph, root)).map(|node| node.name.clone())
+    };
+    let mut new = Vec::new();
+    for (id, device) in after.backends() {
+        let Some(disk) = lowest(after, id) else { continue };
+        let is_new = !state.used.contains(&disk) && lowest(before, id).as_ref() != Some(&disk);
+        let filename = state.filenames.get(&disk).filter(|_| is_new);
+        let spec = filename.and_then(|name| state.disks.get(name));
+        new.extend(spec.map(|spec| (device.to_string(), spec.clone())));
+    }
+    let roots = after.backends().filter_map(|(id, _)| lowest(after, id));
+    let held = after.jobs().flat_map(|(id, _)| after.children(Parent::Job(id)));
+    let below = held.flat_map(|edge| after.descendants(edge.child));
+    let names = below.filter_map(|id| after.node(id)).map(|node| node.name.clone());
+    state.used.extend(roots.chain(names));
+    new
+}
+
 /// Source and target disk of the full mirror whose job went with the pivot.
 fn mirrored_disks(
     state: &State,
@@ -307,10 +352,19 @@ impl Observer for Checks {
             let backends = after.backends().map(|(id, name)| (id.0.as_u64(), name.into()));
             let jobs = after.jobs().map(|(id, name)| (id.0.as_u64(), format!("job {name}")));
             state.names.extend(nodes.chain(backends).chain(jobs));
+            state.present = after.nodes().map(|(_, node)| node.name.clone()).collect();
             self.note_roots(state, what, before, after);
             state.graph.observe(&view(after))
         });
         self.judge(verdict);
+        for (device, disk) in self.state.with(|state| new_media(state, before, after)) {
+            let device = self.devices.with(|devices| devices.get(&device).cloned());
+            device.inspect(|device| device.has_other_medium(&disk));
+        }
+        sometimes!(
+            what == "blockdev-reopen" && after.jobs().next().is_some(),
+            "nodes were reopened while a job was at work"
+        );
         if what == "pivot" {
             if self.world.holds_at_pivot() {
                 self.hold.set();

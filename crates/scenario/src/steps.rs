@@ -62,6 +62,8 @@ pub(crate) enum Expect {
     Ok,
     Error,
     Any,
+    /// If it is refused, the actor ends.
+    OrEnd,
 }
 
 #[derive(Clone, Debug, Deserialize)]
