@@ -158,7 +158,8 @@ impl Admin<'_> {
             Place::OverMirror if mirrored => {
                 // Where the filter still is, it shows what the device shows.
                 let filter = Some(self.device.mirror_filter(0));
-                Some(EdgeAt { expected: filter.clone(), ..root(filter) })
+                let below = filter.clone().filter(|_| !self.is_lost);
+                Some(EdgeAt { expected: filter, ..root(below) })
             }
             Place::OverMirror => None,
             Place::Below(index) => {

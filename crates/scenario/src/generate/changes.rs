@@ -217,9 +217,16 @@ impl Admin<'_> {
         if let Some(above) = nodes.get(source + 1) {
             return Some((above.clone(), self.device.harmless(self.device.plan.filters[source])));
         }
-        let over = |made: &&Made| made.edge.as_ref().is_some_and(|edge| edge.expected.is_some());
-        let made = self.made.iter().rfind(over)?;
+        let made = self.made_over_mirror()?;
         Some((made.name.clone(), made.filter?))
+    }
+
+    /// The last filter that he put above the first mirror's, where nothing else may have come in between.
+    fn made_over_mirror(&self) -> Option<&Made> {
+        self.made.iter().rfind(|made| {
+            let edge = made.edge.as_ref();
+            edge.is_some_and(|edge| edge.expected.is_some() && edge.below.is_some())
+        })
     }
 
     pub fn reopen_backing(&mut self, name: String) {
@@ -279,10 +286,7 @@ impl Admin<'_> {
         if below && !self.is_lost {
             return nodes.last().cloned();
         }
-        let made = self.made.iter().rfind(|made| {
-            made.edge.as_ref().is_some_and(|edge| edge.below.is_some() && edge.expected.is_some())
-        });
-        made.map(|made| made.name.clone())
+        Some(self.made_over_mirror()?.name.clone())
     }
 
     /// Hands over and takes back.

@@ -33,6 +33,20 @@ pub use self::step::{Action, AdminStep, Away, Back, Place, Reopened};
 
 use crate::request::Request;
 
+/// What a large number of generated scenarios reaches: the places where graph operations, requests and faults meet.
+pub const MARKS: &[&str] = &[
+    "a drained section was asked for before a pivot in another",
+    "a flush failed",
+    "a request waited for one that overlaps it and serialises",
+    "a snapshot was asked for while a drained section held",
+    "a transaction was aborted between its actions",
+    "a transaction was aborted by its first action",
+    "a transaction was aborted by its last action",
+    "a transaction was aborted when it was published",
+    "nodes were reopened while a job was at work",
+    "reopening was lost to another publication",
+];
+
 /// A scenario to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
