@@ -64,7 +64,8 @@ impl Admin<'_> {
                     }
                     ("x-blockdev-replace-child", data)
                 }
-                Action::Redirect { place, to } if self.is_known() => {
+                // Behind a snapshot, what was there before shows something else.
+                Action::Redirect { place, to } if self.is_known() && taken.is_empty() => {
                     let Some(edge) = self.edge(place) else { continue };
                     let to = json!(self.showing(to));
                     ("x-blockdev-replace-child", edge.replacement(None, "fail", to))
