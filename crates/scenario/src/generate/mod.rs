@@ -7,9 +7,9 @@
 //! crates from theirs.
 //!
 //! Invariant `a-correct-layer-keeps-every-promise`: under the default design no plan breaks a property. So nothing is
-//! generated that changes data behind a guest's back: a child is replaced by hand, or by reopening, only with what shows
-//! the same data, a medium only with such a node or with a disk that nobody has written to, a mirror without a copy
-//! (`sync` `none`) never pivots, and no mirror begins over another's filter.
+//! generated that changes data behind a guest's back: a child is replaced by hand, or by reopening, only with what
+//! shows the same data, a medium only with such a node or with a disk that nobody has written to, a mirror without a
+//! copy (`sync` `none`) never pivots, and no mirror begins over another's filter.
 //!
 //! Not for: scenarios about one question; those are written by hand.
 
