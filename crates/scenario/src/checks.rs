@@ -16,6 +16,7 @@ use blockyard_sync::{Event, Shared, sometimes};
 use blockyard_units::{ByteLen, Id, NodeId};
 
 use crate::durable::Roots;
+use crate::media::Media;
 use crate::stage::Devices;
 use crate::steps::DiskSpec;
 use crate::world::{Moment, World};
@@ -56,8 +57,7 @@ struct State {
     mirrored: Option<(String, String)>,
     /// The disks that each device has led to.
     roots: BTreeMap<String, Roots>,
-    /// The lowest nodes that a device or a job has used.
-    used: BTreeSet<String>,
+    media: Media,
     /// The names of the nodes that there are.
     present: BTreeSet<String>,
     /// The devices whose last switch a job made that has not ended.
@@ -86,7 +86,7 @@ impl Checks {
             pivoted: false,
             mirrored: None,
             roots: BTreeMap::new(),
-            used: BTreeSet::new(),
+            media: Media::default(),
             present: BTreeSet::new(),
             switched: BTreeMap::new(),
         };
@@ -282,31 +282,9 @@ pub(crate) fn child_by(graph: &Graph, node: NodeId, role: Role) -> Option<NodeId
 }
 
 /// The node whose data is seen at `node` as long as nothing was written above it.
-fn base_of(graph: &Graph, node: NodeId) -> NodeId {
+pub(crate) fn base_of(graph: &Graph, node: NodeId) -> NodeId {
     let below = child_by(graph, node, Role::Primary).or_else(|| child_by(graph, node, Role::Cow));
     below.map_or(node, |below| base_of(graph, below))
-}
-
-/// The devices that lead to a disk now that nobody has used before; what it holds is known.
-fn new_media(state: &mut State, before: &Graph, after: &Graph) -> Vec<(String, DiskSpec)> {
-    let lowest = |graph: &Graph, id| {
-        let root = graph.child(Parent::Backend(id), "root")?;
-        graph.node(base_of(graph, root)).map(|node| node.name.clone())
-    };
-    let mut new = Vec::new();
-    for (id, device) in after.backends() {
-        let Some(disk) = lowest(after, id) else { continue };
-        let is_new = !state.used.contains(&disk) && lowest(before, id).as_ref() != Some(&disk);
-        let filename = state.filenames.get(&disk).filter(|_| is_new);
-        let spec = filename.and_then(|name| state.disks.get(name));
-        new.extend(spec.map(|spec| (device.to_string(), spec.clone())));
-    }
-    let roots = after.backends().filter_map(|(id, _)| lowest(after, id));
-    let held = after.jobs().flat_map(|(id, _)| after.children(Parent::Job(id)));
-    let below = held.flat_map(|edge| after.descendants(edge.child));
-    let names = below.filter_map(|id| after.node(id)).map(|node| node.name.clone());
-    state.used.extend(roots.chain(names));
-    new
 }
 
 /// Source and target disk of the full mirror whose job went with the pivot.
@@ -357,7 +335,12 @@ impl Observer for Checks {
             state.graph.observe(&view(after))
         });
         self.judge(verdict);
-        for (device, disk) in self.state.with(|state| new_media(state, before, after)) {
+        for (device, disk) in self.state.with(|state| state.media.change(before, after)) {
+            let spec = self.state.with(|state| {
+                let filename = state.filenames.get(&disk)?;
+                state.disks.get(filename).cloned()
+            });
+            let Some(disk) = spec else { continue };
             let device = self.devices.with(|devices| devices.get(&device).cloned());
             device.inspect(|device| device.has_other_medium(&disk));
         }
