@@ -99,6 +99,7 @@ impl BlockLayer {
             }
             affected.iter().rev().for_each(|node| node.driver().abort());
             sometimes!(true, "a publication was lost to another");
+            sometimes!(what == "blockdev-reopen", "reopening was lost to another publication");
             note!("{what}: the graph changed meanwhile");
             if on_lost == OnLost::Fail {
                 return Err(BlockError::Lost);
@@ -166,6 +167,10 @@ impl BlockLayer {
                 return false;
             }
             assert_quiesced(state, &changed, after);
+            sometimes!(
+                what == "pivot" && state.sections.len() > 1,
+                "a drained section was asked for before a pivot in another"
+            );
             state.graph = after.clone();
             state.version += 1;
             for new in &plan.nodes {

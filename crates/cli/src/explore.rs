@@ -108,8 +108,11 @@ pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Statu
         Ok([only]) => only,
         Err(reports) => {
             let verdict = reports.last().and_then(|last| last.get("verdict")).cloned();
+            let marks = reports.iter().filter_map(|report| report.get("marks")?.as_array());
+            let marks: BTreeSet<&str> = marks.flatten().filter_map(Value::as_str).collect();
             Map::from_iter([
                 ("verdict".into(), verdict.unwrap_or_default()),
+                ("marks".into(), Value::from_iter(marks)),
                 ("scenarios".into(), Value::from_iter(reports.into_iter().map(Value::Object))),
             ])
         }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use blockyard_scenario::generate::Plan;
+use blockyard_scenario::generate::{MARKS, Plan};
 use blockyard_sim::{Exploration, Limits, Summary, Verdict};
 use serde_json::{Map, Value, json};
 
@@ -231,11 +231,18 @@ impl Total {
         self.summary.executions as f64 / self.seconds.max(1e-9)
     }
 
+    /// What so many scenarios should have reached.
+    fn missed(&self) -> Vec<&str> {
+        MARKS.iter().copied().filter(|mark| !self.summary.marks.contains(*mark)).collect()
+    }
+
     fn as_text(&self) -> String {
         let Summary { executions, steps, marks, .. } = &self.summary;
         let (scenarios, seconds, rate) = (self.scenarios, self.seconds, self.rate());
         let how = if self.status == Status::Clean { "clean" } else { "interrupted; clean so far" };
-        let marks: Vec<_> = marks.iter().map(|mark| format!("  reached     {mark}\n")).collect();
+        let reached = marks.iter().map(|mark| format!("  reached     {mark}\n"));
+        let missed = self.missed().into_iter().map(|mark| format!("  not reached {mark}\n"));
+        let marks: Vec<_> = reached.chain(missed).collect();
         format!(
             "generated: {how}\n{scenarios} scenarios: {executions} executions, {steps} steps, {seconds:.1} s, \
              {rate:.0} executions/s\n{}{}",
@@ -257,6 +264,7 @@ impl Total {
             ("operations", counts::as_json(&summary.counts)),
             ("graph_edits", counts::edits_as_json(&summary.counts)),
             ("marks", json!(summary.marks)),
+            ("marks_missed", json!(self.missed())),
         ];
         members.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
     }

@@ -16,6 +16,7 @@ use alloc::vec::Vec;
 use blockyard_block::{BlockError, Plan};
 use blockyard_graph::{Edit, Graph, Refused, RefusedKind};
 use blockyard_jobs::MirrorStart;
+use blockyard_sync::sometimes;
 use serde::Deserialize;
 
 use crate::error::QmpError;
@@ -143,16 +144,24 @@ impl Monitor {
     ) -> Result<(), QmpError> {
         let graph = self.layer().graph();
         let (mut prepared, mut edits) = (Vec::new(), Vec::new());
-        for action in arguments.typed(mode)? {
+        let typed = arguments.typed(mode)?;
+        let count = typed.len();
+        for (index, action) in typed.into_iter().enumerate() {
             match self.prepare(action, &graph, &mut edits, mode) {
                 Ok(action) => prepared.push(action),
                 Err(error) => {
+                    let (first, last) = (index == 0, index + 1 == count);
+                    sometimes!(first && !last, "a transaction was aborted by its first action");
+                    sometimes!(!first && !last, "a transaction was aborted between its actions");
+                    sometimes!(!first && last, "a transaction was aborted by its last action");
                     drop_in_reverse(prepared);
                     return Err(error);
                 }
             }
         }
-        self.all_take_place("transaction", prepared).await
+        let result = self.all_take_place("transaction", prepared).await;
+        sometimes!(result.is_err(), "a transaction was aborted when it was published");
+        result
     }
 
     /// Makes the action ready; `edits`: those of the actions before it, and then its own too.

@@ -7,7 +7,7 @@ use blockyard_graph::{Graph, Parent, Role};
 use blockyard_qmp::{Dict, Mode, QmpError, Subscriber, Value, without_secrets};
 use blockyard_sync::door;
 use blockyard_sync::door::world::Quiet;
-use blockyard_sync::{first_of, note};
+use blockyard_sync::{first_of, note, sometimes};
 use blockyard_units::{ByteRange, NodeId};
 
 use crate::checks::{child_by, disk_below};
@@ -91,25 +91,48 @@ impl Actor {
 
     async fn execute(&self, command: &str, arguments: Dict, expect: Expect) -> bool {
         note!("{command} {}", Value::Dict(without_secrets(command, &arguments)));
+        let actions: Vec<(String, Dict)> = actions_of(command, &arguments).collect();
+        let checks = &self.stage.checks;
+        let drained = checks.is_drained();
+        let made: Vec<&str> = self.stage.defined.alone(&arguments).collect();
+        let made: Vec<&str> = made.into_iter().filter(|name| !checks.is_present(name)).collect();
         let tried = self.stage.tally.begin(false);
         let resizing = Resizing::begin(&self.stage, command, &arguments);
         let reply = self.stage.monitor.execute(command, arguments.clone(), Mode::Strings).await;
+        let snapshots = |kind: &str| kind == "blockdev-snapshot";
+        let snapshots = snapshots(command) || actions.iter().any(|(kind, _)| snapshots(kind));
+        sometimes!(
+            snapshots && drained && reply.is_ok(),
+            "a snapshot was asked for while a drained section held"
+        );
         if let Some(resizing) = resizing {
             resizing.end(&self.stage, reply.is_ok());
         }
         // What the setup does is nothing that was tried.
         if self.number > 0 {
-            self.stage.tally.end(tried, [command], reply.is_ok());
+            let parts = actions.iter().map(|(kind, _)| format!("{command}: {kind}"));
+            let parts: Vec<String> = parts.collect();
+            let names = [command].into_iter().chain(parts.iter().map(String::as_str));
+            self.stage.tally.end(tried, names, reply.is_ok());
         }
         if reply.is_ok() {
             self.tell_checks(command, &arguments);
+            actions.iter().for_each(|(kind, data)| self.tell_checks(kind, data));
         }
-        match (&reply, expect) {
-            (Ok(value), _) => note!("{command}: {value}"),
-            (Err(error), _) => note!("{command}: error: {error}"),
+        match &reply {
+            Ok(value) => note!("{command}: {value}"),
+            Err(error) => {
+                note!("{command}: error: {error}");
+                if let Some(left) = made.iter().find(|name| checks.is_present(name)) {
+                    let message = format!("{command} was refused, and has left node {left}");
+                    self.stage.world.report("graph-validity", message);
+                }
+            }
         }
         match (reply, expect) {
-            (Ok(_), Expect::Ok | Expect::Any) | (Err(_), Expect::Error | Expect::Any) => true,
+            (Ok(_), Expect::Ok | Expect::Any | Expect::OrEnd)
+            | (Err(_), Expect::Error | Expect::Any) => true,
+            (Err(_), Expect::OrEnd) => false,
             (reply, _) => {
                 self.unexpected(command, reply);
                 false
@@ -209,6 +232,22 @@ impl Actor {
             self.stage.world.report("graph-validity", message);
         }
     }
+}
+
+/// The actions of a transaction: what each does, and what it is told.
+fn actions_of<'a>(command: &str, arguments: &'a Dict) -> impl Iterator<Item = (String, Dict)> + 'a {
+    let actions = match arguments.get("actions") {
+        Some(Value::List(actions)) if command == "transaction" => &actions[..],
+        _ => &[],
+    };
+    actions.iter().filter_map(|action| {
+        let Value::Dict(action) = action else { return None };
+        let kind = action.get("type").and_then(Value::as_str)?;
+        match action.get("data") {
+            Some(Value::Dict(data)) => Some((kind.into(), data.clone())),
+            _ => Some((kind.into(), Dict::new())),
+        }
+    })
 }
 
 fn main_path(graph: &Graph, from: Option<NodeId>) -> Vec<String> {

@@ -16,6 +16,8 @@ use blockyard_sync::{Event, Shared, sometimes};
 use blockyard_units::{ByteLen, Id, NodeId};
 
 use crate::durable::Roots;
+use crate::media::Media;
+use crate::stage::Devices;
 use crate::steps::DiskSpec;
 use crate::world::{Moment, World};
 
@@ -24,6 +26,7 @@ pub(crate) struct Checks {
     world: Arc<dyn World>,
     /// Ends guest I/O.
     hold: Arc<Event>,
+    devices: Arc<Devices>,
     state: Quiet<State>,
     /// Guest writes under way; a mark looks at it.
     writes: Shared<u64>,
@@ -54,12 +57,20 @@ struct State {
     mirrored: Option<(String, String)>,
     /// The disks that each device has led to.
     roots: BTreeMap<String, Roots>,
+    media: Media,
+    /// The names of the nodes that there are.
+    present: BTreeSet<String>,
     /// The devices whose last switch a job made that has not ended.
     switched: BTreeMap<String, Vec<String>>,
 }
 
 impl Checks {
-    pub fn new(world: Arc<dyn World>, hold: Arc<Event>, disks: BTreeMap<String, DiskSpec>) -> Self {
+    pub fn new(
+        world: Arc<dyn World>,
+        hold: Arc<Event>,
+        disks: BTreeMap<String, DiskSpec>,
+        devices: Arc<Devices>,
+    ) -> Self {
         let state = State {
             graph: GraphValidity::new(),
             drain: DrainedMeansQuiet::new(),
@@ -75,10 +86,12 @@ impl Checks {
             pivoted: false,
             mirrored: None,
             roots: BTreeMap::new(),
+            media: Media::default(),
+            present: BTreeSet::new(),
             switched: BTreeMap::new(),
         };
         let (writes, quiet) = (Shared::new(0), Shared::new(()));
-        Self { world, hold, state: Quiet::new(state), writes, quiet }
+        Self { world, hold, devices, state: Quiet::new(state), writes, quiet }
     }
 
     /// Reports what a model found, with names in the place of the models' numbers.
@@ -174,6 +187,16 @@ impl Checks {
         }
     }
 
+    /// Whether there is a node of this name.
+    pub fn is_present(&self, node: &str) -> bool {
+        self.state.with(|state| state.present.contains(node))
+    }
+
+    /// Whether a drained section holds.
+    pub fn is_drained(&self) -> bool {
+        self.state.with(|state| !state.covered.is_empty())
+    }
+
     /// The tag that the disk below `node`, and below all of its backing files, was filled with, and the disk's size.
     pub fn fill_below(&self, graph: &Graph, node: NodeId) -> Option<DiskSpec> {
         let name = graph.node(base_of(graph, node))?.name.clone();
@@ -263,7 +286,7 @@ pub(crate) fn child_by(graph: &Graph, node: NodeId, role: Role) -> Option<NodeId
 }
 
 /// The node whose data is seen at `node` as long as nothing was written above it.
-fn base_of(graph: &Graph, node: NodeId) -> NodeId {
+pub(crate) fn base_of(graph: &Graph, node: NodeId) -> NodeId {
     let below = child_by(graph, node, Role::Primary).or_else(|| child_by(graph, node, Role::Cow));
     below.map_or(node, |below| base_of(graph, below))
 }
@@ -311,10 +334,24 @@ impl Observer for Checks {
             let backends = after.backends().map(|(id, name)| (id.0.as_u64(), name.into()));
             let jobs = after.jobs().map(|(id, name)| (id.0.as_u64(), format!("job {name}")));
             state.names.extend(nodes.chain(backends).chain(jobs));
+            state.present = after.nodes().map(|(_, node)| node.name.clone()).collect();
             self.note_roots(state, what, before, after);
             state.graph.observe(&view(after))
         });
         self.judge(verdict);
+        for (device, disk) in self.state.with(|state| state.media.change(before, after)) {
+            let spec = self.state.with(|state| {
+                let filename = state.filenames.get(&disk)?;
+                state.disks.get(filename).cloned()
+            });
+            let Some(disk) = spec else { continue };
+            let device = self.devices.with(|devices| devices.get(&device).cloned());
+            device.inspect(|device| device.has_other_medium(&disk));
+        }
+        sometimes!(
+            what == "blockdev-reopen" && after.jobs().next().is_some(),
+            "nodes were reopened while a job was at work"
+        );
         if what == "pivot" {
             if self.world.holds_at_pivot() {
                 self.hold.set();

@@ -78,11 +78,8 @@ pub(crate) async fn request(stage: &Stage, device: &str, asked: &Asked, tag: u64
 }
 
 fn invoke(models: &mut Models, asked: &Asked, number: u64, tag: u64, now: u32) {
-    let Models { register, durability, forgets, .. } = models;
+    let Models { register, durability, .. } = models;
     let range = asked.range;
-    if *forgets && asked.kind.writes() {
-        return;
-    }
     let lasts = if asked.flags.fua { Lasts::Fua } else { Lasts::Cached };
     match asked.kind {
         Request::Read | Request::Status => register.invoke_read(number, range),
@@ -113,9 +110,6 @@ fn respond(
     stage: &Stage,
 ) -> Result<(), Violation> {
     let Models { register, durability, forgets, .. } = models;
-    if *forgets && asked.kind.writes() {
-        return Ok(());
-    }
     match end {
         // Nobody learns of an end.
         End::Held | End::GivenUp => Ok(()),
@@ -125,8 +119,10 @@ fn respond(
         }
         End::Answered(Err(_)) if !asked.kind.writes() => register.respond_failed(number),
         End::Answered(outcome) => {
-            durability.end(number, outcome.is_ok(), stage.world.step());
-            register.respond_write(number, outcome.is_ok())
+            // What is forgotten is kept once there is an overlay: as if it may have failed.
+            let well = outcome.is_ok() && !*forgets;
+            durability.end(number, well, stage.world.step());
+            register.respond_write(number, well)
         }
     }
 }

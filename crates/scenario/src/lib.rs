@@ -17,6 +17,8 @@ mod checks;
 mod durable;
 pub mod generate;
 mod guest;
+mod media;
+mod refused;
 mod request;
 mod resizing;
 mod script;

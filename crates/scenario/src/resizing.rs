@@ -8,10 +8,7 @@ use blockyard_models::WriteKind;
 use blockyard_qmp::{Dict, Mode, Size, Value, take};
 use blockyard_units::ByteRange;
 
-use crate::stage::{Device, Models, Stage};
-
-/// Behind every disk's end.
-const FAR: u64 = 1 << 40;
+use crate::stage::{Device, FAR, Models, Stage};
 
 /// A `block_resize` under way.
 pub(crate) struct Resizing {

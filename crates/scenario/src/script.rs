@@ -172,7 +172,7 @@ impl Script {
         longest
     }
 
-    fn each_step(&self, see: &mut dyn FnMut(&Step)) {
+    pub(crate) fn each_step(&self, see: &mut dyn FnMut(&Step)) {
         let actors = self.actors.iter().flat_map(|(_, steps)| steps);
         self.setup.iter().chain(actors).for_each(|step| step.visit_all(see));
     }

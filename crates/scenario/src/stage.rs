@@ -16,8 +16,9 @@ use blockyard_units::{BackendId, ByteRange, Design};
 use crate::actors::Actor;
 use crate::checks::Checks;
 use crate::durable::{self, PowerLosses};
+use crate::refused::Defined;
 use crate::script::Script;
-use crate::steps::Step;
+use crate::steps::{DiskSpec, Step};
 use crate::tally::{Counts, Tally};
 use crate::world::World;
 use crate::written::{GuestWrite, Writes};
@@ -37,10 +38,13 @@ struct Data {
     models: Quiet<Models>,
 }
 
+/// By name.
+pub(crate) type Devices = Quiet<BTreeMap<String, Arc<Device>>>;
+
 pub(crate) struct Models {
     pub register: GuestRegister,
     pub durability: Durability,
-    /// What is written is forgotten.
+    /// What is written was forgotten when it began.
     pub forgets: bool,
     requests: u64,
 }
@@ -61,7 +65,7 @@ pub struct Stage {
     pub(crate) world: Arc<dyn World>,
     pub(crate) monitor: Monitor,
     pub(crate) checks: Arc<Checks>,
-    pub(crate) devices: Quiet<BTreeMap<String, Arc<Device>>>,
+    pub(crate) devices: Arc<Devices>,
     pub(crate) load: Option<Load>,
     /// The setup is done.
     ready: Event,
@@ -70,6 +74,7 @@ pub struct Stage {
     /// Guest writes under way.
     pub(crate) writes: Writes,
     pub(crate) tally: Tally,
+    pub(crate) defined: Defined,
     /// No guest request begins any more.
     pub(crate) hold: Arc<Event>,
 }
@@ -93,7 +98,10 @@ impl Stage {
         with_load: bool,
     ) -> Arc<Self> {
         let hold = Arc::new(Event::default());
-        let checks = Arc::new(Checks::new(world.clone(), hold.clone(), script.disks.clone()));
+        let devices = Arc::new(Devices::default());
+        let checks =
+            Checks::new(world.clone(), hold.clone(), script.disks.clone(), devices.clone());
+        let checks = Arc::new(checks);
         let layer = BlockLayer::new(world.runtime(), design, checks.clone());
         let monitor = Monitor::new(layer, world.files(), checks.clone());
         let stage = Arc::new(Self {
@@ -101,12 +109,13 @@ impl Stage {
             world,
             monitor,
             checks,
-            devices: Quiet::default(),
+            devices,
             load: (with_load && script.load.is_some()).then(Load::default),
             ready: Event::default(),
             at_work: Shared::new(script.actors.len() as u64),
             writes: Writes::default(),
             tally: Tally::default(),
+            defined: Defined::by(&script),
             hold,
             script,
         });
@@ -302,6 +311,18 @@ impl Device {
         self.data.models.with(note);
     }
 
+    /// It was led to a disk that nobody had used before.
+    pub fn has_other_medium(&self, disk: &DiskSpec) {
+        let (inside, behind) = (ByteRange::new(0, disk.size), ByteRange::between(disk.size, FAR));
+        let everything = footprint(Kind::Write, &[ByteRange::new(0, FAR)]).collect::<Vec<_>>();
+        self.data.order.trusted(everything, |()| {
+            self.data.models.with(|models| {
+                models.register.replace_contents(inside, disk.fill_tag);
+                models.register.replace_contents(behind, 0);
+            });
+        });
+    }
+
     /// A request over these ranges ends. With two it is a copy: what it wrote is judged by what is known of its
     /// source by then.
     pub fn respond(
@@ -313,6 +334,9 @@ impl Device {
         self.data.order.trusted(footprint(kind, ranges), |()| self.data.models.with(respond))
     }
 }
+
+/// Behind every disk's end.
+pub(crate) const FAR: u64 = 1 << 40;
 
 fn footprint(kind: Kind, ranges: &[ByteRange]) -> impl Iterator<Item = (Kind, u64, u64)> + '_ {
     ranges.iter().map(move |range| (kind, range.start(), range.end()))

@@ -126,6 +126,8 @@ pub(crate) enum Expect {
     Ok,
     Error,
     Any,
+    /// If it is refused, the actor ends.
+    OrEnd,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -14,8 +14,12 @@ pub(crate) const FLUSH: &str = "flush";
 pub const GRAPH_EDITS: &[&str] = &[
     "blockdev-add",
     "blockdev-del",
+    "blockdev-insert-medium",
+    "blockdev-remove-medium",
     "blockdev-reopen",
+    "blockdev-set-active",
     "blockdev-snapshot",
+    "transaction",
     "x-blockdev-replace-child",
 ];
 

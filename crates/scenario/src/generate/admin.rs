@@ -7,90 +7,75 @@ use super::render::{Device, SECTOR, Waits, attempt};
 use super::{AdminStep, Filter, Place};
 
 impl Device<'_> {
-    /// The steps of its administrator.
-    pub fn admin(&self) -> Vec<Value> {
+    /// What its administrator does.
+    pub fn admin(&self) -> Admin<'_> {
         let mut admin = Admin {
             device: self,
             nodes: self.nodes(),
+            filters: self.plan.filters.iter().map(|filter| self.harmless(*filter)).collect(),
+            overlay: self.first_overlay(),
+            is_lost: false,
             waits: Waits::new(self),
             steps: Vec::new(),
             made: Vec::new(),
+            media: Vec::new(),
         };
         for (index, step) in self.plan.admin.iter().enumerate() {
-            admin.step(format!("a{}-{index}", self.number), *step);
+            admin.step(format!("a{}-{index}", self.number), step);
         }
-        admin.steps
+        admin
     }
 
-    fn has_mirror_alone(&self) -> bool {
+    pub fn has_mirror_alone(&self) -> bool {
         self.alone && !self.plan.mirrors.is_empty()
-    }
-
-    /// The edge at a place, if there is one; and what is known to be below it, as long as nobody else changes it.
-    fn edge(&self, place: Place, nodes: &[String]) -> Option<EdgeAt> {
-        let mirrored = !self.plan.mirrors.is_empty();
-        let top = nodes.last().filter(|_| !mirrored).cloned();
-        let root = |below| EdgeAt { parent: self.id(), child: "root", expected: None, below };
-        match place {
-            Place::Root => Some(root(top)),
-            Place::OverMirror if mirrored => {
-                // Where the filter still is, it shows what the device shows.
-                let filter = Some(self.mirror_filter(0));
-                Some(EdgeAt { expected: filter.clone(), ..root(filter) })
-            }
-            Place::OverMirror => None,
-            Place::Below(index) => {
-                let index = 1 + index.checked_rem(nodes.len() - 1)?;
-                let below = Some(nodes[index - 1].clone()).filter(|_| !mirrored);
-                let parent = nodes[index].clone();
-                let child = self.plan.filters[index - 1].child();
-                Some(EdgeAt { parent, child, expected: None, below })
-            }
-        }
-    }
-
-    fn remove(&self, made: &Made) -> Option<Value> {
-        let edge = made.edge.as_ref()?;
-        // A second mirror may be about to begin over it.
-        let below = edge.below.as_ref().filter(|_| self.plan.mirrors.len() < 2)?;
-        Some(edge.replace(Some(&made.name), "fail", json!(below)))
     }
 }
 
 /// The administrator, as far as he has come.
-struct Admin<'d> {
-    device: &'d Device<'d>,
-    /// What the device begins with.
-    nodes: Vec<String>,
-    waits: Waits<'d>,
-    steps: Vec<Value>,
+pub(super) struct Admin<'d> {
+    pub device: &'d Device<'d>,
+    /// What the device consists of, from below, as far as that is known: filters that he put in may be between.
+    pub nodes: Vec<String>,
+    /// What each of these is, without the lowest.
+    pub filters: Vec<Filter>,
+    /// The last overlay, and what is known to be below it.
+    pub overlay: Option<OverlayAt>,
+    /// Something has changed that, or was refused.
+    pub is_lost: bool,
+    pub waits: Waits<'d>,
+    pub steps: Vec<Value>,
     /// What he made and has not deleted; some of it may have been refused.
-    made: Vec<Made>,
+    pub made: Vec<Made>,
+    /// The disks that he needs.
+    pub media: Vec<String>,
 }
 
-struct Made {
-    name: String,
-    edge: Option<EdgeAt>,
+pub(super) struct OverlayAt {
+    pub name: String,
+    pub backing: String,
+    pub cluster: u64,
+}
+
+pub(super) struct Made {
+    pub name: String,
+    pub filter: Option<Filter>,
+    pub edge: Option<EdgeAt>,
     /// It shows what the device shows.
-    shows: bool,
+    pub shows: bool,
 }
 
 impl Admin<'_> {
-    fn step(&mut self, name: String, step: AdminStep) {
-        let mirrored = !self.device.plan.mirrors.is_empty();
-        match step {
+    fn step(&mut self, name: String, step: &AdminStep) {
+        let mirrored = self.device.is_mirrored();
+        match *step {
             AdminStep::Insert { place, retry, filter } => {
-                let Some(edge) = self.device.edge(place, &self.nodes) else { return };
+                let Some(edge) = self.edge(place) else { return };
                 if place == Place::OverMirror {
                     self.steps.extend(self.waits.running());
                 }
-                // Its child cannot be left out.
-                let filter = match filter {
-                    Filter::Blkdebug(_) => Filter::Throttle { limited: false },
-                    filter => filter,
-                };
+                let filter = insertable(filter);
                 self.steps.push(edge.insert(retry, filter.options(&name)));
-                self.made.push(Made { name, edge: Some(edge), shows: true });
+                self.made.push(Made { name, filter: Some(filter), edge: Some(edge), shows: true });
             }
             AdminStep::Beside { over, filter, read_only } => {
                 let filter = self.device.harmless(filter);
@@ -100,21 +85,22 @@ impl Admin<'_> {
                     options["read-only"] = json!(true);
                 }
                 self.steps.push(attempt("blockdev-add", options));
-                self.made.push(Made { name, edge: None, shows: !read_only });
+                let filter = Some(filter);
+                self.made.push(Made { name, filter, edge: None, shows: !read_only });
             }
-            AdminStep::Redirect { place, to } if !mirrored => {
-                let edge = self.device.edge(place, &self.nodes);
+            AdminStep::Redirect { place, to } if self.is_known() => {
+                let edge = self.edge(place);
                 let to = json!(self.showing(to));
                 self.steps.extend(edge.map(|edge| edge.replace(None, "fail", to)));
             }
             AdminStep::Spare => {
                 let options = json!({ "driver": "memory", "node-name": name, "size": 4096 });
                 self.steps.push(attempt("blockdev-add", options));
-                self.made.push(Made { name, edge: None, shows: false });
+                self.made.push(Made { name, filter: None, edge: None, shows: false });
             }
             AdminStep::Remove => {
                 let made = self.made.iter().rfind(|made| made.edge.is_some());
-                self.steps.extend(made.and_then(|made| self.device.remove(made)));
+                self.steps.extend(made.and_then(|made| self.remove(made)));
             }
             // A second mirror may be about to begin over it.
             AdminStep::Delete if self.device.plan.mirrors.len() < 2 => {
@@ -143,23 +129,77 @@ impl Admin<'_> {
             | AdminStep::Delete
             | AdminStep::PauseMirror
             | AdminStep::CancelMirror { .. } => {}
+            // A mirror that another's administrator waits for must not fail.
+            _ if mirrored && !self.device.alone => {}
+            AdminStep::Transaction(ref actions) => self.transaction(&name, actions),
+            AdminStep::Reopen(ref nodes) if mirrored => self.reopen_above(name, nodes),
+            AdminStep::Reopen(ref nodes) if self.is_known() => self.reopen(nodes),
+            AdminStep::Reopen(_) => {}
+            AdminStep::ReopenBacking => self.reopen_backing(name),
+            AdminStep::Snapshot { base, small } => self.snapshot(name, base, small),
+            AdminStep::ChangeMedium { away, back } => self.change_medium(away, back),
+            AdminStep::SetActive { over, all } => self.set_active(over, all),
         }
     }
 
+    /// Whether the device consists of what he thinks.
+    pub fn is_known(&self) -> bool {
+        !self.is_lost && !self.device.is_mirrored()
+    }
+
+    /// The edge at a place, if there is one; and what is known to be below it, as long as nobody else changes it.
+    pub fn edge(&self, place: Place) -> Option<EdgeAt> {
+        let mirrored = self.device.is_mirrored();
+        let top = self.nodes.last().filter(|_| self.is_known()).cloned();
+        let id = self.device.id();
+        let root = |below| EdgeAt { parent: id, child: "root", expected: None, below };
+        match place {
+            Place::Root => Some(root(top)),
+            Place::OverMirror if mirrored => {
+                // Where the filter still is, it shows what the device shows.
+                let filter = Some(self.device.mirror_filter(0));
+                let below = filter.clone().filter(|_| !self.is_lost);
+                Some(EdgeAt { expected: filter, ..root(below) })
+            }
+            Place::OverMirror => None,
+            Place::Below(index) => {
+                let index = 1 + index.checked_rem(self.nodes.len() - 1)?;
+                let below = Some(self.nodes[index - 1].clone()).filter(|_| self.is_known());
+                let parent = self.nodes[index].clone();
+                let child = self.filters[index - 1].child();
+                Some(EdgeAt { parent, child, expected: None, below })
+            }
+        }
+    }
+
+    fn remove(&self, made: &Made) -> Option<Value> {
+        let edge = made.edge.as_ref()?;
+        // A second mirror may be about to begin over it.
+        let below = edge.below.as_ref().filter(|_| self.device.plan.mirrors.len() < 2)?;
+        Some(edge.replace(Some(&made.name), "fail", json!(below)))
+    }
+
     /// The node of this index: one that the device begins with, or without mirrors one that was made since.
-    fn showing(&self, index: usize) -> &str {
-        let mirrored = !self.device.plan.mirrors.is_empty();
-        let made = self.made.iter().filter(|made| made.shows && !mirrored);
+    pub fn showing(&self, index: usize) -> &str {
+        let made = self.made.iter().filter(|made| made.shows && self.is_known());
         let mut names = self.nodes.iter().chain(made.map(|made| &made.name));
         names.nth(index % names.clone().count()).expect("a-device-has-nodes")
     }
 }
 
-struct EdgeAt {
+/// A filter that may be defined without its child.
+pub(super) fn insertable(filter: Filter) -> Filter {
+    match filter {
+        Filter::Blkdebug(_) => Filter::Throttle { limited: false },
+        filter => filter,
+    }
+}
+
+pub(super) struct EdgeAt {
     parent: String,
     child: &'static str,
-    expected: Option<String>,
-    below: Option<String>,
+    pub expected: Option<String>,
+    pub below: Option<String>,
 }
 
 impl EdgeAt {
@@ -169,11 +209,16 @@ impl EdgeAt {
     }
 
     fn replace(&self, expected: Option<&str>, on_mismatch: &str, new: Value) -> Value {
+        attempt("x-blockdev-replace-child", self.replacement(expected, on_mismatch, new))
+    }
+
+    /// The arguments.
+    pub fn replacement(&self, expected: Option<&str>, on_mismatch: &str, new: Value) -> Value {
         let mut arguments = json!({ "parent": self.parent, "child": self.child, "new": new,
                                     "on-mismatch": on_mismatch });
         if let Some(expected) = expected {
             arguments["expected"] = json!(expected);
         }
-        attempt("x-blockdev-replace-child", arguments)
+        arguments
     }
 }

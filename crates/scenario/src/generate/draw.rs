@@ -4,8 +4,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::{
-    AdminStep, Alignment, DebugRule, DevicePlan, DiskPlan, End, Filter, GuestStep, How, Medium,
-    MirrorPlan, Pause, Place, Plan,
+    Action, AdminStep, Alignment, Away, Back, DebugRule, DevicePlan, DiskPlan, End, Filter,
+    GuestStep, How, Medium, MirrorPlan, Pause, Place, Plan, Reopened,
 };
 use crate::request::Request;
 
@@ -62,6 +62,7 @@ fn device(source: &mut Source<'_>) -> DevicePlan {
     let mirrors = source.one_of(&[1, 1, 0, 2, 0]);
     let mirrors = source.list(mirrors, mirror);
     let twin = source.one_in(4).then(|| source.index(3));
+    let resizes = source.one_in(4);
     let guests = source.one_of(&[1, 1, 2, 3]);
     let guests = source.list(guests, |source| {
         let steps = 1 + source.index(4);
@@ -69,7 +70,7 @@ fn device(source: &mut Source<'_>) -> DevicePlan {
     });
     let admin = source.one_of(&[0, 1, 2, 3, 4, 6]);
     let admin = source.list(admin, |source| admin_step(source, chunks));
-    DevicePlan { chunks, disk, twin, filters, guests, mirrors, admin }
+    DevicePlan { chunks, disk, twin, filters, resizes, guests, mirrors, admin }
 }
 
 fn disk(source: &mut Source<'_>) -> DiskPlan {
@@ -138,6 +139,7 @@ fn how(source: &mut Source<'_>, chunks: u64) -> How {
         serialising: source.one_in(4),
         unmap: source.one_in(2),
         no_fallback: source.one_in(3),
+        behind: source.one_in(4),
         cancel_after: source.one_in(4).then(|| 1 + source.below(8)),
     }
 }
@@ -154,6 +156,7 @@ fn mirror(source: &mut Source<'_>) -> MirrorPlan {
         finalize: source.one_in(4),
         dismiss: source.one_in(4),
         back: source.one_in(2),
+        in_transaction: source.one_in(4),
         end: match source.below(8) {
             0..5 => End::Complete,
             5 => End::Cancel,
@@ -164,7 +167,7 @@ fn mirror(source: &mut Source<'_>) -> MirrorPlan {
 }
 
 fn admin_step(source: &mut Source<'_>, chunks: u64) -> AdminStep {
-    match source.below(20) {
+    match source.below(32) {
         0..7 => AdminStep::Insert {
             place: place(source),
             retry: source.one_in(2),
@@ -181,8 +184,42 @@ fn admin_step(source: &mut Source<'_>, chunks: u64) -> AdminStep {
         15 => AdminStep::Spare,
         16 | 17 => AdminStep::Resize { sectors: source.below(16 * chunks as u32).into() },
         18 => AdminStep::Query,
-        _ if source.one_in(2) => AdminStep::CancelMirror { force: source.one_in(2) },
-        _ => AdminStep::PauseMirror,
+        19 if source.one_in(2) => AdminStep::CancelMirror { force: source.one_in(2) },
+        19 => AdminStep::PauseMirror,
+        20..23 => {
+            let count = 1 + source.index(4);
+            AdminStep::Transaction(source.list(count, action))
+        }
+        23..25 => {
+            let count = source.one_of(&[1, 1, 2, 3]);
+            AdminStep::Reopen(source.list(count, reopened))
+        }
+        25 => AdminStep::ReopenBacking,
+        26..28 => AdminStep::Snapshot { base: source.one_in(2), small: source.one_in(2) },
+        28..31 => AdminStep::ChangeMedium {
+            away: source.one_of(&[Away::Nothing, Away::Nothing, Away::ReadOnly, Away::Inactive]),
+            back: if source.one_in(3) { Back::Other } else { Back::Same(source.index(6)) },
+        },
+        _ => AdminStep::SetActive { over: source.index(6), all: source.one_in(4) },
+    }
+}
+
+fn action(source: &mut Source<'_>) -> Action {
+    match source.below(10) {
+        0..4 => Action::Insert { place: place(source), filter: filter(source) },
+        4 | 5 => Action::Redirect { place: place(source), to: source.index(6) },
+        6 | 7 => Action::Snapshot { base: source.one_in(2), small: source.one_in(2) },
+        8 => Action::Mirror,
+        _ => Action::Abort,
+    }
+}
+
+fn reopened(source: &mut Source<'_>) -> Reopened {
+    Reopened {
+        node: source.index(6),
+        to: source.index(6),
+        read_only: source.one_in(6),
+        other: source.one_in(10),
     }
 }
 

@@ -7,15 +7,18 @@
 //! crates from theirs.
 //!
 //! Invariant `a-correct-layer-keeps-every-promise`: under the default design no plan breaks a property. So nothing is
-//! generated that changes data behind a guest's back: a child is replaced by hand only with what shows the same data, a
-//! mirror without a copy (`sync` `none`) never pivots, and no mirror begins over another's filter.
+//! generated that changes data behind a guest's back: a child is replaced by hand, or by reopening, only with what
+//! shows the same data, a medium only with such a node or with a disk that nobody has written to, a mirror without a
+//! copy (`sync` `none`) never pivots, and no mirror begins over another's filter.
 //!
 //! Not for: scenarios about one question; those are written by hand.
 
 mod admin;
+mod changes;
 mod draw;
 mod render;
 mod smaller;
+mod step;
 
 #[cfg(feature = "arbitrary")]
 mod arbitrary;
@@ -26,8 +29,23 @@ mod quickcheck;
 
 #[cfg(feature = "proptest")]
 pub use self::proptest::{PlanTree, Plans};
+pub use self::step::{Action, AdminStep, Away, Back, Place, Reopened};
 
 use crate::request::Request;
+
+/// What a large number of generated scenarios reaches: the places where graph operations, requests and faults meet.
+pub const MARKS: &[&str] = &[
+    "a drained section was asked for before a pivot in another",
+    "a flush failed",
+    "a request waited for one that overlaps it and serialises",
+    "a snapshot was asked for while a drained section held",
+    "a transaction was aborted between its actions",
+    "a transaction was aborted by its first action",
+    "a transaction was aborted by its last action",
+    "a transaction was aborted when it was published",
+    "nodes were reopened while a job was at work",
+    "reopening was lost to another publication",
+];
 
 /// A scenario to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +70,8 @@ pub struct DevicePlan {
     pub twin: Option<usize>,
     /// The nodes between the disk's and the device, from below.
     pub filters: Vec<Filter>,
+    /// Its writes may make its disk longer; left out where there are mirrors.
+    pub resizes: bool,
     /// The guests that use it, each with its steps.
     pub guests: Vec<Vec<GuestStep>>,
     /// The mirrors of its data, one after the other.
@@ -143,7 +163,7 @@ pub enum GuestStep {
         kind: Request,
         /// Where it begins, in sectors of 512 bytes, modulo the disk's.
         sector: u64,
-        /// How long it is, in sectors, cut at the disk's end; at least one.
+        /// How long it is, in sectors; at least one.
         sectors: u64,
         /// How it is made.
         how: How,
@@ -171,6 +191,8 @@ pub struct How {
     pub unmap: bool,
     /// Zeroes in no slow way.
     pub no_fallback: bool,
+    /// Not cut at the disk's end, which it may pass by as much as a chunk behind what the disk can grow to.
+    pub behind: bool,
     /// Given up after so many steps.
     pub cancel_after: Option<u32>,
 }
@@ -197,6 +219,8 @@ pub struct MirrorPlan {
     pub dismiss: bool,
     /// The second of two copies back to where the first came from, if that is certain to have pivoted.
     pub back: bool,
+    /// It is started by a transaction.
+    pub in_transaction: bool,
     /// How it is ended.
     pub end: End,
 }
@@ -223,65 +247,4 @@ pub enum End {
     CancelByForce,
     /// It is cancelled while it copies.
     CancelEarly,
-}
-
-/// What an administrator does next; every refusal is fine with him.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AdminStep {
-    /// Puts a filter into the graph.
-    Insert {
-        /// Where.
-        place: Place,
-        /// If the edge leads elsewhere by then: once more.
-        retry: bool,
-        /// Which.
-        filter: Filter,
-    },
-    /// Takes the last filter out again, where it is known what lies below it.
-    Remove,
-    /// Makes a filter that nobody uses, over a node of this index.
-    Beside {
-        /// The node's, modulo those that the device begins with and, where there are no mirrors, those made since.
-        over: usize,
-        /// Which.
-        filter: Filter,
-        /// It cannot be written through.
-        read_only: bool,
-    },
-    /// Leads an edge to another node that shows the same, where there are no mirrors.
-    Redirect {
-        /// Which edge.
-        place: Place,
-        /// The node's index, as of [`AdminStep::Beside`].
-        to: usize,
-    },
-    /// Makes a node that has nothing to do with the device.
-    Spare,
-    /// Deletes the node that was made last.
-    Delete,
-    /// Changes the length of the device's disk to so many sectors, modulo what it can have; where there are no mirrors.
-    Resize {
-        /// Sectors, without the first.
-        sectors: u64,
-    },
-    /// Asks what there is.
-    Query,
-    /// Makes the device's first mirror rest for a while; not where two devices have mirrors.
-    PauseMirror,
-    /// Cancels the device's first mirror; not where two devices have mirrors.
-    CancelMirror {
-        /// By force.
-        force: bool,
-    },
-}
-
-/// An edge, by its two ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// From the device to whatever it leads to.
-    Root,
-    /// From the device to its first mirror's filter.
-    OverMirror,
-    /// From the filter of this index, modulo those that the device begins with, to what it leads to.
-    Below(usize),
 }

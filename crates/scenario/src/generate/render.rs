@@ -7,13 +7,14 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use super::changes::cluster;
 use super::{
     AdminStep, Alignment, DebugRule, DevicePlan, End, Filter, GuestStep, How, Medium, MirrorPlan,
     Pause, Plan,
 };
 use crate::request::{CANCEL_AFTER, FUA, NO_FALLBACK, Request, SERIALISING, UNMAP};
 
-const CHUNK: u64 = 4096;
+pub(super) const CHUNK: u64 = 4096;
 pub(super) const SECTOR: u64 = 512;
 
 impl Plan {
@@ -24,7 +25,8 @@ impl Plan {
         let faults = if alone { self.faults } else { 0 };
         let mut parts = Parts::default();
         for (number, device) in self.devices.iter().enumerate() {
-            Device { number, plan: device, alone, faults }.render(&mut parts);
+            let only = self.devices.len() == 1;
+            Device { number, plan: device, alone, only, faults }.render(&mut parts);
         }
         parts.text(name, faults, self.crashes)
     }
@@ -143,6 +145,8 @@ pub(super) struct Device<'p> {
     pub plan: &'p DevicePlan,
     /// No other device has mirrors.
     pub alone: bool,
+    /// There is no other device.
+    pub only: bool,
     faults: u32,
 }
 
@@ -156,8 +160,12 @@ impl Device<'_> {
         self.size() + self.plan.disk.spare * CHUNK
     }
 
+    pub fn is_mirrored(&self) -> bool {
+        !self.plan.mirrors.is_empty()
+    }
+
     /// The second device and its node, if there is one.
-    fn twin(&self) -> Option<(String, String)> {
+    pub fn twin(&self) -> Option<(String, String)> {
         let index = self.plan.twin.filter(|_| self.plan.mirrors.is_empty())?;
         let nodes = self.nodes();
         Some((format!("twin{}", self.number), nodes[index % nodes.len()].clone()))
@@ -204,7 +212,11 @@ impl Device<'_> {
             self.mirror(index, *mirror, &target, &mut steps);
         }
         let node = nodes.last().expect("a-device-has-nodes");
-        parts.setup.push(json!({ "device": { "id": self.id(), "node": node } }));
+        let mut device = json!({ "id": self.id(), "node": node });
+        if self.plan.resizes && !self.is_mirrored() {
+            device["resizes"] = json!(true);
+        }
+        parts.setup.push(json!({ "device": device }));
         let twin = self.twin();
         let attach = |(id, node)| json!({ "device": { "id": id, "node": node } });
         parts.setup.extend(twin.clone().map(attach));
@@ -218,7 +230,13 @@ impl Device<'_> {
             parts.actors.push((name, self.guest(&id, steps)));
         }
         if !self.plan.admin.is_empty() {
-            parts.actors.push((format!("admin{}", self.number), self.admin()));
+            let admin = self.admin();
+            for medium in &admin.media {
+                let disk = json!({ "size": self.size(), "fill": "unique",
+                                   "capacity": self.capacity() });
+                parts.disk(medium, self.plan.disk.alignment, disk);
+            }
+            parts.actors.push((format!("admin{}", self.number), admin.steps));
         }
     }
 
@@ -258,9 +276,8 @@ impl Device<'_> {
         parts.disk(&below, self.plan.disk.alignment, disk);
         let lower = (0..chain % 3).map(|index| format!("{node}o{index}"));
         for name in lower.chain([node.to_string()]) {
-            let size = if small { SECTOR } else { CHUNK };
             let options = json!({ "driver": "overlay", "node-name": name, "backing": below,
-                                  "cluster-size": size });
+                                  "cluster-size": cluster(small) });
             parts.setup.push(execute("blockdev-add", options));
             below = name;
         }
@@ -272,7 +289,7 @@ impl Device<'_> {
         let special = |filter: &Filter| matches!(filter, Filter::Blkdebug(_) | Filter::CopyOnRead);
         let admin = |step: &AdminStep| match step {
             AdminStep::Insert { filter, .. } | AdminStep::Beside { filter, .. } => special(filter),
-            _ => false,
+            step => step.is_large(),
         };
         !matches!(self.plan.disk.medium, Medium::Overlay { .. })
             && !self.plan.filters.iter().any(special)
@@ -371,7 +388,16 @@ impl Device<'_> {
         if let Some(active) = mirror.active {
             arguments["copy-mode"] = json!(if active { "write-blocking" } else { "background" });
         }
-        execute("blockdev-mirror", arguments)
+        let mut step = if mirror.in_transaction {
+            let actions = json!([{ "type": "blockdev-mirror", "data": arguments }]);
+            execute("transaction", json!({ "actions": actions }))
+        } else {
+            execute("blockdev-mirror", arguments)
+        };
+        if index > 0 && self.plan.admin.iter().any(AdminStep::is_large) {
+            step["expect"] = json!("or-end");
+        }
+        step
     }
 
     /// The steps of a guest of the device `id`.
@@ -382,9 +408,13 @@ impl Device<'_> {
             match *step {
                 GuestStep::Request { kind, sector, sectors, how } => {
                     let skew = how.skew % SECTOR;
-                    let offset = (sector * SECTOR + skew) % self.size();
+                    let (first, end) = match how.behind {
+                        true => (self.size() / 2, self.capacity() + CHUNK),
+                        false => (0, self.size()),
+                    };
+                    let offset = (first + sector * SECTOR + skew) % end;
                     let mut request = json!({ "device": id, "offset": offset });
-                    let mut room = self.size() - offset;
+                    let mut room = end - offset;
                     if kind == Request::Copy {
                         let from = (how.from * SECTOR + skew) % self.size();
                         request["from"] = json!(from);

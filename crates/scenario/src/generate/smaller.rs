@@ -1,7 +1,8 @@
 //! Simpler plans: what shrinking tries.
 
 use super::{
-    Alignment, DevicePlan, DiskPlan, End, Filter, GuestStep, How, Medium, MirrorPlan, Pause, Plan,
+    AdminStep, Alignment, Away, DevicePlan, DiskPlan, End, Filter, GuestStep, How, Medium,
+    MirrorPlan, Pause, Plan,
 };
 
 impl Plan {
@@ -54,6 +55,13 @@ fn smaller_devices(device: &DevicePlan) -> Vec<DevicePlan> {
     devices.extend(without(&device.guests).map(|guests| DevicePlan { guests, ..whole() }));
     devices.extend(without(&device.mirrors).map(|mirrors| DevicePlan { mirrors, ..whole() }));
     devices.extend(without(&device.admin).map(|admin| DevicePlan { admin, ..whole() }));
+    for (index, step) in device.admin.iter().enumerate() {
+        devices.extend(smaller_changes(step).into_iter().map(|step| {
+            let mut device = whole();
+            device.admin[index] = step;
+            device
+        }));
+    }
     devices.extend(without(&device.filters).map(|filters| DevicePlan { filters, ..whole() }));
     for (index, steps) in device.guests.iter().enumerate() {
         devices.extend(without(steps).chain(shorter(steps)).map(|steps| {
@@ -78,6 +86,9 @@ fn smaller_devices(device: &DevicePlan) -> Vec<DevicePlan> {
     if device.twin.is_some() {
         devices.push(DevicePlan { twin: None, ..whole() });
     }
+    if device.resizes {
+        devices.push(DevicePlan { resizes: false, ..whole() });
+    }
     devices.extend(plainer_disks(device.disk).map(|disk| DevicePlan { disk, ..whole() }));
     for (index, mirror) in device.mirrors.iter().enumerate() {
         devices.extend(plainer(*mirror).into_iter().map(|mirror| {
@@ -87,6 +98,17 @@ fn smaller_devices(device: &DevicePlan) -> Vec<DevicePlan> {
         }));
     }
     devices
+}
+
+fn smaller_changes(step: &AdminStep) -> Vec<AdminStep> {
+    match step {
+        AdminStep::Transaction(actions) => without(actions).map(AdminStep::Transaction).collect(),
+        AdminStep::Reopen(nodes) => without(nodes).map(AdminStep::Reopen).collect(),
+        AdminStep::ChangeMedium { away, back } if *away != Away::Nothing => {
+            [AdminStep::ChangeMedium { away: Away::Nothing, back: *back }].into()
+        }
+        _ => Vec::new(),
+    }
 }
 
 fn plainer_disks(disk: DiskPlan) -> impl Iterator<Item = DiskPlan> {
@@ -142,6 +164,7 @@ fn plainer_requests(how: How) -> impl Iterator<Item = How> {
         How { serialising: false, ..how },
         How { unmap: false, ..how },
         How { no_fallback: false, ..how },
+        How { behind: false, ..how },
         How { cancel_after: None, ..how },
         How { cancel_after: how.cancel_after.map(|steps| (steps - 1).max(1)), ..how },
     ];
@@ -156,6 +179,7 @@ fn plainer(mirror: MirrorPlan) -> Vec<MirrorPlan> {
         MirrorPlan { finalize: false, ..mirror },
         MirrorPlan { dismiss: false, ..mirror },
         MirrorPlan { back: false, ..mirror },
+        MirrorPlan { in_transaction: false, ..mirror },
         MirrorPlan { full: true, ..mirror },
         MirrorPlan { active: Some(false), ..mirror },
         MirrorPlan { end: End::Complete, ..mirror },
