@@ -13,6 +13,7 @@ use crate::request::{ReadFlags, Write, WriteKind};
 use crate::status::Extent;
 
 /// A change of the graph that a driver is asked to prepare for.
+#[derive(Clone, Copy)]
 pub struct Change<'a> {
     /// The graph as it is.
     pub before: &'a Graph,
@@ -167,11 +168,11 @@ pub trait BlockDriver: Send + Sync {
         Box::pin(async { Ok(()) })
     }
 
-    /// The prepared change is published.
-    fn commit(&self) {}
+    /// The prepared change is published. Others may be prepared beside it, which then do not take place.
+    fn commit(&self, _change: Change<'_>) {}
 
     /// The prepared change does not take place.
-    fn abort(&self) {}
+    fn abort(&self, _change: Change<'_>) {}
 
     /// A drained section that covers this node has begun: requests that the driver holds back must go on.
     fn drain_begin(&self) {}

@@ -10,12 +10,12 @@ use blockyard_block::{BlockDriver, BlockError, BlockLayer, NewNode, Plan};
 use blockyard_drivers::{
     Blkdebug, CopyOnRead, FileDriver, Memory, Null, Overlay, Raw, Throttle, ThrottleLimits,
 };
-use blockyard_graph::{Edit, Graph, NodeKind, Parent};
-use blockyard_runtime::Storage;
+use blockyard_graph::{Edit, Graph, NodeKind, NodeOptions, Parent};
+use blockyard_runtime::{Access, Storage};
 use blockyard_units::NodeId;
 
 use crate::blkdebug::DebugRules;
-use crate::blockdev::{Blockdev, Child, Kind};
+use crate::blockdev::{Blockdev, Child, General, Kind};
 use crate::error::QmpError;
 use crate::reopen::Fixed;
 
@@ -35,6 +35,8 @@ pub struct Opening {
     pub read_only: bool,
     /// Others are kept out, where the world has others.
     pub locking: bool,
+    /// Others may do everything, but they are told that somebody reads.
+    pub force_share: bool,
 }
 
 /// That there is no such node.
@@ -81,7 +83,7 @@ pub(crate) struct Definition {
 pub(crate) struct Part {
     pub new: NewNode,
     driver: &'static str,
-    read_only: bool,
+    general: General,
     children: Vec<(&'static str, Below)>,
     fixed: Fixed,
 }
@@ -119,9 +121,9 @@ fn define_part(
     default_child: Option<NodeId>,
     parts: &mut Vec<Part>,
 ) -> Result<NodeId, QmpError> {
-    let Blockdev { driver, name, read_only, kind } = options;
+    let fixed = options.fixed();
+    let Blockdev { driver, name, general, kind } = options;
     let name = name.unwrap_or_else(|| layer.generate_name());
-    let fixed = kind.fixed();
     let mut children = Vec::new();
     let mut below = |child, reference| {
         let below = match reference {
@@ -149,9 +151,13 @@ fn define_part(
             Box::new(CopyOnRead::new(bottom))
         }
         Kind::File { filename, locking } => {
-            let opening = Opening { read_only, locking };
+            let NodeOptions { auto_read_only, force_share, .. } = general.options;
+            // Nobody needs more yet.
+            let read_only = general.read_only || auto_read_only;
+            let opening = Opening { read_only, locking, force_share };
             let storage = files.open(&filename, opening).map_err(QmpError::generic)?;
-            Box::new(FileDriver::new(name.as_str(), storage))
+            let access = if read_only { Access::Read } else { Access::Write };
+            Box::new(FileDriver::new(name.as_str(), storage, access))
         }
         Kind::Memory { size } => Box::new(Memory::new(size, None)),
         Kind::Null { size } => Box::new(Null::new(size)),
@@ -172,7 +178,7 @@ fn define_part(
     };
     let new = layer.new_node(&name, made);
     let id = new.id();
-    parts.push(Part { new, driver, read_only, children, fixed });
+    parts.push(Part { new, driver, general, children, fixed });
     Ok(id)
 }
 
@@ -206,7 +212,7 @@ impl Definition {
         for part in &self.parts {
             let id = part.new.id();
             let name = part.new.node().name();
-            let attributes = blockyard_drivers::attributes(name, part.driver, part.read_only);
+            let attributes = part.general.over(blockyard_drivers::attributes(name, part.driver));
             plan.edits.push(Edit::AddNode { id, attributes });
             let mut children = Vec::new();
             for (child, below) in &part.children {

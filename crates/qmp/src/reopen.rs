@@ -1,7 +1,7 @@
 //! `blockdev-reopen`: gives nodes all of their options anew, all the nodes of a list or none.
 //!
-//! `read-only` may change, and so may the nodes that are `file` and `backing`; by that filters are put in, taken out
-//! and replaced. All other options must be as they were. The list becomes one edit, judged once on the final graph,
+//! `read-only`, `auto-read-only`, `discard` and `detect-zeroes` may change, and so may the nodes that are `file` and
+//! `backing`; by that filters are put in, taken out and replaced. All other options must be as they were. The list becomes one edit, judged once on the final graph,
 //! in one drained section; a `file` node's driver opens its disk anew when it prepares.
 //!
 //! Source: QEMU's documented blockdev-reopen.
@@ -15,11 +15,11 @@ use alloc::vec::Vec;
 
 use blockyard_block::{BlockError, Plan};
 use blockyard_drivers::child_edges;
-use blockyard_graph::{Edit, Graph, NodeAttributes, Parent};
+use blockyard_graph::{Edit, Graph, Parent};
 use blockyard_units::NodeId;
 use serde::Deserialize;
 
-use crate::blockdev::{Blockdev, Child, Kind};
+use crate::blockdev::{Blockdev, Child, General, Kind};
 use crate::error::QmpError;
 use crate::monitor::Monitor;
 use crate::nodes::node_named;
@@ -41,7 +41,7 @@ pub(crate) struct Reopening(Vec<Node>);
 
 struct Node {
     id: NodeId,
-    read_only: bool,
+    general: General,
     children: Vec<Change>,
 }
 
@@ -52,9 +52,18 @@ struct Change {
     to: Option<NodeId>,
 }
 
-impl Kind {
+impl Blockdev {
     /// What cannot change later.
     pub fn fixed(&self) -> Fixed {
+        let mut fixed = self.kind.fixed();
+        let force_share = if self.general.options.force_share { "on" } else { "off" };
+        fixed.insert("force-share", force_share.into());
+        fixed
+    }
+}
+
+impl Kind {
+    fn fixed(&self) -> Fixed {
         let number = |name, number: &u64| (name, number.to_string());
         match self {
             Self::Blkdebug { rules, .. } => [("rules", format!("{rules:?}"))].into(),
@@ -141,7 +150,7 @@ impl Monitor {
         if driver != options.driver {
             return cannot("driver", driver, options.driver);
         }
-        for (option, to) in options.kind.fixed() {
+        for (option, to) in options.fixed() {
             let from = fixed.get(option).map_or("", String::as_str);
             if from != to {
                 return cannot(option, from, &to);
@@ -158,7 +167,7 @@ impl Monitor {
         };
         let children = options.kind.children().into_iter().map(change);
         let children = children.collect::<Result<_, QmpError>>()?;
-        Ok(Node { id, read_only: options.read_only, children })
+        Ok(Node { id, general: options.general, children })
     }
 }
 
@@ -176,8 +185,8 @@ impl Node {
     fn plan(&self, graph: &Graph, edits: &mut Vec<Edit>) -> Result<(), BlockError> {
         let gone = || BlockError::NotFound("a node that was to be reopened is gone".into());
         let node = graph.node(self.id).ok_or_else(gone)?;
-        if node.read_only != self.read_only {
-            let attributes = NodeAttributes { read_only: self.read_only, ..node.clone() };
+        let attributes = self.general.over(node.clone());
+        if attributes != *node {
             edits.push(Edit::SetAttributes { id: self.id, attributes });
         }
         edits.extend(self.children.iter().filter_map(|change| change.edit(self.id, node.driver)));

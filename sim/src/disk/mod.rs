@@ -38,7 +38,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_runtime::{BoxFuture, Io, IoBuffer, IoErrorKind, Storage};
+use blockyard_runtime::{Access, BoxFuture, Io, IoBuffer, IoErrorKind, Storage};
 use blockyard_sync::Shared;
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::door::{self, Kind};
@@ -389,7 +389,7 @@ impl Storage for SimDisk {
         self.alignment
     }
 
-    fn reopen(&self, _read_only: bool) -> Result<Arc<dyn Storage>, String> {
+    fn reopen(&self, _access: Access) -> Result<Arc<dyn Storage>, String> {
         Ok(Arc::new(self.clone()))
     }
 

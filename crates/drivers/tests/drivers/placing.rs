@@ -3,6 +3,7 @@
 use blockyard_block::{Backend, BlockError, Preallocation, Truncate, Write, WriteFlags};
 use blockyard_drivers::FileDriver;
 use blockyard_graph::Permissions;
+use blockyard_runtime::Access;
 use blockyard_sim::DiskImage;
 use blockyard_units::{ByteLen, ByteRange};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::bench::{Bench, Link, Test, bytes, check_on};
 const ODD: u64 = 9001;
 
 fn file(bench: &Bench) -> Link {
-    ("file", Box::new(FileDriver::new("file", Arc::new(bench.disk.clone()))))
+    ("file", Box::new(FileDriver::new("file", Arc::new(bench.disk.clone()), Access::Write)))
 }
 
 async fn device(bench: &Bench) -> Backend {

@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 use blockyard_bitmap::{DirtyBitmap, SharedBitmap};
 use blockyard_block::{BlockError, BlockLayer, Io, NewNode, Node, Plan, Requester};
 use blockyard_graph::{
-    Edge, EdgePolicy, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions, Role, Roles,
+    Discard, Edge, EdgePolicy, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions, Role,
+    Roles,
 };
 use blockyard_sync::door::{self, world::Quiet};
 use blockyard_units::{ByteLen, CopyMode, JobId, NodeId};
@@ -207,14 +208,11 @@ pub(super) fn filters_down_to(graph: &Graph, node: NodeId, data: NodeId) -> Vec<
 }
 
 fn attributes(options: &MirrorOptions) -> NodeAttributes {
-    NodeAttributes {
-        name: options.filter_name.clone(),
-        kind: NodeKind::Filter,
-        driver: "mirror_top",
-        read_only: false,
-        active: true,
-        retired: false,
-    }
+    let name = options.filter_name.as_str();
+    let mut attributes = NodeAttributes::new(name, NodeKind::Filter, "mirror_top");
+    // Whether discards are ignored is for source and target to say.
+    attributes.options.discard = Discard::Unmap;
+    attributes
 }
 
 /// The filter holds source and target, frozen: they are the job's. The job holds the filter.

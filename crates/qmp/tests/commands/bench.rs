@@ -11,7 +11,7 @@ use blockyard_block::{
 use blockyard_graph::{Edit, Graph, Parent};
 use blockyard_models::DrainedMeansQuiet;
 use blockyard_qmp::{Files, Mode, Monitor, NoWatcher, Opening, QmpError, Value, parse_json};
-use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind, Runtime, Storage};
+use blockyard_runtime::{Access, BoxFuture, IoBuffer, IoErrorKind, Runtime, Storage};
 use blockyard_sim::{
     Budgets, DiskImage, Execution, Exploration, Explorer, Finding, Granularity, Limits, Program,
     Reduction, Setup, SimDisk, Verdict, World,
@@ -48,13 +48,18 @@ impl Opened {
         disk: &SimDisk,
         open: &Arc<Quiet<Vec<String>>>,
         refused: &Arc<Quiet<Vec<String>>>,
-        read_only: bool,
+        access: Access,
     ) -> Result<Arc<dyn Storage>, String> {
+        let read_only = access != Access::Write;
         let name = String::from(disk.name());
         if !read_only && refused.with(|refused| refused.contains(&name)) {
             return Err(format!("'{name}' cannot be opened for writing"));
         }
-        let label = format!("{name}{}", if read_only { " read-only" } else { "" });
+        let label = match access {
+            Access::Write => name.clone(),
+            Access::Read => format!("{name} read-only"),
+            Access::Inactive => format!("{name} inactive"),
+        };
         open.with(|open| {
             open.push(label.clone());
             open.sort();
@@ -73,7 +78,8 @@ impl Files for TestFiles {
     ) -> Result<Arc<dyn Storage>, String> {
         let disk =
             self.disks.get(filename).ok_or_else(|| format!("there is no disk '{filename}'"))?;
-        Opened::storage(disk, &self.open, &self.read_only, read_only)
+        let access = if read_only { Access::Read } else { Access::Write };
+        Opened::storage(disk, &self.open, &self.read_only, access)
     }
 }
 
@@ -120,8 +126,8 @@ impl Storage for Opened {
         self.disk.write(offset, data, fua)
     }
 
-    fn reopen(&self, read_only: bool) -> Result<Arc<dyn Storage>, String> {
-        Self::storage(&self.disk, &self.open, &self.refused, read_only)
+    fn reopen(&self, access: Access) -> Result<Arc<dyn Storage>, String> {
+        Self::storage(&self.disk, &self.open, &self.refused, access)
     }
 
     fn flush(&self) -> BoxFuture<'static, Result<(), IoErrorKind>> {
@@ -189,11 +195,11 @@ impl BlockDriver for Overlay {
         })
     }
 
-    fn commit(&self) {
+    fn commit(&self, _change: Change<'_>) {
         self.log.with(|log| log.push("commit"));
     }
 
-    fn abort(&self) {
+    fn abort(&self, _change: Change<'_>) {
         self.log.with(|log| log.push("abort"));
     }
 }
@@ -273,7 +279,7 @@ impl Bench {
         let (bytes, refuses, log) = (Quiet::default(), self.refuses.clone(), self.log.clone());
         let driver = Overlay { bytes, refuses, log };
         let node = layer.new_node(name, Box::new(driver));
-        let attributes = blockyard_drivers::attributes(name, "overlay", false);
+        let attributes = blockyard_drivers::attributes(name, "overlay");
         let derive = |_: &Graph| {
             let edits = [Edit::AddNode { id: node.id(), attributes: attributes.clone() }].into();
             Ok(Plan { edits, nodes: [node.clone()].into() })

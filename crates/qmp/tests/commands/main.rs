@@ -2,6 +2,7 @@
 
 mod bench;
 mod media;
+mod openings;
 mod reopening;
 mod snapshots;
 mod transactions;

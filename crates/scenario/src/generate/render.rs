@@ -44,7 +44,8 @@ impl Parts {
             disk["alignment"] = json!(alignment.bytes());
         }
         self.disks.push((name.into(), disk));
-        let arguments = json!({ "driver": "file", "node-name": name, "filename": name });
+        let arguments = json!({ "driver": "file", "node-name": name, "filename": name,
+                                "discard": "unmap" });
         self.setup.push(json!({ "execute": "blockdev-add", "arguments": arguments }));
     }
 
@@ -114,7 +115,7 @@ impl Filter {
 
     /// Its options, without what is below it.
     pub(super) fn options(self, name: &str) -> Value {
-        match self {
+        let mut options = match self {
             Self::Raw => json!({ "driver": "raw", "node-name": name }),
             Self::Throttle { limited: false } => json!({ "driver": "throttle", "node-name": name }),
             // So low that the second request waits.
@@ -134,7 +135,9 @@ impl Filter {
                 }
                 options
             }
-        }
+        };
+        options["discard"] = json!("unmap");
+        options
     }
 }
 
@@ -248,7 +251,8 @@ impl Device<'_> {
             parts.disk(node, self.plan.disk.alignment, disk);
             return;
         };
-        let options = json!({ "driver": driver, "node-name": node, "size": self.size() });
+        let options = json!({ "driver": driver, "node-name": node, "size": self.size(),
+                              "discard": "unmap" });
         parts.setup.push(execute("blockdev-add", options));
     }
 
@@ -260,7 +264,7 @@ impl Device<'_> {
         for name in lower.chain([node.to_string()]) {
             let size = if small { SECTOR } else { CHUNK };
             let options = json!({ "driver": "overlay", "node-name": name, "backing": below,
-                                  "cluster-size": size });
+                                  "cluster-size": size, "discard": "unmap" });
             parts.setup.push(execute("blockdev-add", options));
             below = name;
         }
