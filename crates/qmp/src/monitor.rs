@@ -286,8 +286,8 @@ impl Monitor {
 
     async fn blockdev_add(&self, options: Dict, mode: Mode) -> Result<(), QmpError> {
         let options = Blockdev::parse(options, mode)?;
-        let definition = define(self.layer(), self.files(), options, None)?;
-        let derive = |graph: &Graph| definition.plan(graph);
+        let definition = define(self.layer(), self.files(), options)?;
+        let derive = |graph: &Graph| definition.plan(graph, None);
         self.layer().publish("blockdev-add", OnLost::StartOver, derive).await?;
         self.note_added(&definition);
         Ok(())

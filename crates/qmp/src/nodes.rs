@@ -91,26 +91,27 @@ pub(crate) struct Part {
 enum Below {
     Named(String),
     Defined(NodeId),
+    LeftOut,
 }
 
 impl Below {
-    fn found(&self, graph: &Graph) -> Result<NodeId, BlockError> {
+    fn found(&self, graph: &Graph, over: Option<NodeId>) -> Result<NodeId, BlockError> {
         match self {
             Self::Defined(child) => Ok(*child),
             Self::Named(name) => node_named(graph, name),
+            Self::LeftOut => Ok(over.expect("a-filter-goes-over-something")),
         }
     }
 }
 
-/// Opens what `options` define. `default_child` stands in where a filter's `file` is left out.
+/// Opens what `options` define.
 pub(crate) fn define(
     layer: &BlockLayer,
     files: &dyn Files,
     options: Blockdev,
-    default_child: Option<NodeId>,
 ) -> Result<Definition, QmpError> {
     let mut definition = Definition { parts: Vec::new() };
-    define_part(layer, files, options, default_child, &mut definition.parts)?;
+    define_part(layer, files, options, &mut definition.parts)?;
     Ok(definition)
 }
 
@@ -118,7 +119,6 @@ fn define_part(
     layer: &BlockLayer,
     files: &dyn Files,
     options: Blockdev,
-    default_child: Option<NodeId>,
     parts: &mut Vec<Part>,
 ) -> Result<NodeId, QmpError> {
     let fixed = options.fixed();
@@ -128,13 +128,8 @@ fn define_part(
     let mut below = |child, reference| {
         let below = match reference {
             Child::Named(name) => Below::Named(name),
-            Child::Defined(inner) => {
-                Below::Defined(define_part(layer, files, *inner, None, parts)?)
-            }
-            Child::LeftOut => {
-                let missing = || QmpError::generic(format!("{child}: missing"));
-                Below::Defined(default_child.ok_or_else(missing)?)
-            }
+            Child::Defined(inner) => Below::Defined(define_part(layer, files, *inner, parts)?),
+            Child::LeftOut => Below::LeftOut,
         };
         children.push((child, below));
         Ok::<(), QmpError>(())
@@ -206,8 +201,9 @@ impl Definition {
         self.parts.last().expect("a-definition-has-a-node").new.id()
     }
 
-    /// The edits that put it into `graph`, with named children as they are there.
-    pub fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
+    /// The edits that put it into `graph`, with named children as they are there, and `over` where a filter's `file` is
+    /// left out.
+    pub fn plan(&self, graph: &Graph, over: Option<NodeId>) -> Result<Plan, BlockError> {
         let mut plan = Plan::default();
         for part in &self.parts {
             let id = part.new.id();
@@ -216,7 +212,7 @@ impl Definition {
             plan.edits.push(Edit::AddNode { id, attributes });
             let mut children = Vec::new();
             for (child, below) in &part.children {
-                children.push((*child, below.found(graph)?));
+                children.push((*child, below.found(graph, over)?));
             }
             let edges = blockyard_drivers::child_edges(id, part.driver, &children);
             plan.edits.extend(edges.into_iter().map(Edit::AddEdge));

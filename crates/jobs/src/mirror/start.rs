@@ -20,7 +20,6 @@ use super::filter::{FILE, MirrorFilter, TARGET};
 use crate::job::{Job, JobOptions};
 use crate::registry::Jobs;
 use crate::status::Status;
-use crate::transaction::Transaction;
 
 /// The name of the job's edge to its filter.
 pub(super) const HOLD: &str = "filter";
@@ -127,7 +126,7 @@ impl MirrorStart {
         Ok(Plan { edits, nodes: Vec::from([self.filter.clone()]) })
     }
 
-    /// Runs the job as a task of its own, once the graph is as planned.
+    /// The job, once the graph is as planned. It runs when it is [run](crate::run_together), alone or with others.
     pub fn begin(self) -> Arc<Job> {
         let Self { layer, jobs, options, id, filter, dirty, source, target, len } = self;
         let mirror = Mirror {
@@ -137,15 +136,12 @@ impl MirrorStart {
             dirty,
             mode: options.copy_mode,
             len,
-            section: Quiet::new(None),
+            recorded: Quiet::default(),
         };
-        let name = options.job.name.clone();
         let job = Job::new(id, options.job, layer.clone(), jobs.clone(), Box::new(mirror));
         jobs.insert(job.clone());
         layer.register_job(id);
         job.enter(Status::Created);
-        let transaction = Transaction::new(Vec::from([job.clone()]));
-        drop(layer.runtime().spawn(name, transaction.run()));
         job
     }
 }

@@ -407,16 +407,41 @@ pub fn check_by_door(name: &str, test: &Test, executions: u64, marks: &[&str]) {
     explore(name, test, Setup { granularity, ..Setup::default() }, executions, marks);
 }
 
+/// The same, of more than can be exhausted: so many runs are drawn.
+pub fn check_some(name: &str, test: &Test, budgets: Budgets, runs: u64, marks: &[&str]) {
+    let draw = |explorer: &mut Explorer<'_>| explorer.random(0..runs);
+    explore_by(name, test, Setup { budgets, ..Setup::default() }, runs, marks, &draw);
+}
+
 fn explore(name: &str, test: &Test, setup: Setup, executions: u64, marks: &[&str]) {
+    let by_door = setup.granularity == Granularity::Door;
+    let all = |explorer: &mut Explorer<'_>| {
+        let found = explorer.depth_first(Reduction::Optimal);
+        let exhausted = found.verdict == Verdict::Clean { exhausted: true };
+        let violated = matches!(found.verdict, Verdict::Violated { .. });
+        let count = found.summary.executions;
+        assert!(exhausted || violated || by_door, "{name}: {:?} in {count}", found.verdict);
+        found
+    };
+    explore_by(name, test, setup, executions, marks, &all);
+}
+
+fn explore_by(
+    name: &str,
+    test: &Test,
+    setup: Setup,
+    executions: u64,
+    marks: &[&str],
+    search: &dyn Fn(&mut Explorer<'_>) -> Exploration,
+) {
     let image =
         |(index, name): (usize, &&str)| DiskImage::new(name, vec![index as u8 + 1; LEN as usize]);
     let images = DISKS.iter().enumerate().map(image).collect();
-    let by_door = setup.granularity == Granularity::Door;
     let setup = Setup { images, ..setup };
     let mut go_on = |_: &blockyard_sim::Summary| true;
     let limits = Limits { executions, ..Limits::default() };
     let mut explorer = Explorer::new(test, setup, limits, &mut go_on);
-    let Exploration { verdict, summary } = explorer.depth_first(Reduction::Optimal);
+    let Exploration { verdict, summary } = search(&mut explorer);
     if let Verdict::Violated { finding, tape, .. } = &verdict {
         let line =
             |line: &blockyard_sim::TapeLine| format!("{}  ; {}", line.event, line.notes.join("; "));
@@ -424,8 +449,6 @@ fn explore(name: &str, test: &Test, setup: Setup, executions: u64, marks: &[&str
         panic!("{name}: {}: {}\n{}", finding.property, finding.message, tape.join("\n"));
     }
     let count = summary.executions;
-    let exhausted = verdict == Verdict::Clean { exhausted: true };
-    assert!(exhausted || by_door, "{name}: {verdict:?} in {count} executions");
     for mark in marks {
         assert!(summary.marks.contains(*mark), "{name}: never came to '{mark}' in {count}");
     }
