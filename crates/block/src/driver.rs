@@ -1,6 +1,7 @@
 //! What a driver is to the layer.
 
 use alloc::boxed::Box;
+use core::any::Any;
 
 use blockyard_graph::Graph;
 use blockyard_runtime::{BoxFuture, IoBuffer};
@@ -174,11 +175,21 @@ pub trait BlockDriver: Send + Sync {
     /// The prepared change does not take place.
     fn abort(&self, _change: Change<'_>) {}
 
+    /// Takes new options of its own in a drained section over its node, together with a change of the graph.
+    fn reopen(&self, _options: &dyn Any) {}
+
     /// A drained section that covers this node has begun: requests that the driver holds back must go on.
     fn drain_begin(&self) {}
 
     /// It has ended.
     fn drain_end(&self) {}
+
+    /// A drained section has begun that covers a node above, and not this one: what is held back without an end must
+    /// go on.
+    fn drain_begin_above(&self) {}
+
+    /// It has ended.
+    fn drain_end_above(&self) {}
 }
 
 fn unsupported<'a, T: Send + 'a>(

@@ -219,7 +219,6 @@ impl Node {
         let (kind, write) = (write.kind.counted(), self.placed(io, write));
         let (range, flags) = (write.range, write.flags);
         let copies = matches!(write.kind, WriteKind::Copy(_));
-        let resizes = matches!(write.kind, WriteKind::Truncate(_)) || grows;
         let design = io.layer().design();
         let marks_early = design.is_mutant(Mutant::MirrorMarksBeforeIo);
         if marks_early {
@@ -233,7 +232,7 @@ impl Node {
             }
             Err(error) => Err(error),
         };
-        if resizes && reached_driver {
+        if grows && reached_driver {
             let len = self.len(io);
             self.bitmaps.read(Clone::clone).iter().for_each(|bitmap| bitmap.resize(len));
         }
@@ -295,8 +294,11 @@ impl Node {
             WriteKind::Discard => (range, serialising),
             _ => {
                 let aligned = range.align_outward(limits.alignment());
+                // What is cut by the end of the node is a whole block only while that is the end.
+                let at_end = aligned != range && aligned.end() > self.len(io).0;
+                let end = if at_end { FAR_END } else { aligned.end() };
                 // The rest of a block is read and written back: nobody must change it meanwhile.
-                (aligned, serialising || aligned != range)
+                (ByteRange::between(aligned.start(), end), serialising || aligned != range)
             }
         }
     }

@@ -7,6 +7,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 
 use blockyard_graph::{EdgeKey, Edit, Graph, NodeAttributes, Parent};
 use blockyard_sync::door::{self, Kind};
@@ -43,6 +44,8 @@ pub struct Plan {
     pub edits: Vec<Edit>,
     /// Every node that the edits add.
     pub nodes: Vec<NewNode>,
+    /// Nodes of the graph that get new options of their drivers. For [reconfiguring](BlockLayer::reconfigure).
+    pub options: Vec<(NodeId, Arc<dyn Any + Send + Sync>)>,
 }
 
 /// What becomes of an edit if somebody else published in between.
@@ -96,6 +99,11 @@ impl BlockLayer {
             door::boundary().await;
             if self.swap(what, &before, version, &after, &plan) {
                 affected.iter().for_each(|node| node.driver().commit(change));
+                for (id, options) in &plan.options {
+                    self.node_by_id(*id)
+                        .into_iter()
+                        .for_each(|node| node.driver().reopen(&**options));
+                }
                 return Ok(());
             }
             affected.iter().rev().for_each(|node| node.driver().abort(change));

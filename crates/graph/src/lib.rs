@@ -46,6 +46,6 @@ mod tests;
 pub use edit::Edit;
 pub use graph::Graph;
 pub use options::{DetectZeroes, Discard, NodeOptions};
-pub use parts::{Edge, EdgeKey, EdgePolicy, NodeAttributes, NodeKind, Parent, Role, Roles};
+pub use parts::{Edge, EdgeKey, EdgePolicy, NodeAttributes, NodeKind, Parent, ROOT, Role, Roles};
 pub use permissions::Permissions;
 pub use refused::{Refused, RefusedKind};

@@ -90,6 +90,9 @@ impl fmt::Debug for Roles {
     }
 }
 
+/// The name of a backend's one edge.
+pub const ROOT: &str = "root";
+
 /// Who holds an edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Parent {

@@ -218,7 +218,12 @@ impl Image {
     }
 
     pub(crate) fn write(&self, offset: u64, data: &[u8], fua: bool) -> Io<()> {
-        self.file.write_all_at(data, offset).map_err(io_kind)?;
+        let written = self.file.write_all_at(data, offset).map_err(io_kind);
+        if written.is_err() && self.resizable {
+            // A part of it may have been, behind the end too.
+            self.has_grown(self.file.metadata().map_or(0, |found| found.len()));
+        }
+        written?;
         if !data.is_empty() {
             self.has_grown(offset + data.len() as u64);
         }

@@ -15,7 +15,7 @@ use alloc::format;
 use alloc::string::String;
 
 use blockyard_block::LONGEST;
-use blockyard_drivers::Overlay;
+use blockyard_drivers::{Overlay, ThrottleLimits};
 use blockyard_graph::{DetectZeroes, Discard, NodeAttributes, NodeOptions};
 use serde::Deserialize;
 use serde::de::Error as _;
@@ -52,7 +52,7 @@ pub(crate) enum Kind {
     Null { size: u64 },
     Overlay { size: Option<u64>, cluster_size: u64, backing: Option<Child> },
     Raw { file: Child },
-    Throttle { file: Child, bps_total: u64, iops_total: u64 },
+    Throttle { file: Child, limits: ThrottleLimits },
 }
 
 /// A child: by name, defined in place, or left out.
@@ -290,8 +290,10 @@ impl Kind {
                 let limits = limits.unwrap_or_default();
                 Self::Throttle {
                     file: Child::parse("file", file, general, mode)?,
-                    bps_total: limits.bps_total.map_or(0, |size| size.0),
-                    iops_total: limits.iops_total.unwrap_or(0),
+                    limits: ThrottleLimits {
+                        bps_total: limits.bps_total.map_or(0, |size| size.0),
+                        iops_total: limits.iops_total.unwrap_or(0),
+                    },
                 }
             }
         })

@@ -25,12 +25,12 @@ use crate::events::EventHub;
 use crate::medium::{InsertMedium, RemoveMedium};
 use crate::mirror::BlockdevMirror;
 use crate::nodes::{Definition, Files, define};
-use crate::reopen::{BlockdevReopen, Fixed};
+use crate::reopen::{BlockdevReopen, DriverOptions};
 use crate::replace::ReplaceChild;
 use crate::snapshot::BlockdevSnapshot;
 use crate::transaction::Transaction;
 use crate::value::{Dict, Value};
-use crate::visitor::{Mode, visit};
+use crate::visitor::{Mode, Nothing, visit};
 
 /// Every command, with what it does.
 pub const COMMANDS: &[(&str, &str)] = &[
@@ -81,8 +81,8 @@ struct Inner {
     jobs: Jobs,
     hub: Arc<EventHub>,
     files: Arc<dyn Files>,
-    /// What reopening must not change, of the nodes that commands have put into the graph.
-    fixed: Shared<BTreeMap<NodeId, Fixed>>,
+    /// The options of their drivers, of the nodes that commands have put into the graph.
+    driver_options: Shared<BTreeMap<NodeId, DriverOptions>>,
 }
 
 #[derive(Deserialize)]
@@ -110,9 +110,6 @@ struct BlockJobCancel {
     device: String,
     force: Option<bool>,
 }
-
-#[derive(Deserialize)]
-struct Nothing {}
 
 fn check_known(command: &str) -> Result<(), QmpError> {
     if COMMANDS.iter().any(|(name, _)| *name == command) {
@@ -156,7 +153,7 @@ impl Monitor {
         let hub = Arc::new(EventHub::new(watcher));
         layer.set_events(hub.clone());
         let jobs = Jobs::new(hub.clone());
-        Self(Arc::new(Inner { layer, jobs, hub, files, fixed: Shared::default() }))
+        Self(Arc::new(Inner { layer, jobs, hub, files, driver_options: Shared::default() }))
     }
 
     /// The layer.
@@ -180,16 +177,25 @@ impl Monitor {
 
     /// The nodes are in the graph.
     pub(crate) fn note_added(&self, definition: &Definition) {
-        self.0.fixed.write(|fixed| fixed.extend(definition.fixed()));
+        self.0
+            .driver_options
+            .write(|driver_options| driver_options.extend(definition.driver_options()));
+    }
+
+    /// Their drivers have other options now.
+    pub(crate) fn note_reopened(&self, nodes: impl Iterator<Item = (NodeId, DriverOptions)>) {
+        self.0.driver_options.write(|driver_options| driver_options.extend(nodes));
     }
 
     /// They are in it no more.
     pub(crate) fn note_removed(&self, nodes: &[NodeId]) {
-        self.0.fixed.write(|fixed| fixed.retain(|id, _| !nodes.contains(id)));
+        self.0
+            .driver_options
+            .write(|driver_options| driver_options.retain(|id, _| !nodes.contains(id)));
     }
 
-    pub(crate) fn fixed(&self, node: NodeId) -> Option<Fixed> {
-        self.0.fixed.read(|fixed| fixed.get(&node).cloned())
+    pub(crate) fn driver_options(&self, node: NodeId) -> Option<DriverOptions> {
+        self.0.driver_options.read(|driver_options| driver_options.get(&node).cloned())
     }
 
     /// Executes a command; its arguments are strictly typed, or strings to be converted, as `mode` says.

@@ -7,17 +7,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_block::{BlockDriver, BlockError, BlockLayer, NewNode, Plan};
-use blockyard_drivers::{
-    Blkdebug, CopyOnRead, FileDriver, Memory, Null, Overlay, Raw, Throttle, ThrottleLimits,
-};
-use blockyard_graph::{Edit, Graph, NodeKind, NodeOptions, Parent};
+use blockyard_drivers::{Blkdebug, CopyOnRead, FileDriver, Memory, Null, Overlay, Raw, Throttle};
+use blockyard_graph::{Edit, Graph, NodeKind, NodeOptions, Parent, ROOT};
 use blockyard_runtime::{Access, Storage};
 use blockyard_units::NodeId;
 
 use crate::blkdebug::DebugRules;
 use crate::blockdev::{Blockdev, Child, General, Kind};
 use crate::error::QmpError;
-use crate::reopen::Fixed;
+use crate::reopen::DriverOptions;
 
 /// How a world finds the disk behind a filename.
 pub trait Files: Send + Sync {
@@ -54,7 +52,7 @@ pub(crate) fn root_of_device(graph: &Graph, name: &str) -> Result<NodeId, QmpErr
     let missing = || BlockError::NotFound(format!("there is no device '{name}'"));
     let backend = graph.backend_by_name(name).ok_or_else(missing)?;
     let empty = || QmpError::generic(format!("device '{name}' has no medium"));
-    graph.child(Parent::Backend(backend), "root").ok_or_else(empty)
+    graph.child(Parent::Backend(backend), ROOT).ok_or_else(empty)
 }
 
 /// The node of that name, or the one below the device of that name.
@@ -85,7 +83,7 @@ pub(crate) struct Part {
     driver: &'static str,
     general: General,
     children: Vec<(&'static str, Below)>,
-    fixed: Fixed,
+    driver_options: DriverOptions,
 }
 
 enum Below {
@@ -121,7 +119,7 @@ fn define_part(
     options: Blockdev,
     parts: &mut Vec<Part>,
 ) -> Result<NodeId, QmpError> {
-    let fixed = options.fixed();
+    let driver_options = options.driver_options();
     let Blockdev { driver, name, general, kind } = options;
     let name = name.unwrap_or_else(|| layer.generate_name());
     let mut children = Vec::new();
@@ -166,14 +164,14 @@ fn define_part(
             below("file", file)?;
             Box::new(Raw)
         }
-        Kind::Throttle { file, bps_total, iops_total } => {
+        Kind::Throttle { file, limits } => {
             below("file", file)?;
-            Box::new(Throttle::new(ThrottleLimits { bps_total, iops_total }))
+            Box::new(Throttle::new(limits))
         }
     };
     let new = layer.new_node(&name, made);
     let id = new.id();
-    parts.push(Part { new, driver, general, children, fixed });
+    parts.push(Part { new, driver, general, children, driver_options });
     Ok(id)
 }
 
@@ -221,9 +219,9 @@ impl Definition {
         Ok(plan)
     }
 
-    /// The options of each node that stay for its life.
-    pub fn fixed(&self) -> impl Iterator<Item = (NodeId, Fixed)> {
-        self.parts.iter().map(|part| (part.new.id(), part.fixed.clone()))
+    /// The options that the driver of each node was made with.
+    pub fn driver_options(&self) -> impl Iterator<Item = (NodeId, DriverOptions)> {
+        self.parts.iter().map(|part| (part.new.id(), part.driver_options.clone()))
     }
 
     /// The edits that take it out of a graph again.

@@ -210,7 +210,7 @@ impl Monitor {
             let removal = filter.removal();
             let derive = |_: &Graph| Ok(Plan { edits: removal.clone(), ..Plan::default() });
             self.layer().publish("remove filter again", OnLost::StartOver, derive).await?;
-            let nodes: Vec<NodeId> = filter.fixed().map(|(id, _)| id).collect();
+            let nodes: Vec<NodeId> = filter.driver_options().map(|(id, _)| id).collect();
             self.note_removed(&nodes);
         }
         result

@@ -27,7 +27,7 @@ use crate::monitor::Monitor;
 use crate::replace::ReplaceChild;
 use crate::snapshot::BlockdevSnapshot;
 use crate::value::{Dict, Value};
-use crate::visitor::{Mode, visit};
+use crate::visitor::{Mode, Nothing, visit};
 
 /// Something that is prepared, and takes place with others or not at all.
 pub(crate) trait Action: Send + Sync {
@@ -89,10 +89,6 @@ enum Typed {
     ReplaceChild(ReplaceChild),
     Snapshot(BlockdevSnapshot),
 }
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 impl ActionOptions {
     fn typed(&self, mode: Mode) -> Result<Typed, QmpError> {
@@ -227,6 +223,7 @@ fn plan_all(graph: &Graph, actions: &[Box<dyn Action>]) -> Result<Plan, BlockErr
         refuse_frozen(&seen, &plan.edits)?;
         all.edits.extend(plan.edits);
         all.nodes.extend(plan.nodes);
+        all.options.extend(plan.options);
     }
     Ok(all)
 }

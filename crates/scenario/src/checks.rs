@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use blockyard_block::{Observer, Owner, Requester};
-use blockyard_graph::{Graph, Parent, Permissions, Role};
+use blockyard_graph::{Graph, Parent, Permissions, ROOT, Role};
 use blockyard_jobs::{EventSink, Job, JobEvent};
 use blockyard_models::{
     DrainedMeansQuiet, EdgeView, GraphValidity, GraphView, JobProtocol, MirrorConvergence,
@@ -158,7 +158,7 @@ impl Checks {
             gone.find(|(job, _)| above(*job)).map(|(_, name)| name)
         };
         for (id, device) in graph.backends() {
-            let root = graph.child(Parent::Backend(id), "root");
+            let root = graph.child(Parent::Backend(id), ROOT);
             let node = root.and_then(|root| disk_below(graph, root));
             let Some(node) = node else { continue };
             let Some(disk) = state.filenames.get(&node).cloned() else {
@@ -292,7 +292,7 @@ fn mirrored_disks(state: &State, graph: &Graph, after: &Graph) -> Vec<(String, S
 fn adds_filter(before: &Graph, after: &Graph) -> bool {
     let length = |graph: &Graph, parent| {
         let below = |node: &NodeId| graph.child(Parent::Node(*node), "file");
-        std::iter::successors(graph.child(parent, "root"), below).count()
+        std::iter::successors(graph.child(parent, ROOT), below).count()
     };
     before.jobs().count() == after.jobs().count()
         && after

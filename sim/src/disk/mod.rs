@@ -229,11 +229,16 @@ impl SimDisk {
                 self.medium.with(|medium| {
                     medium.overlays.may_write(range)?;
                     medium.write_part((range, data), range, by, *fua);
-                    medium.len = medium.len.max(ByteLen(range.end()));
+                    medium.grow(range.end());
                     Ok(IoBuffer::default())
                 })
             }
             Operation::Truncate { from, len, .. } => {
+                if operation.is_growing_zeroes() {
+                    self.enter_space();
+                    let added = ByteRange::between(*from, len.0);
+                    self.medium.with(|medium| medium.overlays.may_write(added))?;
+                }
                 self.enter_len(Kind::Write);
                 let old = self.medium.with(|medium| medium.len);
                 let cut = ByteRange::between(*from, old.0);

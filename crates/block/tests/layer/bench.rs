@@ -231,7 +231,7 @@ impl Bench {
         nodes: &[NewNode],
         on_lost: OnLost,
     ) -> Result<(), BlockError> {
-        let plan = || Plan { edits: edits.to_vec(), nodes: nodes.to_vec() };
+        let plan = || Plan { edits: edits.to_vec(), nodes: nodes.to_vec(), ..Plan::default() };
         self.layer.publish("test", on_lost, |_| Ok(plan())).await
     }
 

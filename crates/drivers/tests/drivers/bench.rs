@@ -101,7 +101,7 @@ impl Bench {
         }
         let ids = nodes.iter().map(|(_, node)| node.id()).collect();
         let nodes: Vec<NewNode> = nodes.into_iter().map(|(_, node)| node).collect();
-        let plan = || Plan { edits: edits.clone(), nodes: nodes.clone() };
+        let plan = || Plan { edits: edits.clone(), nodes: nodes.clone(), ..Plan::default() };
         self.layer.publish("add", OnLost::StartOver, |_| Ok(plan())).await?;
         Ok((backend, ids))
     }

@@ -169,7 +169,7 @@ pub async fn formatted(bench: &Bench, by_filter: bool, storage: Vec<Link>) -> (B
     let (parent, root) = (Parent::Node(format.id()), Parent::Backend(backend.id()));
     let guest = EdgePolicy::Explicit { required: GUEST, shared: Permissions::ALL };
     let publish = async |edits: Vec<Edit>, nodes: Vec<NewNode>| {
-        let plan = || Plan { edits: edits.clone(), nodes: nodes.clone() };
+        let plan = || Plan { edits: edits.clone(), nodes: nodes.clone(), ..Plan::default() };
         let published = bench.layer.publish("format", OnLost::StartOver, |_| Ok(plan())).await;
         published.expect("nothing forbids it");
     };

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use blockyard_block::BlockError;
-use blockyard_graph::{EdgeKey, Edit, Graph, Parent};
+use blockyard_graph::{EdgeKey, Edit, Graph, Parent, ROOT};
 use blockyard_sync::sometimes;
 use blockyard_units::{JobId, Mutant, NodeId, Pivot, Replace};
 
@@ -36,7 +36,7 @@ impl Mirror {
             Replace::Compare | Replace::Transaction | Replace::Parents => now.clone(),
         };
         if design.is_mutant(Mutant::PivotKeepsFilterParent) {
-            parents.retain(|edge| edge.name != "root");
+            parents.retain(|edge| edge.name != ROOT);
         }
         let mut edits = match design.pivot {
             Pivot::FilterParent => self.drop_lower_filters(&parents),

@@ -123,7 +123,7 @@ impl MirrorStart {
         edits.extend(filters_down_to(graph, self.source, data).into_iter().map(freeze));
         let children = [self.source, self.target];
         edits.extend(edges(self.id, &options.job.name, id, children).map(Edit::AddEdge));
-        Ok(Plan { edits, nodes: Vec::from([self.filter.clone()]) })
+        Ok(Plan { edits, nodes: Vec::from([self.filter.clone()]), ..Plan::default() })
     }
 
     /// The job, once the graph is as planned. It runs when it is [run](crate::run_together), alone or with others.

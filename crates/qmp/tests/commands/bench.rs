@@ -282,7 +282,7 @@ impl Bench {
         let attributes = blockyard_drivers::attributes(name, "overlay");
         let derive = |_: &Graph| {
             let edits = [Edit::AddNode { id: node.id(), attributes: attributes.clone() }].into();
-            Ok(Plan { edits, nodes: [node.clone()].into() })
+            Ok(Plan { edits, nodes: [node.clone()].into(), ..Plan::default() })
         };
         let added = layer.publish("add overlay", OnLost::StartOver, derive).await;
         assert!(added.is_ok(), "{added:?}");
