@@ -65,10 +65,10 @@ impl BlockLayer {
     }
 }
 
-/// What no request must pass while the graph becomes `after`: the old child of each edge that is redirected or taken
-/// away, the holder of each that is new, and the nodes whose attributes or options change. Not what comes or goes itself. And what
-/// a backend gets as its root: a request of that backend may be under way, and must not come into what another owner
-/// has drained.
+/// What no request must pass while the plan takes place: the old child of each edge that is redirected or taken away,
+/// the holder of each that is new, and the nodes whose attributes or options change. Not what comes or goes itself. And
+/// what a backend gets as its root: a request of that backend may be under way, and must not come into what another
+/// owner has drained.
 fn to_be_drained(before: &Graph, plan: &Plan) -> Result<Vec<NodeId>, BlockError> {
     let after = &before.apply(&plan.edits)?;
     let touched = |EdgeKey { parent, name }: EdgeKey| {

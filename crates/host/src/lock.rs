@@ -80,7 +80,8 @@ fn take_all(file: &File, keeps: Keeps) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Locks `file` against those whom it `keeps` out. After an error some of the locks may be held: the file is to be closed.
+/// Locks `file` against those whom it `keeps` out. After an error some of the locks may be held: the file is to be
+/// closed.
 pub(crate) fn lock(file: &File, path: &Path, keeps: Keeps) -> Result<(), HostError> {
     let failed = |error: io::Error| HostError::from_io("lock", path, &error);
     if take_all(file, keeps).map_err(failed)? {

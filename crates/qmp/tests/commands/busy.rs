@@ -31,8 +31,8 @@ const CASES: [(&str, &str, &str); 12] = [
         "node mf holds edge mf.target without sharing write",
     ),
     ("blockdev-del", r#"{"node-name":"a"}"#, "mf.file"),
-    ("blockdev-del", r#"{"node-name":"mf"}"#, ""),
-    ("blockdev-set-active", r#"{"node-name":"b","active":false}"#, "mf"),
+    ("blockdev-del", r#"{"node-name":"mf"}"#, "backend disk0 on edge disk0.root"),
+    ("blockdev-set-active", r#"{"node-name":"b","active":false}"#, "active parent node mf"),
     ("block_resize", r#"{"node-name":"a","size":512}"#, "mf.file"),
     ("block_resize", r#"{"node-name":"b","size":512}"#, "mf.target"),
     ("blockdev-remove-medium", r#"{"id":"disk0"}"#, "job m0"),
@@ -50,7 +50,7 @@ fn a_busy_source_or_target_refuses_what_conflicts_and_names_the_job() {
             bench.done("blockdev-mirror", mirror).await;
             let reply = bench.execute(command, arguments).await;
             let error = reply.expect_err(command);
-            eprintln!("SAID {command} {arguments}: {error}");
+            assert!(error.desc.contains(said), "{command} {arguments}: {error}, not: {said}");
             bench.done("job-cancel", r#"{"id":"m0"}"#).await;
         });
         check_some(command, &test, FAULTLESS, 20, &[]);
