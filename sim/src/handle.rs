@@ -54,6 +54,11 @@ impl Operation {
             Self::Truncate { from, capacity, .. } => ByteRange::between(*from, capacity.0),
         }
     }
+
+    /// Whether it makes the disk longer by zeroes, which take space, and not only its length.
+    pub fn is_growing_zeroes(&self) -> bool {
+        matches!(self, Self::Truncate { from, len, .. } if *from < len.0)
+    }
 }
 
 /// What a step asks of the world.

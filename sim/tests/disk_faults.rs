@@ -8,11 +8,12 @@ use std::sync::Arc;
 use blockyard_runtime::Storage;
 use blockyard_sim::{
     Action, Budgets, Divergence, Event, Explorer, Families, Family, Limits, Outcome, RandomWalk,
-    Watched, World, run_once,
+    Reduction, Verdict, Watched, World, run_once,
 };
 use blockyard_sync::door::world::Quiet;
+use blockyard_units::{ByteLen, ByteRange};
 use common::sectors::Request::{Flush, Read, Write};
-use common::sectors::{Request, in_digits, in_turn, outcomes};
+use common::sectors::{Request, SECTOR, in_digits, in_turn, outcomes};
 use common::{program, setup, task};
 
 fn one(family: Family) -> Budgets {
@@ -283,4 +284,58 @@ fn families_are_read_and_written_by_name() {
     assert_eq!("flush,lost".parse::<Families>().map(|f| f.to_string()), Ok("lost,flush".into()));
     let unknown = "there is no family 'fire'; there are ".to_string() + all;
     assert_eq!("eio,fire".parse::<Families>(), Err(unknown));
+}
+
+/// What becomes of a disk of one sector that may have four, with one fault of this family at most: what each of the
+/// requests brings, and how many sectors there are after it.
+fn grown(family: Family, requests: &'static [(bool, u64, u64)]) -> BTreeSet<String> {
+    let seen: Arc<Quiet<BTreeSet<String>>> = Arc::default();
+    let found = seen.clone();
+    let growing = program(move |runtime, board| {
+        let (disk, seen) = (board.disks[0].clone(), seen.clone());
+        task(runtime, "t", async move {
+            let mut said = Vec::new();
+            for (zeroes, first, count) in requests {
+                let range = ByteRange::new(first * SECTOR, count * SECTOR);
+                let done = match zeroes {
+                    true => disk.write_zeroes(range, false).await,
+                    false => {
+                        let data = vec![1; (count * SECTOR) as usize].into();
+                        disk.write(range.start(), data, false).await
+                    }
+                };
+                let word = done.map_or_else(|error| error.errno_name(), |()| "ok");
+                said.push(format!("{word} {}", disk.len().0 / SECTOR));
+            }
+            seen.with(|seen| seen.insert(said.join(", ")));
+        });
+    });
+    let mut setup = setup(one(family));
+    setup.images.truncate(1);
+    setup.images[0].bytes = vec![1; SECTOR as usize].into();
+    setup.images[0].capacity = ByteLen(4 * SECTOR);
+    let mut go_on = |_: &blockyard_sim::Summary| true;
+    let mut explorer = Explorer::new(&growing, setup, Limits::default(), &mut go_on);
+    let verdict = explorer.depth_first(Reduction::Optimal).verdict;
+    assert_eq!(verdict, Verdict::Clean { exhausted: true });
+    found.with(|found| found.clone())
+}
+
+#[test]
+fn a_write_that_ends_in_the_middle_makes_a_disk_as_long_as_what_was_written() {
+    let write = &[(false, 1, 3)];
+    assert_eq!(grown(Family::Short, write), lines(&["ok 4", "EIO 2", "EIO 3"]));
+    assert_eq!(grown(Family::Torn, write), lines(&["ok 4", "EIO 4"]));
+    assert_eq!(grown(Family::Lost, write), lines(&["ok 4"]));
+    assert_eq!(grown(Family::Eio, write), lines(&["ok 4", "EIO 1"]));
+    assert_eq!(grown(Family::EioLate, write), lines(&["ok 4", "EIO 4"]));
+}
+
+#[test]
+fn zeroes_that_make_a_disk_longer_take_space_and_may_have_done_so_when_they_fail() {
+    let zeroes = &[(true, 1, 1), (true, 2, 1)];
+    let said = lines(&["ok 2, ok 3", "ENOSPC 1, ENOSPC 1", "ok 2, ENOSPC 2"]);
+    assert_eq!(grown(Family::Enospc, zeroes), said);
+    let said = lines(&["ok 2, ok 3", "EIO 2, ok 3", "ok 2, EIO 3"]);
+    assert_eq!(grown(Family::EioLate, zeroes), said);
 }

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::future::Future;
 
-use blockyard_graph::Parent;
+use blockyard_graph::{Parent, ROOT};
 use blockyard_runtime::IoBuffer;
 use blockyard_sync::door::Kind;
 use blockyard_sync::{Shared, Unstoppable, note, sometimes};
@@ -33,9 +33,6 @@ pub struct Backend {
     in_flight: Arc<Shared<u64>>,
     policies: ErrorPolicies,
 }
-
-/// The name of a backend's one edge.
-const ROOT: &str = "root";
 
 impl Backend {
     pub(crate) fn new(

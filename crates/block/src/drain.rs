@@ -85,18 +85,28 @@ impl BlockLayer {
     fn list_section(&self, owner: Owner, nodes: &[NodeId]) -> u64 {
         let touched = [(Kind::Write, SECTIONS, VERSION), key(Kind::Read, VERSION)];
         let design = self.design();
-        let (number, covered) = self.state().trusted(touched, |state| {
+        let (number, covered, below) = self.state().trusted(touched, |state| {
             state.section_numbers += 1;
             let number = state.section_numbers;
             let ids = state.covered(nodes);
-            let covered: Vec<Arc<Node>> =
-                ids.iter().filter_map(|id| state.nodes.get(id).cloned()).collect();
+            let found = |ids: &[NodeId]| -> Vec<Arc<Node>> {
+                ids.iter().filter_map(|id| state.nodes.get(id).cloned()).collect()
+            };
+            let (covered, below) = (found(&ids), found(&state.below(&ids)));
             let lets_go = design.is_mutant(Mutant::ChildSwapUndrainsParent);
             let held = if lets_go { Vec::new() } else { state.above(nodes) };
             let nodes = nodes.to_vec();
             let forgets = design.is_mutant(Mutant::DrainForgetsNewParents);
-            let covered_then = covered.clone();
-            let section = Section { number, owner, nodes, covered: covered_then, held, forgets };
+            let (covered_then, below_then) = (covered.clone(), below.clone());
+            let section = Section {
+                number,
+                owner,
+                nodes,
+                covered: covered_then,
+                below: below_then,
+                held,
+                forgets,
+            };
             // Inside one of its owner's own it goes with that one: whoever waits for the outer must not hold it up.
             let inside = |outer: &Section| {
                 let reached = state.covered(&outer.nodes);
@@ -114,10 +124,11 @@ impl BlockLayer {
             if let Owner::Job(job) = owner {
                 state.jobs.insert(job, Activity::Parked);
             }
-            (number, covered)
+            (number, covered, below)
         });
         note!("drains {}", covered.iter().map(|node| node.name()).collect::<Vec<_>>().join(", "));
         covered.iter().for_each(|node| node.driver().drain_begin());
+        below.iter().for_each(|node| node.driver().drain_begin_above());
         number
     }
 
@@ -140,18 +151,19 @@ impl BlockLayer {
         let borrowed = self.design().is_mutant(Mutant::DrainEndsOnCurrentNode);
         // Told while it still holds: requests begin as soon as it does not.
         self.observer().section_ends(number);
-        let covered = self.state().trusted([key(Kind::Write, SECTIONS)], |state| {
+        let (covered, below) = self.state().trusted([key(Kind::Write, SECTIONS)], |state| {
             let own = state.sections.iter().position(|section| section.number == number);
             let last = state.sections.len().checked_sub(1).filter(|_| borrowed);
             let section = state.sections.remove(last.or(own).expect("sections-end-once"));
-            let covered = section.covered.clone();
+            let told = (section.covered.clone(), section.below.clone());
             if forgets {
                 state.sections.push(section);
             }
-            covered
+            told
         });
         note!("ends the drained section");
         covered.iter().for_each(|node| node.driver().drain_end());
+        below.iter().for_each(|node| node.driver().drain_end_above());
     }
 }
 

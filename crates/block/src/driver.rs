@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
+use core::any::Any;
 
 use blockyard_graph::Graph;
 use blockyard_runtime::{BoxFuture, IoBuffer};
@@ -14,6 +15,7 @@ use crate::request::{ReadFlags, Write, WriteKind};
 use crate::status::Extent;
 
 /// A change of the graph that a driver is asked to prepare for.
+#[derive(Clone, Copy)]
 pub struct Change<'a> {
     /// The graph as it is.
     pub before: &'a Graph,
@@ -192,17 +194,27 @@ pub trait BlockDriver: Send + Sync {
         Box::pin(async { Ok(()) })
     }
 
-    /// The prepared change is published.
-    fn commit(&self) {}
+    /// The prepared change is published. Others may be prepared beside it, which then do not take place.
+    fn commit(&self, _change: Change<'_>) {}
 
     /// The prepared change does not take place.
-    fn abort(&self) {}
+    fn abort(&self, _change: Change<'_>) {}
+
+    /// Takes new options of its own in a drained section over its node, together with a change of the graph.
+    fn reopen(&self, _options: &dyn Any) {}
 
     /// A drained section that covers this node has begun: requests that the driver holds back must go on.
     fn drain_begin(&self) {}
 
     /// It has ended.
     fn drain_end(&self) {}
+
+    /// A drained section has begun that covers a node above, and not this one: what is held back without an end must
+    /// go on.
+    fn drain_begin_above(&self) {}
+
+    /// It has ended.
+    fn drain_end_above(&self) {}
 }
 
 fn unsupported<'a, T: Send + 'a>(

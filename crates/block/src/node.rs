@@ -9,7 +9,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_bitmap::SharedBitmap;
+use blockyard_graph::{DetectZeroes, Discard, NodeOptions};
 use blockyard_runtime::{BoxFuture, IoBuffer};
+use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Shared, sometimes};
 use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId};
 
@@ -44,6 +46,8 @@ pub struct Node {
     /// Bytes; a write that ends behind it is told once. 0: none is.
     threshold: Shared<u64>,
     copy_on_read: Shared<bool>,
+    /// Those that it has in the graph. They change only in a drained section over the node, so nobody sees them change.
+    options: Quiet<NodeOptions>,
 }
 
 /// How a request ended: what it is counted as, where it was, its result, and when it began.
@@ -60,6 +64,7 @@ impl Node {
             hooks: Shared::default(),
             threshold: Shared::default(),
             copy_on_read: Shared::default(),
+            options: Quiet::default(),
         }
     }
 
@@ -71,6 +76,10 @@ impl Node {
     /// Its node-name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn set_options(&self, options: NodeOptions) {
+        self.options.with(|old| *old = options);
     }
 
     pub(crate) fn driver(&self) -> &dyn BlockDriver {
@@ -205,6 +214,7 @@ impl Node {
         let truncates = matches!(write.kind, WriteKind::Truncate(_));
         let grows = truncates || (grows && self.driver.grows(io));
         self.check(io, write.reach(), grows)?;
+        let Some(write) = self.as_options_say(write) else { return Ok(()) };
         if write.reach().is_empty() {
             return Ok(());
         }
@@ -214,7 +224,6 @@ impl Node {
         let (kind, write) = (write.kind.counted(), self.placed(io, write));
         let (range, flags) = (write.range, write.flags);
         let copies = matches!(write.kind, WriteKind::Copy(_));
-        let resizes = matches!(write.kind, WriteKind::Truncate(_)) || grows;
         let design = io.layer().design();
         let marks_early = design.is_mutant(Mutant::MirrorMarksBeforeIo);
         if marks_early {
@@ -228,7 +237,7 @@ impl Node {
             }
             Err(error) => Err(error),
         };
-        if resizes && reached_driver {
+        if grows && reached_driver {
             let len = self.len(io);
             self.bitmaps.read(Clone::clone).iter().for_each(|bitmap| bitmap.resize(len));
         }
@@ -245,6 +254,18 @@ impl Node {
         let wrote = reached_driver && !copy_skips;
         self.end(io, request, wrote, (kind, range, &result, began_ns));
         result
+    }
+
+    /// A write as the node's options have it; nothing is left of a discard that is ignored.
+    fn as_options_say(&self, mut write: Write) -> Option<Write> {
+        let NodeOptions { discard, detect_zeroes, .. } = self.options.with(|options| *options);
+        if detect_zeroes != DetectZeroes::Off && write.is_data_of_zeroes() {
+            write.kind = WriteKind::Zeroes;
+            write.flags.may_unmap |= detect_zeroes == DetectZeroes::Unmap;
+        }
+        write.flags.may_unmap &= discard == Discard::Unmap;
+        let ignored = discard == Discard::Ignore && matches!(write.kind, WriteKind::Discard);
+        (!ignored).then_some(write)
     }
 
     /// Lists a write, and waits for those that it must not overlap: what that is may be more when it has waited.
@@ -278,8 +299,11 @@ impl Node {
             WriteKind::Discard => (range, serialising),
             _ => {
                 let aligned = range.align_outward(limits.alignment());
+                // What is cut by the end of the node is a whole block only while that is the end.
+                let at_end = aligned != range && aligned.end() > self.len(io).0;
+                let end = if at_end { FAR_END } else { aligned.end() };
                 // The rest of a block is read and written back: nobody must change it meanwhile.
-                (aligned, serialising || aligned != range)
+                (ByteRange::between(aligned.start(), end), serialising || aligned != range)
             }
         }
     }

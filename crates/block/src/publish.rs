@@ -7,6 +7,7 @@ use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 
 use blockyard_graph::{EdgeKey, Edit, Graph, NodeAttributes, Parent};
 use blockyard_sync::door::{self, Kind};
@@ -43,6 +44,8 @@ pub struct Plan {
     pub edits: Vec<Edit>,
     /// Every node that the edits add.
     pub nodes: Vec<NewNode>,
+    /// Nodes of the graph that get new options of their drivers. For [reconfiguring](BlockLayer::reconfigure).
+    pub options: Vec<(NodeId, Arc<dyn Any + Send + Sync>)>,
 }
 
 /// What becomes of an edit if somebody else published in between.
@@ -89,15 +92,21 @@ impl BlockLayer {
             let plan = derive(&before)?;
             let after = before.apply(&plan.edits)?;
             let affected = self.affected(&before, &after, &plan);
-            self.prepare(&affected, &before, &after).await?;
+            let change = Change { before: &before, after: &after };
+            self.prepare(&affected, change).await?;
             note!("{what}: prepared");
             // Preparing may yield, so it always does.
             door::boundary().await;
             if self.swap(what, &before, version, &after, &plan) {
-                affected.iter().for_each(|node| node.driver().commit());
+                affected.iter().for_each(|node| node.driver().commit(change));
+                for (id, options) in &plan.options {
+                    self.node_by_id(*id)
+                        .into_iter()
+                        .for_each(|node| node.driver().reopen(&**options));
+                }
                 return Ok(());
             }
-            affected.iter().rev().for_each(|node| node.driver().abort());
+            affected.iter().rev().for_each(|node| node.driver().abort(change));
             sometimes!(true, "a publication was lost to another");
             sometimes!(what == "blockdev-reopen", "reopening was lost to another publication");
             note!("{what}: the graph changed meanwhile");
@@ -126,15 +135,10 @@ impl BlockLayer {
         affected
     }
 
-    async fn prepare(
-        &self,
-        affected: &[Arc<Node>],
-        before: &Graph,
-        after: &Graph,
-    ) -> Result<(), BlockError> {
+    async fn prepare(&self, affected: &[Arc<Node>], change: Change<'_>) -> Result<(), BlockError> {
         for (index, node) in affected.iter().enumerate() {
-            if let Err(error) = node.driver().prepare(Change { before, after }).await {
-                affected[..index].iter().rev().for_each(|node| node.driver().abort());
+            if let Err(error) = node.driver().prepare(change).await {
+                affected[..index].iter().rev().for_each(|node| node.driver().abort(change));
                 return Err(error);
             }
         }
@@ -177,6 +181,11 @@ impl BlockLayer {
                 state.nodes.insert(new.id(), new.0.clone());
             }
             state.nodes.retain(|id, _| after.node(*id).is_some());
+            for id in changed_nodes(before, after).chain(plan.nodes.iter().map(NewNode::id)) {
+                if let (Some(node), Some(attributes)) = (state.nodes.get(&id), after.node(id)) {
+                    node.set_options(attributes.options);
+                }
+            }
             true
         });
         if swapped {
@@ -187,10 +196,13 @@ impl BlockLayer {
     }
 }
 
-/// The nodes that stay and whose attributes change.
+/// The nodes that stay and whose attributes change, or whether they need to be open for writing.
 pub(crate) fn changed_nodes(before: &Graph, after: &Graph) -> impl Iterator<Item = NodeId> {
     let changes = |(id, node): &(NodeId, &NodeAttributes)| {
-        after.node(*id).is_some_and(|after| after != *node)
+        let opens = |node: &NodeAttributes| {
+            node.options.auto_read_only && before.is_modified(*id) != after.is_modified(*id)
+        };
+        after.node(*id).is_some_and(|after| after != *node || opens(after))
     };
     before.nodes().filter(changes).map(|(id, _)| id)
 }

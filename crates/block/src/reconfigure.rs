@@ -32,7 +32,7 @@ impl BlockLayer {
         let owner = Owner::command();
         loop {
             let graph = self.graph();
-            let drained = to_be_drained(&graph, &graph.apply(&derive(&graph)?.edits)?);
+            let drained = to_be_drained(&graph, &derive(&graph)?)?;
             let section = match drained.as_slice() {
                 [] => None,
                 nodes => Some(self.drain(owner, nodes).await),
@@ -49,7 +49,7 @@ impl BlockLayer {
             let result = self
                 .publish(what, OnLost::StartOver, |graph| {
                     let plan = derive(graph)?;
-                    let nodes = to_be_drained(graph, &graph.apply(&plan.edits)?);
+                    let nodes = to_be_drained(graph, &plan)?;
                     beyond = nodes.iter().any(|node| !drained.contains(node));
                     if beyond { Err(BlockError::Lost) } else { Ok(plan) }
                 })
@@ -65,11 +65,12 @@ impl BlockLayer {
     }
 }
 
-/// What no request must pass while the graph becomes `after`: the old child of each edge that is redirected or taken
-/// away, the holder of each that is new, and the nodes whose attributes change. Not what comes or goes itself. And what
-/// a backend gets as its root: a request of that backend may be under way, and must not come into what another owner
-/// has drained.
-fn to_be_drained(before: &Graph, after: &Graph) -> Vec<NodeId> {
+/// What no request must pass while the plan takes place: the old child of each edge that is redirected or taken away,
+/// the holder of each that is new, and the nodes whose attributes or options change. Not what comes or goes itself. And
+/// what a backend gets as its root: a request of that backend may be under way, and must not come into what another
+/// owner has drained.
+fn to_be_drained(before: &Graph, plan: &Plan) -> Result<Vec<NodeId>, BlockError> {
+    let after = &before.apply(&plan.edits)?;
     let touched = |EdgeKey { parent, name }: EdgeKey| {
         after.parent_name(parent)?;
         let there = |node: &NodeId| before.node(*node).is_some();
@@ -82,6 +83,8 @@ fn to_be_drained(before: &Graph, after: &Graph) -> Vec<NodeId> {
         }
     };
     let edges = before.changed_edges(after).into_iter().filter_map(touched);
-    let nodes: BTreeSet<NodeId> = edges.chain(changed_nodes(before, after)).collect();
-    nodes.into_iter().collect()
+    let reopened = plan.options.iter().map(|(node, _)| *node);
+    let nodes: BTreeSet<NodeId> =
+        edges.chain(changed_nodes(before, after)).chain(reopened).collect();
+    Ok(nodes.into_iter().collect())
 }

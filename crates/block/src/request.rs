@@ -224,6 +224,10 @@ impl Write {
         }
     }
 
+    pub(crate) fn is_data_of_zeroes(&self) -> bool {
+        matches!(&self.kind, WriteKind::Data(data) if data.iter().all(|byte| *byte == 0))
+    }
+
     /// As far as it reaches: to check, before a truncation has its range.
     pub(crate) fn reach(&self) -> ByteRange {
         match &self.kind {

@@ -57,6 +57,8 @@ pub(crate) struct Section {
     pub nodes: Vec<NodeId>,
     /// Nodes whose drivers were told.
     pub covered: Vec<Arc<Node>>,
+    /// Nodes below those, whose drivers were told that it is above them.
+    pub below: Vec<Arc<Node>>,
     /// The backends and jobs above it when it began: it holds them to its end, wherever its owner's edits lead them.
     pub held: Vec<Parent>,
     /// For a mutant: it holds no others.
@@ -66,7 +68,7 @@ pub(crate) struct Section {
 impl Section {
     fn seen_by_waits(&self) -> Self {
         let (nodes, held) = (self.nodes.clone(), self.held.clone());
-        Self { nodes, held, covered: Vec::new(), ..*self }
+        Self { nodes, held, covered: Vec::new(), below: Vec::new(), ..*self }
     }
 }
 
@@ -119,6 +121,16 @@ impl State {
         covered.sort();
         covered.dedup();
         covered
+    }
+
+    /// Nodes that requests in flight in those `covered` by a section may be in, and that it does not cover.
+    pub fn below(&self, covered: &[NodeId]) -> Vec<NodeId> {
+        let mut below: Vec<NodeId> =
+            covered.iter().flat_map(|node| self.graph.descendants(*node)).collect();
+        below.retain(|node| !covered.contains(node));
+        below.sort();
+        below.dedup();
+        below
     }
 
     /// Backends and jobs that reach `nodes`.

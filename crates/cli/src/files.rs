@@ -8,7 +8,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use blockyard_host::{CreateMode, Host, HostErrorKind, HostFile};
+use blockyard_host::{CreateMode, Host, HostErrorKind, HostFile, Locking};
 use blockyard_models::{Violation, data};
 use blockyard_qmp::{Files, Opening};
 use blockyard_runtime::{IoBuffer, Runtime, Storage};
@@ -333,12 +333,12 @@ impl World for OnFiles {
 impl Files for Images {
     fn open(&self, filename: &str, opening: Opening) -> Result<Arc<dyn Storage>, String> {
         let path = self.path(filename).ok_or_else(|| format!("there is no disk '{filename}'"))?;
-        let Opening { read_only, locking } = opening;
-        let file = if locking {
-            HostFile::open(path, read_only)
-        } else {
-            HostFile::open_unlocked(path, read_only)
+        let locking = match opening {
+            Opening { locking: false, .. } => Locking::Off,
+            Opening { force_share: true, .. } => Locking::ForceShare,
+            Opening { .. } => Locking::On,
         };
+        let file = HostFile::open_with(path, opening.read_only, locking);
         Ok(Arc::new(file.map_err(|error| error.to_string())?))
     }
 }

@@ -17,6 +17,7 @@ use crate::explore::{Search, make_directory};
 use crate::failure::Failure;
 use crate::progress::{Interrupt, Progress, quietly};
 use crate::report::Status;
+use crate::seed::put;
 use crate::spec::Spec;
 
 /// How many runs a simpler scenario gets to show the same failure.
@@ -186,7 +187,7 @@ impl Generated<'_> {
     fn report(&self, plan: &Plan, total: &Total) -> Result<Fuzzed, Failure> {
         let spec = self.spec(plan)?;
         let path = Path::new(&spec.named);
-        std::fs::write(path, &spec.text).map_err(|error| Failure::file(path, error))?;
+        put(path, &spec.text)?;
         let exploration = quietly(|| self.draw(&spec, self.runs_again(), &mut |_| true));
         let search = self.search(&spec, self.runs_again());
         let outcome = search.keep(exploration, total.seconds, self.out)?;

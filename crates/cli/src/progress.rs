@@ -1,8 +1,10 @@
 //! Progress on a terminal, and the signals that end it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use blockyard_sync::door::world::catch_panic;
 use indicatif::{ProgressBar, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -78,10 +80,41 @@ impl Progress {
 }
 
 /// Runs something whose panics are findings, reported with their tape: their messages need not come twice.
+///
+/// # Panics
+/// Where `run` does itself, and says so: then it is a mistake of ours.
 pub(crate) fn quietly<R>(run: impl FnOnce() -> R) -> R {
     let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| ()));
-    let result = run();
+    let last = Arc::new(Mutex::new(String::new()));
+    let heard = last.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        *heard.lock().unwrap_or_else(PoisonError::into_inner) = panic.to_string();
+    }));
+    let result = catch_panic(run);
     std::panic::set_hook(hook);
-    result
+    result.unwrap_or_else(|message| {
+        let last = last.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have had one since, which is a finding.
+        panic!("{}", if last.contains(&message) { &*last } else { &message })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_panics_outside_the_simulated_world_says_so_loudly() {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let heard = said.clone();
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            heard.lock().expect("nobody-panics-with-it").push(panic.to_string());
+        }));
+        let ended = catch_panic(|| quietly(|| -> () { panic!("a judge's own mistake") }));
+        std::panic::set_hook(hook);
+        let said = said.lock().expect("nobody-panics-with-it");
+        let loud = said.iter().any(|text| text.contains("a judge's own mistake"));
+        assert!(ended.is_err() && loud, "{said:?}");
+    }
 }

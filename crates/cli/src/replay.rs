@@ -12,7 +12,7 @@ use crate::html::{self, Head};
 use crate::outcome::schedule;
 use crate::progress::quietly;
 use crate::report::{Output, Status};
-use crate::seed::{self, Kept};
+use crate::seed::{self, Kept, put};
 
 pub(crate) fn replay(args: &ReplayArgs, output: &Output) -> Result<Status, Failure> {
     let kept = seed::read(&args.seed_file, args.scenario.as_deref())?;
@@ -31,7 +31,7 @@ pub(crate) fn replay(args: &ReplayArgs, output: &Output) -> Result<Status, Failu
     }
     let replayed = Replayed { kept: &kept, report: &report, tape: &tape, again, same_hash };
     if let Some(path) = &args.html {
-        std::fs::write(path, replayed.as_html()).map_err(|error| Failure::file(path, error))?;
+        put(path, &replayed.as_html())?;
     }
     output.print(|| replayed.as_text(args.log), || replayed.as_json());
     Ok(match report.outcome {

@@ -40,8 +40,24 @@ pub(crate) fn write(spec: &Spec, found: Found<'_>, out: &Path) -> Result<PathBuf
     let mutant = spec.design.mutant().map_or(String::new(), |mutant| format!("-{mutant}"));
     let name = format!("{}{mutant}-{:08x}.seed", spec.script.name, found.hash as u32);
     let path = out.join(name);
-    std::fs::write(&path, file.to_string()).map_err(|error| Failure::file(&path, error))?;
+    put(&path, &file.to_string())?;
     Ok(path)
+}
+
+/// Writes a file whole, or leaves what was there.
+pub(crate) fn put(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |error| Failure::file(path, error);
+    if std::fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return std::fs::write(path, text).map_err(failed);
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".part");
+    let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
+    if written.is_err() {
+        // What is wrong is told already.
+        let _ = std::fs::remove_file(&beside);
+    }
+    written.map_err(failed)
 }
 
 /// What decides which executions there are.
@@ -122,7 +138,7 @@ pub(crate) fn write_again(kept: &Kept, shrunk: &Shrunk, path: &Path) -> Result<(
         }
     }
     file.tape = shrunk.tape.clone();
-    std::fs::write(path, file.to_string()).map_err(|error| Failure::file(path, error))
+    put(path, &file.to_string())
 }
 
 /// The folder that `path` is in.

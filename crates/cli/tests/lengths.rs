@@ -20,7 +20,8 @@ fn request(kind: &str, offset: u64, length: u64) -> Value {
 /// Everything that these actors may do with a file of `size` bytes, which may become longer, is right.
 fn check(name: &str, (size, alignment): (u64, u32), more: &[Value], actors: Value) {
     let disk = json!({ "size": size, "capacity": 16384, "alignment": alignment, "fill": "unique" });
-    let file = json!({ "driver": "file", "node-name": "disk", "filename": "disk" });
+    let file = json!({ "driver": "file", "node-name": "disk", "filename": "disk",
+                       "discard": "unmap" });
     let mut setup = vec![
         execute("blockdev-add", file),
         json!({ "device": { "id": "disk0", "node": "disk", "resizes": true } }),

@@ -269,3 +269,29 @@ fn what_cannot_be_said_is_no_reason_to_say_something_else() {
     assert!(status == Some(2) && said.contains("standard output: No space left"), "{said}");
     assert_eq!(exit("blockyard explore nobody 2> /dev/full"), (Some(2), String::new()));
 }
+
+/// A file that a full disk would cut short is not begun, and what was there stays whole.
+#[test]
+fn a_file_that_cannot_be_written_whole_is_not_left_in_pieces() {
+    let folder = folder("misuse-full");
+    let shell = |limit: &str, line: &str| {
+        // Writing beyond the limit is an error like that of a full disk.
+        let script = format!("trap '' XFSZ; {limit}; exec \"$PROGRAM\" {line}");
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", &script]).env("PROGRAM", env!("CARGO_BIN_EXE_blockyard"));
+        shell.current_dir(&folder).output().expect("there is a shell")
+    };
+    let find = NAIVE.join(" ");
+    let full = shell("ulimit -f 0", &find);
+    let said = String::from_utf8_lossy(&full.stderr).into_owned();
+    assert!(full.status.code() == Some(2) && said.contains(".seed"), "{said}");
+    let names = || fs::read_dir(&folder).expect("it is there").count();
+    assert_eq!(names(), 0, "{said}");
+    let (_, found) = blockyard_json(&folder, &NAIVE);
+    let seed = text(&found, "seed_file");
+    let before = fs::read(folder.join(&seed)).expect("it was written");
+    let full = shell("ulimit -f 0", &format!("shrink {seed} -o {seed}"));
+    assert_eq!(full.status.code(), Some(2), "{}", String::from_utf8_lossy(&full.stderr));
+    assert_eq!(fs::read(folder.join(&seed)).expect("it is there"), before);
+    assert_eq!(names(), 1);
+}

@@ -54,13 +54,13 @@ pub fn takes_child(driver: &str, child: &str) -> bool {
     known(driver).is_some_and(|(_, children)| children.iter().any(|(name, ..)| *name == child))
 }
 
-/// What the graph is to know of a new node: active, not retired.
+/// What the graph is to know of a new node: writable, active, in use, with the options that are the default.
 ///
 /// # Panics
 /// `driver-is-known`: if the driver is none of this crate's.
-pub fn attributes(name: &str, driver: &'static str, read_only: bool) -> NodeAttributes {
+pub fn attributes(name: &str, driver: &'static str) -> NodeAttributes {
     let kind = node_kind(driver).unwrap_or_else(|| panic!("driver-is-known: {driver}"));
-    NodeAttributes { name: name.into(), kind, driver, read_only, active: true, retired: false }
+    NodeAttributes::new(name, kind, driver)
 }
 
 /// The edges that `node` holds on its children, given by their names at `node`.

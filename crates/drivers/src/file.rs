@@ -4,47 +4,92 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use blockyard_block::{
     BlockDriver, BlockError, Change, Extent, Io, Limits, ReadFlags, Write, WriteKind,
 };
 use blockyard_block::{Preallocation, Truncate};
-use blockyard_graph::Graph;
-use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind, Storage};
+use blockyard_graph::{Graph, NodeAttributes};
+use blockyard_runtime::{Access, BoxFuture, IoBuffer, IoErrorKind, Storage};
 use blockyard_sync::door::world::Quiet;
 use blockyard_units::{ByteLen, ByteRange};
 
 /// A disk that the world provides.
 pub struct FileDriver {
     node: String,
-    /// Replaced only in a drained section over the node, so nobody sees it change.
+    /// Replaced by the same disk, so nobody sees it change; a request that began goes on with the old opening.
     storage: Quiet<Arc<dyn Storage>>,
-    /// The same disk, reopened for a change that is not published yet.
-    prepared: Quiet<Option<Arc<dyn Storage>>>,
+    /// What it is open for.
+    access: Quiet<Access>,
+    /// The same disk, reopened for changes that are not published yet, and what for. There may be several, of which
+    /// one will be.
+    prepared: Quiet<Vec<(Arc<dyn Storage>, Access)>>,
 }
 
 impl FileDriver {
-    /// The disk `storage`; `node` is the node-name, which errors name.
-    pub fn new(node: impl Into<String>, storage: Arc<dyn Storage>) -> Self {
-        Self { node: node.into(), storage: Quiet::new(storage), prepared: Quiet::new(None) }
+    /// The disk `storage`, which is open for `access`; `node` is the node-name, which errors name.
+    pub fn new(node: impl Into<String>, storage: Arc<dyn Storage>, access: Access) -> Self {
+        let (storage, access) = (Quiet::new(storage), Quiet::new(access));
+        Self { node: node.into(), storage, access, prepared: Quiet::default() }
     }
 
     fn storage(&self) -> Arc<dyn Storage> {
         self.storage.with(|storage| storage.clone())
     }
 
-    /// What `after` wants of the disk, if it is another opening of it.
-    fn reopened(&self, change: &Change<'_>) -> Result<Option<Arc<dyn Storage>>, BlockError> {
-        let read_only = |graph: &Graph| {
-            graph.node_by_name(&self.node).and_then(|id| graph.node(id)).map(|node| node.read_only)
+    /// What the graph wants of the disk, and whether it can do with what it has.
+    fn wanted(&self, graph: &Graph) -> Option<(Access, bool)> {
+        let id = graph.node_by_name(&self.node)?;
+        let node = graph.node(id)?;
+        let idle = node.options.auto_read_only && !graph.is_modified(id);
+        let access = match node {
+            NodeAttributes { active: false, .. } => Access::Inactive,
+            NodeAttributes { read_only: true, .. } => Access::Read,
+            _ if idle => Access::Read,
+            _ => Access::Write,
         };
-        match (read_only(change.before), read_only(change.after)) {
-            (Some(before), Some(after)) if before != after => {
-                let said = |error| BlockError::Invalid(format!("node {}: {error}", self.node));
-                self.storage().reopen(after).map(Some).map_err(said)
-            }
-            _ => Ok(None),
+        Some((access, idle))
+    }
+
+    /// The opening of the disk that `after` wants, if it is another one.
+    async fn reopened(
+        &self,
+        after: &Graph,
+    ) -> Result<Option<(Arc<dyn Storage>, Access)>, BlockError> {
+        let now = self.access.with(|access| *access);
+        let Some((access, idle)) = self.wanted(after) else { return Ok(None) };
+        if access == now {
+            return Ok(None);
         }
+        match self.reopen(access).await {
+            Ok(storage) => Ok(Some((storage, access))),
+            // It may stay open for writing though nobody needs that.
+            Err(_) if idle && now == Access::Write => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What was prepared for `change`, if anything was: one opening is as good as another for the same access.
+    fn take_prepared(&self, change: Change<'_>) -> Option<(Arc<dyn Storage>, Access)> {
+        let (wanted, _) = self.wanted(change.after)?;
+        self.prepared.with(|prepared| {
+            let index = prepared.iter().position(|(_, access)| *access == wanted)?;
+            Some(prepared.remove(index))
+        })
+    }
+
+    async fn reopen(&self, access: Access) -> Result<Arc<dyn Storage>, BlockError> {
+        let said = |error| BlockError::Invalid(format!("node {}: {error}", self.node));
+        let reopened = self.storage().reopen(access).map_err(said)?;
+        // Of what is opened anew nobody knows what was written before.
+        self.flush_storage().await?;
+        Ok(reopened)
+    }
+
+    async fn flush_storage(&self) -> Result<(), BlockError> {
+        let everything = ByteRange::new(0, self.storage().len().0);
+        self.storage().flush().await.map_err(|kind| self.error(kind, everything))
     }
 
     fn error(&self, kind: IoErrorKind, range: ByteRange) -> BlockError {
@@ -125,34 +170,26 @@ impl BlockDriver for FileDriver {
 
     fn prepare<'a>(&'a self, change: Change<'a>) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
-            let reopened = self.reopened(&change)?;
-            if reopened.is_some() {
-                // Of what is opened anew nobody knows what was written before.
-                let everything = ByteRange::new(0, self.storage().len().0);
-                let flushed = self.storage().flush().await;
-                flushed.map_err(|kind| self.error(kind, everything))?;
-            }
-            self.prepared.with(|prepared| *prepared = reopened);
+            let reopened = self.reopened(change.after).await?;
+            self.prepared.with(|prepared| prepared.extend(reopened));
             Ok(())
         })
     }
 
-    fn commit(&self) {
-        if let Some(reopened) = self.prepared.with(Option::take) {
+    fn commit(&self, change: Change<'_>) {
+        if let Some((reopened, access)) = self.take_prepared(change) {
+            self.access.with(|old| *old = access);
             let old = self.storage.with(|storage| core::mem::replace(storage, reopened));
             drop(old);
         }
     }
 
-    fn abort(&self) {
-        drop(self.prepared.with(Option::take));
+    fn abort(&self, change: Change<'_>) {
+        drop(self.take_prepared(change));
     }
 
     fn flush<'a>(&'a self, _io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
-        Box::pin(async move {
-            let everything = ByteRange::new(0, self.storage().len().0);
-            self.storage().flush().await.map_err(|kind| self.error(kind, everything))
-        })
+        Box::pin(self.flush_storage())
     }
 
     fn block_status<'a>(

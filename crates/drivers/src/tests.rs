@@ -72,7 +72,7 @@ fn at_the_bottom(required: Permissions, shared: Permissions) -> (Permissions, Pe
     let backend = BackendId(id(0));
     let mut edits = Vec::from([Edit::AddBackend { id: backend, name: "disk0".into() }]);
     for (driver, node) in nodes {
-        edits.push(Edit::AddNode { id: node, attributes: attributes(driver, driver, false) });
+        edits.push(Edit::AddNode { id: node, attributes: attributes(driver, driver) });
     }
     edits.push(Edit::AddEdge(Edge {
         parent: Parent::Backend(backend),

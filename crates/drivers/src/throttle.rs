@@ -17,9 +17,12 @@
 //! Differs: limits on totals only, and each node has a group of its own.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::any::Any;
 
 use blockyard_block::{BlockDriver, BlockError, Io, ReadFlags, Write};
 use blockyard_runtime::{BoxFuture, IoBuffer};
+use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Mutex, Shared, first_of, note, sometimes};
 use blockyard_units::{ByteLen, ByteRange};
 
@@ -37,7 +40,10 @@ pub struct ThrottleLimits {
 
 /// A filter that holds a rate.
 pub struct Throttle {
-    gate: Option<Gate>,
+    /// Replaced only in a drained section over the node, so nobody sees it change.
+    gate: Quiet<Option<Arc<Gate>>>,
+    /// Drained sections that cover the node.
+    sections: Quiet<u64>,
 }
 
 struct Gate {
@@ -54,22 +60,31 @@ struct Buckets {
 impl Throttle {
     /// A filter that holds `limits`.
     pub fn new(limits: ThrottleLimits) -> Self {
-        let limited = limits != ThrottleLimits::default();
-        Self { gate: limited.then(|| Gate::new(limits)) }
+        let sections = 0;
+        Self { gate: Quiet::new(Gate::new(limits, sections)), sections: Quiet::new(sections) }
+    }
+
+    fn gate(&self) -> Option<Arc<Gate>> {
+        self.gate.with(|gate| gate.clone())
     }
 
     async fn admit(&self, io: &Io, range: ByteRange) {
-        if let Some(gate) = &self.gate {
+        if let Some(gate) = self.gate() {
             gate.admit(io, range.len()).await;
         }
     }
 }
 
 impl Gate {
-    fn new(limits: ThrottleLimits) -> Self {
+    /// None without limits.
+    fn new(limits: ThrottleLimits, sections: u64) -> Option<Arc<Self>> {
+        if limits == ThrottleLimits::default() {
+            return None;
+        }
         let bytes = Bucket::new(limits.bps_total);
         let requests = Bucket::new(limits.iops_total);
-        Self { buckets: Mutex::new(Buckets { bytes, requests }), sections: Shared::new(0) }
+        let buckets = Mutex::new(Buckets { bytes, requests });
+        Some(Arc::new(Self { buckets, sections: Shared::new(sections) }))
     }
 
     fn drained(&self) -> bool {
@@ -125,14 +140,24 @@ impl BlockDriver for Throttle {
         })
     }
 
+    /// Buckets that hold other rates are empty.
+    fn reopen(&self, options: &dyn Any) {
+        if let Some(limits) = options.downcast_ref::<ThrottleLimits>() {
+            let gate = Gate::new(*limits, self.sections.with(|sections| *sections));
+            self.gate.with(|old| *old = gate);
+        }
+    }
+
     fn drain_begin(&self) {
-        if let Some(gate) = &self.gate {
+        self.sections.with(|sections| *sections += 1);
+        if let Some(gate) = self.gate() {
             gate.sections.add(|sections| *sections += 1);
         }
     }
 
     fn drain_end(&self) {
-        if let Some(gate) = &self.gate {
+        self.sections.with(|sections| *sections -= 1);
+        if let Some(gate) = self.gate() {
             gate.sections.add(|sections| {
                 *sections = sections.checked_sub(1).expect("sections-end-once");
             });

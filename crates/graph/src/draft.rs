@@ -15,7 +15,7 @@ use blockyard_units::{BackendId, NodeId};
 
 use crate::edit::Edit;
 use crate::graph::{Held, Tables};
-use crate::parts::{Edge, NodeAttributes, Parent};
+use crate::parts::{Edge, NodeAttributes, Parent, ROOT};
 use crate::permissions::Cumulative;
 use crate::refused::{Refused, RefusedKind};
 
@@ -141,12 +141,8 @@ impl<'a> Draft<'a> {
     fn expect_root(&self, backend: BackendId, expected: Option<NodeId>) -> Result<(), Refused> {
         let parent = Parent::Backend(backend);
         self.refuse_unknown(parent)?;
-        let actual = self.after.held(parent, "root").map(|held| held.edge.child);
-        if actual == expected {
-            Ok(())
-        } else {
-            Err(self.mismatch(parent, "root", actual, expected))
-        }
+        let actual = self.after.held(parent, ROOT).map(|held| held.edge.child);
+        if actual == expected { Ok(()) } else { Err(self.mismatch(parent, ROOT, actual, expected)) }
     }
 
     fn freeze(&mut self, parent: Parent, name: &str, holder: &str) -> Result<(), Refused> {

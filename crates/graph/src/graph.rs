@@ -104,6 +104,13 @@ impl Graph {
         self.0.held(parent, name).map(|held| &*held.edge)
     }
 
+    /// Whether a parent of `node` requires a permission to modify it.
+    pub fn is_modified(&self, node: NodeId) -> bool {
+        let held = self.0.edges.iter().filter(|held| held.edge.child == node);
+        let mut required = held.map(|held| held.permissions.required);
+        required.any(|required| !required.intersection(Permissions::MODIFYING).is_empty())
+    }
+
     /// The edges that `parent` holds, by child name.
     pub fn children(&self, parent: Parent) -> impl Iterator<Item = &Edge> {
         self.0.held_by(parent).map(|held| &*held.edge)

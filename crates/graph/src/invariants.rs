@@ -93,9 +93,9 @@ impl Tables {
             above = parents.fold(above, |above, upper| above.and(upper.permissions));
             node = self.node(id);
         }
-        let expected = of_edge(&edge.policy, edge.roles, node, above);
-        assert_eq!(held.permissions, expected, "edge-permissions-follow-policy: {edge:?}");
         let child = self.node(edge.child).expect("no-edge-dangles");
+        let expected = of_edge(&edge.policy, edge.roles, node, child, above);
+        assert_eq!(held.permissions, expected, "edge-permissions-follow-policy: {edge:?}");
         let modifies = !held.permissions.required.intersection(Permissions::MODIFYING).is_empty();
         assert!(
             !modifies || (!child.read_only && child.active),

@@ -226,8 +226,9 @@ impl Draft<'_> {
     fn ask(&mut self, edge: usize, link: Link, asked: &mut [Cumulative]) -> Result<(), Refused> {
         let above = link.parent.map_or(Cumulative::NOBODY, |parent| asked[parent]);
         let node = link.parent.map(|parent| &*self.after.nodes[parent].1);
+        let child = &*self.after.nodes[link.child].1;
         let held = &self.after.edges[edge];
-        let permissions = of_edge(&held.edge.policy, held.edge.roles, node, above);
+        let permissions = of_edge(&held.edge.policy, held.edge.roles, node, child, above);
         if asked[link.child].conflicts(permissions) {
             return Err(self.conflict(edge, permissions));
         }

@@ -34,6 +34,7 @@ mod edit;
 mod graph;
 mod invariants;
 mod judge;
+mod options;
 mod parts;
 mod permissions;
 mod refused;
@@ -44,6 +45,7 @@ mod tests;
 
 pub use edit::Edit;
 pub use graph::Graph;
-pub use parts::{Edge, EdgeKey, EdgePolicy, NodeAttributes, NodeKind, Parent, Role, Roles};
+pub use options::{DetectZeroes, Discard, NodeOptions};
+pub use parts::{Edge, EdgeKey, EdgePolicy, NodeAttributes, NodeKind, Parent, ROOT, Role, Roles};
 pub use permissions::Permissions;
 pub use refused::{Refused, RefusedKind};

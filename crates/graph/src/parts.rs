@@ -8,6 +8,7 @@ use core::fmt;
 
 use blockyard_units::{BackendId, JobId, NodeId};
 
+use crate::options::NodeOptions;
 use crate::permissions::Permissions;
 
 /// What an edge is for.
@@ -89,6 +90,9 @@ impl fmt::Debug for Roles {
     }
 }
 
+/// The name of a backend's one edge.
+pub const ROOT: &str = "root";
+
 /// Who holds an edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Parent {
@@ -126,6 +130,23 @@ pub struct NodeAttributes {
     pub active: bool,
     /// A job is done with it and it only waits to be removed. Has no effect on judging.
     pub retired: bool,
+    /// What every node may be told. Of these only `force_share` has an effect on judging.
+    pub options: NodeOptions,
+}
+
+impl NodeAttributes {
+    /// Those of a node that may be written, is active and in use, and has all options as they are by default.
+    pub fn new(name: impl Into<String>, kind: NodeKind, driver: &'static str) -> Self {
+        Self {
+            name: name.into(),
+            kind,
+            driver,
+            read_only: false,
+            active: true,
+            retired: false,
+            options: NodeOptions::default(),
+        }
+    }
 }
 
 /// How an edge comes by the permissions it requires and shares.

@@ -118,8 +118,20 @@ impl Cumulative {
 }
 
 /// What an edge with `policy` and `roles` requires and shares. `node` is its parent, if that is a
-/// node, and `above` what that parent's own parents ask together.
+/// node, `child` what it leads to, and `above` what that parent's own parents ask together.
 pub(crate) fn of_edge(
+    policy: &EdgePolicy,
+    roles: Roles,
+    node: Option<&NodeAttributes>,
+    child: &NodeAttributes,
+    above: Cumulative,
+) -> Cumulative {
+    let asked = of_policy(policy, roles, node, above);
+    let shares_all = node.is_some() && child.options.force_share;
+    if shares_all { Cumulative { shared: Permissions::ALL, ..asked } } else { asked }
+}
+
+fn of_policy(
     policy: &EdgePolicy,
     roles: Roles,
     node: Option<&NodeAttributes>,

@@ -41,14 +41,7 @@ fn job(index: u32) -> Parent {
 }
 
 fn attributes(name: &str) -> NodeAttributes {
-    NodeAttributes {
-        name: name.into(),
-        kind: NodeKind::Format,
-        driver: "test",
-        read_only: false,
-        active: true,
-        retired: false,
-    }
+    NodeAttributes::new(name, NodeKind::Format, "test")
 }
 
 fn add_node(index: u32, name: &str) -> Edit {

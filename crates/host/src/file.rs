@@ -12,7 +12,7 @@ use std::future::ready;
 use std::path::Path;
 use std::sync::Arc;
 
-use blockyard_runtime::{BoxFuture, Io, IoBuffer, IoErrorKind, Storage};
+use blockyard_runtime::{Access, BoxFuture, Io, IoBuffer, IoErrorKind, Storage};
 use blockyard_units::{ByteLen, ByteRange};
 
 use crate::error::HostError;
@@ -38,17 +38,20 @@ impl HostFile {
     /// `Missing`, `NotADisk`, `Denied`, `Io`; `InUse` if another opening may write, or if this one shall and there
     /// is another. The file is as before.
     pub fn open(path: impl AsRef<Path>, read_only: bool) -> Result<Self, HostError> {
-        let path = path.as_ref();
-        Self::around("open", path, Image::open(path, read_only, Locking::On)?)
+        Self::open_with(path, read_only, Locking::On)
     }
 
-    /// The same, for who knows that others do no harm: nobody is kept out, and nobody is looked for.
+    /// The same, for who says whom to keep out.
     ///
     /// # Errors
-    /// `Missing`, `NotADisk`, `Denied`, `Io`.
-    pub fn open_unlocked(path: impl AsRef<Path>, read_only: bool) -> Result<Self, HostError> {
+    /// As [`HostFile::open`]; `InUse` only where somebody is kept out.
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        read_only: bool,
+        locking: Locking,
+    ) -> Result<Self, HostError> {
         let path = path.as_ref();
-        Self::around("open", path, Image::open(path, read_only, Locking::Off)?)
+        Self::around("open", path, Image::open(path, read_only, locking)?)
     }
 
     /// Makes a regular file of `len` bytes that reads as zeros and takes no space yet, open for writing.
@@ -63,7 +66,7 @@ impl HostFile {
 
     /// Whether writes are refused.
     pub fn is_read_only(&self) -> bool {
-        self.image.read_only
+        self.image.is_read_only()
     }
 
     fn around(action: &'static str, path: &Path, image: Image) -> Result<Self, HostError> {
@@ -77,7 +80,7 @@ impl HostFile {
         (offset, len): (u64, u64),
         operation: impl FnOnce(&Image) -> Io<()> + Send + 'static,
     ) -> BoxFuture<'static, Io<()>> {
-        if self.image.read_only {
+        if self.image.is_read_only() {
             return Box::pin(ready(Err(IoErrorKind::ReadOnly)));
         }
         if !self.image.takes(offset, len) {
@@ -111,9 +114,9 @@ impl Storage for HostFile {
         ByteLen(self.image.len())
     }
 
-    fn reopen(&self, read_only: bool) -> Result<Arc<dyn Storage>, String> {
+    fn reopen(&self, access: Access) -> Result<Arc<dyn Storage>, String> {
         let path = Path::new(&self.name);
-        let reopened = self.image.reopen(path, read_only);
+        let reopened = self.image.reopen(path, access);
         let reopened = reopened.and_then(|image| Self::around("reopen", path, image));
         Ok(Arc::new(reopened.map_err(|error| error.to_string())?))
     }
@@ -156,7 +159,7 @@ impl Storage for HostFile {
     }
 
     fn truncate(&self, len: ByteLen, reserve: bool) -> BoxFuture<'static, Io<()>> {
-        if !self.image.resizable && !self.image.read_only {
+        if !self.image.resizable && !self.image.is_read_only() {
             return Box::pin(ready(Err(IoErrorKind::Unsupported)));
         }
         self.change((0, len.0), move |image| image.truncate(len.0, reserve))
@@ -170,7 +173,7 @@ impl Storage for HostFile {
     }
 
     fn flush(&self) -> BoxFuture<'static, Io<()>> {
-        if self.image.read_only {
+        if self.image.is_read_only() {
             // Whoever may write is not there while this is open.
             return Box::pin(ready(Ok(())));
         }

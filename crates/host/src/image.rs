@@ -14,14 +14,14 @@ use std::io::{self, IoSliceMut, Seek};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use blockyard_runtime::{Io, IoErrorKind};
+use blockyard_runtime::{Access, Io, IoErrorKind};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
 
 use crate::error::{HostError, HostErrorKind};
-use crate::lock::{lock, unlock_writing};
+use crate::lock::{Keeps, lock, unlock_writing};
 
 /// What to do about a file that exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,23 +33,50 @@ pub enum CreateMode {
 }
 
 /// Whether others are kept out.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Locking {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Locking {
+    /// Writers are, and readers where this one writes.
     On,
+    /// Nobody is: it only reads, and others may do all that they let readers see.
+    ForceShare,
+    /// Nobody is, and nobody is looked for.
     Off,
+}
+
+impl Locking {
+    fn keeps(self, access: Access) -> Option<Keeps> {
+        match (self, access) {
+            (Self::Off, _) | (_, Access::Inactive) => None,
+            (Self::ForceShare, _) => Some(Keeps::Nobody),
+            (Self::On, Access::Read) => Some(Keeps::Writers),
+            (Self::On, Access::Write) => Some(Keeps::Everybody),
+        }
+    }
+}
+
+/// An opening that carries a lock, and how many openings write under it.
+struct Locked {
+    file: File,
+    writers: Mutex<usize>,
+}
+
+impl Locked {
+    fn writers(&self) -> MutexGuard<'_, usize> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// An open, locked file.
 pub(crate) struct Image {
     file: File,
     /// The opening that carries the lock; all openings of one disk share it.
-    locked: Arc<File>,
+    locked: Arc<Locked>,
     locking: Locking,
     /// Bytes, changed only by operations on this image.
     len: AtomicU64,
     /// A regular file, which can become longer and shorter.
     pub(crate) resizable: bool,
-    pub(crate) read_only: bool,
+    access: Access,
     flush_failure: OnceLock<IoErrorKind>,
 }
 
@@ -64,55 +91,76 @@ impl Image {
         }
         let mut file =
             OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed)?;
-        if locking == Locking::On {
-            lock(&file, path, read_only)?;
+        let access = if read_only { Access::Read } else { Access::Write };
+        if let Some(keeps) = locking.keeps(access) {
+            lock(&file, path, keeps)?;
         }
-        // The metadata of a block device do not tell its length.
-        let len = file.seek(io::SeekFrom::End(0)).map_err(failed)?;
-        Self::around(file, len, read_only, locking).map_err(failed)
+        let len = len_of(&mut file).map_err(failed)?;
+        Self::around(file, len, access, locking).map_err(failed)
     }
 
-    fn around(file: File, len: u64, read_only: bool, locking: Locking) -> io::Result<Self> {
-        let locked = Arc::new(file.try_clone()?);
-        let resizable = file.metadata()?.is_file() && !read_only;
+    fn around(file: File, len: u64, access: Access, locking: Locking) -> io::Result<Self> {
+        let writers = Mutex::new(usize::from(access == Access::Write));
+        let locked = Arc::new(Locked { file: file.try_clone()?, writers });
+        let resizable = file.metadata()?.is_file() && access == Access::Write;
         let len = AtomicU64::new(len);
-        Ok(Self {
-            file,
-            locked,
-            locking,
-            len,
-            resizable,
-            read_only,
-            flush_failure: OnceLock::new(),
-        })
+        Ok(Self { file, locked, locking, len, resizable, access, flush_failure: OnceLock::new() })
     }
 
-    /// The same file, opened once more under the same lock, which becomes exclusive if this one shall write.
-    pub(crate) fn reopen(&self, path: &Path, read_only: bool) -> Result<Self, HostError> {
+    /// The same file, opened once more under the same lock, which becomes exclusive if this one shall write. Whoever
+    /// becomes active or inactive has nothing in common with what was locked before.
+    pub(crate) fn reopen(&self, path: &Path, access: Access) -> Result<Self, HostError> {
         let failed = |error: io::Error| HostError::from_io("reopen", path, &error);
-        let file = OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed)?;
+        let write = access == Access::Write;
+        let mut file = OpenOptions::new().read(true).write(write).open(path).map_err(failed)?;
         let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino()));
         if identity(&file).map_err(failed)? != identity(&self.file).map_err(failed)? {
             let reason = "there is another file of this name by now";
             return Err(HostError::new(HostErrorKind::Missing, "reopen", path, reason));
         }
-        if !read_only && self.read_only && self.locking == Locking::On {
-            let locked = lock(&self.locked, path, false);
+        let keeps = self.locking.keeps(access);
+        if self.access == Access::Inactive || access == Access::Inactive {
+            if let Some(keeps) = keeps {
+                lock(&file, path, keeps)?;
+            }
+            // Its owner may have changed the length.
+            let len = len_of(&mut file).map_err(failed)?;
+            let mut fresh = Self::around(file, len, access, self.locking).map_err(failed)?;
+            fresh.flush_failure = self.flush_failure.clone();
+            return Ok(fresh);
+        }
+        let resizable = file.metadata().map_err(failed)?.is_file() && write;
+        if write {
+            self.one_more_writes(path, keeps)?;
+        }
+        let (locked, flush_failure) = (self.locked.clone(), self.flush_failure.clone());
+        let (locking, len) = (self.locking, AtomicU64::new(self.len()));
+        Ok(Self { file, locked, locking, len, resizable, access, flush_failure })
+    }
+
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.access != Access::Write
+    }
+
+    fn one_more_writes(&self, path: &Path, keeps: Option<Keeps>) -> Result<(), HostError> {
+        let mut writers = self.locked.writers();
+        if let Some(keeps) = keeps.filter(|_| *writers == 0) {
+            let locked = lock(&self.locked.file, path, keeps);
             if locked.is_err() {
                 self.share_lock();
             }
             locked?;
         }
-        let (locked, flush_failure) = (self.locked.clone(), self.flush_failure.clone());
-        let (locking, len) = (self.locking, AtomicU64::new(self.len()));
-        let resizable = file.metadata().map_err(failed)?.is_file() && !read_only;
-        Ok(Self { file, locked, locking, len, resizable, read_only, flush_failure })
+        *writers += 1;
+        Ok(())
     }
 
     /// Lets others read. The lock was held until now, so nobody but another reader is in the way.
     fn share_lock(&self) {
-        // What cannot be given back is kept: others are then kept out for longer than they need to be.
-        let _ = unlock_writing(&self.locked);
+        if self.locking == Locking::On {
+            // What cannot be given back is kept: others are then kept out for longer than they need to be.
+            let _ = unlock_writing(&self.locked.file);
+        }
     }
 
     pub(crate) fn create(path: &Path, len: u64, mode: CreateMode) -> Result<Self, HostError> {
@@ -128,17 +176,17 @@ impl Image {
             CreateMode::Replace => options.create(true).truncate(false),
         };
         let file = options.open(path).map_err(failed)?;
-        lock(&file, path, false)?;
-        // Cut only now, when nobody else has it.
-        let sized = file.set_len(0).and_then(|()| file.set_len(len));
-        if let Err(error) = sized.and_then(|()| sync_directory_of(path)) {
-            if mode == CreateMode::New {
-                // The first error is the one to tell.
-                let _ = fs::remove_file(path);
-            }
-            return Err(failed(error));
+        let made = lock(&file, path, Keeps::Everybody).and_then(|()| {
+            // Cut only now, when nobody else has it.
+            let sized = file.set_len(0).and_then(|()| file.set_len(len));
+            sized.and_then(|()| sync_directory_of(path)).map_err(failed)?;
+            Self::around(file, len, Access::Write, Locking::On).map_err(failed)
+        });
+        if made.is_err() && mode == CreateMode::New {
+            // The first error is the one to tell.
+            let _ = fs::remove_file(path);
         }
-        Self::around(file, len, false, Locking::On).map_err(failed)
+        made
     }
 
     /// Bytes.
@@ -170,7 +218,12 @@ impl Image {
     }
 
     pub(crate) fn write(&self, offset: u64, data: &[u8], fua: bool) -> Io<()> {
-        self.file.write_all_at(data, offset).map_err(io_kind)?;
+        let written = self.file.write_all_at(data, offset).map_err(io_kind);
+        if written.is_err() && self.resizable {
+            // A part of it may have been, behind the end too.
+            self.has_grown(self.file.metadata().map_or(0, |found| found.len()));
+        }
+        written?;
         if !data.is_empty() {
             self.has_grown(offset + data.len() as u64);
         }
@@ -245,10 +298,19 @@ impl Image {
 impl Drop for Image {
     /// Another opening under the same lock can only read.
     fn drop(&mut self) {
-        if !self.read_only && self.locking == Locking::On {
-            self.share_lock();
+        if self.access == Access::Write {
+            let mut writers = self.locked.writers();
+            *writers -= 1;
+            if *writers == 0 {
+                self.share_lock();
+            }
         }
     }
+}
+
+/// Bytes. The metadata of a block device do not tell.
+fn len_of(file: &mut File) -> io::Result<u64> {
+    file.seek(io::SeekFrom::End(0))
 }
 
 /// Makes the name of a new file durable; its content is what flushes are for.

@@ -19,4 +19,4 @@ mod task;
 pub use error::{HostError, HostErrorKind};
 pub use file::HostFile;
 pub use host::Host;
-pub use image::CreateMode;
+pub use image::{CreateMode, Locking};

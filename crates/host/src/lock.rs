@@ -49,17 +49,30 @@ fn take(file: &File, at: i64) -> io::Result<bool> {
     }
 }
 
-fn take_all(file: &File, read_only: bool) -> io::Result<bool> {
-    let needed: &[i64] =
-        if read_only { &[CONSISTENT_READ] } else { &[CONSISTENT_READ, WRITE, RESIZE] };
-    let own = needed.iter().map(|permission| NEEDED + permission);
-    for at in own.chain([NOT_SHARED + WRITE, NOT_SHARED + RESIZE]) {
+/// Whom a lock keeps out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    /// Nobody: it only tells that somebody reads.
+    Nobody,
+    /// Those who write.
+    Writers,
+    /// Those who write, and those who do not let anybody write.
+    Everybody,
+}
+
+fn take_all(file: &File, keeps: Keeps) -> io::Result<bool> {
+    let needed: &'static [i64] = match keeps {
+        Keeps::Nobody | Keeps::Writers => &[CONSISTENT_READ],
+        Keeps::Everybody => &[CONSISTENT_READ, WRITE, RESIZE],
+    };
+    let not_shared: &'static [i64] = if keeps == Keeps::Nobody { &[] } else { &[WRITE, RESIZE] };
+    let bytes = |permissions: &'static [i64], from| permissions.iter().map(move |at| from + at);
+    for at in bytes(needed, NEEDED).chain(bytes(not_shared, NOT_SHARED)) {
         if !take(file, at)? {
             return Ok(false);
         }
     }
-    let against = needed.iter().map(|permission| NOT_SHARED + permission);
-    for at in against.chain([NEEDED + WRITE, NEEDED + RESIZE]) {
+    for at in bytes(needed, NOT_SHARED).chain(bytes(not_shared, NEEDED)) {
         if is_taken(file, at)? {
             return Ok(false);
         }
@@ -67,11 +80,11 @@ fn take_all(file: &File, read_only: bool) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Locks `file` against those who write, and, unless it is `read_only`, against those who do not let anybody write.
-/// After an error some of the locks may be held: the file is to be closed.
-pub(crate) fn lock(file: &File, path: &Path, read_only: bool) -> Result<(), HostError> {
+/// Locks `file` against those whom it `keeps` out. After an error some of the locks may be held: the file is to be
+/// closed.
+pub(crate) fn lock(file: &File, path: &Path, keeps: Keeps) -> Result<(), HostError> {
     let failed = |error: io::Error| HostError::from_io("lock", path, &error);
-    if take_all(file, read_only).map_err(failed)? {
+    if take_all(file, keeps).map_err(failed)? {
         return Ok(());
     }
     let written = is_taken(file, NEEDED + WRITE).map_err(failed)?;

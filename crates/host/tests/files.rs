@@ -5,8 +5,8 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use blockyard_host::{CreateMode, Host, HostError, HostErrorKind, HostFile};
-use blockyard_runtime::{IoBuffer, IoErrorKind, Storage};
+use blockyard_host::{CreateMode, Host, HostError, HostErrorKind, HostFile, Locking};
+use blockyard_runtime::{Access, IoBuffer, IoErrorKind, Storage};
 use blockyard_units::{ByteLen, ByteRange};
 use common::Directory;
 
@@ -262,20 +262,20 @@ fn a_disk_is_reopened_under_its_own_lock_and_others_stay_out() {
     let reader = HostFile::open(&path, true).expect("nobody else has it");
     // While another reads it cannot be written; it goes on reading.
     let other = HostFile::open(&path, true).expect("readers share");
-    assert!(reader.reopen(false).err().is_some_and(|said| said.contains("reading")));
-    assert!(may(true) && reader.reopen(true).is_ok());
+    assert!(reader.reopen(Access::Write).err().is_some_and(|said| said.contains("reading")));
+    assert!(may(true) && reader.reopen(Access::Read).is_ok());
     drop(other);
     // Given up again, it lets others read.
-    let writer = reader.reopen(false).expect("nobody else has it");
+    let writer = reader.reopen(Access::Write).expect("nobody else has it");
     assert!(!may(true));
     drop(writer);
     assert!(may(true) && !may(false));
     // Kept, it is alone, and shares again once it only reads.
-    let writer = reader.reopen(false).expect("nobody else has it");
+    let writer = reader.reopen(Access::Write).expect("nobody else has it");
     drop(reader);
     assert!(!may(true));
     on_host(writer.write(0, pattern(3, 512), true)).expect("it was reopened for writing");
-    let reader = writer.reopen(true).expect("it is its own lock");
+    let reader = writer.reopen(Access::Read).expect("it is its own lock");
     assert!(!may(true));
     drop(writer);
     assert!(may(true) && !may(false));
@@ -284,7 +284,54 @@ fn a_disk_is_reopened_under_its_own_lock_and_others_stay_out() {
     assert_eq!(on_host(reader.write(0, pattern(1, 1), false)), Err(IoErrorKind::ReadOnly));
     fs::remove_file(&path).expect("it is there");
     fs::write(&path, "another").expect("the folder is writable");
-    assert!(reader.reopen(true).err().is_some_and(|said| said.contains("another file")));
+    assert!(reader.reopen(Access::Read).err().is_some_and(|said| said.contains("another file")));
     drop(reader);
     assert!(may(false));
+}
+
+#[test]
+fn of_two_that_were_opened_for_writing_the_one_that_is_given_up_leaves_the_lock_to_the_other() {
+    let directory = Directory::new("two-writers");
+    let path = directory.path("disk");
+    drop(HostFile::create(&path, LEN, CreateMode::New).expect("there is nothing yet"));
+    let reader = HostFile::open(&path, true).expect("nobody else has it");
+    let prepared = [(), ()].map(|()| reader.reopen(Access::Write).expect("nobody else has it"));
+    let [used, given_up] = prepared;
+    drop(given_up);
+    assert!(HostFile::open(&path, true).is_err(), "one still writes");
+    drop(used);
+    assert!(HostFile::open(&path, true).is_ok());
+}
+
+#[test]
+fn an_inactive_disk_keeps_nobody_out_and_takes_its_lock_and_length_anew() {
+    let directory = Directory::new("inactive");
+    let path = directory.path("disk");
+    let writer = HostFile::create(&path, LEN, CreateMode::New).expect("there is nothing yet");
+    let inactive = writer.reopen(Access::Inactive).expect("it is its own");
+    assert!(HostFile::open(&path, true).is_err(), "until it is dropped the writer is there");
+    drop(writer);
+    assert_eq!(on_host(inactive.write(0, pattern(1, 1), false)), Err(IoErrorKind::ReadOnly));
+    let owner = HostFile::open(&path, false).expect("the disk is somebody else's");
+    on_host(owner.truncate(ByteLen(2 * LEN), false)).expect("it may become longer");
+    let said = inactive.reopen(Access::Write).err().expect("its owner is there");
+    assert!(said.contains("using it for writing"), "{said}");
+    assert!(inactive.reopen(Access::Read).is_err());
+    drop(owner);
+    let writer = inactive.reopen(Access::Write).expect("its owner has gone");
+    drop(inactive);
+    assert_eq!(writer.len(), ByteLen(2 * LEN));
+    assert!(HostFile::open(&path, true).is_err(), "it is locked again");
+}
+
+#[test]
+fn a_disk_that_is_shared_by_force_is_read_beside_a_writer() {
+    let directory = Directory::new("shared");
+    let path = directory.path("disk");
+    let writer = HostFile::create(&path, LEN, CreateMode::New).expect("there is nothing yet");
+    assert!(HostFile::open(&path, true).is_err());
+    let shared = HostFile::open_with(&path, true, Locking::ForceShare).expect("it lets others be");
+    drop(writer);
+    drop(HostFile::open(&path, false).expect("nor does it keep a writer out"));
+    drop(shared);
 }

@@ -4,11 +4,13 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use blockyard_block::{BlockError, BlockLayer};
+use blockyard_graph::{Edit, Graph};
 use blockyard_runtime::BoxFuture;
 use blockyard_sync::{Shared, note};
-use blockyard_units::JobId;
+use blockyard_units::{JobId, NodeId};
 use tracing::debug_span;
 
 use crate::registry::Jobs;
@@ -22,17 +24,32 @@ pub trait JobDriver: Send + Sync {
     /// The work, until the job may be finished; an error fails the job.
     fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>>;
 
-    /// Makes the graph what the job promised; may fail, and then [`JobDriver::abort`] follows.
-    fn prepare<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>>;
+    /// The node under the drained section in which the job ends.
+    fn works_on(&self) -> NodeId;
 
-    /// Every job of the transaction is prepared.
-    fn commit<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, ()>;
+    /// The job is about to end.
+    fn begin_end(&self, job: &Job);
 
-    /// The job does not take place: takes away what it had put up.
-    fn abort<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, ()>;
+    /// Does what is left to be done; guests may make more of it meanwhile.
+    fn catch_up<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>>;
 
-    /// The last thing in both cases: lets go of everything.
-    fn clean<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, ()>;
+    /// In the drained section: whether nothing is left to be done.
+    fn is_caught_up(&self, job: &Job) -> bool;
+
+    /// Makes durable what was done, in the section in which nothing is left.
+    fn seal<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>>;
+
+    /// What people call the change of the graph at its end.
+    fn ending(&self, job: &Job) -> &'static str;
+
+    /// The edits that make the graph what the job promised.
+    fn promised(&self, job: &Job, graph: &Graph) -> Result<Vec<Edit>, BlockError>;
+
+    /// The edits that take away what the job had put up: it does not take place.
+    fn undone(&self, job: &Job, graph: &Graph) -> Result<Vec<Edit>, BlockError>;
+
+    /// What all jobs of the transaction promised is published.
+    fn commit(&self, job: &Job);
 }
 
 /// Something that happened to a job, for whoever subscribed.

@@ -24,6 +24,7 @@ pub use job::{Job, JobDriver, JobEvent, JobOptions};
 pub use mirror::{MirrorOptions, MirrorStart, SyncMode};
 pub use registry::{EventSink, JobInfo, Jobs, check_job_id};
 pub use status::{Status, Verb, picture};
+pub use transaction::run_together;
 
 #[cfg(test)]
 mod tests;

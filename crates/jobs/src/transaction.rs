@@ -1,61 +1,218 @@
 //! From a job's start to its end. Every job is in a transaction: all of its jobs commit, or all abort.
 //!
-//! Differs: a transaction has one job as yet; its jobs are a list because the order of prepare, commit, abort and
-//! clean over several is what this room is for.
+//! Several jobs work in a task each. One that is done waits for the others, still tracking; one that fails or is
+//! cancelled has the others cancelled by force. Then all are pending; if any of them does not finalize by itself, until
+//! any of them is told to. The end is one drained section over what all of them work on, in which nothing is left to be
+//! done by any, and one publication: there is no moment at which some have ended and others may still fail.
+//!
+//! Source: QEMU's documented job transactions, completion-mode `grouped`.
 
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_block::BlockError;
-use blockyard_sync::note;
+use blockyard_block::{BlockError, BlockLayer, Drained, OnLost, Owner, Plan};
+use blockyard_graph::Graph;
+use blockyard_sync::{Shared, door, first_of, note, sometimes};
+use blockyard_units::{Mutant, NodeId};
 
 use crate::job::{Cancel, Control, Job, JobEvent};
 use crate::status::Status;
 
-/// Jobs that end together.
-pub(crate) struct Transaction(Vec<Arc<Job>>);
+/// Runs `jobs`, which have begun, in a task; they end together.
+pub fn run_together(jobs: Vec<Arc<Job>>) {
+    let Some(leader) = jobs.first().cloned() else { return };
+    let transaction = Transaction(jobs.into());
+    drop(leader.layer().runtime().spawn(String::from(leader.name()), transaction.run()));
+}
+
+/// Jobs that end together; at least one. The first stands for all where one must.
+#[derive(Clone)]
+struct Transaction(Arc<[Arc<Job>]>);
+
+/// How far the jobs are.
+#[derive(Default)]
+struct Progress {
+    /// So many have done their work.
+    worked: usize,
+    /// One was told to finalize.
+    finalize: bool,
+}
+
+/// A job has failed or was cancelled: what of that is to be told is in its control state, and the others are cancelled.
+struct Failed;
 
 impl Transaction {
-    pub fn new(jobs: Vec<Arc<Job>>) -> Self {
-        Self(jobs)
+    async fn run(self) {
+        let mut section = None;
+        let ended = match self.work().await {
+            Ok(()) => self.finish(&mut section).await,
+            Err(failed) => Err(failed),
+        };
+        match ended {
+            Ok(()) => self.0.iter().for_each(|job| job.driver.commit(job)),
+            Err(Failed) => self.abort(&mut section).await,
+        }
+        section.into_iter().for_each(Drained::end);
+        self.0.iter().for_each(|job| self.layer().unregister_job(job.id()));
+        self.0.iter().for_each(|job| conclude(job));
     }
 
-    /// Runs the jobs to their end.
-    pub async fn run(self) {
-        let mut result = Ok(());
-        for job in &self.0 {
-            if result.is_ok() {
-                result = work(job).await;
-            }
-        }
-        for job in &self.0 {
-            if result.is_ok() {
-                job.enter(Status::Waiting);
-            }
-        }
-        for job in &self.0 {
-            if result.is_ok() {
-                result = pend(job).await;
-            }
-        }
-        for job in &self.0 {
-            if result.is_ok() {
-                result = job.driver.prepare(job).await;
-            }
-        }
-        self.settle(result).await;
+    fn layer(&self) -> &BlockLayer {
+        self.0[0].layer()
     }
 
-    async fn settle(&self, result: Result<(), BlockError>) {
-        for job in &self.0 {
-            match &result {
-                Ok(()) => job.driver.commit(job).await,
-                Err(error) => fail(job, error).await,
+    /// Several: then each is parked but while it makes requests.
+    fn is_group(&self) -> bool {
+        self.0.len() > 1
+    }
+
+    /// What became of a job; if it failed, nothing that the others do matters any more.
+    fn judged<T>(&self, job: &Job, result: Result<T, BlockError>) -> Result<T, Failed> {
+        result.map_err(|error| {
+            note!("{}: {error}", job.name());
+            let told = job.control.read(|control| control.cancel == Some(Cancel::Force));
+            if !told {
+                job.control.write(|control| control.error = Some(alloc::format!("{error}")));
             }
-            job.driver.clean(job).await;
+            for other in self.0.iter().filter(|other| other.id() != job.id()) {
+                other.control.write(|control| control.cancel = Some(Cancel::Force));
+            }
+            Failed
+        })
+    }
+
+    /// Until all are pending and none waits for finalize.
+    async fn work(&self) -> Result<(), Failed> {
+        if let [job] = &*self.0 {
+            return self.judged(job, work_alone(job).await);
         }
-        for job in &self.0 {
-            conclude(job);
+        let progress = Arc::new(Shared::new(Progress::default()));
+        let begin = |job: &Arc<Job>| {
+            let (all, job, progress) = (self.clone(), job.clone(), progress.clone());
+            let name = String::from(job.name());
+            self.layer().runtime().spawn(name, async move {
+                let worked = all.work_beside(&job, &progress).await;
+                all.layer().park(job.id());
+                all.judged(&job, worked)
+            })
+        };
+        let tasks: Vec<_> = self.0.iter().map(begin).collect();
+        let mut ended = Ok(());
+        for task in tasks {
+            let worked = task.join().await;
+            ended = ended.and(worked);
+        }
+        ended
+    }
+
+    async fn work_beside(&self, job: &Job, progress: &Shared<Progress>) -> Result<(), BlockError> {
+        let cancelled = |control: &Control| control.cancel == Some(Cancel::Force);
+        work(job).await?;
+        job.enter(Status::Waiting);
+        job.layer().park(job.id());
+        progress.write(|progress| progress.worked += 1);
+        let count = self.0.len();
+        let all = move |progress: &Progress| progress.worked == count;
+        first_of(progress.wait_until(all), job.control.wait_until(cancelled)).await;
+        job.check_cancelled()?;
+        job.enter(Status::Pending);
+        if self.0.iter().any(|job| !job.options().auto_finalize) {
+            if !job.options().auto_finalize {
+                job.emit(JobEvent::Pending);
+            }
+            let told = move |control: &Control| control.finalize || cancelled(control);
+            let others = progress.wait_until(|progress| progress.finalize);
+            first_of(job.control.wait_until(told), others).await;
+            job.check_cancelled()?;
+            progress.write(|progress| progress.finalize = true);
+        }
+        Ok(())
+    }
+
+    /// Makes the graph what the jobs promised, in a drained section that is left in `section`.
+    async fn finish(&self, section: &mut Option<Drained>) -> Result<(), Failed> {
+        self.0.iter().for_each(|job| job.driver.begin_end(job));
+        self.converge(section).await?;
+        let layer = self.layer();
+        layer.observer().milestone("final count");
+        for job in self.0.iter() {
+            self.judged(job, job.driver.seal(job).await)?;
+        }
+        if layer.design().is_mutant(Mutant::MirrorPivotUndrainedWindow) {
+            section.take().into_iter().for_each(Drained::end);
+            door::boundary().await;
+            *section = Some(self.drain().await);
+        }
+        // One may have been cancelled again meanwhile, and by force then.
+        for job in self.0.iter() {
+            self.judged(job, job.check_cancelled())?;
+        }
+        sometimes!(self.is_group(), "jobs of one transaction ended together");
+        let promised = |graph: &Graph| self.promised(graph);
+        let what = self.0[0].driver.ending(&self.0[0]);
+        let published = layer.publish(what, OnLost::StartOver, promised).await;
+        published.or_else(|error| self.judged(&self.0[0], Err(error)))
+    }
+
+    /// Does what is left to be done, until nothing is in a drained section.
+    async fn converge(&self, section: &mut Option<Drained>) -> Result<(), Failed> {
+        loop {
+            for job in self.0.iter() {
+                if self.is_group() {
+                    self.layer().unpark(job.id()).await;
+                }
+                let caught_up = job.driver.catch_up(job).await;
+                if self.is_group() {
+                    self.layer().park(job.id());
+                }
+                self.judged(job, caught_up)?;
+            }
+            *section = Some(self.drain().await);
+            for job in self.0.iter() {
+                self.judged(job, job.check_cancelled())?;
+            }
+            let Some(behind) = self.0.iter().find(|job| !job.driver.is_caught_up(job)) else {
+                return Ok(());
+            };
+            note!("{}: dirty again, leaves the drained section", behind.name());
+            sometimes!(true, "mirror found dirty in the drained section");
+            section.take().into_iter().for_each(Drained::end);
+            if self.is_group() {
+                self.layer().park(self.0[0].id());
+            }
+        }
+    }
+
+    async fn drain(&self) -> Drained {
+        let nodes: Vec<NodeId> = self.0.iter().map(|job| job.driver.works_on()).collect();
+        self.layer().drain(Owner::Job(self.0[0].id()), &nodes).await
+    }
+
+    /// The edits of all, each derived from what those before it leave.
+    fn promised(&self, graph: &Graph) -> Result<Plan, BlockError> {
+        let mut plan = Plan::default();
+        for job in self.0.iter() {
+            let seen = graph.sketch(&plan.edits)?;
+            plan.edits.extend(job.driver.promised(job, &seen)?);
+        }
+        Ok(plan)
+    }
+
+    async fn abort(&self, section: &mut Option<Drained>) {
+        self.0.iter().for_each(|job| job.enter(Status::Aborting));
+        if section.is_none() {
+            *section = Some(self.drain().await);
+        }
+        for job in self.0.iter() {
+            let undone = |graph: &Graph| {
+                Ok(Plan { edits: job.driver.undone(job, graph)?, ..Plan::default() })
+            };
+            let layer = self.layer();
+            if let Err(error) = layer.publish("remove filter", OnLost::StartOver, undone).await {
+                // Somebody holds what the job put up in a way that forbids it; it stays, and passes everything on.
+                note!("{}: the filter stays: {error}", job.name());
+            }
         }
     }
 }
@@ -65,8 +222,10 @@ async fn work(job: &Job) -> Result<(), BlockError> {
     job.driver.run(job).await
 }
 
-/// Pending: outside any drained section, still tracking.
-async fn pend(job: &Job) -> Result<(), BlockError> {
+/// With nobody to wait for. Pending: outside any drained section, still tracking.
+async fn work_alone(job: &Job) -> Result<(), BlockError> {
+    work(job).await?;
+    job.enter(Status::Waiting);
     job.enter(Status::Pending);
     if !job.options().auto_finalize {
         job.emit(JobEvent::Pending);
@@ -76,16 +235,6 @@ async fn pend(job: &Job) -> Result<(), BlockError> {
         job.layer().unpark(job.id()).await;
     }
     job.check_cancelled()
-}
-
-async fn fail(job: &Job, error: &BlockError) {
-    note!("{}: {error}", job.name());
-    let forced = job.control.read(|control| control.cancel == Some(Cancel::Force));
-    if !forced {
-        job.control.write(|control| control.error = Some(alloc::format!("{error}")));
-    }
-    job.enter(Status::Aborting);
-    job.driver.abort(job).await;
 }
 
 fn conclude(job: &Job) {

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 use blockyard_block::{
     Account, Backend, BlockError, Counted, Histogram, Node, Preallocation, Truncate, Write,
 };
-use blockyard_graph::{Graph, Parent, Permissions};
+use blockyard_graph::{Graph, Parent, Permissions, ROOT};
 use blockyard_units::{ByteLen, NodeId};
 use serde::Deserialize;
 
@@ -19,7 +19,7 @@ use crate::error::QmpError;
 use crate::monitor::Monitor;
 use crate::nodes::{no_node, node_named, root_of_device};
 use crate::value::{Dict, Value};
-use crate::visitor::{Mode, Size, visit};
+use crate::visitor::{Mode, Nothing, Size, visit};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -51,9 +51,6 @@ struct Boundaries {
 struct Query {
     query_nodes: Option<bool>,
 }
-
-#[derive(Deserialize)]
-struct Nothing {}
 
 /// Whether this is one of the commands here.
 pub(crate) fn knows(command: &str) -> bool {
@@ -208,7 +205,7 @@ impl Monitor {
             return Ok(Value::List(all));
         }
         for (backend, name) in graph.backends() {
-            let root = graph.child(Parent::Backend(backend), "root");
+            let root = graph.child(Parent::Backend(backend), ROOT);
             let mut members = match root.and_then(|root| graph.node(root)) {
                 Some(node) => of_node(&node.name)?,
                 None => Dict::new(),

@@ -1,10 +1,11 @@
 //! What `blockdev-add` is told about a node, typed and checked, before anything is opened.
 //!
 //! Invariant `nothing-is-ignored`: an option that is not implemented is refused, unless it asks for what is done
-//! anyway. A child defined in place is read-only if its parent is, unless it says otherwise.
-//! Source: QEMU's documented options of every node, their names and defaults. Differs: discards are always passed on,
-//! so that `discard` is `unmap` where it is left out, and `ignore` is refused; the sizes of `memory` and `null-co` and
-//! the bytes of a limit take suffixes, where QEMU wants numbers; errors name the whole dotted key.
+//! anyway.
+//! Source: QEMU's documented options of every node, their names and defaults, and what qemu-storage-daemon 10.0 does:
+//! `discard` is `ignore` where it is left out, but `unmap` of a child defined in place; such a child is read-only,
+//! auto-read-only and force-share as its parent is. Differs: the sizes of `memory` and `null-co` and the bytes of a
+//! limit take suffixes, where QEMU wants numbers; errors name the whole dotted key.
 
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,8 @@ use alloc::format;
 use alloc::string::String;
 
 use blockyard_block::LONGEST;
-use blockyard_drivers::Overlay;
+use blockyard_drivers::{Overlay, ThrottleLimits};
+use blockyard_graph::{DetectZeroes, Discard, NodeAttributes, NodeOptions};
 use blockyard_qcow2::Caches;
 use serde::Deserialize;
 use serde::de::Error as _;
@@ -41,8 +43,15 @@ pub const DRIVERS: &[&str] = &[
 pub(crate) struct Blockdev {
     pub driver: &'static str,
     pub name: Option<String>,
-    pub read_only: bool,
+    pub general: General,
     pub kind: Kind,
+}
+
+/// What every node may be told, and what a child defined in place has from its parent.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct General {
+    pub read_only: bool,
+    pub options: NodeOptions,
 }
 
 /// What a driver asks for.
@@ -56,7 +65,7 @@ pub(crate) enum Kind {
     Overlay { size: Option<u64>, cluster_size: u64, backing: Option<Child> },
     Qcow2 { file: Child, backing: Option<Child>, caches: Caches, read_only: bool },
     Raw { file: Child },
-    Throttle { file: Child, bps_total: u64, iops_total: u64 },
+    Throttle { file: Child, limits: ThrottleLimits },
 }
 
 /// A child: by name, defined in place, or left out.
@@ -138,19 +147,38 @@ struct Limits {
     iops_total: Option<u64>,
 }
 
-#[derive(PartialEq, Eq, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Discard {
+enum DiscardWord {
     Ignore,
     Unmap,
 }
 
-#[derive(PartialEq, Eq, Deserialize)]
+impl From<DiscardWord> for Discard {
+    fn from(word: DiscardWord) -> Self {
+        match word {
+            DiscardWord::Ignore => Self::Ignore,
+            DiscardWord::Unmap => Self::Unmap,
+        }
+    }
+}
+
+#[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum DetectZeroes {
+enum DetectZeroesWord {
     Off,
     On,
     Unmap,
+}
+
+impl From<DetectZeroesWord> for DetectZeroes {
+    fn from(word: DetectZeroesWord) -> Self {
+        match word {
+            DetectZeroesWord::Off => Self::Off,
+            DetectZeroesWord::On => Self::On,
+            DetectZeroesWord::Unmap => Self::Unmap,
+        }
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -172,24 +200,19 @@ impl Blockdev {
 
     /// Reads and checks options whose `file` may be left out, as a filter's that is put into a graph.
     pub fn parse_filter(options: Dict, mode: Mode) -> Result<Self, VisitError> {
-        Self::parse_under(false, options, mode)
+        Self::parse_under(General::default(), options, mode)
     }
 
-    fn parse_under(
-        read_only_parent: bool,
-        mut options: Dict,
-        mode: Mode,
-    ) -> Result<Self, VisitError> {
+    fn parse_under(inherited: General, mut options: Dict, mode: Mode) -> Result<Self, VisitError> {
         let driver = known_driver(&take::<String>(&mut options, "driver", mode)?)?;
         let name = take::<Option<String>>(&mut options, "node-name", mode)?;
         if let Some(name) = &name {
             check_name(name).map_err(|error| error.within("node-name"))?;
         }
-        let read_only = take::<Option<bool>>(&mut options, "read-only", mode)?;
-        let read_only = read_only.unwrap_or(read_only_parent);
+        let general = inherited.parse(&mut options, mode)?;
         refuse_what_is_not_done(&mut options, mode)?;
-        let kind = Kind::parse(driver, read_only, &Value::Dict(options), mode)?;
-        Ok(Self { driver, name, read_only, kind })
+        let kind = Kind::parse(driver, general, &Value::Dict(options), mode)?;
+        Ok(Self { driver, name, general, kind })
     }
 
     /// Refuses a node whose child was left out.
@@ -205,6 +228,47 @@ impl Blockdev {
     }
 }
 
+impl General {
+    /// What `options` say; `self` where they say nothing.
+    fn parse(mut self, options: &mut Dict, mode: Mode) -> Result<Self, VisitError> {
+        let mut flag = |key: &'static str, inherited: &mut bool| {
+            let said = take::<Option<bool>>(options, key, mode)?;
+            *inherited = said.unwrap_or(*inherited);
+            Ok::<(), VisitError>(())
+        };
+        flag("read-only", &mut self.read_only)?;
+        flag("auto-read-only", &mut self.options.auto_read_only)?;
+        flag("force-share", &mut self.options.force_share)?;
+        if self.options.force_share && !self.read_only {
+            let said = "only a read-only node can be shared so; 'read-only' is to be on";
+            return Err(VisitError::custom(said).within("force-share"));
+        }
+        if let Some(discard) = take::<Option<DiscardWord>>(options, "discard", mode)? {
+            self.options.discard = discard.into();
+        }
+        let detect = take::<Option<DetectZeroesWord>>(options, "detect-zeroes", mode)?;
+        self.options.detect_zeroes = detect.map_or(DetectZeroes::Off, Into::into);
+        let NodeOptions { discard, detect_zeroes, .. } = self.options;
+        if detect_zeroes == DetectZeroes::Unmap && discard == Discard::Ignore {
+            let said = "'unmap' is possible only with discard 'unmap'";
+            return Err(VisitError::custom(said).within("detect-zeroes"));
+        }
+        Ok(self)
+    }
+
+    /// The attributes of a node that is told this.
+    pub fn over(self, attributes: NodeAttributes) -> NodeAttributes {
+        NodeAttributes { read_only: self.read_only, options: self.options, ..attributes }
+    }
+
+    /// What a child defined in place has from a node with these: what nobody asked for is not passed down to it.
+    fn for_child(mut self) -> Self {
+        self.options.discard = Discard::Unmap;
+        self.options.detect_zeroes = DetectZeroes::Off;
+        self
+    }
+}
+
 /// Takes the options that every node has and none does anything about.
 fn refuse_what_is_not_done(options: &mut Dict, mode: Mode) -> Result<(), VisitError> {
     let only = |key: &'static str, is_done: bool, done: &str| match is_done {
@@ -214,23 +278,15 @@ fn refuse_what_is_not_done(options: &mut Dict, mode: Mode) -> Result<(), VisitEr
             Err(VisitError::from(Problem::Invalid(said)).within(key))
         }
     };
-    let auto_read_only = take::<Option<bool>>(options, "auto-read-only", mode)?;
-    only("auto-read-only", auto_read_only != Some(true), "off")?;
-    let discard = take::<Option<Discard>>(options, "discard", mode)?;
-    only("discard", discard != Some(Discard::Ignore), "unmap")?;
-    let detect_zeroes = take::<Option<DetectZeroes>>(options, "detect-zeroes", mode)?;
-    only("detect-zeroes", detect_zeroes.is_none_or(|how| how == DetectZeroes::Off), "off")?;
     let cache = take::<Option<Cache>>(options, "cache", mode)?.unwrap_or_default();
     only("cache.direct", cache.direct != Some(true), "off")?;
-    only("cache.no-flush", cache.no_flush != Some(true), "off")?;
-    let force_share = take::<Option<bool>>(options, "force-share", mode)?;
-    only("force-share", force_share != Some(true), "off")
+    only("cache.no-flush", cache.no_flush != Some(true), "off")
 }
 
 impl Kind {
     fn parse(
         driver: &str,
-        read_only: bool,
+        general: General,
         options: &Value,
         mode: Mode,
     ) -> Result<Self, VisitError> {
@@ -241,13 +297,13 @@ impl Kind {
                 let options: BlkdebugOptions = visit(options, mode)?;
                 let rules = options.rules()?;
                 Self::Blkdebug {
-                    image: Child::parse("image", Some(options.image), read_only, mode)?,
+                    image: Child::parse("image", Some(options.image), general, mode)?,
                     rules,
                 }
             }
             "copy-on-read" => {
                 let CopyOnReadOptions { file, bottom } = visit(options, mode)?;
-                Self::CopyOnRead { file: Child::parse("file", file, read_only, mode)?, bottom }
+                Self::CopyOnRead { file: Child::parse("file", file, general, mode)?, bottom }
             }
             "file" => {
                 let FileOptions { filename, locking } = visit(options, mode)?;
@@ -255,37 +311,39 @@ impl Kind {
             }
             "luks" => {
                 let LuksOptions { file, key_secret } = visit(options, mode)?;
-                let file = Child::parse("file", file, read_only, mode)?;
+                let file = Child::parse("file", file, general, mode)?;
                 Self::Luks { file, key_secret }
             }
             "memory" => Self::Memory { size: check_size(size()?, MEMORY_MAX)? },
             "null-co" => Self::Null { size: check_size(size()?, LONGEST)? },
-            "overlay" => Self::overlay(visit(options, mode)?, read_only, mode)?,
-            "qcow2" => Self::qcow2(visit(options, mode)?, read_only, mode)?,
+            "overlay" => Self::overlay(visit(options, mode)?, general, mode)?,
+            "qcow2" => Self::qcow2(visit(options, mode)?, general, mode)?,
             "raw" => {
                 let ChildOptions { file } = visit(options, mode)?;
-                Self::Raw { file: Child::parse("file", file, read_only, mode)? }
+                Self::Raw { file: Child::parse("file", file, general, mode)? }
             }
             _ => {
                 let ThrottleOptions { file, limits } = visit(options, mode)?;
                 let limits = limits.unwrap_or_default();
                 Self::Throttle {
-                    file: Child::parse("file", file, read_only, mode)?,
-                    bps_total: limits.bps_total.map_or(0, |size| size.0),
-                    iops_total: limits.iops_total.unwrap_or(0),
+                    file: Child::parse("file", file, general, mode)?,
+                    limits: ThrottleLimits {
+                        bps_total: limits.bps_total.map_or(0, |size| size.0),
+                        iops_total: limits.iops_total.unwrap_or(0),
+                    },
                 }
             }
         })
     }
 
-    fn overlay(options: OverlayOptions, read_only: bool, mode: Mode) -> Result<Self, VisitError> {
+    fn overlay(options: OverlayOptions, general: General, mode: Mode) -> Result<Self, VisitError> {
         let OverlayOptions { size, cluster_size, backing } = options;
         let cluster_size = cluster_size.map_or(Overlay::CLUSTER, |size| size.0);
         if !Overlay::is_cluster_size(cluster_size) {
             let desc = "must be a power of two from 512 bytes to 2 MiB";
             return Err(VisitError::custom(desc).within("cluster-size"));
         }
-        let backing = Child::parse_backing(backing, read_only, mode)?;
+        let backing = Child::parse_backing(backing, general, mode)?;
         if let Some(Size(size)) = size {
             check_size(size, LONGEST)?;
         }
@@ -294,19 +352,19 @@ impl Kind {
 }
 
 impl Kind {
-    fn qcow2(options: Qcow2Options, read_only: bool, mode: Mode) -> Result<Self, VisitError> {
+    fn qcow2(options: Qcow2Options, general: General, mode: Mode) -> Result<Self, VisitError> {
         let Qcow2Options { file, backing, l2_cache_size, refcount_cache_size } = options;
         let default = Caches::default();
         let bytes = |size: Option<Size>, default: u64| size.map_or(default, |size| size.0);
         Ok(Self::Qcow2 {
-            file: Child::parse("file", file, read_only, mode)?,
+            file: Child::parse("file", file, general, mode)?,
             // What is below is only read.
-            backing: Child::parse_backing(backing, true, mode)?,
+            backing: Child::parse_backing(backing, General { read_only: true, ..general }, mode)?,
             caches: Caches {
                 l2: bytes(l2_cache_size, default.l2),
                 refcount: bytes(refcount_cache_size, default.refcount),
             },
-            read_only,
+            read_only: general.read_only,
         })
     }
 }
@@ -315,12 +373,12 @@ impl Child {
     /// The child `backing`; none where there is to be none.
     fn parse_backing(
         backing: Option<ReferenceOrNull>,
-        read_only: bool,
+        parent: General,
         mode: Mode,
     ) -> Result<Option<Self>, VisitError> {
         Ok(match backing {
             Some(ReferenceOrNull::Reference(reference)) => {
-                Some(Self::parse("backing", Some(reference), read_only, mode)?)
+                Some(Self::parse("backing", Some(reference), parent, mode)?)
             }
             None => Some(Self::LeftOut),
             Some(ReferenceOrNull::Null) => None,
@@ -331,14 +389,14 @@ impl Child {
     fn parse(
         key: &'static str,
         reference: Option<Reference>,
-        read_only: bool,
+        parent: General,
         mode: Mode,
     ) -> Result<Self, VisitError> {
         Ok(match reference {
             None => Self::LeftOut,
             Some(Reference::Name(name)) => Self::Named(name),
             Some(Reference::Definition(options)) => {
-                let child = Blockdev::parse_under(read_only, options, mode);
+                let child = Blockdev::parse_under(parent.for_child(), options, mode);
                 let child = child.and_then(Blockdev::whole).map_err(|error| error.within(key));
                 Self::Defined(Box::new(child?))
             }

@@ -7,7 +7,7 @@ use alloc::format;
 use alloc::string::String;
 
 use blockyard_block::{Backend, BlockError, OnLost, Plan};
-use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, Parent, Permissions, Role, Roles};
+use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, Parent, Permissions, ROOT, Role, Roles};
 use blockyard_units::{BackendId, NodeId};
 use serde::Deserialize;
 
@@ -37,8 +37,6 @@ pub(crate) struct Insertion {
 pub(crate) struct Removal {
     device: BackendId,
 }
-
-const ROOT: &str = "root";
 
 /// What a guest device does with its node.
 const DEVICE: Permissions = Permissions::CONSISTENT_READ.union(Permissions::WRITE);

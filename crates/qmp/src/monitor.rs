@@ -27,13 +27,13 @@ use crate::medium::{InsertMedium, RemoveMedium};
 use crate::mirror::BlockdevMirror;
 use crate::nodes::{Definition, Files, define};
 use crate::opening::removal;
-use crate::reopen::{BlockdevReopen, Fixed};
+use crate::reopen::{BlockdevReopen, DriverOptions};
 use crate::replace::ReplaceChild;
 use crate::secrets::{ObjectAdd, ObjectDel};
 use crate::snapshot::BlockdevSnapshot;
 use crate::transaction::Transaction;
 use crate::value::{Dict, Value};
-use crate::visitor::{Mode, visit};
+use crate::visitor::{Mode, Nothing, visit};
 
 /// Every command, with what it does.
 pub const COMMANDS: &[(&str, &str)] = &[
@@ -86,8 +86,8 @@ struct Inner {
     jobs: Jobs,
     hub: Arc<EventHub>,
     files: Arc<dyn Files>,
-    /// What reopening must not change, of the nodes that commands have put into the graph.
-    fixed: Shared<BTreeMap<NodeId, Fixed>>,
+    /// The options of their drivers, of the nodes that commands have put into the graph.
+    driver_options: Shared<BTreeMap<NodeId, DriverOptions>>,
     /// By id.
     secrets: Shared<BTreeMap<String, Arc<Secret>>>,
 }
@@ -117,9 +117,6 @@ struct BlockJobCancel {
     device: String,
     force: Option<bool>,
 }
-
-#[derive(Deserialize)]
-struct Nothing {}
 
 fn check_known(command: &str) -> Result<(), QmpError> {
     if COMMANDS.iter().any(|(name, _)| *name == command) {
@@ -170,7 +167,7 @@ impl Monitor {
             jobs,
             hub,
             files,
-            fixed: Shared::default(),
+            driver_options: Shared::default(),
             secrets: Shared::default(),
         }))
     }
@@ -200,16 +197,25 @@ impl Monitor {
 
     /// The nodes are in the graph.
     pub(crate) fn note_added(&self, definition: &Definition) {
-        self.0.fixed.write(|fixed| fixed.extend(definition.fixed()));
+        self.0
+            .driver_options
+            .write(|driver_options| driver_options.extend(definition.driver_options()));
+    }
+
+    /// Their drivers have other options now.
+    pub(crate) fn note_reopened(&self, nodes: impl Iterator<Item = (NodeId, DriverOptions)>) {
+        self.0.driver_options.write(|driver_options| driver_options.extend(nodes));
     }
 
     /// They are in it no more.
     pub(crate) fn note_removed(&self, nodes: &[NodeId]) {
-        self.0.fixed.write(|fixed| fixed.retain(|id, _| !nodes.contains(id)));
+        self.0
+            .driver_options
+            .write(|driver_options| driver_options.retain(|id, _| !nodes.contains(id)));
     }
 
-    pub(crate) fn fixed(&self, node: NodeId) -> Option<Fixed> {
-        self.0.fixed.read(|fixed| fixed.get(&node).cloned())
+    pub(crate) fn driver_options(&self, node: NodeId) -> Option<DriverOptions> {
+        self.0.driver_options.read(|driver_options| driver_options.get(&node).cloned())
     }
 
     /// Executes a command; its arguments are strictly typed, or strings to be converted, as `mode` says.
@@ -310,8 +316,8 @@ impl Monitor {
 
     async fn blockdev_add(&self, options: Dict, mode: Mode) -> Result<(), QmpError> {
         let options = Blockdev::parse(options, mode)?;
-        let definition = define(self, options, None)?;
-        let derive = |graph: &Graph| definition.plan(graph);
+        let definition = define(self, options)?;
+        let derive = |graph: &Graph| definition.plan(graph, None);
         self.layer().publish("blockdev-add", OnLost::StartOver, derive).await?;
         self.note_added(&definition);
         self.open(definition).await

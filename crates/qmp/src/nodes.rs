@@ -8,18 +8,18 @@ use alloc::vec::Vec;
 
 use blockyard_block::{BlockDriver, BlockError, BlockLayer, NewNode, Plan};
 use blockyard_drivers::{
-    Blkdebug, CopyOnRead, FileDriver, Luks, Memory, Null, Overlay, Raw, Throttle, ThrottleLimits,
+    Blkdebug, CopyOnRead, FileDriver, Luks, Memory, Null, Overlay, Raw, Throttle,
 };
-use blockyard_graph::{Edit, Graph, NodeKind, Parent};
+use blockyard_graph::{Edit, Graph, NodeKind, NodeOptions, Parent, ROOT};
 use blockyard_qcow2::Qcow2;
-use blockyard_runtime::Storage;
+use blockyard_runtime::{Access, Storage};
 use blockyard_units::NodeId;
 
 use crate::blkdebug::DebugRules;
-use crate::blockdev::{Blockdev, Child, Kind};
+use crate::blockdev::{Blockdev, Child, General, Kind};
 use crate::error::QmpError;
 use crate::monitor::Monitor;
-use crate::reopen::Fixed;
+use crate::reopen::DriverOptions;
 
 /// How a world finds the disk behind a filename.
 pub trait Files: Send + Sync {
@@ -37,6 +37,8 @@ pub struct Opening {
     pub read_only: bool,
     /// Others are kept out, where the world has others.
     pub locking: bool,
+    /// Others may do everything, but they are told that somebody reads.
+    pub force_share: bool,
 }
 
 /// That there is no such node.
@@ -54,7 +56,7 @@ pub(crate) fn root_of_device(graph: &Graph, name: &str) -> Result<NodeId, QmpErr
     let missing = || BlockError::NotFound(format!("there is no device '{name}'"));
     let backend = graph.backend_by_name(name).ok_or_else(missing)?;
     let empty = || QmpError::generic(format!("device '{name}' has no medium"));
-    graph.child(Parent::Backend(backend), "root").ok_or_else(empty)
+    graph.child(Parent::Backend(backend), ROOT).ok_or_else(empty)
 }
 
 /// The node of that name, or the one below the device of that name.
@@ -83,9 +85,9 @@ pub(crate) struct Definition {
 pub(crate) struct Part {
     pub new: NewNode,
     driver: &'static str,
-    read_only: bool,
+    general: General,
     children: Vec<(&'static str, Below)>,
-    fixed: Fixed,
+    driver_options: DriverOptions,
     /// The backing child is the one that the image names.
     names_backing: bool,
 }
@@ -93,48 +95,42 @@ pub(crate) struct Part {
 enum Below {
     Named(String),
     Defined(NodeId),
+    LeftOut,
 }
 
 impl Below {
-    fn found(&self, graph: &Graph) -> Result<NodeId, BlockError> {
+    fn found(&self, graph: &Graph, over: Option<NodeId>) -> Result<NodeId, BlockError> {
         match self {
             Self::Defined(child) => Ok(*child),
             Self::Named(name) => node_named(graph, name),
+            Self::LeftOut => Ok(over.expect("a-filter-goes-over-something")),
         }
     }
 }
 
-/// Opens what `options` define. `default_child` stands in where a filter's `file` is left out.
-pub(crate) fn define(
-    monitor: &Monitor,
-    options: Blockdev,
-    default_child: Option<NodeId>,
-) -> Result<Definition, QmpError> {
+/// Opens what `options` define.
+pub(crate) fn define(monitor: &Monitor, options: Blockdev) -> Result<Definition, QmpError> {
     let mut definition = Definition { parts: Vec::new() };
-    define_part(monitor, options, default_child, &mut definition.parts)?;
+    define_part(monitor, options, &mut definition.parts)?;
     Ok(definition)
 }
 
 fn define_part(
     monitor: &Monitor,
     options: Blockdev,
-    default_child: Option<NodeId>,
     parts: &mut Vec<Part>,
 ) -> Result<NodeId, QmpError> {
     let layer = monitor.layer();
-    let Blockdev { driver, name, read_only, kind } = options;
+    let driver_options = options.driver_options();
+    let Blockdev { driver, name, general, kind } = options;
     let name = name.unwrap_or_else(|| layer.generate_name());
-    let fixed = kind.fixed();
     let mut children = Vec::new();
     let mut names_backing = false;
     let mut below = |child, reference| {
         let below = match reference {
             Child::Named(name) => Below::Named(name),
-            Child::Defined(inner) => Below::Defined(define_part(monitor, *inner, None, parts)?),
-            Child::LeftOut => {
-                let missing = || QmpError::generic(format!("{child}: missing"));
-                Below::Defined(default_child.ok_or_else(missing)?)
-            }
+            Child::Defined(inner) => Below::Defined(define_part(monitor, *inner, parts)?),
+            Child::LeftOut => Below::LeftOut,
         };
         children.push((child, below));
         Ok::<(), QmpError>(())
@@ -151,9 +147,13 @@ fn define_part(
             Box::new(CopyOnRead::new(bottom))
         }
         Kind::File { filename, locking } => {
-            let opening = Opening { read_only, locking };
+            let NodeOptions { auto_read_only, force_share, .. } = general.options;
+            // Nobody needs more yet.
+            let read_only = general.read_only || auto_read_only;
+            let opening = Opening { read_only, locking, force_share };
             let storage = monitor.files().open(&filename, opening).map_err(QmpError::generic)?;
-            Box::new(FileDriver::new(name.as_str(), storage))
+            let access = if read_only { Access::Read } else { Access::Write };
+            Box::new(FileDriver::new(name.as_str(), storage, access))
         }
         Kind::Luks { file, key_secret } => {
             below("file", file)?;
@@ -179,14 +179,14 @@ fn define_part(
             below("file", file)?;
             Box::new(Raw)
         }
-        Kind::Throttle { file, bps_total, iops_total } => {
+        Kind::Throttle { file, limits } => {
             below("file", file)?;
-            Box::new(Throttle::new(ThrottleLimits { bps_total, iops_total }))
+            Box::new(Throttle::new(limits))
         }
     };
     let new = layer.new_node(&name, made);
     let id = new.id();
-    parts.push(Part { new, driver, read_only, children, fixed, names_backing });
+    parts.push(Part { new, driver, general, children, driver_options, names_backing });
     Ok(id)
 }
 
@@ -214,17 +214,18 @@ impl Definition {
         self.parts.last().expect("a-definition-has-a-node").new.id()
     }
 
-    /// The edits that put it into `graph`, with named children as they are there.
-    pub fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
+    /// The edits that put it into `graph`, with named children as they are there, and `over` where a filter's `file` is
+    /// left out.
+    pub fn plan(&self, graph: &Graph, over: Option<NodeId>) -> Result<Plan, BlockError> {
         let mut plan = Plan::default();
         for part in &self.parts {
             let id = part.new.id();
             let name = part.new.node().name();
-            let attributes = blockyard_drivers::attributes(name, part.driver, part.read_only);
+            let attributes = part.general.over(blockyard_drivers::attributes(name, part.driver));
             plan.edits.push(Edit::AddNode { id, attributes });
             let mut children = Vec::new();
             for (child, below) in &part.children {
-                children.push((*child, below.found(graph)?));
+                children.push((*child, below.found(graph, over)?));
             }
             let edges = blockyard_drivers::child_edges(id, part.driver, &children);
             plan.edits.extend(edges.into_iter().map(Edit::AddEdge));
@@ -233,9 +234,9 @@ impl Definition {
         Ok(plan)
     }
 
-    /// The options of each node that stay for its life.
-    pub fn fixed(&self) -> impl Iterator<Item = (NodeId, Fixed)> {
-        self.parts.iter().map(|part| (part.new.id(), part.fixed.clone()))
+    /// The options that the driver of each node was made with.
+    pub fn driver_options(&self) -> impl Iterator<Item = (NodeId, DriverOptions)> {
+        self.parts.iter().map(|part| (part.new.id(), part.driver_options.clone()))
     }
 
     /// The nodes, each with whether it wants the backing child that it names itself.

@@ -110,11 +110,10 @@ impl Monitor {
         let beside = self.filename_of(image.id());
         let options = backing_options(file, beside.as_deref()).map_err(within)?;
         let parsed = Blockdev::parse_filter(options, Mode::Strings);
-        let definition =
-            parsed.map_err(QmpError::from).and_then(|options| define(self, options, None));
+        let definition = parsed.map_err(QmpError::from).and_then(|options| define(self, options));
         let definition = definition.map_err(within)?;
         let derive = |graph: &Graph| {
-            let mut plan = definition.plan(graph)?;
+            let mut plan = definition.plan(graph, None)?;
             let edges = child_edges(image.id(), "qcow2", &[("backing", definition.top())]);
             plan.edits.extend(edges.into_iter().map(Edit::AddEdge));
             Ok(plan)
@@ -127,7 +126,7 @@ impl Monitor {
     /// The filename of the file that an image is in, if it is in one.
     fn filename_of(&self, image: NodeId) -> Option<String> {
         let file = self.layer().graph().child(Parent::Node(image), "file")?;
-        self.fixed(file)?.get("filename").cloned()
+        self.driver_options(file)?.get("filename").cloned()
     }
 }
 

@@ -29,6 +29,7 @@ impl Monitor {
                 ("drv", Value::from(node.driver)),
                 ("ro", Value::Bool(node.read_only)),
                 ("active", Value::Bool(node.active)),
+                ("detect_zeroes", Value::from(node.options.detect_zeroes.word())),
                 ("children", Value::List(children.collect())),
             ])
         };

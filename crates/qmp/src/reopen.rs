@@ -1,25 +1,30 @@
 //! `blockdev-reopen`: gives nodes all of their options anew, all the nodes of a list or none.
 //!
-//! `read-only` may change, and so may the nodes that are `file` and `backing`; by that filters are put in, taken out
-//! and replaced. All other options must be as they were. The list becomes one edit, judged once on the final graph,
+//! `read-only`, `auto-read-only`, `discard` and `detect-zeroes` may change, and so may the `limits` of a throttle and
+//! the nodes that are `file` and `backing`; by that filters are put in, taken out and replaced. All other options must
+//! be as they were. The list becomes one edit, judged once on the final graph,
 //! in one drained section; a `file` node's driver opens its disk anew when it prepares.
 //!
 //! Source: QEMU's documented blockdev-reopen.
 //! Differs: a child is named, not defined in place, and never left out; it changes only if the edge leads where it
 //! led when the command began.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 
 use blockyard_block::{BlockError, Plan};
-use blockyard_drivers::child_edges;
-use blockyard_graph::{Edit, Graph, NodeAttributes, Parent};
+use blockyard_drivers::{ThrottleLimits, child_edges};
+use blockyard_graph::{Edit, Graph, Parent};
+use blockyard_jobs::Job;
 use blockyard_units::NodeId;
 use serde::Deserialize;
 
-use crate::blockdev::{Blockdev, Child, Kind};
+use crate::blockdev::{Blockdev, Child, General, Kind};
 use crate::error::QmpError;
 use crate::monitor::Monitor;
 use crate::nodes::node_named;
@@ -33,15 +38,18 @@ pub(crate) struct BlockdevReopen {
     options: Vec<Dict>,
 }
 
-/// The options of a node that stay for its life, by name.
-pub(crate) type Fixed = BTreeMap<&'static str, String>;
+/// The options of a node that its driver was made with, by name.
+pub(crate) type DriverOptions = BTreeMap<&'static str, String>;
 
 /// A list of nodes that may be reopened.
 pub(crate) struct Reopening(Vec<Node>);
 
 struct Node {
     id: NodeId,
-    read_only: bool,
+    general: General,
+    /// Those of its driver, and what the driver is to be told of them, if any change.
+    options: DriverOptions,
+    changes: Option<Arc<dyn Any + Send + Sync>>,
     children: Vec<Change>,
 }
 
@@ -52,9 +60,18 @@ struct Change {
     to: Option<NodeId>,
 }
 
+impl Blockdev {
+    /// What its driver is made with.
+    pub fn driver_options(&self) -> DriverOptions {
+        let mut driver_options = self.kind.driver_options();
+        let force_share = if self.general.options.force_share { "on" } else { "off" };
+        driver_options.insert("force-share", force_share.into());
+        driver_options
+    }
+}
+
 impl Kind {
-    /// What cannot change later.
-    pub fn fixed(&self) -> Fixed {
+    fn driver_options(&self) -> DriverOptions {
         let number = |name, number: &u64| (name, number.to_string());
         match self {
             Self::Blkdebug { rules, .. } => [("rules", format!("{rules:?}"))].into(),
@@ -77,11 +94,19 @@ impl Kind {
                 ("read-only", read_only.to_string()),
             ]
             .into(),
-            Self::Raw { .. } => Fixed::new(),
-            Self::Throttle { bps_total, iops_total, .. } => {
+            Self::Raw { .. } => DriverOptions::new(),
+            Self::Throttle { limits: ThrottleLimits { bps_total, iops_total }, .. } => {
                 [number("limits.bps-total", bps_total), number("limits.iops-total", iops_total)]
                     .into()
             }
+        }
+    }
+
+    /// What its driver takes when it is reopened.
+    fn changeable(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        match self {
+            Self::Throttle { limits, .. } => Some(Arc::new(*limits)),
+            _ => None,
         }
     }
 
@@ -141,7 +166,7 @@ impl Monitor {
         let name = options.name.as_ref().ok_or_else(missing)?;
         let id = node_named(graph, name)?;
         let driver = graph.node(id).map_or("", |node| node.driver);
-        let Some(fixed) = self.fixed(id) else {
+        let Some(driver_options) = self.driver_options(id) else {
             let message = format!("node '{name}' was not made by a command that gave its options");
             return Err(QmpError::generic(message));
         };
@@ -152,12 +177,14 @@ impl Monitor {
         if driver != options.driver {
             return cannot("driver", driver, options.driver);
         }
-        for (option, to) in options.kind.fixed() {
-            let from = fixed.get(option).map_or("", String::as_str);
-            if from != to {
-                return cannot(option, from, &to);
+        let told = options.driver_options();
+        for (option, to) in &told {
+            let from = driver_options.get(option).map_or("", String::as_str);
+            if from != to && !option.starts_with("limits.") {
+                return cannot(option, from, to);
             }
         }
+        let changes = if told == driver_options { None } else { options.kind.changeable() };
         let change = |(name, child): (&'static str, Option<&Child>)| {
             let from = graph.child(Parent::Node(id), name);
             let to = match child {
@@ -169,7 +196,7 @@ impl Monitor {
         };
         let children = options.kind.children().into_iter().map(change);
         let children = children.collect::<Result<_, QmpError>>()?;
-        Ok(Node { id, read_only: options.read_only, children })
+        Ok(Node { id, general: options.general, options: told, changes, children })
     }
 }
 
@@ -187,8 +214,8 @@ impl Node {
     fn plan(&self, graph: &Graph, edits: &mut Vec<Edit>) -> Result<(), BlockError> {
         let gone = || BlockError::NotFound("a node that was to be reopened is gone".into());
         let node = graph.node(self.id).ok_or_else(gone)?;
-        if node.read_only != self.read_only {
-            let attributes = NodeAttributes { read_only: self.read_only, ..node.clone() };
+        let attributes = self.general.over(node.clone());
+        if attributes != *node {
             edits.push(Edit::SetAttributes { id: self.id, attributes });
         }
         edits.extend(self.children.iter().filter_map(|change| change.edit(self.id, node.driver)));
@@ -216,6 +243,13 @@ impl Action for Reopening {
     fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
         let mut edits = Vec::new();
         self.0.iter().try_for_each(|node| node.plan(graph, &mut edits))?;
-        Ok(Plan { edits, ..Plan::default() })
+        let change = |node: &Node| Some((node.id, node.changes.clone()?));
+        let options = self.0.iter().filter_map(change).collect();
+        Ok(Plan { edits, options, ..Plan::default() })
+    }
+
+    fn commit(self: Box<Self>, monitor: &Monitor) -> Option<Arc<Job>> {
+        monitor.note_reopened(self.0.into_iter().map(|node| (node.id, node.options)));
+        None
     }
 }

@@ -10,10 +10,12 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_block::{BlockError, OnLost, Plan};
 use blockyard_graph::{Edit, Graph, Parent, Refused, RefusedKind};
+use blockyard_jobs::Job;
 use blockyard_sync::{note, sometimes};
 use blockyard_units::{NodeId, Replace};
 use serde::Deserialize;
@@ -53,15 +55,6 @@ impl ReplaceChild {
         }
     }
 
-    /// Checks it as an action of a transaction.
-    pub fn check_action(&self, mode: Mode) -> Result<(), QmpError> {
-        if self.on_mismatch == Some(OnMismatch::Retry) {
-            let message = "on-mismatch: an action of a transaction cannot retry, only fail";
-            return Err(QmpError::generic(message));
-        }
-        self.check(mode)
-    }
-
     fn place(&self, graph: &Graph) -> Result<Place, QmpError> {
         let name = &self.parent;
         let backend = graph.backend_by_name(name).map(Parent::Backend);
@@ -90,6 +83,7 @@ pub(crate) struct Replacement {
     place: Place,
     expected: NodeId,
     with: With,
+    on_mismatch: OnMismatch,
 }
 
 enum With {
@@ -162,15 +156,14 @@ impl Monitor {
         let expected = arguments.expected(graph, &place)?;
         let with = match &arguments.new {
             Reference::Name(name) => With::Node(node_named(graph, name)?),
-            Reference::Definition(options) => {
-                With::Filter(self.filter(options.clone(), expected, mode)?)
-            }
+            Reference::Definition(options) => With::Filter(self.filter(options.clone(), mode)?),
         };
-        Ok(Replacement { place, expected, with })
+        let on_mismatch = arguments.on_mismatch.unwrap_or_default();
+        Ok(Replacement { place, expected, with, on_mismatch })
     }
 
-    fn filter(&self, options: Dict, over: NodeId, mode: Mode) -> Result<Definition, QmpError> {
-        define(self, parse_new(&options, mode)?, Some(over))?.refuse_images()
+    fn filter(&self, options: Dict, mode: Mode) -> Result<Definition, QmpError> {
+        define(self, parse_new(&options, mode)?)?.refuse_images()
     }
 
     async fn replace_once(
@@ -186,7 +179,7 @@ impl Monitor {
                 self.redirect(place, expected, new).await
             }
             Reference::Definition(options) => {
-                let filter = self.filter(options.clone(), expected, mode)?;
+                let filter = self.filter(options.clone(), mode)?;
                 self.insert(place, expected, filter).await
             }
         }
@@ -201,12 +194,13 @@ impl Monitor {
         if self.layer().design().replace == Replace::Transaction {
             self.layer().observer().milestone("filter created");
             let (place, with) = (place.clone(), With::Filter(filter));
-            let insertion = Replacement { place, expected, with };
+            let on_mismatch = OnMismatch::Fail;
+            let insertion = Replacement { place, expected, with, on_mismatch };
             return self.take_place("insert filter", insertion).await;
         }
         let derive = |graph: &Graph| {
             require(graph, expected)?;
-            filter.plan(graph)
+            filter.plan(graph, Some(expected))
         };
         self.layer().publish("create filter", OnLost::StartOver, derive).await?;
         self.note_added(&filter);
@@ -216,7 +210,7 @@ impl Monitor {
             let removal = filter.removal();
             let derive = |_: &Graph| Ok(Plan { edits: removal.clone(), ..Plan::default() });
             self.layer().publish("remove filter again", OnLost::StartOver, derive).await?;
-            let nodes: Vec<NodeId> = filter.fixed().map(|(id, _)| id).collect();
+            let nodes: Vec<NodeId> = filter.driver_options().map(|(id, _)| id).collect();
             self.note_removed(&nodes);
         }
         result
@@ -233,23 +227,37 @@ impl Monitor {
     }
 }
 
+impl Replacement {
+    /// Where the edge must lead in `graph`, as the actions before this one leave it.
+    fn expected(&self, graph: &Graph) -> Result<NodeId, BlockError> {
+        if self.on_mismatch == OnMismatch::Fail {
+            return Ok(self.expected);
+        }
+        let now = self.place.leads_to(graph)?;
+        sometimes!(now != self.expected, "on-mismatch retry taken");
+        Ok(now)
+    }
+}
+
 impl Action for Replacement {
     fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
+        let expected = self.expected(graph)?;
         let (mut plan, new) = match &self.with {
             With::Node(node) => (Plan::default(), *node),
             With::Filter(filter) => {
-                require(graph, self.expected)?;
-                (filter.plan(graph)?, filter.top())
+                require(graph, expected)?;
+                (filter.plan(graph, Some(expected))?, filter.top())
             }
         };
-        plan.edits.push(self.place.redirect(Some(self.expected), new));
+        plan.edits.push(self.place.redirect(Some(expected), new));
         Ok(plan)
     }
 
-    fn commit(self: Box<Self>, monitor: &Monitor) {
+    fn commit(self: Box<Self>, monitor: &Monitor) -> Option<Arc<Job>> {
         if let With::Filter(filter) = &self.with {
             monitor.note_added(filter);
         }
+        None
     }
 }
 

@@ -5,17 +5,20 @@
 //! everything that it redirects. Then the jobs begin. If anything fails before, what was prepared is dropped, the last
 //! first, and nothing has changed.
 //!
+//! `blockdev-mirror` is an action too, and with completion-mode `grouped` the jobs of a transaction end together.
+//!
 //! Differs: actions see what those before them do to the graph, but for the jobs', which look for source and target
-//! where they are before the transaction. Jobs that end together (completion-mode `grouped`) are not implemented.
+//! where they are before the transaction. QEMU has no mirrors in a transaction.
 
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_block::{BlockError, Plan};
 use blockyard_graph::{Edit, Graph, Refused, RefusedKind};
-use blockyard_jobs::MirrorStart;
+use blockyard_jobs::{Job, MirrorStart, run_together};
 use blockyard_sync::sometimes;
 use serde::Deserialize;
 
@@ -25,7 +28,7 @@ use crate::monitor::Monitor;
 use crate::replace::ReplaceChild;
 use crate::snapshot::BlockdevSnapshot;
 use crate::value::{Dict, Value};
-use crate::visitor::{Mode, visit};
+use crate::visitor::{Mode, Nothing, visit};
 
 /// Something that is prepared, and takes place with others or not at all.
 pub(crate) trait Action: Send + Sync {
@@ -35,8 +38,10 @@ pub(crate) trait Action: Send + Sync {
     /// If it does not fit the graph.
     fn plan(&self, graph: &Graph) -> Result<Plan, BlockError>;
 
-    /// The edits are published.
-    fn commit(self: Box<Self>, _monitor: &Monitor) {}
+    /// The edits are published. A job that begins is returned, to be run.
+    fn commit(self: Box<Self>, _monitor: &Monitor) -> Option<Arc<Job>> {
+        None
+    }
 }
 
 impl Action for MirrorStart {
@@ -44,8 +49,8 @@ impl Action for MirrorStart {
         Self::plan(self, graph)
     }
 
-    fn commit(self: Box<Self>, _monitor: &Monitor) {
-        self.begin();
+    fn commit(self: Box<Self>, _monitor: &Monitor) -> Option<Arc<Job>> {
+        Some(self.begin())
     }
 }
 
@@ -62,9 +67,10 @@ struct Properties {
     completion_mode: Option<CompletionMode>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum CompletionMode {
+    #[default]
     Individual,
     Grouped,
 }
@@ -85,10 +91,6 @@ enum Typed {
     Snapshot(BlockdevSnapshot),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
-
 impl ActionOptions {
     fn typed(&self, mode: Mode) -> Result<Typed, QmpError> {
         let data = Value::Dict(self.data.clone().unwrap_or_default());
@@ -101,7 +103,7 @@ impl ActionOptions {
             "blockdev-snapshot" => Typed::Snapshot(visit(&data, mode)?),
             "x-blockdev-replace-child" => {
                 let arguments: ReplaceChild = visit(&data, mode)?;
-                arguments.check_action(mode)?;
+                arguments.check(mode)?;
                 Typed::ReplaceChild(arguments)
             }
             other => {
@@ -124,15 +126,12 @@ impl Transaction {
         let typed = self.actions.iter().enumerate().map(|(index, action)| {
             action.typed(mode).map_err(|error| error.within(&format!("actions.{index}")))
         });
-        let typed = typed.collect::<Result<Vec<_>, _>>()?;
-        let jobs = typed.iter().filter(|action| matches!(action, Typed::Mirror(_))).count();
+        typed.collect()
+    }
+
+    fn completion_mode(&self) -> CompletionMode {
         let mode = self.properties.as_ref().and_then(|properties| properties.completion_mode);
-        if jobs > 1 && mode == Some(CompletionMode::Grouped) {
-            let message = "properties.completion-mode: 'grouped' is not implemented for several \
-                           jobs; 'individual' is";
-            return Err(QmpError::generic(message));
-        }
-        Ok(typed)
+        mode.unwrap_or_default()
     }
 }
 
@@ -159,7 +158,8 @@ impl Monitor {
                 }
             }
         }
-        let result = self.all_take_place("transaction", prepared).await;
+        let mode = arguments.completion_mode();
+        let result = self.all_take_place("transaction", prepared, mode).await;
         sometimes!(result.is_err(), "a transaction was aborted when it was published");
         result
     }
@@ -192,7 +192,7 @@ impl Monitor {
         action: impl Action + 'static,
     ) -> Result<(), QmpError> {
         let actions: [Box<dyn Action>; 1] = [Box::new(action)];
-        self.all_take_place(what, actions.into()).await
+        self.all_take_place(what, actions.into(), CompletionMode::Individual).await
     }
 
     /// Publishes what the actions make of the graph, and commits them; or drops them, the last first.
@@ -200,11 +200,16 @@ impl Monitor {
         &self,
         what: &str,
         actions: Vec<Box<dyn Action>>,
+        mode: CompletionMode,
     ) -> Result<(), QmpError> {
         let derive = |graph: &Graph| plan_all(graph, &actions);
         match self.layer().reconfigure(what, derive).await {
             Ok(()) => {
-                actions.into_iter().for_each(|action| action.commit(self));
+                let jobs = actions.into_iter().filter_map(|action| action.commit(self));
+                match mode {
+                    CompletionMode::Grouped => run_together(jobs.collect()),
+                    CompletionMode::Individual => jobs.for_each(|job| run_together([job].into())),
+                }
                 Ok(())
             }
             Err(error) => {
@@ -228,6 +233,7 @@ fn plan_all(graph: &Graph, actions: &[Box<dyn Action>]) -> Result<Plan, BlockErr
         refuse_frozen(&seen, &plan.edits)?;
         all.edits.extend(plan.edits);
         all.nodes.extend(plan.nodes);
+        all.options.extend(plan.options);
     }
     Ok(all)
 }

@@ -45,6 +45,10 @@ pub enum Mode {
     QemuOpts,
 }
 
+/// No members at all.
+#[derive(serde::Deserialize)]
+pub(crate) struct Nothing {}
+
 /// Reads a tree as a typed value.
 ///
 /// # Errors

@@ -13,4 +13,4 @@ mod storage;
 
 pub use buffer::IoBuffer;
 pub use executor::{BoxFuture, Executor, JoinHandle, Runtime};
-pub use storage::{Io, IoErrorKind, Storage};
+pub use storage::{Access, Io, IoErrorKind, Storage};

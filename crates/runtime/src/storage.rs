@@ -52,6 +52,17 @@ impl fmt::Display for IoErrorKind {
     }
 }
 
+/// What a disk is open for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// To be read and written.
+    Write,
+    /// To be read.
+    Read,
+    /// To be read, while it belongs to somebody else: nobody is kept out.
+    Inactive,
+}
+
 /// The result of an operation on a disk.
 pub type Io<T> = Result<T, IoErrorKind>;
 
@@ -107,12 +118,12 @@ pub trait Storage: Send + Sync {
         Box::pin(ready(Ok((true, range.len()))))
     }
 
-    /// The same disk once more, for writing or not. Nothing is written through the one while the other is: whichever
-    /// is dropped, the one that is left is as good as before.
+    /// The same disk once more, for `access`. Nothing is written through the one while the other is: whichever is
+    /// dropped, the one that is left is as good as before.
     ///
     /// # Errors
     /// Says why not; this one is as before.
-    fn reopen(&self, _read_only: bool) -> Result<Arc<dyn Storage>, String> {
+    fn reopen(&self, _access: Access) -> Result<Arc<dyn Storage>, String> {
         Err(format!("the disk '{}' cannot be opened once more", self.name()))
     }
 

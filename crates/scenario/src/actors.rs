@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blockyard_block::{Backend, ErrorPolicies};
-use blockyard_graph::{Graph, Parent, Role};
+use blockyard_graph::{Graph, Parent, ROOT, Role};
 use blockyard_qmp::{Dict, Mode, QmpError, Subscriber, Value, without_secrets};
 use blockyard_sync::door;
 use blockyard_sync::door::world::Quiet;
@@ -186,7 +186,7 @@ impl Actor {
     fn device(&self, backend: Backend) -> Device {
         let graph = self.stage.monitor.layer().graph();
         let disk = |backend: &Backend| {
-            let root = graph.child(Parent::Backend(backend.id()), "root")?;
+            let root = graph.child(Parent::Backend(backend.id()), ROOT)?;
             graph.node_by_name(&disk_below(&graph, root)?)
         };
         let own = disk(&backend);
@@ -224,7 +224,7 @@ impl Actor {
 
     fn check_path(&self, device: &str, path: &[String]) {
         let graph = self.stage.monitor.layer().graph();
-        let root = graph.child(Parent::Backend(self.stage.device(device).backend.id()), "root");
+        let root = graph.child(Parent::Backend(self.stage.device(device).backend.id()), ROOT);
         let found = main_path(&graph, root);
         if found != path {
             let (found, path) = (found.join(" -> "), path.join(" -> "));

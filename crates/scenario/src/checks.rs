@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use blockyard_block::{Observer, Owner, Requester};
-use blockyard_graph::{Graph, Parent, Permissions, Role};
+use blockyard_graph::{Graph, Parent, Permissions, ROOT, Role};
 use blockyard_jobs::{EventSink, Job, JobEvent};
 use blockyard_models::{
     DrainedMeansQuiet, EdgeView, GraphValidity, GraphView, JobProtocol, MirrorConvergence,
@@ -160,10 +160,18 @@ impl Checks {
 
     /// Notes where each device leads to now. A pivot is acknowledged by its job's end.
     fn note_roots(&self, state: &mut State, what: &str, before: &Graph, graph: &Graph) {
-        let gone = |name: &&str| graph.job_by_name(name).is_none();
-        let job = before.jobs().map(|(_, name)| name).find(gone).filter(|_| what == "pivot");
+        let gone = |name: &str| what == "pivot" && graph.job_by_name(name).is_none();
+        // Several may end in one publication: a device's is the one whose filter it was above.
+        let pivots = |device| {
+            let above = |job| {
+                let filter = before.child(Parent::Job(job), "filter");
+                filter.is_some_and(|filter| before.reaches(Parent::Backend(device), filter))
+            };
+            let mut gone = before.jobs().filter(|(_, name)| gone(name));
+            gone.find(|(job, _)| above(*job)).map(|(_, name)| name)
+        };
         for (id, device) in graph.backends() {
-            let root = graph.child(Parent::Backend(id), "root");
+            let root = graph.child(Parent::Backend(id), ROOT);
             let node = root.and_then(|root| disk_below(graph, root));
             let Some(node) = node else { continue };
             let Some(disk) = state.filenames.get(&node).cloned() else {
@@ -176,7 +184,7 @@ impl Checks {
                     state.roots.insert(device.into(), vec![(disk, Some(self.world.step()))]);
                 }
                 Some(roots) if roots.last().is_none_or(|last| last.0 == disk) => {}
-                Some(roots) => match job {
+                Some(roots) => match pivots(id) {
                     Some(job) => {
                         roots.push((disk, None));
                         state.switched.entry(job.into()).or_default().push(device.into());
@@ -255,10 +263,10 @@ impl Checks {
             sometimes!(!state.filter_created, "pivot before the filter's creation");
             state.pivoted = true;
             let disks = mirrored_disks(state, before, after);
-            state.mirrored = disks.as_ref().map(|(from, to, _)| (from.clone(), to.clone()));
+            state.mirrored = disks.last().map(|(from, to, _)| (from.clone(), to.clone()));
             disks
         });
-        if let Some((source, target, len)) = disks {
+        for (source, target, len) in disks {
             let judge = |(source, target): crate::Contents<'_>| {
                 MirrorConvergence::check(source, target, len)
             };
@@ -291,29 +299,27 @@ pub(crate) fn base_of(graph: &Graph, node: NodeId) -> NodeId {
     below.map_or(node, |below| base_of(graph, below))
 }
 
-/// Source and target disk of the full mirror whose job went with the pivot.
-fn mirrored_disks(
-    state: &State,
-    graph: &Graph,
-    after: &Graph,
-) -> Option<(String, String, ByteLen)> {
-    let gone = |name: &str| after.job_by_name(name).is_none();
-    let (job, _) = graph.jobs().find(|(_, name)| gone(name) && state.full.contains(*name))?;
-    let filter = graph.child(Parent::Job(job), "filter")?;
-    let disk = |edge: &str| {
-        let node = disk_below(graph, graph.child(Parent::Node(filter), edge)?)?;
-        state.filenames.get(&node).cloned()
+/// Source and target disk of each full mirror whose job went with the pivot.
+fn mirrored_disks(state: &State, graph: &Graph, after: &Graph) -> Vec<(String, String, ByteLen)> {
+    let gone = |name: &str| after.job_by_name(name).is_none() && state.full.contains(name);
+    let disks = |(job, _)| {
+        let filter = graph.child(Parent::Job(job), "filter")?;
+        let disk = |edge: &str| {
+            let node = disk_below(graph, graph.child(Parent::Node(filter), edge)?)?;
+            state.filenames.get(&node).cloned()
+        };
+        let (source, target) = (disk("file")?, disk("target")?);
+        let len = ByteLen(state.disks.get(&source)?.size);
+        Some((source, target, len))
     };
-    let (source, target) = (disk("file")?, disk("target")?);
-    let len = ByteLen(state.disks.get(&source)?.size);
-    Some((source, target, len))
+    graph.jobs().filter(|(_, name)| gone(name)).filter_map(disks).collect()
 }
 
 /// Whether the way from a device to its disk has got longer, and no job has begun.
 fn adds_filter(before: &Graph, after: &Graph) -> bool {
     let length = |graph: &Graph, parent| {
         let below = |node: &NodeId| graph.child(Parent::Node(*node), "file");
-        std::iter::successors(graph.child(parent, "root"), below).count()
+        std::iter::successors(graph.child(parent, ROOT), below).count()
     };
     before.jobs().count() == after.jobs().count()
         && after

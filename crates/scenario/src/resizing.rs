@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use blockyard_graph::Parent;
+use blockyard_graph::{Parent, ROOT};
 use blockyard_models::WriteKind;
 use blockyard_qmp::{Dict, Mode, Size, Value, take};
 use blockyard_units::ByteRange;
@@ -28,12 +28,12 @@ impl Resizing {
         let graph = stage.monitor.layer().graph();
         let text = |key: &str| arguments.get(key).and_then(Value::as_str);
         let root =
-            |device: &str| graph.child(Parent::Backend(graph.backend_by_name(device)?), "root");
+            |device: &str| graph.child(Parent::Backend(graph.backend_by_name(device)?), ROOT);
         let node = text("node-name").and_then(|name| graph.node_by_name(name));
         let node = node.or_else(|| text("device").and_then(root))?;
         let devices: Vec<Arc<Device>> = stage.devices.with(|all| all.values().cloned().collect());
         let reaches = |device: &Arc<Device>| {
-            let top = graph.child(Parent::Backend(device.backend.id()), "root");
+            let top = graph.child(Parent::Backend(device.backend.id()), ROOT);
             top.is_some_and(|top| graph.descendants(top).contains(&node))
         };
         let mut seen: Vec<Arc<Device>> = Vec::new();

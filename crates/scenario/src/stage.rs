@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use blockyard_block::{Backend, BlockLayer};
-use blockyard_graph::Parent;
+use blockyard_graph::{Parent, ROOT};
 use blockyard_models::{Durability, EndState, GuestRegister, Progress, Violation, data};
 use blockyard_qmp::{Monitor, Subscriber};
 use blockyard_runtime::IoBuffer;
@@ -169,7 +169,7 @@ impl Stage {
     pub fn last_write(&self) -> Option<(GuestWrite, String)> {
         let write = self.writes.last()?;
         let graph = self.monitor.layer().graph();
-        let root = graph.child(Parent::Backend(self.device(&write.device).backend.id()), "root")?;
+        let root = graph.child(Parent::Backend(self.device(&write.device).backend.id()), ROOT)?;
         let disk = self.checks.filename_below(&graph, root)?;
         Some((write, disk))
     }
@@ -238,7 +238,7 @@ impl Stage {
     fn judge_contents(&self) -> Result<(), Violation> {
         let graph = self.monitor.layer().graph();
         for device in self.devices.with(|devices| devices.values().cloned().collect::<Vec<_>>()) {
-            let Some(root) = graph.child(Parent::Backend(device.backend.id()), "root") else {
+            let Some(root) = graph.child(Parent::Backend(device.backend.id()), ROOT) else {
                 continue;
             };
             self.checks.look_below(&graph, root, &|bytes| {

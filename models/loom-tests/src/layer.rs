@@ -18,14 +18,7 @@ pub fn empty_layer() -> BlockLayer {
 /// A node for `driver`, and the edit that adds it.
 pub fn new_node(layer: &BlockLayer, name: &str, driver: Null) -> (NewNode, Edit) {
     let node = layer.new_node(name, Box::new(driver));
-    let attributes = NodeAttributes {
-        name: name.into(),
-        kind: NodeKind::Protocol,
-        driver: "null",
-        read_only: false,
-        active: true,
-        retired: false,
-    };
+    let attributes = NodeAttributes::new(name, NodeKind::Protocol, "null");
     let edit = Edit::AddNode { id: node.id(), attributes };
     (node, edit)
 }

@@ -38,7 +38,11 @@ impl Guest {
             },
             frozen: None,
         });
-        let plan = || Plan { edits: vec![edit.clone(), root.clone()], nodes: vec![node.clone()] };
+        let plan = || Plan {
+            edits: vec![edit.clone(), root.clone()],
+            nodes: vec![node.clone()],
+            ..Plan::default()
+        };
         block_on(layer.publish("setup", OnLost::Fail, |_| Ok(plan())))
             .expect("nobody-else-publishes");
         Self { layer, backend, disk, inside }

@@ -11,7 +11,7 @@ use loom::thread;
 fn add(layer: &BlockLayer, name: &str, on_lost: OnLost) -> Result<(), BlockError> {
     let (node, edit) = new_node(layer, name, Null::default());
     block_on(layer.publish(name, on_lost, |_| {
-        Ok(Plan { edits: vec![edit.clone()], nodes: vec![node.clone()] })
+        Ok(Plan { edits: vec![edit.clone()], nodes: vec![node.clone()], ..Plan::default() })
     }))
 }
 

@@ -14,8 +14,10 @@
 //!   from, or write to, the other side.
 //! - `enospc`: a thinly provisioned device is full: every write to it fails with ENOSPC, reads work. Space comes back
 //!   when somebody makes room, so a job may pause and must not give up data.
+//!   Zeroes that make a disk longer take space too.
 //! - `short` and `torn`: the power of the drive's head, or a reset, ends a write in the middle: a prefix of its
-//!   sectors, or others of them, are new, the rest is old, and the write fails. So what failed is neither old nor new.
+//!   sectors, or others of them, are new, the rest is old, and the write fails. So what failed is neither old nor new,
+//!   and a write that was to make a disk longer may have done so, wholly or in part.
 //! - `lost`: firmware says done and writes nothing (the head did not reach the track, the cache forgot a line). Only a
 //!   checksum kept elsewhere, or another copy, can tell.
 //! - `misdirected`: the right data go to the wrong address: the right place keeps its old bytes, and another place is
@@ -242,6 +244,7 @@ pub(crate) fn before_effect(
         // Without an effect; the other families are about bytes.
         match family {
             Family::Eio => offer(Fault::Eio),
+            Family::Enospc if operation.is_growing_zeroes() => offer(Fault::Enospc),
             Family::Stuck => offer(Fault::Stuck),
             _ => {}
         }
@@ -297,8 +300,9 @@ pub(crate) fn at_completion(
     well: bool,
     offer: &mut dyn FnMut(Fault),
 ) {
+    let is_write = matches!(operation, Operation::Write { .. });
     match family {
-        Family::EioLate if well && matches!(operation, Operation::Write { .. }) => {
+        Family::EioLate if well && (is_write || operation.is_growing_zeroes()) => {
             offer(Fault::EioLate);
         }
         Family::Stuck => offer(Fault::StuckLate),

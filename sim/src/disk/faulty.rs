@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use blockyard_runtime::{Io, IoBuffer, IoErrorKind, Storage};
 use blockyard_sync::door::{self, Kind};
-use blockyard_units::ByteRange;
+use blockyard_units::{ByteLen, ByteRange};
 
 use super::faults::{Fault, Loss};
 use super::{Author, Fate, Medium, SimDisk};
@@ -25,6 +25,7 @@ impl SimDisk {
             Operation::Read(range) => self.read_badly(*range, fault, fate),
             Operation::Write { .. } => self.write_badly(operation, fault, by),
             Operation::Flush { covers } => self.flush_badly(*covers, fault),
+            Operation::Truncate { .. } if fault == Fault::Enospc => self.fill(),
             Operation::Truncate { .. } => Err(IoErrorKind::Io),
         }
     }
@@ -83,15 +84,12 @@ impl SimDisk {
                 self.medium.with(|medium| medium.overlays.forbid_writing(range));
                 return Err(IoErrorKind::Io);
             }
-            Fault::Enospc => {
-                door::enter(footprint::space(self.number, Kind::Write));
-                self.medium.with(|medium| medium.overlays.fill());
-                return Err(IoErrorKind::NoSpace);
-            }
+            Fault::Enospc => return self.fill(),
             _ => {}
         }
         self.enter_space();
         self.enter_write(range);
+        self.enter_growth(range);
         if let Fault::Misdirected(offset) = fault {
             door::enter(self.bytes(Kind::Write, ByteRange::new(offset, range.len().0)));
         }
@@ -101,18 +99,22 @@ impl SimDisk {
                 Fault::Short(end) => {
                     let part = ByteRange::between(*offset, end);
                     medium.write_part((range, data), part, by, *fua);
+                    medium.grow(part.end());
                     Err(IoErrorKind::Io)
                 }
                 Fault::Torn(hole) => {
                     let hole = ByteRange::new(hole, self.sector.0);
                     for part in super::versions::outside(range, hole) {
                         medium.write_part((range, data), part, by, *fua);
+                        medium.grow(part.end());
                     }
                     Err(IoErrorKind::Io)
                 }
                 _ => {
                     let held = medium.held(range).into();
                     medium.write_part((range, data), range, by, *fua);
+                    // How long a file is, is not among what is lost.
+                    medium.grow(range.end());
                     medium.overlays.cover(range, held);
                     if let Fault::Misdirected(offset) = fault {
                         medium.overlays.cover(ByteRange::new(offset, range.len().0), data.clone());
@@ -121,6 +123,12 @@ impl SimDisk {
                 }
             }
         })
+    }
+
+    fn fill(&self) -> Io<IoBuffer> {
+        door::enter(footprint::space(self.number, Kind::Write));
+        self.medium.with(|medium| medium.overlays.fill());
+        Err(IoErrorKind::NoSpace)
     }
 
     fn flush_badly(&self, covers: u64, fault: Fault) -> Io<IoBuffer> {
@@ -202,6 +210,11 @@ impl Medium {
         let mut bytes = self.versions.read(range);
         self.overlays.show(range, &mut bytes);
         bytes
+    }
+
+    /// It is as long as a write that ends there makes it.
+    pub(super) fn grow(&mut self, end: u64) {
+        self.len = self.len.max(ByteLen(end));
     }
 
     /// Writes the bytes of `part`, which is inside `range`, where `data` belongs.

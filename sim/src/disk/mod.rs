@@ -38,7 +38,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_runtime::{BoxFuture, Io, IoBuffer, IoErrorKind, Storage};
+use blockyard_runtime::{Access, BoxFuture, Io, IoBuffer, IoErrorKind, Storage};
 use blockyard_sync::Shared;
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::door::{self, Kind};
@@ -229,11 +229,16 @@ impl SimDisk {
                 self.medium.with(|medium| {
                     medium.overlays.may_write(range)?;
                     medium.write_part((range, data), range, by, *fua);
-                    medium.len = medium.len.max(ByteLen(range.end()));
+                    medium.grow(range.end());
                     Ok(IoBuffer::default())
                 })
             }
             Operation::Truncate { from, len, .. } => {
+                if operation.is_growing_zeroes() {
+                    self.enter_space();
+                    let added = ByteRange::between(*from, len.0);
+                    self.medium.with(|medium| medium.overlays.may_write(added))?;
+                }
                 self.enter_len(Kind::Write);
                 let old = self.medium.with(|medium| medium.len);
                 let cut = ByteRange::between(*from, old.0);
@@ -389,7 +394,7 @@ impl Storage for SimDisk {
         self.alignment
     }
 
-    fn reopen(&self, _read_only: bool) -> Result<Arc<dyn Storage>, String> {
+    fn reopen(&self, _access: Access) -> Result<Arc<dyn Storage>, String> {
         Ok(Arc::new(self.clone()))
     }
 

@@ -10,7 +10,7 @@ use blockyard_block::{
     OnLost, Owner, Plan, ReadFlags, Requester, Write, WriteKind,
 };
 use blockyard_graph::{
-    Edge, EdgePolicy, Edit, NodeAttributes, NodeKind, Parent, Permissions, Role, Roles,
+    Discard, Edge, EdgePolicy, Edit, NodeAttributes, NodeKind, Parent, Permissions, Role, Roles,
 };
 use blockyard_models::DrainedMeansQuiet;
 use blockyard_runtime::{BoxFuture, IoBuffer, Runtime, Storage};
@@ -146,7 +146,8 @@ impl BlockDriver for Probe {
             if !self.manner.zeroes && matches!(write.kind, WriteKind::Zeroes | WriteKind::Discard) {
                 return Err(io.unsupported(range));
             }
-            self.tell(write.kind.word());
+            let unmaps = if write.flags.may_unmap { "unmapping " } else { "" };
+            self.tell(&format!("{unmaps}{}", write.kind.word()));
             self.enter(range, write.flags.serialising);
             let data = write.bytes().await?;
             let written = self.bench.disk.write(range.start(), data, false).await;
@@ -188,11 +189,11 @@ impl BlockDriver for Probe {
         self.bench.drains.with(|drains| *drains.entry(self.name).or_default() -= 1);
     }
 
-    fn commit(&self) {
+    fn commit(&self, _change: Change<'_>) {
         self.tell("commit");
     }
 
-    fn abort(&self) {
+    fn abort(&self, _change: Change<'_>) {
         self.tell("abort");
     }
 }
@@ -230,7 +231,7 @@ impl Bench {
         nodes: &[NewNode],
         on_lost: OnLost,
     ) -> Result<(), BlockError> {
-        let plan = || Plan { edits: edits.to_vec(), nodes: nodes.to_vec() };
+        let plan = || Plan { edits: edits.to_vec(), nodes: nodes.to_vec(), ..Plan::default() };
         self.layer.publish("test", on_lost, |_| Ok(plan())).await
     }
 
@@ -246,14 +247,8 @@ impl Bench {
 }
 
 pub fn add(node: &NewNode, name: &str) -> Edit {
-    let attributes = NodeAttributes {
-        name: name.into(),
-        kind: NodeKind::Protocol,
-        driver: "probe",
-        read_only: false,
-        active: true,
-        retired: false,
-    };
+    let mut attributes = NodeAttributes::new(name, NodeKind::Protocol, "probe");
+    attributes.options.discard = Discard::Unmap;
     Edit::AddNode { id: node.id(), attributes }
 }
 

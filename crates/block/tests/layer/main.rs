@@ -3,6 +3,7 @@
 mod bench;
 mod draining;
 mod flushing;
+mod options;
 mod publishing;
 mod reconfiguring;
 mod reshaping;

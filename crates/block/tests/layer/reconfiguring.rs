@@ -28,7 +28,7 @@ async fn insert(
         let parent = Parent::Backend(backend.id());
         let (name, new) = ("root".into(), filter.id());
         edits.push(Edit::ReplaceChild { parent, name, expected: Some(below), new });
-        Ok(Plan { edits, nodes: [filter.clone()].into() })
+        Ok(Plan { edits, nodes: [filter.clone()].into(), ..Plan::default() })
     };
     bench.layer.reconfigure("insert", derive).await
 }
@@ -106,7 +106,7 @@ async fn insert_expecting(
         let mut edits = Vec::from(add_filter(&filter, "f1", below));
         let (parent, name) = (Parent::Backend(backend.id()), "root".into());
         edits.push(Edit::ReplaceChild { parent, name, expected: Some(below), new: filter.id() });
-        Ok(Plan { edits, nodes: [filter.clone()].into() })
+        Ok(Plan { edits, nodes: [filter.clone()].into(), ..Plan::default() })
     };
     bench.layer.reconfigure("insert", derive).await
 }
@@ -144,7 +144,8 @@ fn nothing_is_drained_where_nothing_is_redirected() {
         let filter = bench.node("f", Prepare::Agree);
         let section = bench.layer.drain(blockyard_block::Owner::command(), &[n]).await;
         let edits = Vec::from(add_filter(&filter, "f", n));
-        let plan = || Plan { edits: edits.clone(), nodes: [filter.clone()].into() };
+        let plan =
+            || Plan { edits: edits.clone(), nodes: [filter.clone()].into(), ..Plan::default() };
         let added = bench.layer.reconfigure("add", |_| Ok(plan())).await;
         assert_eq!(added, Ok(()), "it did not wait for the other's section");
         section.end();

@@ -159,6 +159,14 @@ impl BlockDriver for Blkdebug {
     fn drain_end(&self) {
         self.rules.write(Rules::end_section);
     }
+
+    fn drain_begin_above(&self) {
+        self.drain_begin();
+    }
+
+    fn drain_end_above(&self) {
+        self.drain_end();
+    }
 }
 
 impl Debugger for Blkdebug {

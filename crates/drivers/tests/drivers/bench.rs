@@ -7,8 +7,8 @@ use blockyard_block::{
     Backend, BlockDriver, BlockError, BlockLayer, NewNode, Observer, OnLost, Plan, Requester,
 };
 use blockyard_drivers::{FileDriver, Throttle, ThrottleLimits, attributes, child_edges};
-use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, Parent, Permissions, Roles};
-use blockyard_runtime::{BoxFuture, IoBuffer, Runtime};
+use blockyard_graph::{Discard, Edge, EdgePolicy, Edit, Parent, Permissions, Roles};
+use blockyard_runtime::{Access, BoxFuture, IoBuffer, Runtime};
 use blockyard_sim::{
     Action, Budgets, Chooser, DiskImage, Event, Execution, Exploration, Explorer, Finding, Limits,
     Outcome, Pick, Program, RandomWalk, Reduction, Setup, SimDisk, Verdict, World, run_once,
@@ -56,7 +56,7 @@ pub fn throttle(bps_total: u64, iops_total: u64) -> Link {
 }
 
 pub fn file(bench: &Bench) -> Link {
-    ("file", Box::new(FileDriver::new("file", Arc::new(bench.disk.clone()))))
+    ("file", Box::new(FileDriver::new("file", Arc::new(bench.disk.clone()), Access::Write)))
 }
 
 /// `len` bytes that differ from those of every other `seed` below 256.
@@ -90,7 +90,8 @@ impl Bench {
         };
         let mut edits = vec![Edit::AddEdge(root)];
         for (name, node) in &nodes {
-            let attributes = attributes(name, name, false);
+            let mut attributes = attributes(name, name);
+            attributes.options.discard = Discard::Unmap;
             edits.push(Edit::AddNode { id: node.id(), attributes });
         }
         for pair in nodes.windows(2) {
@@ -100,7 +101,7 @@ impl Bench {
         }
         let ids = nodes.iter().map(|(_, node)| node.id()).collect();
         let nodes: Vec<NewNode> = nodes.into_iter().map(|(_, node)| node).collect();
-        let plan = || Plan { edits: edits.clone(), nodes: nodes.clone() };
+        let plan = || Plan { edits: edits.clone(), nodes: nodes.clone(), ..Plan::default() };
         self.layer.publish("add", OnLost::StartOver, |_| Ok(plan())).await?;
         for node in nodes.iter().rev() {
             self.layer.open_node(node.node()).await?;

@@ -159,15 +159,7 @@ pub async fn formatted(bench: &Bench, by_filter: bool, storage: Vec<Link>) -> (B
     let format = bench.layer.new_node("format", Box::new(Format::default()));
     let backing = bench.layer.new_node("below", Box::new(Memory::new(LEN, Some(bytes(1, LEN)))));
     let node = |id, name: &str, kind| {
-        let name = name.into();
-        let attributes = NodeAttributes {
-            name,
-            kind,
-            driver: "test",
-            read_only: false,
-            active: true,
-            retired: false,
-        };
+        let attributes = NodeAttributes::new(name, kind, "test");
         Edit::AddNode { id, attributes }
     };
     let edge = |parent, name: &str, child, roles: &[Role], policy| {
@@ -177,7 +169,7 @@ pub async fn formatted(bench: &Bench, by_filter: bool, storage: Vec<Link>) -> (B
     let (parent, root) = (Parent::Node(format.id()), Parent::Backend(backend.id()));
     let guest = EdgePolicy::Explicit { required: GUEST, shared: Permissions::ALL };
     let publish = async |edits: Vec<Edit>, nodes: Vec<NewNode>| {
-        let plan = || Plan { edits: edits.clone(), nodes: nodes.clone() };
+        let plan = || Plan { edits: edits.clone(), nodes: nodes.clone(), ..Plan::default() };
         let published = bench.layer.publish("format", OnLost::StartOver, |_| Ok(plan())).await;
         published.expect("nothing forbids it");
     };

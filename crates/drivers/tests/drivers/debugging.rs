@@ -3,7 +3,7 @@
 use blockyard_block::{
     Backend, BlockError, DebugEvent, Io, Limits, Owner, ReadFlags, Requester, Write,
 };
-use blockyard_drivers::{Blkdebug, DebugLimits, InjectError, IoType, Memory, SetState};
+use blockyard_drivers::{Blkdebug, DebugLimits, InjectError, IoType, Memory, Raw, SetState};
 use blockyard_runtime::IoErrorKind;
 use blockyard_units::ByteRange;
 
@@ -150,11 +150,20 @@ fn a_write_stops_at_every_point_that_it_comes_by() {
     check(&test, &["a request stopped at a breakpoint"]);
 }
 
+/// Over the node, and over one above it.
 #[test]
 fn a_drained_section_lets_go_on_who_has_stopped() {
-    let test = Test::new(|bench| async move {
+    for drained in 0..2 {
+        let test = stopped_and_drained(drained);
+        check(&test, &["a request stopped at a breakpoint"]);
+    }
+}
+
+fn stopped_and_drained(drained: usize) -> Test {
+    Test::new(move |bench| async move {
+        let raw: Link = ("raw", Box::new(Raw));
         let (backend, ids) = bench
-            .chain(vec![blkdebug(WHOLE, &[], &[]), memory()])
+            .chain(vec![raw, blkdebug(WHOLE, &[], &[]), memory()])
             .await
             .expect("the chain is fine");
         let node = bench.layer.node("blkdebug").expect("it is there");
@@ -166,10 +175,9 @@ fn a_drained_section_lets_go_on_who_has_stopped() {
         let written = bench.runtime.spawn("writer", write);
         debugger.wait_stopped("a".into()).await;
         // Nor does it stop at the second point, on its way out.
-        bench.layer.drain(Owner::command(), &ids).await.end();
+        bench.layer.drain(Owner::command(), &ids[drained..=drained]).await.end();
         written.join().await.expect("no fault is budgeted");
-    });
-    check(&test, &["a request stopped at a breakpoint"]);
+    })
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use blockyard_block::{Backend, BlockError, Preallocation, Truncate, Write, WriteFlags};
 use blockyard_drivers::FileDriver;
 use blockyard_graph::Permissions;
+use blockyard_runtime::Access;
 use blockyard_sim::DiskImage;
 use blockyard_units::{ByteLen, ByteRange};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use crate::bench::{Bench, Link, Test, bytes, check_on};
 const ODD: u64 = 9001;
 
 fn file(bench: &Bench) -> Link {
-    ("file", Box::new(FileDriver::new("file", Arc::new(bench.disk.clone()))))
+    ("file", Box::new(FileDriver::new("file", Arc::new(bench.disk.clone()), Access::Write)))
 }
 
 async fn device(bench: &Bench) -> Backend {
@@ -177,4 +178,47 @@ fn a_disk_that_is_full_says_so_and_one_that_is_no_file_cannot_be_truncated() {
         assert!(matches!(refused, Err(BlockError::Invalid(_))), "{refused:?}");
     });
     check_on(&fixed, disk(1, ODD));
+}
+
+/// Zeroes are written in pieces, of which the last ends where the node does; somebody makes it longer meanwhile.
+#[test]
+fn pieces_that_end_with_the_node_are_whole_blocks_to_their_end() {
+    let test = Test::new(|bench| async move {
+        let backend = device(&bench).await;
+        let longer = backend.clone();
+        let write = async move { longer.write(Write::data(9216, bytes(7, 512))).await };
+        let longer = bench.runtime.spawn("longer", write);
+        let zeroes = Write::zeroes(ByteRange::between(100, ODD));
+        backend.write(zeroes).await.expect("no fault is budgeted");
+        longer.join().await.expect("no fault is budgeted");
+        let read = backend.read(ByteRange::new(0, 9728)).await.expect("no fault is budgeted");
+        assert!(read[..100] == bytes(1, 100)[..] && read[9216..] == bytes(7, 512)[..]);
+        assert!(read[100..9216].iter().all(|byte| *byte == 0));
+    });
+    check_on(&test, disk(512, 16384));
+}
+
+#[test]
+fn what_a_truncation_adds_reads_as_zeroes_however_it_was_reserved() {
+    for preallocation in
+        [Preallocation::Off, Preallocation::Falloc, Preallocation::Full, Preallocation::Metadata]
+    {
+        let test = Test::new(move |bench| async move {
+            let backend = device(&bench).await;
+            let len = ByteLen(ODD + 3000);
+            let done = backend.write(Write::truncate(Truncate { len, preallocation })).await;
+            if preallocation == Preallocation::Metadata {
+                let kind = done.map_err(|error| error.io_kind().map(|kind| kind.errno_name()));
+                assert_eq!(kind, Err(Some("ENOTSUP")), "a file has no structures of its own");
+                assert_eq!(backend.len().expect("there is a root").0, ODD);
+                return;
+            }
+            done.expect("no fault is budgeted");
+            assert_eq!(backend.len().expect("there is a root"), len);
+            let read = backend.read(ByteRange::new(0, len.0)).await.expect("it is there");
+            assert!(read[..ODD as usize] == bytes(1, ODD)[..]);
+            assert!(read[ODD as usize..].iter().all(|byte| *byte == 0));
+        });
+        check_on(&test, disk(1, 16384));
+    }
 }

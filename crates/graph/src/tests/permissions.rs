@@ -120,3 +120,21 @@ fn backing_is_read_for_a_parent_and_shares_writes_only_if_all_parents_do() {
     check(plain(), Some((WRITE, Permissions::NONE)), policy, (Permissions::NONE, stable));
     check(inactive(), Some((READ, READ)), policy, (READ, Permissions::ALL));
 }
+
+#[test]
+fn the_parents_of_a_node_that_is_shared_by_force_share_everything() {
+    let mut shared = read_only();
+    shared.options.force_share = true;
+    let graph = graph(&[
+        Edit::AddNode { id: n(0), attributes: shared },
+        add_node(1, "filter"),
+        add_backend(0, "a"),
+        add_backend(1, "b"),
+        add_edge(backend(0), "root", 1, explicit(READ, READ)),
+        add_edge(backend(1), "root", 0, explicit(READ, READ)),
+        add_edge(node(1), "file", 0, EdgePolicy::Passthrough),
+    ]);
+    assert_eq!(graph.permissions(node(1), "file"), Some((READ, Permissions::ALL)));
+    // A backend says itself what it shares.
+    assert_eq!(graph.permissions(backend(1), "root"), Some((READ, READ)));
+}

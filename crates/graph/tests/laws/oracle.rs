@@ -158,14 +158,11 @@ fn wrong_graphs_are_noticed() {
     let id = |index| NodeId(blockyard_units::Id { creator: 0, index });
     let node = |index: u32| Edit::AddNode {
         id: id(index),
-        attributes: NodeAttributes {
-            name: index.to_string(),
-            kind: blockyard_graph::NodeKind::Filter,
-            driver: "test",
-            read_only: false,
-            active: true,
-            retired: false,
-        },
+        attributes: NodeAttributes::new(
+            index.to_string(),
+            blockyard_graph::NodeKind::Filter,
+            "test",
+        ),
     };
     let edge = |from, name: &str, to, policy| Edge {
         parent: Parent::Node(id(from)),

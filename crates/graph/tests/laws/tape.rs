@@ -76,12 +76,10 @@ fn add_node(fresh: &mut u32, pick: u8) -> Edit {
     let id = if pick % 16 == 1 { Id { creator: 1, index: 1 } } else { next(fresh) };
     let name = if pick % 16 == 2 { "n1".into() } else { format!("n{}", id.index) };
     let attributes = NodeAttributes {
-        name,
-        kind: NodeKind::Format,
-        driver: "test",
         read_only: pick % 8 == 3,
         active: pick % 8 != 4,
         retired: pick.is_multiple_of(2),
+        ..NodeAttributes::new(name, NodeKind::Format, "test")
     };
     Edit::AddNode { id: NodeId(id), attributes }
 }
@@ -134,14 +132,7 @@ fn add_edge(graph: &Graph, child: NodeId, b: u8, c: u8) -> Edit {
 
 fn insert_filter(graph: &Graph, fresh: &mut u32, below: NodeId) -> Vec<Edit> {
     let id = NodeId(next(fresh));
-    let attributes = NodeAttributes {
-        name: format!("f{}", id.0.index),
-        kind: NodeKind::Filter,
-        driver: "test",
-        read_only: false,
-        active: true,
-        retired: false,
-    };
+    let attributes = NodeAttributes::new(format!("f{}", id.0.index), NodeKind::Filter, "test");
     let mut edits = vec![Edit::AddNode { id, attributes }];
     edits.extend(graph.redirections(below, id));
     edits.push(Edit::AddEdge(edge(Parent::Node(id), "file", below, 1, 0)));

@@ -20,13 +20,14 @@ pub use start::{MirrorOptions, MirrorStart, SyncMode};
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use blockyard_bitmap::SharedBitmap;
-use blockyard_block::{BlockError, Drained, Io, Node, Owner, Requester};
-use blockyard_graph::EdgeKey;
+use blockyard_block::{BlockError, Io, Node, Requester};
+use blockyard_graph::{EdgeKey, Edit, Graph};
 use blockyard_runtime::BoxFuture;
 use blockyard_sync::door::world::Quiet;
-use blockyard_sync::{door, first_of, note, sometimes};
+use blockyard_sync::first_of;
 use blockyard_units::{ByteLen, CopyMode, Mutant, NodeId};
 
 use crate::job::{Cancel, Job, JobDriver};
@@ -40,8 +41,8 @@ pub(crate) struct Mirror {
     dirty: Arc<SharedBitmap>,
     mode: CopyMode,
     len: ByteLen,
-    /// The drained section from the last count to the pivot; only the job's own task looks at it.
-    section: Quiet<Option<Drained>>,
+    /// The filter's parents when the job began to end; only the transaction's task looks at it.
+    recorded: Quiet<Vec<EdgeKey>>,
 }
 
 /// What the job does next, once nothing is dirty.
@@ -86,45 +87,7 @@ impl Mirror {
         }
     }
 
-    /// Begins the drained section in which nothing is dirty, and flushes the target there.
-    async fn converge(&self, job: &Job) -> Result<Drained, BlockError> {
-        let outside = job.layer().design().is_mutant(Mutant::MirrorConvergeCheckOutsideDrain);
-        loop {
-            while self.copy_next(job).await? {
-                job.pause_point().await?;
-            }
-            let section = job.layer().drain(Owner::Job(job.id()), &[self.source]).await;
-            job.check_cancelled()?;
-            if !outside && self.dirty.count() > 0 {
-                note!("{}: dirty again, leaves the drained section", job.name());
-                sometimes!(true, "mirror found dirty in the drained section");
-                section.end();
-                continue;
-            }
-            job.layer().observer().milestone("final count");
-            if !job.layer().design().is_mutant(Mutant::MirrorPivotSkipsFlush) {
-                self.io(job).flush(filter::TARGET).await?;
-            }
-            return Ok(section);
-        }
-    }
-
-    async fn finish(&self, job: &Job) -> Result<(), BlockError> {
-        let recorded = self.parents_of_filter(job);
-        let mut section = self.converge(job).await?;
-        if job.layer().design().is_mutant(Mutant::MirrorPivotUndrainedWindow) {
-            section.end();
-            door::boundary().await;
-            section = job.layer().drain(Owner::Job(job.id()), &[self.source]).await;
-        }
-        self.section.with(|kept| *kept = Some(section));
-        // It may have been cancelled again during the flush, and by force then.
-        job.check_cancelled()?;
-        let soft = job.control.read(|control| control.cancel == Some(Cancel::Soft));
-        if soft { self.remove_filter(job).await } else { self.pivot(job, recorded).await }
-    }
-
-    fn parents_of_filter(&self, job: &Job) -> alloc::vec::Vec<EdgeKey> {
+    fn parents_of_filter(&self, job: &Job) -> Vec<EdgeKey> {
         pivot::parents_to_redirect(&job.layer().graph(), self.filter.id())
     }
 }
@@ -138,35 +101,56 @@ impl JobDriver for Mirror {
         Box::pin(self.work(job))
     }
 
-    fn prepare<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>> {
-        Box::pin(self.finish(job))
+    fn works_on(&self) -> NodeId {
+        self.source
     }
 
-    fn commit<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, ()> {
-        self.note_progress(job);
-        Box::pin(async {})
+    fn begin_end(&self, job: &Job) {
+        let parents = self.parents_of_filter(job);
+        self.recorded.with(|recorded| *recorded = parents);
     }
 
-    fn abort<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, ()> {
+    fn catch_up<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
-            let kept = self.section.with(Option::take);
-            let section = match kept {
-                Some(section) => section,
-                None => job.layer().drain(Owner::Job(job.id()), &[self.source]).await,
-            };
-            if let Err(error) = self.remove_filter(job).await {
-                // Somebody holds the filter in a way that forbids it; it stays, and passes everything on.
-                note!("{}: the filter stays: {error}", job.name());
+            while self.copy_next(job).await? {
+                job.pause_point().await?;
             }
-            section.end();
+            Ok(())
         })
     }
 
-    fn clean<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, ()> {
-        if let Some(section) = self.section.with(Option::take) {
-            section.end();
-        }
-        job.layer().unregister_job(job.id());
-        Box::pin(async {})
+    fn is_caught_up(&self, job: &Job) -> bool {
+        let outside = job.layer().design().is_mutant(Mutant::MirrorConvergeCheckOutsideDrain);
+        outside || self.dirty.count() == 0
     }
+
+    fn seal<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            if job.layer().design().is_mutant(Mutant::MirrorPivotSkipsFlush) {
+                return Ok(());
+            }
+            self.io(job).flush(filter::TARGET).await
+        })
+    }
+
+    fn ending(&self, job: &Job) -> &'static str {
+        if is_soft(job) { "remove filter" } else { "pivot" }
+    }
+
+    fn promised(&self, job: &Job, graph: &Graph) -> Result<Vec<Edit>, BlockError> {
+        if is_soft(job) { self.without_filter(job, graph) } else { self.pivot(job, graph) }
+    }
+
+    fn undone(&self, job: &Job, graph: &Graph) -> Result<Vec<Edit>, BlockError> {
+        self.without_filter(job, graph)
+    }
+
+    fn commit(&self, job: &Job) {
+        self.note_progress(job);
+    }
+}
+
+/// Whether it ends where it is, in sync, without a pivot.
+fn is_soft(job: &Job) -> bool {
+    job.control.read(|control| control.cancel == Some(Cancel::Soft))
 }

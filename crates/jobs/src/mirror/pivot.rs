@@ -3,8 +3,8 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use blockyard_block::{BlockError, OnLost, Plan};
-use blockyard_graph::{EdgeKey, Edit, Graph, Parent};
+use blockyard_block::BlockError;
+use blockyard_graph::{EdgeKey, Edit, Graph, Parent, ROOT};
 use blockyard_sync::sometimes;
 use blockyard_units::{JobId, Mutant, NodeId, Pivot, Replace};
 
@@ -24,32 +24,27 @@ fn redirect(edge: EdgeKey, expected: Option<NodeId>, new: NodeId) -> Edit {
 }
 
 impl Mirror {
-    /// Publishes the graph in which the target is where the source was. `recorded`: the filter's parents when the
-    /// job began to finish.
-    pub(super) async fn pivot(&self, job: &Job, recorded: Vec<EdgeKey>) -> Result<(), BlockError> {
-        let layer = job.layer();
-        let design = layer.design();
-        layer
-            .publish("pivot", OnLost::StartOver, |graph| {
-                let now = parents_to_redirect(graph, self.filter.id());
-                sometimes!(now != recorded, "the filter got another parent while its job finished");
-                let mut parents = match design.replace {
-                    Replace::Naive => recorded.clone(),
-                    // Comparing and repeating comes to the same as taking what is there.
-                    Replace::Compare | Replace::Transaction | Replace::Parents => now.clone(),
-                };
-                if design.is_mutant(Mutant::PivotKeepsFilterParent) {
-                    parents.retain(|edge| edge.name != "root");
-                }
-                let mut edits = match design.pivot {
-                    Pivot::FilterParent => self.drop_lower_filters(&parents),
-                    Pivot::ReplaceNode => self.keep_lower_filters(graph, &parents)?,
-                };
-                let alone = now.iter().all(|edge| parents.contains(edge));
-                edits.extend(self.retire(graph, job.id(), alone));
-                Ok(Plan { edits, nodes: Vec::new() })
-            })
-            .await
+    /// The edits after which the target is where the source was.
+    pub(super) fn pivot(&self, job: &Job, graph: &Graph) -> Result<Vec<Edit>, BlockError> {
+        let design = job.layer().design();
+        let recorded = self.recorded.with(|recorded| recorded.clone());
+        let now = parents_to_redirect(graph, self.filter.id());
+        sometimes!(now != recorded, "the filter got another parent while its job finished");
+        let mut parents = match design.replace {
+            Replace::Naive => recorded,
+            // Comparing and repeating comes to the same as taking what is there.
+            Replace::Compare | Replace::Transaction | Replace::Parents => now.clone(),
+        };
+        if design.is_mutant(Mutant::PivotKeepsFilterParent) {
+            parents.retain(|edge| edge.name != ROOT);
+        }
+        let mut edits = match design.pivot {
+            Pivot::FilterParent => self.drop_lower_filters(&parents),
+            Pivot::ReplaceNode => self.keep_lower_filters(graph, &parents)?,
+        };
+        let alone = now.iter().all(|edge| parents.contains(edge));
+        edits.extend(self.retire(graph, job.id(), alone));
+        Ok(edits)
     }
 
     fn drop_lower_filters(&self, parents: &[EdgeKey]) -> Vec<Edit> {
@@ -106,21 +101,17 @@ impl Mirror {
         edits
     }
 
-    /// Publishes the graph without the filter, the source where it was.
-    pub(super) async fn remove_filter(&self, job: &Job) -> Result<(), BlockError> {
+    /// The edits after which the filter is gone and the source where it was.
+    pub(super) fn without_filter(&self, job: &Job, graph: &Graph) -> Result<Vec<Edit>, BlockError> {
         let filter = Parent::Node(self.filter.id());
-        job.layer()
-            .publish("remove filter", OnLost::StartOver, |graph| {
-                let Some(below) = graph.child(filter, FILE) else {
-                    return Err(BlockError::NotFound(String::from("the filter is gone already")));
-                };
-                let parents = parents_to_redirect(graph, self.filter.id());
-                let expected = Some(self.filter.id());
-                let mut edits: Vec<Edit> =
-                    parents.into_iter().map(|edge| redirect(edge, expected, below)).collect();
-                edits.extend(self.retire(graph, job.id(), true));
-                Ok(Plan { edits, nodes: Vec::new() })
-            })
-            .await
+        let Some(below) = graph.child(filter, FILE) else {
+            return Err(BlockError::NotFound(String::from("the filter is gone already")));
+        };
+        let parents = parents_to_redirect(graph, self.filter.id());
+        let expected = Some(self.filter.id());
+        let mut edits: Vec<Edit> =
+            parents.into_iter().map(|edge| redirect(edge, expected, below)).collect();
+        edits.extend(self.retire(graph, job.id(), true));
+        Ok(edits)
     }
 }

@@ -9,7 +9,8 @@ use alloc::vec::Vec;
 use blockyard_bitmap::{DirtyBitmap, SharedBitmap};
 use blockyard_block::{BlockError, BlockLayer, Io, NewNode, Node, Plan, Requester};
 use blockyard_graph::{
-    Edge, EdgePolicy, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions, Role, Roles,
+    Discard, Edge, EdgePolicy, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions, Role,
+    Roles,
 };
 use blockyard_sync::door::{self, world::Quiet};
 use blockyard_units::{ByteLen, CopyMode, JobId, NodeId};
@@ -19,7 +20,6 @@ use super::filter::{FILE, MirrorFilter, TARGET};
 use crate::job::{Job, JobOptions};
 use crate::registry::Jobs;
 use crate::status::Status;
-use crate::transaction::Transaction;
 
 /// The name of the job's edge to its filter.
 pub(super) const HOLD: &str = "filter";
@@ -123,10 +123,10 @@ impl MirrorStart {
         edits.extend(filters_down_to(graph, self.source, data).into_iter().map(freeze));
         let children = [self.source, self.target];
         edits.extend(edges(self.id, &options.job.name, id, children).map(Edit::AddEdge));
-        Ok(Plan { edits, nodes: Vec::from([self.filter.clone()]) })
+        Ok(Plan { edits, nodes: Vec::from([self.filter.clone()]), ..Plan::default() })
     }
 
-    /// Runs the job as a task of its own, once the graph is as planned.
+    /// The job, once the graph is as planned. It runs when it is [run](crate::run_together), alone or with others.
     pub fn begin(self) -> Arc<Job> {
         let Self { layer, jobs, options, id, filter, dirty, source, target, len } = self;
         let mirror = Mirror {
@@ -136,15 +136,12 @@ impl MirrorStart {
             dirty,
             mode: options.copy_mode,
             len,
-            section: Quiet::new(None),
+            recorded: Quiet::default(),
         };
-        let name = options.job.name.clone();
         let job = Job::new(id, options.job, layer.clone(), jobs.clone(), Box::new(mirror));
         jobs.insert(job.clone());
         layer.register_job(id);
         job.enter(Status::Created);
-        let transaction = Transaction::new(Vec::from([job.clone()]));
-        drop(layer.runtime().spawn(name, transaction.run()));
         job
     }
 }
@@ -207,14 +204,11 @@ pub(super) fn filters_down_to(graph: &Graph, node: NodeId, data: NodeId) -> Vec<
 }
 
 fn attributes(options: &MirrorOptions) -> NodeAttributes {
-    NodeAttributes {
-        name: options.filter_name.clone(),
-        kind: NodeKind::Filter,
-        driver: "mirror_top",
-        read_only: false,
-        active: true,
-        retired: false,
-    }
+    let name = options.filter_name.as_str();
+    let mut attributes = NodeAttributes::new(name, NodeKind::Filter, "mirror_top");
+    // Whether discards are ignored is for source and target to say.
+    attributes.options.discard = Discard::Unmap;
+    attributes
 }
 
 /// The filter holds source and target, frozen: they are the job's. The job holds the filter.

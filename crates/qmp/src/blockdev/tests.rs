@@ -63,15 +63,7 @@ fn errors_name_the_whole_key() {
 
 #[test]
 fn what_is_done_anyway_may_be_asked_for() {
-    for option in [
-        "read-only=on",
-        "auto-read-only=off",
-        "discard=unmap",
-        "detect-zeroes=off",
-        "cache.direct=off",
-        "cache.no-flush=off,cache.direct=off",
-        "force-share=off",
-    ] {
+    for option in ["read-only=on", "cache.direct=off", "cache.no-flush=off,cache.direct=off"] {
         assert_eq!(parse(&null(option)).map(drop), Ok(()), "for {option}");
     }
     let all = r#"{"driver":"null-co","node-name":"a","size":1,"read-only":true,"auto-read-only":false,
@@ -82,15 +74,9 @@ fn what_is_done_anyway_may_be_asked_for() {
 
 #[test]
 fn what_is_not_implemented_is_refused_by_its_key() {
-    for (option, key, done) in [
-        ("auto-read-only=on", "auto-read-only", "off"),
-        ("discard=ignore", "discard", "unmap"),
-        ("detect-zeroes=on", "detect-zeroes", "off"),
-        ("detect-zeroes=unmap", "detect-zeroes", "off"),
-        ("cache.direct=on", "cache.direct", "off"),
-        ("cache.no-flush=on", "cache.no-flush", "off"),
-        ("force-share=on", "force-share", "off"),
-    ] {
+    for (option, key, done) in
+        [("cache.direct=on", "cache.direct", "off"), ("cache.no-flush=on", "cache.no-flush", "off")]
+    {
         let said = format!("{key}: not implemented yet; only '{done}' is");
         check_error(&null(option), &said);
         let child = format!("driver=raw,node-name=a,file.driver=null-co,file.size=1,file.{option}");
@@ -114,6 +100,38 @@ fn options_of_every_node_have_types() {
 }
 
 #[test]
+fn options_that_do_not_go_together_are_refused() {
+    let unmap = "detect-zeroes: 'unmap' is possible only with discard 'unmap'";
+    check_error(&null("detect-zeroes=unmap"), unmap);
+    check_error(&null("detect-zeroes=unmap,discard=ignore"), unmap);
+    assert_eq!(parse(&null("detect-zeroes=unmap,discard=unmap")).map(drop), Ok(()));
+    let shared = "force-share: only a read-only node can be shared so; 'read-only' is to be on";
+    check_error(&null("force-share=on"), shared);
+    assert_eq!(parse(&null("force-share=on,read-only=on")).map(drop), Ok(()));
+    let child =
+        "driver=raw,node-name=a,file.driver=null-co,file.size=1,read-only=on,force-share=on";
+    check_error(&format!("{child},file.read-only=off"), &format!("file.{shared}"));
+}
+
+#[test]
+fn what_a_child_defined_in_place_has_from_its_parent() {
+    use blockyard_graph::{DetectZeroes, Discard};
+    let parsed = |more: &str| {
+        let text = format!("driver=raw,node-name=a,file.driver=null-co,file.size=1{more}");
+        let node = parse(&text).expect(&text);
+        let Kind::Raw { file: Child::Defined(child) } = node.kind else { panic!("{text}") };
+        (node.general.options, child.general.options)
+    };
+    let (node, child) = parsed("");
+    assert_eq!((node.discard, child.discard), (Discard::Ignore, Discard::Unmap));
+    let (node, child) = parsed(",discard=unmap,file.discard=ignore,detect-zeroes=unmap");
+    assert_eq!((node.discard, child.discard), (Discard::Unmap, Discard::Ignore));
+    assert_eq!((node.detect_zeroes, child.detect_zeroes), (DetectZeroes::Unmap, DetectZeroes::Off));
+    let (node, child) = parsed(",auto-read-only=on,read-only=on,force-share=on");
+    assert!(node.auto_read_only && child.auto_read_only && child.force_share);
+}
+
+#[test]
 fn a_child_defined_in_place_is_read_only_as_its_parent_is() {
     for (options, expected) in [
         ("", (false, false)),
@@ -124,6 +142,6 @@ fn a_child_defined_in_place_is_read_only_as_its_parent_is() {
         let text = format!("driver=raw,node-name=a,file.driver=null-co,file.size=1{options}");
         let node = parse(&text).expect(&text);
         let Kind::Raw { file: Child::Defined(child) } = &node.kind else { panic!("{text}") };
-        assert_eq!((node.read_only, child.read_only), expected, "for {text}");
+        assert_eq!((node.general.read_only, child.general.read_only), expected, "for {text}");
     }
 }

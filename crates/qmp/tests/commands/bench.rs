@@ -11,7 +11,7 @@ use blockyard_block::{
 use blockyard_graph::{Edit, Graph, Parent};
 use blockyard_models::DrainedMeansQuiet;
 use blockyard_qmp::{Files, Mode, Monitor, NoWatcher, Opening, QmpError, Value, parse_json};
-use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind, Runtime, Storage};
+use blockyard_runtime::{Access, BoxFuture, IoBuffer, IoErrorKind, Runtime, Storage};
 use blockyard_sim::{
     Budgets, DiskImage, Execution, Exploration, Explorer, Finding, Granularity, Limits, Program,
     Reduction, Setup, SimDisk, Verdict, World,
@@ -48,13 +48,18 @@ impl Opened {
         disk: &SimDisk,
         open: &Arc<Quiet<Vec<String>>>,
         refused: &Arc<Quiet<Vec<String>>>,
-        read_only: bool,
+        access: Access,
     ) -> Result<Arc<dyn Storage>, String> {
+        let read_only = access != Access::Write;
         let name = String::from(disk.name());
         if !read_only && refused.with(|refused| refused.contains(&name)) {
             return Err(format!("'{name}' cannot be opened for writing"));
         }
-        let label = format!("{name}{}", if read_only { " read-only" } else { "" });
+        let label = match access {
+            Access::Write => name.clone(),
+            Access::Read => format!("{name} read-only"),
+            Access::Inactive => format!("{name} inactive"),
+        };
         open.with(|open| {
             open.push(label.clone());
             open.sort();
@@ -73,7 +78,8 @@ impl Files for TestFiles {
     ) -> Result<Arc<dyn Storage>, String> {
         let disk =
             self.disks.get(filename).ok_or_else(|| format!("there is no disk '{filename}'"))?;
-        Opened::storage(disk, &self.open, &self.read_only, read_only)
+        let access = if read_only { Access::Read } else { Access::Write };
+        Opened::storage(disk, &self.open, &self.read_only, access)
     }
 }
 
@@ -120,8 +126,8 @@ impl Storage for Opened {
         self.disk.write(offset, data, fua)
     }
 
-    fn reopen(&self, read_only: bool) -> Result<Arc<dyn Storage>, String> {
-        Self::storage(&self.disk, &self.open, &self.refused, read_only)
+    fn reopen(&self, access: Access) -> Result<Arc<dyn Storage>, String> {
+        Self::storage(&self.disk, &self.open, &self.refused, access)
     }
 
     fn flush(&self) -> BoxFuture<'static, Result<(), IoErrorKind>> {
@@ -189,11 +195,11 @@ impl BlockDriver for Overlay {
         })
     }
 
-    fn commit(&self) {
+    fn commit(&self, _change: Change<'_>) {
         self.log.with(|log| log.push("commit"));
     }
 
-    fn abort(&self) {
+    fn abort(&self, _change: Change<'_>) {
         self.log.with(|log| log.push("abort"));
     }
 }
@@ -273,10 +279,10 @@ impl Bench {
         let (bytes, refuses, log) = (Quiet::default(), self.refuses.clone(), self.log.clone());
         let driver = Overlay { bytes, refuses, log };
         let node = layer.new_node(name, Box::new(driver));
-        let attributes = blockyard_drivers::attributes(name, "overlay", false);
+        let attributes = blockyard_drivers::attributes(name, "overlay");
         let derive = |_: &Graph| {
             let edits = [Edit::AddNode { id: node.id(), attributes: attributes.clone() }].into();
-            Ok(Plan { edits, nodes: [node.clone()].into() })
+            Ok(Plan { edits, nodes: [node.clone()].into(), ..Plan::default() })
         };
         let added = layer.publish("add overlay", OnLost::StartOver, derive).await;
         assert!(added.is_ok(), "{added:?}");
@@ -415,7 +421,33 @@ pub fn check_by_door(name: &str, test: &Test, executions: u64, marks: &[&str]) {
     explore(name, test, Setup { granularity, ..Setup::default() }, executions, marks);
 }
 
+/// The same, of more than can be exhausted: so many runs are drawn.
+pub fn check_some(name: &str, test: &Test, budgets: Budgets, runs: u64, marks: &[&str]) {
+    let draw = |explorer: &mut Explorer<'_>| explorer.random(0..runs);
+    explore_by(name, test, Setup { budgets, ..Setup::default() }, runs, marks, &draw);
+}
+
 fn explore(name: &str, test: &Test, setup: Setup, executions: u64, marks: &[&str]) {
+    let by_door = setup.granularity == Granularity::Door;
+    let all = |explorer: &mut Explorer<'_>| {
+        let found = explorer.depth_first(Reduction::Optimal);
+        let exhausted = found.verdict == Verdict::Clean { exhausted: true };
+        let violated = matches!(found.verdict, Verdict::Violated { .. });
+        let count = found.summary.executions;
+        assert!(exhausted || violated || by_door, "{name}: {:?} in {count}", found.verdict);
+        found
+    };
+    explore_by(name, test, setup, executions, marks, &all);
+}
+
+fn explore_by(
+    name: &str,
+    test: &Test,
+    setup: Setup,
+    executions: u64,
+    marks: &[&str],
+    search: &dyn Fn(&mut Explorer<'_>) -> Exploration,
+) {
     let image =
         |(index, name): (usize, &&str)| DiskImage::new(name, vec![index as u8 + 1; LEN as usize]);
     let mut images: Vec<DiskImage> = DISKS.iter().enumerate().map(image).collect();
@@ -423,12 +455,11 @@ fn explore(name: &str, test: &Test, setup: Setup, executions: u64, marks: &[&str
         images.retain(|image| image.name != given.name);
         images.push(given.clone());
     }
-    let by_door = setup.granularity == Granularity::Door;
     let setup = Setup { images, ..setup };
     let mut go_on = |_: &blockyard_sim::Summary| true;
     let limits = Limits { executions, ..Limits::default() };
     let mut explorer = Explorer::new(test, setup, limits, &mut go_on);
-    let Exploration { verdict, summary } = explorer.depth_first(Reduction::Optimal);
+    let Exploration { verdict, summary } = search(&mut explorer);
     if let Verdict::Violated { finding, tape, .. } = &verdict {
         let line =
             |line: &blockyard_sim::TapeLine| format!("{}  ; {}", line.event, line.notes.join("; "));
@@ -436,8 +467,6 @@ fn explore(name: &str, test: &Test, setup: Setup, executions: u64, marks: &[&str
         panic!("{name}: {}: {}\n{}", finding.property, finding.message, tape.join("\n"));
     }
     let count = summary.executions;
-    let exhausted = verdict == Verdict::Clean { exhausted: true };
-    assert!(exhausted || by_door, "{name}: {verdict:?} in {count} executions");
     for mark in marks {
         assert!(summary.marks.contains(*mark), "{name}: never came to '{mark}' in {count}");
     }

@@ -1,7 +1,10 @@
 //! Commands that change the graph, in a simulated world: what they leave when they are done, and when they fail.
 
 mod bench;
+mod busy;
+mod grouped;
 mod media;
+mod openings;
 mod reopening;
 mod secrets;
 mod snapshots;

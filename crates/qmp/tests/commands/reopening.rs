@@ -1,8 +1,10 @@
 //! `blockdev-reopen`: all the nodes of a list get their new options, or none does.
 
-use blockyard_sync::sometimes;
+use blockyard_sync::{door, sometimes};
 
-use crate::bench::{Bench, FAULTLESS, ONE_FAULT, Test, check, check_alone, first_byte, write};
+use crate::bench::{
+    Bench, FAULTLESS, ONE_FAULT, Test, check, check_alone, check_some, first_byte, write,
+};
 
 fn options(of: &[&str]) -> String {
     format!(r#"{{"options":[{}]}}"#, of.join(","))
@@ -119,8 +121,8 @@ fn what_cannot_change_is_refused_by_name() {
         (r#"{"driver":"raw","node-name":"a","file":"b"}"#, &["driver", "'file'", "'raw'"]),
         (r#"{"driver":"memory","node-name":"m","size":8192}"#, &["size", "'4096'", "'8192'"]),
         (
-            r#"{"driver":"throttle","node-name":"th","file":"a","limits":{"iops-total":9}}"#,
-            &["limits.iops-total", "'0'", "'9'"],
+            r#"{"driver":"file","node-name":"a","filename":"a","locking":"off"}"#,
+            &["locking", "'auto'", "'off'"],
         ),
         (r#"{"driver":"raw","node-name":"r"}"#, &["file: missing"]),
         (r#"{"driver":"raw","node-name":"r","file":"nowhere"}"#, &["no node 'nowhere'"]),
@@ -176,6 +178,44 @@ fn an_edge_that_a_job_froze_is_refused_with_the_job_named() {
         bench.done("job-cancel", r#"{"id":"m0"}"#).await;
     });
     check("frozen", &test, FAULTLESS, &[]);
+}
+
+/// A request that waits for its turn goes on, and the later ones are held to the new rate.
+#[test]
+fn limits_of_a_throttle_change_under_requests() {
+    let test = Test::new(|bench| async move {
+        bench.add_files(&["a"]).await;
+        let limited = |iops: u64| {
+            let limits = format!(r#""limits":{{"iops-total":{iops}}}"#);
+            format!(r#"{{"driver":"throttle","node-name":"th","file":"a",{limits}}}"#)
+        };
+        bench.done("blockdev-add", &limited(1)).await;
+        let disk = bench.device("disk0", "th").await;
+        let second = || async {
+            let began_ns = bench.runtime.now_ns();
+            for _ in 0..2 {
+                disk.write(write(7)).await.expect("no fault is budgeted");
+            }
+            bench.runtime.now_ns() - began_ns > 500_000_000
+        };
+        assert!(second().await, "the second request waits nearly a second");
+        let (guest, waiting) = (disk.clone(), write(8));
+        bench.task("guest", async move {
+            guest.write(waiting).await.expect("no fault is budgeted");
+        });
+        door::boundary().await;
+        reopen(&bench, &[&limited(0)]).await;
+        assert!(!second().await, "nothing waits");
+        reopen(&bench, &[&limited(1)]).await;
+        assert!(second().await, "the second request waits again");
+    });
+    check_some(
+        "limits",
+        &test,
+        FAULTLESS,
+        200,
+        &["throttled request released by a drained section"],
+    );
 }
 
 /// A guest writes while a filter goes in below its format and its file is reopened.

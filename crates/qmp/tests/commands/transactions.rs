@@ -152,15 +152,6 @@ fn what_one_action_freezes_is_frozen_to_the_next() {
 fn what_is_not_implemented_is_refused() {
     let test = Test::new(|bench| async move {
         begin(&bench).await;
-        let other = r#"{"type":"blockdev-mirror","data":{"job-id":"m1","device":"a","target":"b",
-            "sync":"full"}}"#;
-        let grouped = format!(
-            r#"{{"actions":[{MIRROR},{other}],"properties":{{"completion-mode":"grouped"}}}}"#
-        );
-        bench.refused("transaction", &grouped, &["properties.completion-mode", "grouped"]).await;
-        let retry = r#"{"type":"x-blockdev-replace-child","data":{"parent":"disk0","child":"root",
-            "new":"b","on-mismatch":"retry"}}"#;
-        bench.refused("transaction", &actions(&[retry]), &["actions.0", "on-mismatch"]).await;
         let unknown = r#"{"type":"eject","data":{}}"#;
         bench.refused("transaction", &actions(&[INSERT, unknown]), &["actions.1", "eject"]).await;
         let more = r#"{"type":"abort","data":{"now":true}}"#;
@@ -168,6 +159,36 @@ fn what_is_not_implemented_is_refused() {
         bench.done("transaction", &actions(&[])).await;
     });
     check_alone("refused", &test);
+}
+
+/// Of what an edge leads to, an action that retries takes what the actions before it, or others, have left there.
+#[test]
+fn an_action_that_retries_takes_what_is_there() {
+    let retry = r#"{"type":"x-blockdev-replace-child","data":{"parent":"disk0","child":"root",
+        "expected":"b","on-mismatch":"retry","new":{"driver":"raw","node-name":"r"}}}"#;
+    let test = Test::new(move |bench| async move {
+        begin(&bench).await;
+        bench.done("transaction", &actions(&[INSERT, retry])).await;
+        assert_eq!(bench.child("disk0", "root").as_deref(), Some("r"));
+        assert_eq!(bench.child("r", "file").as_deref(), Some("th"));
+        assert_eq!(bench.child("th", "file").as_deref(), Some("a"));
+    });
+    check_alone("retries", &test);
+    // Somebody else redirects the edge between the first look and the publication.
+    let test = Test::new(move |bench| async move {
+        begin(&bench).await;
+        let task = bench.clone();
+        bench.task("other", async move {
+            // Refused, if it comes second.
+            drop(task.execute("transaction", &actions(&[INSERT])).await);
+        });
+        let retry = retry.replace(r#""expected":"b","#, "");
+        bench.done("transaction", &actions(&[&retry])).await;
+        let root = bench.child("disk0", "root").expect("the root is there");
+        sometimes!(root == "r", "the filter went above the other's");
+        assert!(["r", "th"].contains(&root.as_str()), "{root}");
+    });
+    check("raced", &test, FAULTLESS, &["the filter went above the other's"]);
 }
 
 /// A guest that writes, a transaction over its node, and another that aborts: the guest sees what it wrote.

@@ -46,7 +46,8 @@ impl Parts {
             disk["alignment"] = json!(alignment.bytes());
         }
         self.disks.push((name.into(), disk));
-        let arguments = json!({ "driver": "file", "node-name": name, "filename": name });
+        let arguments = json!({ "driver": "file", "node-name": name, "filename": name,
+                                "discard": "unmap" });
         self.setup.push(json!({ "execute": "blockdev-add", "arguments": arguments }));
     }
 
@@ -116,7 +117,7 @@ impl Filter {
 
     /// Its options, without what is below it.
     pub(super) fn options(self, name: &str) -> Value {
-        match self {
+        let mut options = match self {
             Self::Raw => json!({ "driver": "raw", "node-name": name }),
             Self::Throttle { limited: false } => json!({ "driver": "throttle", "node-name": name }),
             // So low that the second request waits.
@@ -136,7 +137,9 @@ impl Filter {
                 }
                 options
             }
-        }
+        };
+        options["discard"] = json!("unmap");
+        options
     }
 }
 
@@ -266,7 +269,8 @@ impl Device<'_> {
             parts.disk(node, self.plan.disk.alignment, disk);
             return;
         };
-        let options = json!({ "driver": driver, "node-name": node, "size": self.size() });
+        let options = json!({ "driver": driver, "node-name": node, "size": self.size(),
+                              "discard": "unmap" });
         parts.setup.push(execute("blockdev-add", options));
     }
 
@@ -277,7 +281,7 @@ impl Device<'_> {
         let lower = (0..chain % 3).map(|index| format!("{node}o{index}"));
         for name in lower.chain([node.to_string()]) {
             let options = json!({ "driver": "overlay", "node-name": name, "backing": below,
-                                  "cluster-size": cluster(small) });
+                                  "cluster-size": cluster(small), "discard": "unmap" });
             parts.setup.push(execute("blockdev-add", options));
             below = name;
         }
