@@ -18,6 +18,7 @@ mod guest;
 mod job;
 mod mirror;
 mod progress;
+pub mod qcow2;
 mod violation;
 
 pub use drain::DrainedMeansQuiet;

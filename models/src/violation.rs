@@ -26,6 +26,8 @@ pub enum Property {
     DrainedMeansQuiet,
     /// [`crate::Durability`].
     Durability,
+    /// [`crate::qcow2`].
+    MetadataIntegrity,
     /// [`crate::Progress`].
     Progress,
     /// [`crate::JobProtocol`].
@@ -42,6 +44,7 @@ impl Property {
         Self::GraphValidity,
         Self::DrainedMeansQuiet,
         Self::Durability,
+        Self::MetadataIntegrity,
         Self::Progress,
         Self::JobProtocol,
         Self::Determinism,
@@ -55,6 +58,7 @@ impl Property {
             Self::GraphValidity => "graph-validity",
             Self::DrainedMeansQuiet => "drained-means-quiet",
             Self::Durability => "durability",
+            Self::MetadataIntegrity => "metadata-integrity",
             Self::Progress => "progress",
             Self::JobProtocol => "job-protocol",
             Self::Determinism => "determinism",
@@ -76,6 +80,9 @@ impl Property {
             }
             Self::Durability => {
                 "after a power loss nothing older is found than what a flush or FUA made durable"
+            }
+            Self::MetadataIntegrity => {
+                "after a power loss an image opens, and every reference in it is counted"
             }
             Self::Progress => "at the end nothing is in flight, quiesced, parked or unfinished",
             Self::JobProtocol => "jobs make legal transitions only, and their events come in order",

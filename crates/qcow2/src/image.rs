@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use blockyard_block::Extent;
 use blockyard_sync::door::Kind as Access;
 use blockyard_sync::{Mutex, Shared};
-use blockyard_units::{ByteLen, ByteRange};
+use blockyard_units::{ByteLen, ByteRange, Design, Mutant};
 
 use crate::cache::{Cache, Room};
 use crate::entry::Kind;
@@ -60,6 +60,7 @@ pub struct Image {
     /// Who has it may change the structures.
     turn: Mutex<()>,
     users: Users,
+    design: Design,
 }
 
 impl Image {
@@ -95,7 +96,13 @@ impl Image {
             free_bytes: None,
         };
         let (turn, users) = (Mutex::new(()), Users::default());
-        Ok(Self { node: node.into(), geometry, meta: Shared::new(meta), turn, users })
+        let (node, meta, design) = (node.into(), Shared::new(meta), Design::default());
+        Ok(Self { node, geometry, meta, turn, users, design })
+    }
+
+    /// The same under another design.
+    pub fn with_design(self, design: Design) -> Self {
+        Self { design, ..self }
     }
 
     /// The node's name.
@@ -168,12 +175,15 @@ impl Image {
     /// Brings a slice into memory; another may have to be written back for it. For who has the turn.
     async fn bring(&self, files: &Files<'_>, which: Which, slice: u64) -> Result<(), ImageError> {
         while let Room::Dirty(victim) = self.meta.write(|meta| meta.cache(which).make_room()) {
-            match which {
-                Which::L2 => self.write_back(files).await?,
+            let alone = match which {
                 // A count may be written at any time: it covers what refers to its cluster.
-                Which::Counts => {
-                    self.write_slices(files, Which::Counts, victim..victim + 1).await?
-                }
+                Which::Counts => true,
+                Which::L2 => self.design.is_mutant(Mutant::Qcow2EvictsL2Alone),
+            };
+            if alone {
+                self.write_slices(files, which, victim..victim + 1).await?;
+            } else {
+                self.write_back(files).await?;
             }
         }
         let range = ByteRange::new(slice, self.geometry.slice());

@@ -127,6 +127,46 @@ words! {
             "zeroes that are to be durable are not flushed where the driver cannot do both";
         CopyRangeSkipsRequestEnd = "copy-range-skips-request-end",
             "a copy neither marks its range nor makes the next flush necessary";
+        Qcow2ReftableBeforeBlocks = "qcow2-reftable-before-blocks",
+            "a refcount table is written before the blocks that it refers to are durable";
+        Qcow2L2BeforeReferred = "qcow2-l2-before-what-it-refers-to",
+            "an L2 table is written before the refcounts and the data of what it refers to are durable";
+        Qcow2L1BeforeL2 = "qcow2-l1-before-l2",
+            "an L1 table is written before the L2 tables that it refers to are durable";
+        Qcow2EvictsL2Alone = "qcow2-evicts-l2-alone",
+            "an L2 table that makes room for another is written without what it refers to";
+        Qcow2FlushSkipsFile = "qcow2-flush-skips-file",
+            "a flush writes the structures and does not flush the file";
+        Qcow2ReleasesBeforeFlush = "qcow2-releases-before-flush",
+            "clusters are given back before it is durable that nothing refers to them";
+        Qcow2ReleasesInUse = "qcow2-releases-in-use",
+            "clusters are given back while requests that came before still use them";
+        Qcow2HeaderBeforeReferred = "qcow2-header-before-what-it-refers-to",
+            "a header is written before the tables that it refers to are durable";
+        Qcow2HeaderNotFlushed = "qcow2-header-not-flushed",
+            "what a header referred to is given back before the new header is durable";
+        Qcow2ReftableGrowsOverDirty = "qcow2-reftable-grows-over-dirty",
+            "a refcount table moves while blocks that it refers to are in memory alone";
+        Qcow2L1GrowsOverDirty = "qcow2-l1-grows-over-dirty",
+            "an L1 table moves while refcounts and L2 tables that it needs are in memory alone";
+        Qcow2ShrinksOverDirty = "qcow2-shrinks-over-dirty",
+            "a disk becomes shorter while what it loses is gone in memory alone";
+        Qcow2ZeroFreesFirst = "zero-frees-cluster-before-l2-update",
+            "zeroes free the old cluster before the entry that refers to it is changed";
+        Qcow2AbortFreesReused = "alloc-abort-frees-reused-cluster",
+            "a write that fails frees its cluster even if an entry refers to it already";
+        Qcow2DiscardExposesBacking = "discard-exposes-backing-file",
+            "a discard leaves no mark though there is a backing file";
+        Qcow2L2CowFreesFirst = "l2-cow-frees-old-table-first",
+            "the refcount of a shared L2 table is lowered before its copy is linked";
+        Qcow2LateDiscard = "pending-discard-hits-reused-cluster",
+            "a cluster may be in use again while its discard is still under way";
+        Qcow2ZeroesWiden = "zero-write-over-partial-backing-cluster",
+            "zeroes over a part of a cluster whose beginning is zero below become those of the whole cluster";
+        Qcow2BlockOverData = "refblock-allocated-over-data",
+            "a new refcount block is put where clusters are being allocated";
+        Qcow2WaitsWithTurn = "cache-reference-held-across-wait",
+            "who waits for another's allocation keeps what others need";
     }
 }
 

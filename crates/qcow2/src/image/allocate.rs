@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use blockyard_units::ByteRange;
+use blockyard_units::{ByteRange, Mutant};
 
 use super::Image;
 use crate::error::ImageError;
@@ -197,9 +197,10 @@ impl Image {
         }
         files.image.write_zeroes(ByteRange::new(host, geometry.cluster())).await?;
         self.bring(files, Which::Counts, host).await?;
+        let own = u64::from(!self.design.is_mutant(Mutant::Qcow2BlockOverData));
         self.meta.write(|meta| {
             meta.reftable.set(index, host);
-            meta.set_count(first, 1, geometry)
+            meta.set_count(first, own, geometry)
         })
     }
 
@@ -225,7 +226,9 @@ impl Image {
             ));
         }
         // All that the new table refers to is there before it is.
-        self.write_back(files).await?;
+        if !self.design.is_mutant(Mutant::Qcow2ReftableGrowsOverDirty) {
+            self.write_back(files).await?;
+        }
         let first = old_entries * counts;
         let used = blocks + table_clusters;
         let mut entries = old.clone();
@@ -257,9 +260,9 @@ impl Image {
         let mut header = self.header();
         change(&mut header);
         let bytes = header.bytes()?;
-        files.image.flush().await?;
+        self.barrier(files, Mutant::Qcow2HeaderBeforeReferred).await?;
         files.image.write(0, bytes.into()).await?;
-        files.image.flush().await?;
+        self.barrier(files, Mutant::Qcow2HeaderNotFlushed).await?;
         self.meta.write(|meta| meta.header = header);
         Ok(())
     }

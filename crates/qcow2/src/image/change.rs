@@ -2,7 +2,7 @@
 
 use blockyard_block::BlockError;
 use blockyard_runtime::{IoBuffer, IoErrorKind};
-use blockyard_units::ByteRange;
+use blockyard_units::{ByteRange, Mutant};
 
 use super::Image;
 use crate::entry::{Entry, Kind};
@@ -191,6 +191,11 @@ impl Image {
         self.ensure_table(files, range.start()).await?;
         // All of them are in one slice, and that is brought in by this.
         self.entry(files, range.start()).await?;
+        let frees_first =
+            matches!(to, Become::Zero) && self.design.is_mutant(Mutant::Qcow2ZeroFreesFirst);
+        if frees_first {
+            self.free_at_once(files, range).await?;
+        }
         self.meta.write(|meta| {
             let mut at = range.start();
             while at < range.end() {
@@ -208,9 +213,9 @@ impl Image {
                 let new = self.changed(old, piece, whole, to, below);
                 if new != old {
                     meta.set_entry(at, new, geometry)?;
-                    if new.host(geometry) != old.host(geometry)
-                        || old.is_compressed() != new.is_compressed()
-                    {
+                    let leaves = new.host(geometry) != old.host(geometry)
+                        || old.is_compressed() != new.is_compressed();
+                    if leaves && !frees_first {
                         meta.free_entry(old, cluster.start(), true, geometry);
                     }
                 }
@@ -220,10 +225,24 @@ impl Image {
         })
     }
 
+    /// A mutant's way to give back what `range` is in.
+    async fn free_at_once(&self, files: &Files<'_>, range: ByteRange) -> Result<(), ImageError> {
+        let mut at = range.start();
+        while at < range.end() {
+            if let Some(host) = self.entry(files, at).await?.host(&self.geometry) {
+                self.set_count(files, host / self.geometry.cluster(), 0).await?;
+            }
+            at += self.geometry.cluster();
+        }
+        Ok(())
+    }
+
     /// What becomes of an entry.
     fn changed(&self, old: Entry, piece: ByteRange, whole: bool, to: Become, below: u64) -> Entry {
         let geometry = &self.geometry;
-        let shows = below > piece.start() - geometry.within(piece.start());
+        let exposes =
+            matches!(to, Become::Discarded) && self.design.is_mutant(Mutant::Qcow2DiscardExposesBacking);
+        let shows = below > piece.start() - geometry.within(piece.start()) && !exposes;
         if !whole {
             let from = geometry.within(piece.start()) / geometry.subcluster();
             let len = piece.len().0.div_ceil(geometry.subcluster());

@@ -1,7 +1,7 @@
 //! Changing the length of the guest's disk.
 
 use blockyard_block::{Preallocation, Truncate};
-use blockyard_units::ByteRange;
+use blockyard_units::{ByteRange, Mutant};
 
 use super::Image;
 use super::change::Zeroes;
@@ -72,7 +72,12 @@ impl Image {
 
     async fn set_size(&self, files: &Files<'_>, size: u64) -> Result<(), ImageError> {
         let turn = self.turn.lock().await;
-        let result = match self.write_back(files).await {
+        let written = if self.design.is_mutant(Mutant::Qcow2ShrinksOverDirty) {
+            Ok(())
+        } else {
+            self.write_back(files).await
+        };
+        let result = match written {
             Ok(()) => self.change_header(files, |header| header.size = size).await,
             failed => failed,
         };
@@ -92,7 +97,6 @@ impl Image {
             let message = "the disk would be longer than clusters of this size can map";
             return Err(ImageError::Unsupported(message.into()));
         }
-        self.write_back(files).await?;
         let mut entries = entries;
         let old_clusters = geometry.clusters_for(entries.len() as u64 * 8);
         entries.resize(usize::try_from(needed).expect("tables-are-in-memory"), 0);
@@ -100,8 +104,10 @@ impl Image {
         let bytes: alloc::vec::Vec<u8> =
             entries.iter().flat_map(|entry| entry.to_be_bytes()).collect();
         files.image.write(host, bytes.into()).await?;
-        // The counts of its clusters are to be durable before the header refers to them.
-        self.write_back(files).await?;
+        // The counts of its clusters, and what it refers to, are to be durable before the header refers to it.
+        if !self.design.is_mutant(Mutant::Qcow2L1GrowsOverDirty) {
+            self.write_back(files).await?;
+        }
         self.change_header(files, |header| {
             header.l1_offset = host;
             header.l1_entries = u32::try_from(needed).expect("tables-are-in-memory");

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use blockyard_block::ReadFlags;
 use blockyard_runtime::IoBuffer;
-use blockyard_units::ByteRange;
+use blockyard_units::{ByteRange, Mutant};
 
 use super::Image;
 use crate::entry::{Entry, Kind, L1Entry};
@@ -93,6 +93,11 @@ impl Image {
     ) -> Result<u64, ImageError> {
         let turn = self.turn.lock().await;
         let step = self.next_step(files, range).await;
+        if let (Ok(Step::Wait(busy)), true) =
+            (&step, self.design.is_mutant(Mutant::Qcow2WaitsWithTurn))
+        {
+            self.wait_for_allocations(*busy).await;
+        }
         turn.unlock();
         let allocation = match step? {
             Step::InPlace => return Ok(0),
@@ -110,7 +115,8 @@ impl Image {
             Ok(()) => self.link(files, &allocation).await,
             failed => failed,
         };
-        if result.is_err() && allocation.fresh && !self.geometry.external {
+        let fresh = allocation.fresh || self.design.is_mutant(Mutant::Qcow2AbortFreesReused);
+        if result.is_err() && fresh && !self.geometry.external {
             let clusters = allocation.guest.len().0 / self.geometry.cluster();
             self.unallocate(files, allocation.host, clusters).await;
         }
@@ -215,6 +221,10 @@ impl Image {
         if old.table().is_some() && old.is_own() {
             return Ok(());
         }
+        let frees_first = self.design.is_mutant(Mutant::Qcow2L2CowFreesFirst);
+        if let (Some(old), true) = (old.table(), frees_first) {
+            self.release_cluster(files, old / geometry.cluster(), false).await?;
+        }
         let (host, _) = self.allocate(files, 1, true).await?;
         if let Err(error) = self.fill_table(files, old, host).await {
             self.unallocate(files, host, 1).await;
@@ -225,7 +235,7 @@ impl Image {
             // What was here before the cluster was this table is none of it.
             meta.l2.forget(host, host + geometry.cluster());
             meta.l1.set(index, L1Entry::own(host).0);
-            if let Some(old) = old.table() {
+            if let Some(old) = old.table().filter(|_| !frees_first) {
                 let host = ByteRange::new(old, geometry.cluster());
                 let guest = ByteRange::new(index * geometry.l1_reach(), geometry.l1_reach());
                 meta.freed.push(Freed { host, guest, discard: false });

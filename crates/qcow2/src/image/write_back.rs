@@ -8,9 +8,11 @@
 //! | L1 table | the L2 tables | a table that is found is there |
 //! | lower counts | the tables | `counts-cover-references` |
 
+use core::future::ready;
 use core::ops::Range;
 
-use blockyard_units::ByteRange;
+use blockyard_sync::first_of;
+use blockyard_units::{ByteRange, Mutant};
 
 use super::Image;
 use crate::error::ImageError;
@@ -46,8 +48,20 @@ impl Image {
 
     pub(super) async fn flush_in_turn(&self, files: &Files<'_>) -> Result<(), ImageError> {
         self.write_back(files).await?;
-        self.flush_files(files).await?;
+        if self.design.is_mutant(Mutant::Qcow2ReleasesBeforeFlush) {
+            self.release_freed(files).await?;
+        }
+        self.barrier(files, Mutant::Qcow2FlushSkipsFile).await?;
         self.release_freed(files).await
+    }
+
+    /// Makes durable what was written, but for a mutant that forgets to.
+    pub(super) async fn barrier(
+        &self,
+        files: &Files<'_>,
+        forgets: Mutant,
+    ) -> Result<(), ImageError> {
+        if self.design.is_mutant(forgets) { Ok(()) } else { self.flush_files(files).await }
     }
 
     async fn flush_files(&self, files: &Files<'_>) -> Result<(), ImageError> {
@@ -61,7 +75,7 @@ impl Image {
     pub(super) async fn write_back(&self, files: &Files<'_>) -> Result<(), ImageError> {
         self.write_slices(files, Which::Counts, 0..u64::MAX).await?;
         if self.meta.read(|meta| meta.reftable.is_dirty()) {
-            files.image.flush().await?;
+            self.barrier(files, Mutant::Qcow2ReftableBeforeBlocks).await?;
             self.write_table(files, |meta| (&mut meta.reftable, meta.header.reftable_offset))
                 .await?;
         }
@@ -69,10 +83,10 @@ impl Image {
         if !l2 && !l1 {
             return Ok(());
         }
-        self.flush_files(files).await?;
+        self.barrier(files, Mutant::Qcow2L2BeforeReferred).await?;
         self.write_slices(files, Which::L2, 0..u64::MAX).await?;
         if l1 {
-            files.image.flush().await?;
+            self.barrier(files, Mutant::Qcow2L1BeforeL2).await?;
             self.write_table(files, |meta| (&mut meta.l1, meta.header.l1_offset)).await?;
         }
         Ok(())
@@ -125,7 +139,8 @@ impl Image {
         let mut kept = alloc::vec::Vec::new();
         let mut result = Ok(());
         for freed in all {
-            if result.is_err() || !self.users.is_idle(freed.guest) {
+            let hasty = self.design.is_mutant(Mutant::Qcow2ReleasesInUse);
+            if result.is_err() || !(hasty || self.users.is_idle(freed.guest)) {
                 kept.push(freed);
             } else if let Err((error, rest)) = self.release(files, freed).await {
                 result = Err(error);
@@ -151,7 +166,7 @@ impl Image {
         Ok(())
     }
 
-    async fn release_cluster(
+    pub(super) async fn release_cluster(
         &self,
         files: &Files<'_>,
         cluster: u64,
@@ -161,7 +176,12 @@ impl Image {
         if count == 1 && discard {
             let bytes = self.geometry.cluster();
             // Before anybody can be given it. Whether it succeeds is nobody's business.
-            files.image.discard(ByteRange::new(cluster * bytes, bytes)).await;
+            let discard = files.image.discard(ByteRange::new(cluster * bytes, bytes));
+            if self.design.is_mutant(Mutant::Qcow2LateDiscard) {
+                first_of(discard, ready(())).await;
+            } else {
+                discard.await;
+            }
         }
         self.set_count(files, cluster, count.saturating_sub(1)).await
     }
