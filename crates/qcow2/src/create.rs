@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use blockyard_units::ByteRange;
+use blockyard_units::{ByteRange, Design, Mutant};
 
 use crate::error::ImageError;
 use crate::file::ImageFile;
@@ -32,6 +32,8 @@ pub struct CreateOptions {
     pub compression: Compression,
     /// The backing file's name and format.
     pub backing: Option<(String, Option<String>)>,
+    /// Bugs that are put back.
+    pub design: Design,
 }
 
 impl CreateOptions {
@@ -46,6 +48,7 @@ impl CreateOptions {
             lazy_refcounts: false,
             compression: Compression::Zlib,
             backing: None,
+            design: Design::default(),
         }
     }
 
@@ -177,12 +180,17 @@ pub async fn create(file: ImageFile<'_>, options: &CreateOptions) -> Result<(), 
         match piece {
             Piece::Bytes(0, bytes) => {
                 // Until here it is no image.
-                file.flush().await?;
+                if !options.design.is_mutant(Mutant::Qcow2HeaderBeforeReferred) {
+                    file.flush().await?;
+                }
                 file.write(0, bytes.into()).await?;
             }
             Piece::Bytes(at, bytes) => file.write(at, bytes.into()).await?,
             Piece::Zeroes(range) => file.write_zeroes(range).await?,
         }
     }
-    Ok(file.flush().await?)
+    if !options.design.is_mutant(Mutant::Qcow2MadeNotFlushed) {
+        file.flush().await?;
+    }
+    Ok(())
 }

@@ -86,6 +86,7 @@ impl Image {
         let slices = |bytes: u64| usize::try_from(bytes / geometry.slice()).unwrap_or(usize::MAX);
         let meta = Meta {
             header,
+            header_is_unknown: false,
             l1,
             reftable,
             l2: Cache::new(slices(caches.l2)),

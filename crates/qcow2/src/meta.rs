@@ -104,6 +104,8 @@ pub enum Which {
 /// See the file head.
 pub struct Meta {
     pub header: Header,
+    /// Another one may be in the file: one that was not written well.
+    pub header_is_unknown: bool,
     pub l1: Table,
     pub reftable: Table,
     pub l2: Cache,

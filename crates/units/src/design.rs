@@ -131,8 +131,6 @@ words! {
             "a refcount table is written before the blocks that it refers to are durable";
         Qcow2L2BeforeReferred = "qcow2-l2-before-what-it-refers-to",
             "an L2 table is written before the refcounts and the data of what it refers to are durable";
-        Qcow2L1BeforeL2 = "qcow2-l1-before-l2",
-            "an L1 table is written before the L2 tables that it refers to are durable";
         Qcow2EvictsL2Alone = "qcow2-evicts-l2-alone",
             "an L2 table that makes room for another is written without what it refers to";
         Qcow2FlushSkipsFile = "qcow2-flush-skips-file",
@@ -145,6 +143,10 @@ words! {
             "a header is written before the tables that it refers to are durable";
         Qcow2HeaderNotFlushed = "qcow2-header-not-flushed",
             "what a header referred to is given back before the new header is durable";
+        Qcow2MadeNotFlushed = "qcow2-made-not-flushed",
+            "an image is said to be made before it is durable";
+        Qcow2HeaderForgotten = "qcow2-header-forgotten",
+            "after a header was not written well, the one that is meant is not written again";
         Qcow2ReftableGrowsOverDirty = "qcow2-reftable-grows-over-dirty",
             "a refcount table moves while blocks that it refers to are in memory alone";
         Qcow2L1GrowsOverDirty = "qcow2-l1-grows-over-dirty",

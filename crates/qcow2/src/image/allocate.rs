@@ -261,9 +261,20 @@ impl Image {
         change(&mut header);
         let bytes = header.bytes()?;
         self.barrier(files, Mutant::Qcow2HeaderBeforeReferred).await?;
+        self.meta.write(|meta| meta.header_is_unknown = true);
         files.image.write(0, bytes.into()).await?;
         self.barrier(files, Mutant::Qcow2HeaderNotFlushed).await?;
-        self.meta.write(|meta| meta.header = header);
+        self.meta.write(|meta| (meta.header, meta.header_is_unknown) = (header, false));
+        Ok(())
+    }
+
+    /// Writes the header as it is meant, durably, if another one may be there: what is flushed from here on is to be
+    /// found by this one.
+    pub(super) async fn settle_header(&self, files: &Files<'_>) -> Result<(), ImageError> {
+        let forgets = self.design.is_mutant(Mutant::Qcow2HeaderForgotten);
+        if self.meta.read(|meta| meta.header_is_unknown) && !forgets {
+            self.change_header(files, |_| ()).await?;
+        }
         Ok(())
     }
 }

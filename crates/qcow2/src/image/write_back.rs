@@ -5,7 +5,7 @@
 //! | refcount blocks | – | counts only go up before references, and down after them |
 //! | refcount table | the blocks | a block that is found is there |
 //! | L2 tables | the counts, the data | `counts-cover-references`, `data-precede-references` |
-//! | L1 table | the L2 tables | a table that is found is there |
+//! | L1 table | the L2 tables as they were made, with their counts | a table that is found is there |
 //! | lower counts | the tables | `counts-cover-references` |
 
 use core::future::ready;
@@ -23,7 +23,8 @@ impl Image {
     /// Makes everything that was written durable.
     ///
     /// # Errors
-    /// A file failed: nothing is known to be durable, and all of it is written again the next time.
+    /// A file failed: nothing is known to be durable. The next time writes what was not written; what a file said to
+    /// have written and lost when its own flush failed is not written again.
     ///
     /// # Yields
     /// As the files do.
@@ -73,6 +74,7 @@ impl Image {
 
     /// Writes all structures that have changed. The last of them need not be durable. For who has the turn.
     pub(super) async fn write_back(&self, files: &Files<'_>) -> Result<(), ImageError> {
+        self.settle_header(files).await?;
         self.write_slices(files, Which::Counts, 0..u64::MAX).await?;
         if self.meta.read(|meta| meta.reftable.is_dirty()) {
             self.barrier(files, Mutant::Qcow2ReftableBeforeBlocks).await?;
@@ -86,7 +88,7 @@ impl Image {
         self.barrier(files, Mutant::Qcow2L2BeforeReferred).await?;
         self.write_slices(files, Which::L2, 0..u64::MAX).await?;
         if l1 {
-            self.barrier(files, Mutant::Qcow2L1BeforeL2).await?;
+            // Needs no flush: what the L2 table was when it was made is durable by the one before.
             self.write_table(files, |meta| (&mut meta.l1, meta.header.l1_offset)).await?;
         }
         Ok(())

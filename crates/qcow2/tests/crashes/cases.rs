@@ -53,6 +53,12 @@ struct Plan {
     size: u64,
     /// Clusters of the guest's disk that have data: the first one, and how many.
     filled: (u64, u64),
+    /// Data are added behind them until the file has so many clusters.
+    file_clusters: Option<u64>,
+    /// There is a snapshot of them.
+    snapshot: bool,
+    /// The image is made by the tasks' program.
+    made: bool,
     tasks: Vec<Vec<Op>>,
 }
 
@@ -65,6 +71,9 @@ impl Default for Plan {
             slices: 1,
             size: 2 * TABLE * CLUSTER,
             filled: (0, 0),
+            file_clusters: None,
+            snapshot: false,
+            made: false,
             tasks: Vec::new(),
         }
     }
@@ -126,12 +135,32 @@ pub fn all() -> Vec<Case> {
             tasks: vec![vec![write(1), Discard(0, CLUSTER), Flush, write(2), Flush]],
             ..Plan::default()
         },
-        // The file has 64 clusters before a block is needed.
         Plan {
             name: "a refcount block",
             refcount_bits: 64,
-            filled: (0, 58),
-            tasks: vec![vec![write(58), write(59), Flush, write(60)]],
+            file_clusters: Some(63),
+            tasks: vec![vec![write(100), write(101), Flush, write(102)]],
+            ..Plan::default()
+        },
+        Plan {
+            name: "a longer refcount table",
+            refcount_bits: 64,
+            size: 4 * TABLE * TABLE * CLUSTER,
+            file_clusters: Some(63 * TABLE),
+            tasks: vec![vec![Write(63 * TABLE * CLUSTER, 62 * CLUSTER), write(64 * TABLE), Flush]],
+            ..Plan::default()
+        },
+        Plan {
+            name: "a new image",
+            made: true,
+            tasks: vec![vec![write(0), Flush]],
+            ..Plan::default()
+        },
+        Plan {
+            name: "below a snapshot",
+            filled: (0, 2),
+            snapshot: true,
+            tasks: vec![vec![write(0), Flush, Discard(CLUSTER, CLUSTER), write(3), Flush]],
             ..Plan::default()
         },
         Plan {
@@ -145,7 +174,13 @@ pub fn all() -> Vec<Case> {
             name: "a longer L1 table",
             size: TABLE * TABLE * CLUSTER,
             filled: (0, 1),
-            tasks: vec![vec![write(1), Truncate((TABLE + 1) * TABLE * CLUSTER), write(TABLE * TABLE)]],
+            tasks: vec![vec![
+                write(1),
+                Truncate((TABLE + 1) * TABLE * CLUSTER),
+                write(TABLE),
+                write(TABLE * TABLE),
+                Flush,
+            ]],
             ..Plan::default()
         },
         Plan {
@@ -176,17 +211,35 @@ pub fn all() -> Vec<Case> {
 
 impl Plan {
     fn make(self) -> Case {
-        let Self { name, refcount_bits, version, slices, size, filled, tasks } = self;
-        let filled: Vec<_> = (filled.0..filled.0 + filled.1)
-            .map(|cluster| (ByteRange::new(cluster * CLUSTER, CLUSTER), cluster + 1))
-            .collect();
+        let Self { name, refcount_bits, version, slices, size, filled, tasks, .. } = self;
+        let ranges = |filled: (u64, u64)| -> Vec<_> {
+            (filled.0..filled.0 + filled.1)
+                .map(|cluster| (ByteRange::new(cluster * CLUSTER, CLUSTER), cluster + 1))
+                .collect()
+        };
+        let mut filled = filled;
         let options = CreateOptions {
             version,
             refcount_bits,
             cluster_size: CLUSTER,
             ..CreateOptions::new(size)
         };
-        let bytes = prepare(&options, &filled);
+        let mut bytes = prepare(&options, &ranges(filled));
+        while let Some(wanted) = self.file_clusters {
+            let clusters = bytes.len() as u64 / CLUSTER;
+            if clusters == wanted {
+                break;
+            }
+            filled.1 = (filled.1 + wanted).checked_sub(clusters).expect("it is found");
+            bytes = prepare(&options, &ranges(filled));
+        }
+        if self.snapshot {
+            add_snapshot(&mut bytes);
+        }
+        if self.made {
+            bytes.clear();
+        }
+        let filled = ranges(filled);
         let mut looked_at: Vec<ByteRange> = tasks
             .iter()
             .flatten()
@@ -211,10 +264,51 @@ impl Plan {
             tasks: Arc::new(tasks),
             looked_at: Arc::new(looked_at),
             faulty: false,
+            made: self.made.then_some(options),
         };
-        let capacity = bytes.len() as u64 + 64 * CLUSTER;
+        let capacity = bytes.len() as u64 + 256 * CLUSTER;
         Case { name, images, bytes, capacity }
     }
+}
+
+/// Adds a snapshot to an image as `prepare` makes it, with refcounts of 16 bits in one block: its L1 table and the table
+/// of snapshots come behind everything else, and all that the one L1 entry leads to has two owners.
+fn add_snapshot(bytes: &mut Vec<u8>) {
+    let cluster = CLUSTER as usize;
+    let put = |bytes: &mut [u8], at: usize, value: &[u8]| {
+        bytes[at..at + value.len()].copy_from_slice(value);
+    };
+    let entry = |bytes: &[u8], at: usize| {
+        u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight-bytes")) & !(1 << 63)
+    };
+    let (block, l1) = (2 * cluster, 3 * cluster);
+    let (own_l1, table) = (bytes.len(), bytes.len() + cluster);
+    bytes.resize(own_l1 + 2 * cluster, 0);
+    let count = |bytes: &mut [u8], offset: u64, count: u16| {
+        put(bytes, block + 2 * (offset / CLUSTER) as usize, &count.to_be_bytes());
+    };
+    let l2 = entry(bytes, l1);
+    for at in [l1, own_l1] {
+        put(bytes, at, &l2.to_be_bytes());
+    }
+    count(bytes, l2, 2);
+    for at in (l2 as usize..l2 as usize + cluster).step_by(8) {
+        let data = entry(bytes, at);
+        if data != 0 {
+            put(bytes, at, &data.to_be_bytes());
+            count(bytes, data, 2);
+        }
+    }
+    let l1_entries: [u8; 4] = bytes[36..40].try_into().expect("four-bytes");
+    put(bytes, table, &(own_l1 as u64).to_be_bytes());
+    put(bytes, table + 8, &l1_entries);
+    // An id and a name of one letter each.
+    put(bytes, table + 12, &[0, 1, 0, 1]);
+    put(bytes, table + 40, b"1a");
+    count(bytes, own_l1 as u64, 1);
+    count(bytes, table as u64, 1);
+    put(bytes, 60, &1_u32.to_be_bytes());
+    put(bytes, 64, &(table as u64).to_be_bytes());
 }
 
 /// An image with these data, closed.
@@ -246,11 +340,15 @@ impl Program for Prepare {
                 let caches = Caches::default();
                 let image = Image::open("image", file, caches, false).await.expect("it opens");
                 let files = Files::of_disk(&disk);
+                // One behind the other, from the first on.
+                let end = filled.last().map_or(0, |(range, _)| range.end());
+                let mut bytes = vec![0; ByteLen(end).as_usize()];
                 for (range, tag) in filled {
-                    let mut bytes = vec![0; range.len().as_usize()];
-                    data::fill_pattern(tag, range, &mut bytes);
-                    image.write(&files, range.start(), bytes.into()).await.expect("it writes");
+                    let at = ByteLen(range.start()).as_usize();
+                    let piece = &mut bytes[at..at + range.len().as_usize()];
+                    data::fill_pattern(tag, range, piece);
                 }
+                image.write(&files, 0, bytes.into()).await.expect("it writes");
                 image.close(&files).await.expect("it closes");
             }));
         });

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use blockyard_block::{Preallocation, ReadFlags, Truncate};
 use blockyard_models::qcow2::{Qcow2, Stopped};
 use blockyard_models::{Durability, GuestRegister, Property, Violation, WriteKind, data};
-use blockyard_qcow2::{Caches, Files, Image, ImageError, ImageFile, Zeroes};
+use blockyard_qcow2::{
+    Caches, CreateOptions, Files, Image, ImageError, ImageFile, Zeroes, create,
+};
 use blockyard_runtime::{BoxFuture, Io, IoBuffer, Runtime, Storage};
 use blockyard_sim::{
     Counts, Cut, Execution, Finding, Program, Recovery, SimDisk, SimHandle, World,
@@ -46,6 +48,8 @@ pub struct Images {
     pub looked_at: Arc<Vec<ByteRange>>,
     /// Faults may have been injected: what failed may leak.
     pub faulty: bool,
+    /// The image is made first.
+    pub made: Option<CreateOptions>,
 }
 
 /// A disk that has no fast way to make zeroes, and leaves rubbish where something was discarded.
@@ -79,12 +83,15 @@ struct Observed {
     /// Lengths: what the disk was to have, when that began, and when it ended well.
     lens: Vec<(u64, u32, Option<u32>)>,
     operations: u64,
+    /// When the image was there.
+    made: Option<u32>,
     /// What recovery came to.
     found: Option<Found>,
 }
 
 /// What recovery looked at, of what a power loss left.
 enum Found {
+    Nothing,
     /// It could not open the image, or read it.
     Unreadable(ImageError),
     /// The structures: how many clusters have leaked.
@@ -143,6 +150,8 @@ impl Actors {
     async fn run(&self, op: Op, tag: u64) {
         let whole = ByteRange::between(0, u64::MAX);
         match op {
+            // A disk that could not become longer.
+            Op::Write(at, len) if at + len > self.image.len().0 => {}
             Op::Write(at, len) => {
                 let range = ByteRange::new(at, len);
                 let mut bytes = vec![0; len as usize];
@@ -253,6 +262,12 @@ impl Tools {
 
     /// Opens the image, runs the tasks, looks at everything, and closes.
     async fn main(self, tasks: Vec<Vec<Op>>, looked_at: Vec<ByteRange>) {
+        if let Some(options) = &self.program.made {
+            let options = CreateOptions { design: self.program.design, ..options.clone() };
+            let made = create(ImageFile::Disk(&*self.disk), &options).await;
+            let now = made.is_ok().then(|| self.handle.observe_step());
+            self.observed.with(|observed| observed.made = now);
+        }
         // Whoever cannot open it does nothing to it.
         let Ok(image) = self.open().await else { return };
         let Tools { disk, handle, order, observed, .. } = self.clone();
@@ -304,10 +319,12 @@ impl Tools {
                 Err(Stopped::Broken(violation)) => return Ok(Found::Checked(Err(violation))),
                 Err(Stopped::Unread(range)) => {
                     let inside = range.intersection(&ByteRange::new(0, self.disk.len().0));
-                    let mut read = match inside.is_empty() {
-                        true => Vec::new(),
-                        false => self.disk.read(inside).await.unwrap_or_default().to_vec(),
-                    };
+                    let mut read = Vec::new();
+                    if !inside.is_empty() {
+                        // A fault may hit recovery, which then says nothing.
+                        let Ok(bytes) = self.disk.read(inside).await else { return Ok(Found::Nothing) };
+                        read.extend_from_slice(&bytes);
+                    }
                     read.resize(range.len().as_usize(), 0);
                     known.insert((range.start(), range.end()), read);
                 }
@@ -344,7 +361,7 @@ impl Program for Images {
             durability.fill(*range, *tag);
         }
         let lens = vec![(self.size, 0, Some(0))];
-        let observed = Observed { register, durability, lens, operations: 0, found: None };
+        let observed = Observed { register, durability, lens, operations: 0, made: None, found: None };
         let handle = world.handle();
         let observed = Arc::new(Quiet::new(observed));
         let disk = Arc::new(Plain(world.disk("image").expect("there is one disk")));
@@ -392,6 +409,10 @@ impl Execution for Run {
 impl Run {
     /// The image was closed: it is in order, and has no leak unless something failed.
     fn judge_end(&self) -> Result<(), Violation> {
+        let is_made = self.tools.observed.with(|observed| observed.made.is_some());
+        if self.tools.program.made.is_some() && !is_made {
+            return Ok(());
+        }
         let checked = self.tools.disk.0.observe_quietly(|disk| {
             let mut bytes = |range: ByteRange| {
                 let [from, to] = [range.start(), range.end()].map(|at| (at as usize).min(disk.len()));
@@ -415,8 +436,14 @@ impl Run {
         let happened = |step: u32| cut.contains(step);
         self.tools.observed.with(|observed| match observed.found.take() {
             // A fault may hit recovery.
-            None => Ok(()),
+            None | Some(Found::Nothing) => Ok(()),
             Some(Found::Unreadable(ImageError::File(_))) => Ok(()),
+            // It was not there yet.
+            Some(Found::Unreadable(ImageError::Unsupported(_)))
+                if self.tools.program.made.is_some() && !observed.made.is_some_and(happened) =>
+            {
+                Ok(())
+            }
             Some(Found::Unreadable(error)) => Err(broken(error.to_string())),
             Some(Found::Checked(checked)) => checked.map(drop),
             Some(Found::Read { len, range, bytes }) => {
