@@ -108,6 +108,15 @@ impl Durability {
         }
     }
 
+    /// The sectors of 512 bytes that were written to, once each.
+    pub fn sectors(&self) -> BTreeSet<ByteRange> {
+        let sectors = |write: &Write| {
+            let (first, end) = (write.range.start() / 512, write.range.end().div_ceil(512));
+            (first..end).map(|sector| ByteRange::new(sector * 512, 512))
+        };
+        self.writes.values().flat_map(sectors).collect()
+    }
+
     /// Judges `found`, the bytes of `range` after a power loss before which the observations were made that `happened`
     /// says.
     ///

@@ -78,7 +78,7 @@ impl BlockDriver for Qcow2 {
                 crate::ImageError::File(error) => error,
                 error => BlockError::Invalid(alloc::format!("node {}: {error}", self.node)),
             };
-            let image = opened.map_err(said)?;
+            let image = opened.map_err(said)?.with_design(io.layer().design());
             self.image.with(|slot| *slot = Some(Arc::new(image)));
             Ok(())
         })

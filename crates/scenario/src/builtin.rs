@@ -19,6 +19,15 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ),
     ("mirror-passive", include_str!("../../../tests/scenarios/mirror-passive.json")),
     ("qcow2-allocate", include_str!("../../../tests/scenarios/qcow2-allocate.json")),
+    (
+        "qcow2-cow-over-backing",
+        include_str!("../../../tests/scenarios/qcow2-cow-over-backing.json"),
+    ),
+    (
+        "qcow2-discard-and-reuse",
+        include_str!("../../../tests/scenarios/qcow2-discard-and-reuse.json"),
+    ),
+    ("qcow2-under-mirror", include_str!("../../../tests/scenarios/qcow2-under-mirror.json")),
     ("reopen-during-mirror", include_str!("../../../tests/scenarios/reopen-during-mirror.json")),
     (
         "replace-child-during-mirror",

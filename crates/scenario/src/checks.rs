@@ -15,7 +15,7 @@ use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Event, Shared, sometimes};
 use blockyard_units::{ByteLen, Id, NodeId};
 
-use crate::durable::Roots;
+use crate::durable::{Root, Roots};
 use crate::media::Media;
 use crate::stage::Devices;
 use crate::steps::DiskSpec;
@@ -55,7 +55,7 @@ struct State {
     pivoted: bool,
     /// Source and target disk of the full mirror that has pivoted.
     mirrored: Option<(String, String)>,
-    /// The disks that each device has led to.
+    /// Where each device has led to.
     roots: BTreeMap<String, Roots>,
     media: Media,
     /// The names of the nodes that there are.
@@ -153,7 +153,7 @@ impl Checks {
         self.state.with(|state| state.mirrored.clone())
     }
 
-    /// The disks that a device has led to; none if commands have put other data there, of which nothing is known.
+    /// Where a device has led to; none if commands have put other data there, of which nothing is known.
     pub fn roots(&self, device: &str) -> Roots {
         self.state.with(|state| state.roots.get(device).cloned().unwrap_or_default())
     }
@@ -171,22 +171,20 @@ impl Checks {
             gone.find(|(job, _)| above(*job)).map(|(_, name)| name)
         };
         for (id, device) in graph.backends() {
-            let root = graph.child(Parent::Backend(id), ROOT);
-            let node = root.and_then(|root| disk_below(graph, root));
-            let Some(node) = node else { continue };
-            let Some(disk) = state.filenames.get(&node).cloned() else {
+            let Some(node) = graph.child(Parent::Backend(id), ROOT) else { continue };
+            let Some(root) = root_below(&state.filenames, graph, node) else {
                 // What is written there now is lost with the power, and may be.
                 state.roots.insert(device.into(), Vec::new());
                 continue;
             };
             match state.roots.get_mut(device) {
                 None => {
-                    state.roots.insert(device.into(), vec![(disk, Some(self.world.step()))]);
+                    state.roots.insert(device.into(), vec![(root, Some(self.world.step()))]);
                 }
-                Some(roots) if roots.last().is_none_or(|last| last.0 == disk) => {}
+                Some(roots) if roots.last().is_none_or(|last| last.0 == root) => {}
                 Some(roots) => match pivots(id) {
                     Some(job) => {
-                        roots.push((disk, None));
+                        roots.push((root, None));
                         state.switched.entry(job.into()).or_default().push(device.into());
                     }
                     None => roots.clear(),
@@ -281,6 +279,27 @@ pub(crate) fn disk_below(graph: &Graph, node: NodeId) -> Option<String> {
         Some(child) => disk_below(graph, child),
         None => graph.node(node).map(|node| node.name.clone()),
     }
+}
+
+/// Where what is written to `node` is kept, if it outlives the power.
+fn root_below(
+    filenames: &BTreeMap<String, String>,
+    graph: &Graph,
+    node: NodeId,
+) -> Option<Root> {
+    if let Some(child) = child_by(graph, node, Role::Primary) {
+        return root_below(filenames, graph, child);
+    }
+    let image = graph.children(Parent::Node(node)).find(|edge| edge.roles.contains(Role::Metadata));
+    let Some(image) = image else {
+        return filenames.get(&graph.node(node)?.name).cloned().map(Root::Disk);
+    };
+    let disk = filenames.get(&disk_below(graph, image.child)?)?.clone();
+    let backing = match child_by(graph, node, Role::Cow) {
+        Some(backing) => Some(Box::new(root_below(filenames, graph, backing)?)),
+        None => None,
+    };
+    Some(Root::Image { disk, backing })
 }
 
 /// The node that `node` shows: its child of this role.

@@ -1,9 +1,14 @@
 //! Whether what guests were promised to last is found after a power loss, at whatever moment it comes.
 //!
-//! Nothing is run after the loss: a raw disk needs no recovery, and whoever looks for a guest's data looks on the disk
-//! that its device leads to, as of the last switch that was acknowledged; until the next is, that one's disk or a later
-//! one may have them. So a loss is a violation if on each of these disks something is found that is too old.
+//! Nothing is run after the loss: neither a raw disk nor an image needs recovery, and whoever looks for a guest's data
+//! looks where its device leads to, as of the last switch that was acknowledged; until the next is, that place or a
+//! later one may have them. So a loss is a violation if in each of these places something is found that is too old, or
+//! an image whose structures do not fit together. An image is read as its specification says, not as our driver does,
+//! and only as far as somebody looks: at its structures, or at one sector of the guest's disk.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use blockyard_models::qcow2::{Place, Qcow2, Stopped};
 use blockyard_models::{Durability, Violation};
 use blockyard_units::ByteRange;
 
@@ -30,82 +35,272 @@ pub struct PowerLoss {
     pub when: String,
 }
 
-/// The disks that a device has led to, in order; each with the step that acknowledged it.
-pub(crate) type Roots = Vec<(String, Option<u32>)>;
+/// Where a guest's data are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// On this disk, byte by byte.
+    Disk(String),
+    /// In the qcow2 image on this disk, or below it.
+    Image { disk: String, backing: Option<Box<Root>> },
+}
+
+impl Root {
+    fn disks<'a>(&'a self, all: &mut BTreeSet<&'a str>) {
+        match self {
+            Self::Disk(disk) => {
+                all.insert(disk);
+            }
+            Self::Image { disk, backing } => {
+                all.insert(disk);
+                backing.iter().for_each(|backing| backing.disks(all));
+            }
+        }
+    }
+}
+
+/// Where a device has led to, in order; each with the step that acknowledged it.
+pub(crate) type Roots = Vec<(Root, Option<u32>)>;
 
 /// Judges all power losses, for one device.
 ///
 /// # Errors
-/// One that leaves none of the disks with what the guest was promised.
+/// One that leaves none of the places with what the guest was promised.
 pub(crate) fn judge<P: PowerLosses>(
     losses: &P,
     roots: &Roots,
     promised: &Durability,
 ) -> Result<(), Violation> {
-    // Of each disk, what breaks a promise unless the loss came earlier.
-    let broken: Vec<Vec<P::Left>> = roots
-        .iter()
-        .map(|(disk, _)| {
-            let mut left = losses.left(disk);
-            left.retain(|left| check(losses, promised, &[left], left).is_some());
-            left
-        })
-        .collect();
+    let mut disks = BTreeSet::new();
+    roots.iter().for_each(|(root, _)| root.disks(&mut disks));
+    let left: BTreeMap<&str, Vec<P::Left>> =
+        disks.into_iter().map(|disk| (disk, losses.left(disk))).collect();
+    let judge = Judge { losses, promised, left: &left };
+    let broken: Vec<Vec<Breach<'_, P::Left>>> =
+        roots.iter().map(|(root, _)| judge.breaches(root)).collect();
     (0..roots.len()).try_for_each(|first| {
-        let search = Search { losses, promised, broken: &broken, roots: &roots[first..] };
+        let search = Search { judge: &judge, broken: &broken, roots: &roots[first..] };
         search.all_broken(first, &mut Vec::new())
     })
 }
 
-fn check<P: PowerLosses>(
-    losses: &P,
-    promised: &Durability,
-    all: &[&P::Left],
-    one: &P::Left,
-) -> Option<(PowerLoss, Violation)> {
-    let loss = losses.latest(all)?;
-    let (range, bytes) = losses.bytes(one);
-    let violation = promised.check(range, bytes, &loss.happened).err()?;
-    Some((loss, violation))
+/// What a power loss may leave in one place that breaks a promise, unless the loss came earlier.
+struct Breach<'a, L> {
+    left: Vec<&'a L>,
+    found: Found,
+}
+
+enum Found {
+    /// These bytes of the guest's disk.
+    Bytes(ByteRange, Vec<u8>),
+    /// An image that is wrong.
+    Wrong(Violation),
+}
+
+/// Why a look at a place ended.
+enum Stop<'a> {
+    /// This is undecided.
+    Undecided(&'a str, ByteRange),
+    Wrong(Violation),
+}
+
+struct Judge<'a, P: PowerLosses> {
+    losses: &'a P,
+    promised: &'a Durability,
+    left: &'a BTreeMap<&'a str, Vec<P::Left>>,
+}
+
+/// What has been decided of the disks.
+type Picked<'a, L> = Vec<(&'a str, &'a L)>;
+
+impl<'a, P: PowerLosses> Judge<'a, P> {
+    fn check(&self, left: &[&P::Left], found: &Found) -> Option<(PowerLoss, Violation)> {
+        let loss = self.losses.latest(left)?;
+        let violation = match found {
+            Found::Bytes(range, bytes) => {
+                self.promised.check(*range, bytes, &loss.happened).err()?
+            }
+            Found::Wrong(violation) => violation.clone(),
+        };
+        Some((loss, violation))
+    }
+
+    fn breaches(&self, root: &Root) -> Vec<Breach<'a, P::Left>> {
+        let mut breaches = Vec::new();
+        match root {
+            Root::Disk(disk) => {
+                for left in &self.left[&**disk] {
+                    let (range, bytes) = self.losses.bytes(left);
+                    self.add(vec![left], Found::Bytes(range, bytes.to_vec()), &mut breaches);
+                }
+            }
+            Root::Image { disk, .. } => {
+                let (disk, _) = self.left.get_key_value(&**disk).expect("every-root-has-disks");
+                self.decide(&mut Vec::new(), &mut breaches, &|picked| {
+                    let mut bytes = |range| self.read(disk, range, picked).ok();
+                    let image = Qcow2::of(&mut bytes);
+                    match image.and_then(|image| image.check(&mut bytes)) {
+                        Ok(_leaks) => Ok(None),
+                        Err(Stopped::Unread(range)) => Err(Stop::Undecided(disk, range)),
+                        Err(Stopped::Broken(violation)) => Ok(Some(Found::Wrong(violation))),
+                    }
+                });
+                for sector in self.promised.sectors() {
+                    self.decide(&mut Vec::new(), &mut breaches, &|picked| {
+                        match self.view(root, sector, picked) {
+                            Ok(bytes) => Ok(Some(Found::Bytes(sector, bytes))),
+                            // It is wrong for whoever looks at the structures.
+                            Err(Stop::Wrong(_)) => Ok(None),
+                            Err(stop) => Err(stop),
+                        }
+                    });
+                }
+            }
+        }
+        breaches
+    }
+
+    fn add(&self, left: Vec<&'a P::Left>, found: Found, to: &mut Vec<Breach<'a, P::Left>>) {
+        if self.check(&left, &found).is_some() {
+            to.push(Breach { left, found });
+        }
+    }
+
+    /// Looks at every way in which the disks may have been left, as far as that makes a difference to `look`.
+    fn decide(
+        &self,
+        picked: &mut Picked<'a, P::Left>,
+        breaches: &mut Vec<Breach<'a, P::Left>>,
+        look: &dyn Fn(&Picked<'a, P::Left>) -> Result<Option<Found>, Stop<'a>>,
+    ) {
+        let (disk, range) = match look(picked) {
+            Ok(None) | Err(Stop::Wrong(_)) => return,
+            Ok(Some(found)) => {
+                let left = picked.iter().map(|(_, left)| *left).collect();
+                return self.add(left, found, breaches);
+            }
+            Err(Stop::Undecided(disk, range)) => (disk, range),
+        };
+        let undecided = |left: &&P::Left| {
+            let (at, _) = self.losses.bytes(left);
+            at.overlaps(&range) && !self.is_picked(picked, disk, at)
+        };
+        let Some(first) = self.left[disk].iter().find(undecided) else { return };
+        let place = self.losses.bytes(first).0;
+        for left in self.left[disk].iter().filter(|left| self.losses.bytes(left).0 == place) {
+            picked.push((disk, left));
+            let all: Vec<_> = picked.iter().map(|(_, left)| *left).collect();
+            if self.losses.latest(&all).is_some() {
+                self.decide(picked, breaches, look);
+            }
+            picked.pop();
+        }
+    }
+
+    fn is_picked(&self, picked: &Picked<'a, P::Left>, disk: &str, place: ByteRange) -> bool {
+        picked.iter().any(|(of, left)| *of == disk && self.losses.bytes(left).0 == place)
+    }
+
+    /// What is decided to be in a range of a disk, with zeroes behind its end.
+    fn read(
+        &self,
+        disk: &'a str,
+        range: ByteRange,
+        picked: &Picked<'a, P::Left>,
+    ) -> Result<Vec<u8>, Stop<'a>> {
+        let mut read = vec![0; range.len().as_usize()];
+        for left in &self.left[disk] {
+            let (place, _) = self.losses.bytes(left);
+            if place.overlaps(&range) && !self.is_picked(picked, disk, place) {
+                return Err(Stop::Undecided(disk, range));
+            }
+        }
+        for (_, left) in picked.iter().filter(|(of, _)| *of == disk) {
+            let (place, bytes) = self.losses.bytes(left);
+            let common = place.intersection(&range);
+            if !common.is_empty() {
+                let len = common.len().as_usize();
+                let (to, from) = (common.start() - range.start(), common.start() - place.start());
+                read[to as usize..][..len].copy_from_slice(&bytes[from as usize..][..len]);
+            }
+        }
+        Ok(read)
+    }
+
+    /// A sector of the guest's disk, as far as there is one.
+    fn view(
+        &self,
+        root: &Root,
+        sector: ByteRange,
+        picked: &Picked<'a, P::Left>,
+    ) -> Result<Vec<u8>, Stop<'a>> {
+        let on = |disk: &str| *self.left.get_key_value(disk).expect("every-root-has-disks").0;
+        let (disk, backing) = match root {
+            Root::Disk(disk) => return self.read(on(disk), sector, picked),
+            Root::Image { disk, backing } => (on(disk), backing),
+        };
+        let mut bytes = |range| self.read(disk, range, picked).ok();
+        let place = Qcow2::of(&mut bytes).and_then(|image| image.place(&mut bytes, sector.start()));
+        match place {
+            Ok(Place::Data(host)) => {
+                self.read(disk, ByteRange::new(host, sector.len().0), picked)
+            }
+            Ok(Place::Below) if backing.is_some() => {
+                let backing = backing.as_ref().expect("guard-holds");
+                self.view(backing, sector, picked)
+            }
+            Ok(Place::Zero | Place::Below) => Ok(vec![0; sector.len().as_usize()]),
+            Err(Stopped::Unread(range)) => Err(Stop::Undecided(disk, range)),
+            Err(Stopped::Broken(violation)) => Err(Stop::Wrong(violation)),
+        }
+    }
 }
 
 struct Search<'a, P: PowerLosses> {
-    losses: &'a P,
-    promised: &'a Durability,
-    broken: &'a [Vec<P::Left>],
-    /// The disks that are looked at.
-    roots: &'a [(String, Option<u32>)],
+    judge: &'a Judge<'a, P>,
+    broken: &'a [Vec<Breach<'a, P::Left>>],
+    /// The places that are looked at.
+    roots: &'a [(Root, Option<u32>)],
 }
 
 impl<'a, P: PowerLosses> Search<'a, P> {
-    /// Looks for something on each disk from `disk` on that breaks a promise, together with what is `picked`.
-    fn all_broken(&self, disk: usize, picked: &mut Vec<&'a P::Left>) -> Result<(), Violation> {
-        let Some(left) = self.broken.get(disk) else { return self.report(picked) };
-        for left in left {
-            picked.push(left);
-            if self.losses.latest(picked).is_some() {
-                self.all_broken(disk + 1, picked)?;
+    /// Looks for something in each place from `place` on that breaks a promise, together with what is `picked`.
+    fn all_broken(
+        &self,
+        place: usize,
+        picked: &mut Vec<&'a Breach<'a, P::Left>>,
+    ) -> Result<(), Violation> {
+        let Some(broken) = self.broken.get(place) else { return self.report(picked) };
+        for breach in broken {
+            picked.push(breach);
+            if self.judge.losses.latest(&all_left(picked)).is_some() {
+                self.all_broken(place + 1, picked)?;
             }
             picked.pop();
         }
         Ok(())
     }
 
-    fn report(&self, picked: &[&P::Left]) -> Result<(), Violation> {
-        let Some(loss) = self.losses.latest(picked) else { return Ok(()) };
+    fn report(&self, picked: &[&Breach<'_, P::Left>]) -> Result<(), Violation> {
+        let all = all_left(picked);
+        let Some(loss) = self.judge.losses.latest(&all) else { return Ok(()) };
         if !self.roots[0].1.is_some_and(|step| (loss.happened)(step)) {
             return Ok(());
         }
         let mut message = loss.when;
         let mut found = None;
-        for ((disk, _), left) in self.roots.iter().zip(picked) {
+        for ((root, _), breach) in self.roots.iter().zip(picked) {
             // Together they may say that it came earlier, and that less was promised.
-            let Some((_, violation)) = check(self.losses, self.promised, picked, left) else {
+            let Some((_, violation)) = self.judge.check(&all, &breach.found) else {
                 return Ok(());
             };
+            let (Root::Disk(disk) | Root::Image { disk, .. }) = root;
             message = format!("{message}; {disk}: {}", violation.message);
             found = Some(violation);
         }
         found.map_or(Ok(()), |violation| Err(Violation { message, ..violation }))
     }
+}
+
+fn all_left<'a, L>(picked: &[&Breach<'a, L>]) -> Vec<&'a L> {
+    picked.iter().flat_map(|breach| breach.left.iter().copied()).collect()
 }

@@ -153,6 +153,14 @@ words! {
             "an L1 table moves while refcounts and L2 tables that it needs are in memory alone";
         Qcow2ShrinksOverDirty = "qcow2-shrinks-over-dirty",
             "a disk becomes shorter while what it loses is gone in memory alone";
+        Qcow2SnapshotFreesFirst = "snapshot-delete-frees-before-unlink",
+            "the refcounts of a snapshot are lowered before it is no longer listed";
+        Qcow2SharesCopied = "qcow2-shares-copied",
+            "a snapshot raises refcounts before it is durable that nobody writes in place";
+        Qcow2CopiedBeforeCount = "qcow2-copied-before-count",
+            "entries say that nobody else refers to a cluster before its refcount durably says so";
+        Qcow2SnapshotOverDirty = "qcow2-snapshot-over-dirty",
+            "a header refers to new tables whose refcounts are in memory alone";
         Qcow2ZeroFreesFirst = "zero-frees-cluster-before-l2-update",
             "zeroes free the old cluster before the entry that refers to it is changed";
         Qcow2AbortFreesReused = "alloc-abort-frees-reused-cluster",
@@ -164,7 +172,7 @@ words! {
         Qcow2LateDiscard = "pending-discard-hits-reused-cluster",
             "a cluster may be in use again while its discard is still under way";
         Qcow2ZeroesWiden = "zero-write-over-partial-backing-cluster",
-            "zeroes over a part of a cluster whose beginning is zero below become those of the whole cluster";
+            "zeroes over a part of a cluster that is zero below become those of the whole cluster";
         Qcow2BlockOverData = "refblock-allocated-over-data",
             "a new refcount block is put where clusters are being allocated";
         Qcow2WaitsWithTurn = "cache-reference-held-across-wait",

@@ -64,7 +64,13 @@ impl Image {
                 Kind::Unallocated => files.backing_len() <= at,
                 Kind::Data(_) | Kind::Compressed(_) => false,
             };
-            at += if is_zero {
+            let widens = run.kind == Kind::Unallocated
+                && self.design.is_mutant(Mutant::Qcow2ZeroesWiden);
+            at += if is_zero && widens {
+                let whole = self.geometry.clusters_around(ByteRange::new(at, run.len));
+                self.change_clusters(files, whole, Become::Zero).await?;
+                run.len
+            } else if is_zero {
                 run.len
             } else {
                 self.zero_run(files, ByteRange::new(at, run.len), run.kind, how).await?

@@ -9,7 +9,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use blockyard_units::ByteRange;
+use blockyard_units::{ByteRange, Mutant};
 
 use super::Image;
 use crate::entry::L1Entry;
@@ -116,7 +116,9 @@ impl Image {
         l1: &[u64],
     ) -> Result<String, ImageError> {
         self.set_copied(files, false).await?;
-        self.flush_in_turn(files).await?;
+        if !self.design.is_mutant(Mutant::Qcow2SharesCopied) {
+            self.flush_in_turn(files).await?;
+        }
         self.count_all(files, l1, By::Up).await?;
         let (header, shared) =
             self.meta.read(|meta| (meta.header.clone(), meta.l1.entries.clone()));
@@ -158,12 +160,16 @@ impl Image {
         self.flush_in_turn(files).await?;
         let l1 = self.read_l1(files, &gone).await?;
         // Only what is durably not listed any more loses its counts.
+        let frees_first = self.design.is_mutant(Mutant::Qcow2SnapshotFreesFirst);
+        if frees_first {
+            self.count_all(files, &l1, By::Down).await?;
+        }
         self.replace_snapshots(files, &snapshots).await?;
-        self.count_all(files, &l1, By::Down).await?;
+        if !frees_first {
+            self.count_all(files, &l1, By::Down).await?;
+        }
         self.release_range(files, gone.l1_offset, u64::from(gone.l1_entries) * 8).await?;
-        self.flush_in_turn(files).await?;
-        self.set_copied(files, true).await?;
-        self.flush_in_turn(files).await
+        self.take_for_own(files).await
     }
 
     /// Makes the guest's disk what it was when a snapshot was taken.
@@ -193,7 +199,9 @@ impl Image {
         let needed = self.geometry.l1_needed(snapshot.disk_size);
         new.resize(usize::try_from(needed.max(new.len() as u64)).expect("tables-are-in-memory"), 0);
         let offset = self.store(files, &table_bytes(&new)).await?.unwrap_or(0);
-        self.write_back(files).await?;
+        if !self.design.is_mutant(Mutant::Qcow2SnapshotOverDirty) {
+            self.write_back(files).await?;
+        }
         let (size, entries) = (snapshot.disk_size, new.len());
         self.change_header(files, |header| {
             header.size = size;
@@ -204,7 +212,14 @@ impl Image {
         self.meta.write(|meta| meta.l1 = Table::of(new));
         self.count_all(files, &old, By::Down).await?;
         self.release_range(files, header.l1_offset, u64::from(header.l1_entries) * 8).await?;
-        self.flush_in_turn(files).await?;
+        self.take_for_own(files).await
+    }
+
+    /// What nobody else refers to any more is known as the disk's own, once that is durable.
+    async fn take_for_own(&self, files: &Files<'_>) -> Result<(), ImageError> {
+        if !self.design.is_mutant(Mutant::Qcow2CopiedBeforeCount) {
+            self.flush_in_turn(files).await?;
+        }
         self.set_copied(files, true).await?;
         self.flush_in_turn(files).await
     }
@@ -234,7 +249,9 @@ impl Image {
         let (_, old_len) = self.read_snapshots(files).await?;
         let old = self.header().snapshots_offset;
         let offset = self.store(files, &snapshot::bytes(snapshots)).await?;
-        self.write_back(files).await?;
+        if !self.design.is_mutant(Mutant::Qcow2SnapshotOverDirty) {
+            self.write_back(files).await?;
+        }
         self.change_header(files, |header| {
             header.snapshots = u32::try_from(snapshots.len()).expect("snapshots-are-few");
             header.snapshots_offset = offset.unwrap_or(0);

@@ -12,13 +12,15 @@ use blockyard_sim::{
 use blockyard_units::{ByteLen, ByteRange, Design};
 
 use crate::program::{CLUSTER, Images, Op, Plain};
-use Op::{Discard, Flush, Read, Truncate, Unmap, Write, Zeroes};
+use Op::{Apply, Delete, Discard, Flush, Read, Snapshot, Truncate, Unmap, Write, Zeroes};
 
 /// Clusters that one L2 table maps.
 const TABLE: u64 = CLUSTER / 8;
 
 /// An image and what is done to it.
 pub struct Case {
+    /// A fault and a power loss in one execution are few enough to try all.
+    pub is_small: bool,
     pub name: &'static str,
     images: Images,
     bytes: Vec<u8>,
@@ -157,6 +159,18 @@ pub fn all() -> Vec<Case> {
             ..Plan::default()
         },
         Plan {
+            name: "snapshot, write, delete",
+            filled: (0, 1),
+            tasks: vec![vec![Snapshot, write(0), Delete, write(1), Flush]],
+            ..Plan::default()
+        },
+        Plan {
+            name: "snapshot, write, apply",
+            filled: (0, 1),
+            tasks: vec![vec![Snapshot, write(0), Apply(CLUSTER), write(1), Flush]],
+            ..Plan::default()
+        },
+        Plan {
             name: "below a snapshot",
             filled: (0, 2),
             snapshot: true,
@@ -248,7 +262,7 @@ impl Plan {
                     Write(at, len) | Zeroes(at, len) | Unmap(at, len) | Discard(at, len)
                     | Read(at, len) => ByteRange::new(at, len),
                     Truncate(len) => ByteRange::between(len.min(size), len.max(size)),
-                    Flush => ByteRange::new(0, CLUSTER),
+                    Flush | Snapshot | Apply(_) | Delete => ByteRange::new(0, CLUSTER),
                 };
                 let clusters = range.start() / CLUSTER..range.end().div_ceil(CLUSTER);
                 clusters.take(4).map(|cluster| ByteRange::new(cluster * CLUSTER, CLUSTER))
@@ -267,7 +281,8 @@ impl Plan {
             made: self.made.then_some(options),
         };
         let capacity = bytes.len() as u64 + 256 * CLUSTER;
-        Case { name, images, bytes, capacity }
+        let is_small = images.tasks.len() == 1 && bytes.len() < 256 << 10;
+        Case { is_small, name, images, bytes, capacity }
     }
 }
 

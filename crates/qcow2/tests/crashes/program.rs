@@ -7,7 +7,7 @@ use blockyard_block::{Preallocation, ReadFlags, Truncate};
 use blockyard_models::qcow2::{Qcow2, Stopped};
 use blockyard_models::{Durability, GuestRegister, Property, Violation, WriteKind, data};
 use blockyard_qcow2::{
-    Caches, CreateOptions, Files, Image, ImageError, ImageFile, Zeroes, create,
+    Caches, CreateOptions, Files, Image, ImageError, ImageFile, NewSnapshot, Zeroes, create,
 };
 use blockyard_runtime::{BoxFuture, Io, IoBuffer, Runtime, Storage};
 use blockyard_sim::{
@@ -31,6 +31,12 @@ pub enum Op {
     Read(u64, u64),
     Truncate(u64),
     Flush,
+    /// Takes a snapshot.
+    Snapshot,
+    /// Goes back to the snapshot: so many bytes from the beginning on are again what they were filled with.
+    Apply(u64),
+    /// Deletes it.
+    Delete,
 }
 
 /// An image and what is done to it.
@@ -176,6 +182,20 @@ impl Actors {
             Op::Truncate(len) => self.truncate(len).await,
             Op::Read(at, len) => {
                 self.read(ByteRange::new(at, len)).await;
+            }
+            Op::Snapshot => {
+                let new = NewSnapshot { name: "s".into(), ..NewSnapshot::default() };
+                // Whether it is there is seen when it is used.
+                let _taken = self.image.create_snapshot(&self.files(), new).await;
+            }
+            Op::Delete => {
+                let _deleted = self.image.delete_snapshot(&self.files(), "s").await;
+            }
+            Op::Apply(len) => {
+                let files = self.files();
+                let range = ByteRange::new(0, len);
+                let apply = self.image.apply_snapshot(&files, "s");
+                self.change(range, 1, WriteKind::Fua, apply).await;
             }
             Op::Flush => {
                 let number = self.invoke(whole, |observed, number, now| {
