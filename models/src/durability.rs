@@ -19,7 +19,8 @@ use blockyard_units::ByteRange;
 use crate::data::{WORD, matching_len, piece_len};
 use crate::{Property, Violation};
 
-/// One guest-visible device. Observations are numbered by the caller: a later one never has a smaller number.
+/// One guest-visible device. Observations are numbered by the caller: a later one never has a smaller number; and so are
+/// operations: one that began later has a greater number.
 pub struct Durability {
     name: String,
     fill: Vec<(ByteRange, u64)>,
@@ -28,6 +29,7 @@ pub struct Durability {
 }
 
 struct Write {
+    op: u64,
     range: ByteRange,
     data: Data,
     kind: WriteKind,
@@ -83,13 +85,13 @@ impl Durability {
     /// The guest begins to write the data of `tag`: 0 is zeroes.
     pub fn begin_write(&mut self, op: u64, range: ByteRange, tag: u64, kind: WriteKind, now: u32) {
         let data = Data::Of(tag);
-        self.writes.insert(op, Write { range, data, kind, began: now, ended: None });
+        self.writes.insert(op, Write { op, range, data, kind, began: now, ended: None });
     }
 
     /// The guest begins to copy from `from` to `range`, a multiple of a word away.
     pub fn begin_copy(&mut self, op: u64, from: u64, range: ByteRange, kind: WriteKind, now: u32) {
         let data = Data::Copied(range.start().wrapping_sub(from).cast_signed());
-        self.writes.insert(op, Write { range, data, kind, began: now, ended: None });
+        self.writes.insert(op, Write { op, range, data, kind, began: now, ended: None });
     }
 
     /// The guest begins to flush.
@@ -108,13 +110,16 @@ impl Durability {
         }
     }
 
-    /// The sectors of 512 bytes that were written to, once each.
+    /// The sectors of 512 bytes that were written to, once each; without those of the longest writes, which cut a
+    /// disk off or are too many to look at.
     pub fn sectors(&self) -> BTreeSet<ByteRange> {
+        const LONGEST: u64 = 1 << 20;
         let sectors = |write: &Write| {
             let (first, end) = (write.range.start() / 512, write.range.end().div_ceil(512));
             (first..end).map(|sector| ByteRange::new(sector * 512, 512))
         };
-        self.writes.values().flat_map(sectors).collect()
+        let writes = self.writes.values().filter(|write| write.range.len().0 <= LONGEST);
+        writes.flat_map(sectors).collect()
     }
 
     /// Judges `found`, the bytes of `range` after a power loss before which the observations were made that `happened`
@@ -274,7 +279,8 @@ impl Durability {
 
 impl Write {
     fn precedes(&self, later: &Write) -> bool {
-        self.ended.is_some_and(|ended| ended.at <= later.began)
+        // One that needs nobody may begin and end at the same moment, and does not come before itself.
+        self.op < later.op && self.ended.is_some_and(|ended| ended.at <= later.began)
     }
 }
 

@@ -135,7 +135,8 @@ impl Qcow2 {
     /// # Errors
     /// Something has to be read; or the first structure that is wrong.
     pub fn check(&self, bytes: &mut Bytes<'_>) -> Result<u64, Stopped> {
-        let mut references = References { cluster: self.cluster, all: BTreeMap::new(), own: Vec::new() };
+        let mut references =
+            References { cluster: self.cluster, all: BTreeMap::new(), own: Vec::new() };
         references.add("the header", 0, self.cluster)?;
         let (reftable, clusters) = self.reftable;
         references.add("the refcount table", reftable, clusters * self.cluster)?;
@@ -200,7 +201,12 @@ impl Qcow2 {
         let mut at = table;
         for _ in 0..count {
             let entry = read(bytes, ByteRange::new(at, 40))?;
-            self.add_tables(bytes, references, (number(&entry, 0, 8), number(&entry, 8, 4)), false)?;
+            self.add_tables(
+                bytes,
+                references,
+                (number(&entry, 0, 8), number(&entry, 8, 4)),
+                false,
+            )?;
             let lens = number(&entry, 12, 2) + number(&entry, 14, 2) + number(&entry, 36, 4);
             at += (40 + lens).next_multiple_of(8);
         }

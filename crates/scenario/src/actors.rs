@@ -262,6 +262,9 @@ fn main_path(graph: &Graph, from: Option<NodeId>) -> Vec<String> {
 
 /// The file that a node was added over. A child that is defined in place may have a name that only the graph knows.
 fn note_file(stage: &Stage, options: &Dict) {
+    if let Some(Value::Dict(backing)) = options.get("backing") {
+        note_file(stage, backing);
+    }
     let mut lowest = options;
     while let Some(Value::Dict(below)) = lowest.get("file") {
         lowest = below;

@@ -27,6 +27,8 @@ pub const BUILTIN: &[(&str, &str)] = &[
         "qcow2-discard-and-reuse",
         include_str!("../../../tests/scenarios/qcow2-discard-and-reuse.json"),
     ),
+    ("qcow2-refcount-block", include_str!("../../../tests/scenarios/qcow2-refcount-block.json")),
+    ("qcow2-resize", include_str!("../../../tests/scenarios/qcow2-resize.json")),
     ("qcow2-under-mirror", include_str!("../../../tests/scenarios/qcow2-under-mirror.json")),
     ("reopen-during-mirror", include_str!("../../../tests/scenarios/reopen-during-mirror.json")),
     (

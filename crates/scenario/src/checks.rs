@@ -282,11 +282,7 @@ pub(crate) fn disk_below(graph: &Graph, node: NodeId) -> Option<String> {
 }
 
 /// Where what is written to `node` is kept, if it outlives the power.
-fn root_below(
-    filenames: &BTreeMap<String, String>,
-    graph: &Graph,
-    node: NodeId,
-) -> Option<Root> {
+fn root_below(filenames: &BTreeMap<String, String>, graph: &Graph, node: NodeId) -> Option<Root> {
     if let Some(child) = child_by(graph, node, Role::Primary) {
         return root_below(filenames, graph, child);
     }

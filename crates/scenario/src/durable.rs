@@ -241,9 +241,7 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
         let mut bytes = |range| self.read(disk, range, picked).ok();
         let place = Qcow2::of(&mut bytes).and_then(|image| image.place(&mut bytes, sector.start()));
         match place {
-            Ok(Place::Data(host)) => {
-                self.read(disk, ByteRange::new(host, sector.len().0), picked)
-            }
+            Ok(Place::Data(host)) => self.read(disk, ByteRange::new(host, sector.len().0), picked),
             Ok(Place::Below) if backing.is_some() => {
                 let backing = backing.as_ref().expect("guard-holds");
                 self.view(backing, sector, picked)

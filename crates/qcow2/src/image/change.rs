@@ -64,8 +64,8 @@ impl Image {
                 Kind::Unallocated => files.backing_len() <= at,
                 Kind::Data(_) | Kind::Compressed(_) => false,
             };
-            let widens = run.kind == Kind::Unallocated
-                && self.design.is_mutant(Mutant::Qcow2ZeroesWiden);
+            let widens =
+                run.kind == Kind::Unallocated && self.design.is_mutant(Mutant::Qcow2ZeroesWiden);
             at += if is_zero && widens {
                 let whole = self.geometry.clusters_around(ByteRange::new(at, run.len));
                 self.change_clusters(files, whole, Become::Zero).await?;
@@ -246,8 +246,8 @@ impl Image {
     /// What becomes of an entry.
     fn changed(&self, old: Entry, piece: ByteRange, whole: bool, to: Become, below: u64) -> Entry {
         let geometry = &self.geometry;
-        let exposes =
-            matches!(to, Become::Discarded) && self.design.is_mutant(Mutant::Qcow2DiscardExposesBacking);
+        let exposes = matches!(to, Become::Discarded)
+            && self.design.is_mutant(Mutant::Qcow2DiscardExposesBacking);
         let shows = below > piece.start() - geometry.within(piece.start()) && !exposes;
         if !whole {
             let from = geometry.within(piece.start()) / geometry.subcluster();

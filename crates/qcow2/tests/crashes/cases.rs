@@ -259,7 +259,10 @@ impl Plan {
             .flatten()
             .flat_map(|op| {
                 let range = match *op {
-                    Write(at, len) | Zeroes(at, len) | Unmap(at, len) | Discard(at, len)
+                    Write(at, len)
+                    | Zeroes(at, len)
+                    | Unmap(at, len)
+                    | Discard(at, len)
                     | Read(at, len) => ByteRange::new(at, len),
                     Truncate(len) => ByteRange::between(len.min(size), len.max(size)),
                     Flush | Snapshot | Apply(_) | Delete => ByteRange::new(0, CLUSTER),

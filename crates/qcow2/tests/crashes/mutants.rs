@@ -46,7 +46,9 @@ fn hunt(mutant: Mutant, cases: &[Case]) -> Option<String> {
     ];
     let mut executions = 0;
     for budgets in ways {
-        for case in cases.iter().filter(|case| budgets.faults * budgets.crashes == 0 || case.is_small) {
+        for case in
+            cases.iter().filter(|case| budgets.faults * budgets.crashes == 0 || case.is_small)
+        {
             let Exploration { verdict, summary } = case.explore_design(budgets, design, 2_000);
             executions += summary.executions;
             if let Verdict::Violated { finding, .. } = verdict {

@@ -103,7 +103,11 @@ enum Found {
     /// The structures: how many clusters have leaked.
     Checked(Result<u64, Violation>),
     /// The guest's disk had this length, and these bytes at `range` when it was as long as ever.
-    Read { len: u64, range: ByteRange, bytes: IoBuffer },
+    Read {
+        len: u64,
+        range: ByteRange,
+        bytes: IoBuffer,
+    },
 }
 
 #[derive(Clone)]
@@ -342,7 +346,9 @@ impl Tools {
                     let mut read = Vec::new();
                     if !inside.is_empty() {
                         // A fault may hit recovery, which then says nothing.
-                        let Ok(bytes) = self.disk.read(inside).await else { return Ok(Found::Nothing) };
+                        let Ok(bytes) = self.disk.read(inside).await else {
+                            return Ok(Found::Nothing);
+                        };
                         read.extend_from_slice(&bytes);
                     }
                     read.resize(range.len().as_usize(), 0);
@@ -381,7 +387,8 @@ impl Program for Images {
             durability.fill(*range, *tag);
         }
         let lens = vec![(self.size, 0, Some(0))];
-        let observed = Observed { register, durability, lens, operations: 0, made: None, found: None };
+        let observed =
+            Observed { register, durability, lens, operations: 0, made: None, found: None };
         let handle = world.handle();
         let observed = Arc::new(Quiet::new(observed));
         let disk = Arc::new(Plain(world.disk("image").expect("there is one disk")));
@@ -402,7 +409,8 @@ impl Execution for Run {
             let message = format!("{task} never ends");
             return Some(Finding { property: "progress".into(), message });
         }
-        let judged = if self.recovers { self.judge_recovery(&world.cut()) } else { self.judge_end() };
+        let judged =
+            if self.recovers { self.judge_recovery(&world.cut()) } else { self.judge_end() };
         judged.err().map(finding)
     }
 
@@ -435,7 +443,8 @@ impl Run {
         }
         let checked = self.tools.disk.0.observe_quietly(|disk| {
             let mut bytes = |range: ByteRange| {
-                let [from, to] = [range.start(), range.end()].map(|at| (at as usize).min(disk.len()));
+                let [from, to] =
+                    [range.start(), range.end()].map(|at| (at as usize).min(disk.len()));
                 let mut bytes = disk[from..to].to_vec();
                 bytes.resize(range.len().as_usize(), 0);
                 Some(bytes)
@@ -468,10 +477,11 @@ impl Run {
             Some(Found::Checked(checked)) => checked.map(drop),
             Some(Found::Read { len, range, bytes }) => {
                 observed.judge_len(len, &happened)?;
-                let (inside, behind) =
-                    bytes.split_at((len.clamp(range.start(), range.end()) - range.start()) as usize);
+                let (inside, behind) = bytes
+                    .split_at((len.clamp(range.start(), range.end()) - range.start()) as usize);
                 if behind.iter().any(|byte| *byte != 0) {
-                    let message = format!("behind the end at {len} the disk grows by what was there");
+                    let message =
+                        format!("behind the end at {len} the disk grows by what was there");
                     return Err(Violation { property: Property::Durability, message });
                 }
                 let inside_range = ByteRange::new(range.start(), inside.len() as u64);
