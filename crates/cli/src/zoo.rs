@@ -32,7 +32,6 @@ const BY_TESTS: &[Mutant] = &[
     Mutant::Qcow2ReftableGrowsOverDirty,
     Mutant::Qcow2SnapshotFreesFirst,
     Mutant::Qcow2SharesCopied,
-    Mutant::Qcow2CopiedBeforeCount,
     Mutant::Qcow2SnapshotOverDirty,
     Mutant::Qcow2L2CowFreesFirst,
 ];

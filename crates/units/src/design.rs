@@ -157,8 +157,6 @@ words! {
             "the refcounts of a snapshot are lowered before it is no longer listed";
         Qcow2SharesCopied = "qcow2-shares-copied",
             "a snapshot raises refcounts before it is durable that nobody writes in place";
-        Qcow2CopiedBeforeCount = "qcow2-copied-before-count",
-            "entries say that nobody else refers to a cluster before its refcount durably says so";
         Qcow2SnapshotOverDirty = "qcow2-snapshot-over-dirty",
             "a header refers to new tables whose refcounts are in memory alone";
         Qcow2ZeroFreesFirst = "zero-frees-cluster-before-l2-update",

@@ -24,7 +24,6 @@ const MUTANTS: &[Mutant] = &[
     Mutant::Qcow2ShrinksOverDirty,
     Mutant::Qcow2SnapshotFreesFirst,
     Mutant::Qcow2SharesCopied,
-    Mutant::Qcow2CopiedBeforeCount,
     Mutant::Qcow2SnapshotOverDirty,
     Mutant::Qcow2ZeroFreesFirst,
     Mutant::Qcow2AbortFreesReused,
