@@ -5,5 +5,7 @@
 mod qcow2 {
     pub mod disk;
     pub mod matrix;
+    pub mod model;
     pub mod peer;
+    pub mod theirs;
 }

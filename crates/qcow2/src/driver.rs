@@ -47,7 +47,7 @@ impl Qcow2 {
 
 fn files(io: &Io) -> Files<'_> {
     let image = ImageFile::Child(io, FILE);
-    Files { image, data: image, backing: Some((io, BACKING)) }
+    Files { image, data: image, backing: Some(ImageFile::Child(io, BACKING)) }
 }
 
 impl BlockDriver for Qcow2 {

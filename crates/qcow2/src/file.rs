@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use blockyard_block::{BlockError, Io, ReadFlags, Truncate, Write, WriteFlags};
 use blockyard_runtime::{IoBuffer, IoErrorKind, Storage};
-use blockyard_units::{ByteLen, ByteRange};
+use blockyard_units::ByteRange;
 
 /// Where an image's bytes are.
 #[derive(Clone, Copy)]
@@ -29,9 +29,21 @@ impl ImageFile<'_> {
 
     /// Reads `range`; behind the end there are zeroes.
     pub(crate) async fn read(&self, range: ByteRange) -> Result<IoBuffer, BlockError> {
+        self.read_for(range, ReadFlags::default()).await
+    }
+
+    /// The same, on behalf of a read with these flags.
+    pub(crate) async fn read_for(
+        &self,
+        range: ByteRange,
+        flags: ReadFlags,
+    ) -> Result<IoBuffer, BlockError> {
         let inside = range.intersection(&ByteRange::new(0, self.len()?));
-        let read =
-            if inside.is_empty() { IoBuffer::default() } else { self.read_inside(inside).await? };
+        let read = if inside.is_empty() {
+            IoBuffer::default()
+        } else {
+            self.read_inside(inside, flags).await?
+        };
         if inside == range {
             return Ok(read);
         }
@@ -41,9 +53,13 @@ impl ImageFile<'_> {
         Ok(bytes.into())
     }
 
-    async fn read_inside(&self, range: ByteRange) -> Result<IoBuffer, BlockError> {
+    async fn read_inside(
+        &self,
+        range: ByteRange,
+        flags: ReadFlags,
+    ) -> Result<IoBuffer, BlockError> {
         match self {
-            Self::Child(io, name) => io.read(name, range, ReadFlags::default()).await,
+            Self::Child(io, name) => io.read(name, range, flags).await,
             Self::Disk(disk) => disk.read(range).await.map_err(|kind| failed(*disk, kind, range)),
         }
     }
@@ -124,8 +140,8 @@ pub struct Files<'a> {
     pub image: ImageFile<'a>,
     /// With the guest's data.
     pub data: ImageFile<'a>,
-    /// The backing child, of the node that this is the view of.
-    pub backing: Option<(&'a Io, &'static str)>,
+    /// What shows where the image has nothing.
+    pub backing: Option<ImageFile<'a>>,
 }
 
 impl<'a> Files<'a> {
@@ -135,9 +151,8 @@ impl<'a> Files<'a> {
         Self { image, data: image, backing: None }
     }
 
-    /// Bytes of the backing child; none without one.
+    /// Bytes of what shows where the image has nothing; none if nothing does.
     pub(crate) fn backing_len(&self) -> u64 {
-        let len = self.backing.map(|(io, name)| io.len(name).unwrap_or_default());
-        len.unwrap_or(ByteLen(0)).0
+        self.backing.map_or(0, |backing| backing.len().unwrap_or_default())
     }
 }

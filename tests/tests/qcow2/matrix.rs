@@ -11,6 +11,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
 use super::disk::{Disk, run};
+use super::model::Model;
 use super::peer;
 
 /// A sort of image.
@@ -21,6 +22,7 @@ struct Sort {
     refcount_bits: u32,
     extended_l2: bool,
     zstd: bool,
+    backing: bool,
 }
 
 impl Sort {
@@ -29,36 +31,51 @@ impl Sort {
     fn all() -> Vec<Self> {
         let mut sorts = Vec::new();
         for cluster_size in [512, 4 << 10, 64 << 10, 2 << 20] {
-            let plain = Self {
-                version: 3,
-                cluster_size,
-                refcount_bits: 16,
-                extended_l2: false,
-                zstd: false,
-            };
+            let (refcount_bits, backing) = (16, false);
+            let (extended_l2, zstd) = (false, false);
+            let plain =
+                Self { version: 3, cluster_size, refcount_bits, extended_l2, zstd, backing };
             sorts.push(Self { version: 2, ..plain });
+            sorts.push(Self { version: 2, backing: true, ..plain });
+            sorts.push(Self { backing: true, ..plain });
             sorts.push(Self { zstd: true, ..plain });
             let widths = [1, 2, 4, 8, 16, 32, 64];
             sorts.extend(widths.map(|refcount_bits| Self { refcount_bits, ..plain }));
             if cluster_size >= 16 << 10 {
                 sorts.push(Self { extended_l2: true, ..plain });
+                sorts.push(Self { extended_l2: true, backing: true, ..plain });
             }
         }
         sorts
     }
 
     fn name(&self) -> String {
-        let Self { version, cluster_size, refcount_bits, extended_l2, zstd } = self;
+        let Self { version, cluster_size, refcount_bits, extended_l2, zstd, backing } = self;
         let flag = |on: bool, name| if on { name } else { "" };
-        let (extended, zstd) = (flag(*extended_l2, "-x"), flag(*zstd, "-zstd"));
-        format!("v{version}-c{cluster_size}-r{refcount_bits}{extended}{zstd}")
+        let more = [flag(*extended_l2, "-x"), flag(*zstd, "-zstd"), flag(*backing, "-b")].concat();
+        format!("v{version}-c{cluster_size}-r{refcount_bits}{more}")
     }
 
-    /// Bytes: two L2 tables at least, and an end inside a cluster.
+    /// Bytes of the disk that one L2 table maps.
+    fn reach(&self) -> u64 {
+        self.cluster_size / if self.extended_l2 { 16 } else { 8 } * self.cluster_size
+    }
+
+    /// Bytes: two L2 tables, and an end inside a cluster.
     fn size(&self) -> u64 {
-        let entry = if self.extended_l2 { 16 } else { 8 };
-        let table = self.cluster_size / entry * self.cluster_size;
-        table.min(8 << 20) + self.cluster_size * 3 + 512
+        self.reach() + self.cluster_size * 3 + 512
+    }
+
+    fn options(&self) -> CreateOptions {
+        CreateOptions {
+            version: self.version,
+            cluster_size: self.cluster_size,
+            refcount_bits: self.refcount_bits,
+            extended_l2: self.extended_l2,
+            compression: if self.zstd { Compression::Zstd } else { Compression::Zlib },
+            backing: self.backing.then(|| ("base.raw".into(), Some("raw".into()))),
+            ..CreateOptions::new(self.size())
+        }
     }
 }
 
@@ -66,117 +83,128 @@ impl Sort {
 struct Case {
     image: Image,
     disk: Disk,
-    bytes: Vec<u8>,
+    backing: Option<Disk>,
+    model: Model,
     random: ChaCha8Rng,
+    /// Around these offsets things happen.
+    places: Vec<u64>,
     writes: u64,
     /// Snapshots by id, with what they keep.
-    kept: Vec<(String, Vec<u8>)>,
+    kept: Vec<(String, Model)>,
 }
 
+/// One slice of each.
 const TINY: Caches = Caches { l2: 0, refcount: 0 };
 
 impl Case {
-    fn open(disk: Disk, bytes: Vec<u8>, seed: u64) -> Self {
-        let image =
-            run(Image::open("image", ImageFile::Disk(&disk), TINY, false)).expect("it opens");
+    fn new(sort: &Sort) -> Self {
+        let options = sort.options();
+        let disk = Disk::default();
+        run(create(ImageFile::Disk(&disk), &options)).expect("it is made");
+        let seed = sort.cluster_size ^ u64::from(sort.refcount_bits);
+        let mut model = Model::new(options.size);
+        // It ends inside a cluster, before the image does.
+        let below: Vec<u8> = (0..sort.cluster_size * 2 + 700).map(|at| at as u8 | 1).collect();
+        let backing = sort.backing.then(|| Disk::new(below.clone()));
+        if sort.backing {
+            model.write(0, &below);
+        }
         Self {
-            image,
+            image: Self::open(&disk),
             disk,
-            bytes,
+            backing,
+            model,
             random: ChaCha8Rng::seed_from_u64(seed),
+            places: vec![0, sort.reach(), options.size],
             writes: 0,
             kept: Vec::new(),
         }
+    }
+
+    fn open(disk: &Disk) -> Image {
+        run(Image::open("image", ImageFile::Disk(disk), TINY, false)).expect("it opens")
     }
 
     fn below(&mut self, limit: u64) -> u64 {
         self.random.next_u64() % limit.max(1)
     }
 
-    /// Somewhere, and mostly short.
+    /// Somewhere around one of the places, and mostly short.
     fn range(&mut self) -> ByteRange {
-        let size = self.bytes.len() as u64;
-        let cluster = self.image.cluster_size().0;
-        let longest = [512, cluster, 3 * cluster][self.below(3) as usize].min(size);
-        let len = 1 + self.below(longest);
-        let start = self.below(size - len + 1);
-        let range = ByteRange::new(start, len);
+        let (size, cluster) = (self.model.len, self.image.cluster_size().0);
+        let place = self.places[self.below(self.places.len() as u64) as usize];
+        let from = (place + self.below(8 * cluster)).saturating_sub(4 * cluster).min(size - 1);
+        let longest = [512, cluster, 3 * cluster][self.below(3) as usize];
+        let range = ByteRange::new(from, (1 + self.below(longest)).min(size - from));
         if self.below(3) == 0 {
             return range.align_outward(ByteLen(cluster)).intersection(&ByteRange::new(0, size));
         }
         range
     }
 
-    fn at(&mut self, range: ByteRange) -> &mut [u8] {
-        let at = ByteLen(range.start()).as_usize();
-        &mut self.bytes[at..at + range.len().as_usize()]
+    fn fill(&mut self, range: ByteRange) -> Vec<u8> {
+        self.writes += 1;
+        let word = self.writes.to_be_bytes().into_iter().cycle();
+        word.take(range.len().as_usize()).collect()
     }
 
     fn step(&mut self) {
-        let (disk, range) = (self.disk.clone(), self.range());
-        let files = Files::of_disk(&disk);
+        let (disk, backing) = (self.disk.clone(), self.backing.clone());
+        let files = files(&disk, backing.as_ref());
+        let range = self.range();
         match self.below(16) {
             0..4 => {
-                self.writes += 1;
-                let fill: Vec<u8> = self
-                    .writes
-                    .to_be_bytes()
-                    .iter()
-                    .copied()
-                    .cycle()
-                    .take(range.len().as_usize())
-                    .collect();
-                self.at(range).copy_from_slice(&fill);
+                let fill = self.fill(range);
+                self.model.write(range.start(), &fill);
                 run(self.image.write(&files, range.start(), fill.into())).expect("it writes");
             }
             4..6 => {
                 let how = Zeroes { may_unmap: self.below(2) == 0, no_fallback: false };
-                self.at(range).fill(0);
+                self.model.zero(range);
                 run(self.image.write_zeroes(&files, range, how)).expect("it writes zeroes");
             }
             6 => {
                 run(self.image.discard(&files, range)).expect("it discards");
-                let read = self.read(range);
-                let old = self.at(range).to_vec();
+                let (read, old) = (self.read(&files, range), self.model.read(range));
                 let fits = read.iter().zip(&old).all(|(read, old)| read == old || *read == 0);
                 assert!(fits, "a discard leaves what was there, or zeroes");
-                self.at(range).copy_from_slice(&read);
+                self.model.write(range.start(), &read);
             }
             7 => run(self.image.flush(&files)).expect("it flushes"),
-            8 if self.below(4) == 0 => {
-                let size = self.bytes.len() as u64;
-                let len = ByteLen((size / 2 + self.below(size)).next_multiple_of(512));
-                let truncate = Truncate { len, preallocation: Preallocation::Off };
-                // With snapshots it does not become shorter.
-                if self.kept.is_empty() || len.0 >= size {
-                    run(self.image.truncate(&files, truncate)).expect("it changes its length");
-                    self.bytes.resize(len.as_usize(), 0);
-                }
-            }
+            8 if self.below(4) == 0 => self.resize(&files),
             9 if self.below(8) == 0 => {
                 run(self.image.close(&files)).expect("it closes");
-                self.image = run(Image::open("image", ImageFile::Disk(&disk), TINY, false))
-                    .expect("it opens again");
+                self.image = Self::open(&disk);
             }
             10..12 => {
                 let whole = range.align_outward(self.image.cluster_size());
-                let range = whole.intersection(&ByteRange::new(0, self.bytes.len() as u64));
-                self.writes += 1;
-                let fill = self.writes.to_be_bytes().into_iter().cycle();
-                let mut fill: Vec<u8> = fill.take(range.len().as_usize()).collect();
+                let range = whole.intersection(&ByteRange::new(0, self.model.len));
+                let mut fill = self.fill(range);
                 if self.below(4) == 0 {
                     // What cannot be made shorter.
                     self.random.fill_bytes(&mut fill);
                 }
-                self.at(range).copy_from_slice(&fill);
+                self.model.write(range.start(), &fill);
                 let written = run(self.image.write_compressed(&files, range.start(), fill.into()));
                 written.expect("it writes compressed data");
             }
             12 if self.below(3) == 0 => self.snapshot(&files),
             _ => {
-                let read = self.read(range);
-                assert!(read == self.at(range), "what is read at {range} is what was written");
+                let read = self.read(&files, range);
+                assert!(read == self.model.read(range), "what is read at {range} is what is there");
             }
+        }
+    }
+
+    fn resize(&mut self, files: &Files<'_>) {
+        let (size, near) = (self.model.len, 8 * self.image.cluster_size().0);
+        let len = (size + self.below(near)).saturating_sub(near / 2).max(512);
+        let len = ByteLen(len.next_multiple_of(512));
+        // With snapshots it does not become shorter.
+        if self.kept.is_empty() || len.0 >= size {
+            let truncate = Truncate { len, preallocation: Preallocation::Off };
+            run(self.image.truncate(files, truncate)).expect("it changes its length");
+            self.model.resize(len.0);
         }
     }
 
@@ -185,10 +213,10 @@ impl Case {
         let pick = self.below(self.kept.len() as u64) as usize;
         match self.below(4) {
             0 if !self.kept.is_empty() => {
-                let (id, bytes) = self.kept[pick].clone();
+                let (id, model) = self.kept[pick].clone();
                 // Refcounts may be too narrow for one more reference.
                 if run(self.image.apply_snapshot(files, &id)).is_ok() {
-                    self.bytes = bytes;
+                    self.model = model;
                 }
             }
             1 if !self.kept.is_empty() => {
@@ -199,41 +227,42 @@ impl Case {
                 let name = format!("snapshot {}", self.writes);
                 let new = NewSnapshot { name, ..NewSnapshot::default() };
                 if let Ok(id) = run(self.image.create_snapshot(files, new)) {
-                    self.kept.push((id, self.bytes.clone()));
+                    self.kept.push((id, self.model.clone()));
                 }
             }
         }
     }
 
-    fn read(&self, range: ByteRange) -> Vec<u8> {
-        let files = Files::of_disk(&self.disk);
-        run(self.image.read(&files, range, ReadFlags::default())).expect("it reads").to_vec()
+    fn read(&self, files: &Files<'_>, range: ByteRange) -> Vec<u8> {
+        run(self.image.read(files, range, ReadFlags::default())).expect("it reads").to_vec()
     }
 
+    /// What is in it now and in its snapshots is there for QEMU too, which finds nothing wrong.
     fn finish(self, name: &str) {
-        let files = Files::of_disk(&self.disk);
-        let whole = ByteRange::new(0, self.bytes.len() as u64);
-        assert!(self.read(whole) == self.bytes, "{name}: all of it is as it was written");
-        run(self.image.close(&files)).expect("it closes");
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let (image, raw) =
-            (directory.join(format!("{name}.qcow2")), directory.join(format!("{name}.raw")));
+        run(self.image.close(&files(&self.disk, self.backing.as_ref()))).expect("it closes");
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&directory).expect("the directory is writable");
+        let image = directory.join("image.qcow2");
         std::fs::write(&image, self.disk.bytes()).expect("there is room for the image");
-        std::fs::write(&raw, &self.bytes).expect("there is room for its contents");
+        if let Some(backing) = &self.backing {
+            std::fs::write(directory.join("base.raw"), backing.bytes()).expect("there is room");
+        }
         peer::checks_clean(&image, name);
-        let compared = peer::qemu_img(&[
-            "compare",
-            "-f",
-            "qcow2",
-            "-F",
-            "raw",
-            &image.to_string_lossy(),
-            &raw.to_string_lossy(),
-        ]);
-        assert!(compared.status.success(), "{name}: {}", String::from_utf8_lossy(&compared.stdout));
-        std::fs::remove_file(image).expect("it is there");
-        std::fs::remove_file(raw).expect("it is there");
+        let raw = directory.join("expected.raw");
+        self.model.save(&raw);
+        peer::holds_the_same((&image, "driver=qcow2"), &raw, name);
+        for (id, model) in self.kept.iter().take(2) {
+            model.save(&raw);
+            let read = directory.join("snapshot.raw");
+            peer::convert_snapshot(&image, id, &read);
+            peer::holds_the_same((&read, "driver=raw"), &raw, name);
+        }
+        std::fs::remove_dir_all(directory).expect("it is there");
     }
+}
+
+fn files<'a>(disk: &'a Disk, backing: Option<&'a Disk>) -> Files<'a> {
+    Files { backing: backing.map(|disk| ImageFile::Disk(disk)), ..Files::of_disk(disk) }
 }
 
 #[test]
@@ -242,24 +271,12 @@ fn images_of_every_sort_are_whole_for_qemu_after_random_operations() {
         return;
     }
     for sort in Sort::all() {
-        let name = sort.name();
-        let options = CreateOptions {
-            version: sort.version,
-            cluster_size: sort.cluster_size,
-            refcount_bits: sort.refcount_bits,
-            extended_l2: sort.extended_l2,
-            compression: if sort.zstd { Compression::Zstd } else { Compression::Zlib },
-            ..CreateOptions::new(sort.size())
-        };
-        let disk = Disk::default();
-        run(create(ImageFile::Disk(&disk), &options)).expect("it is made");
-        let bytes = vec![0; ByteLen(options.size).as_usize()];
-        let mut case = Case::open(disk, bytes, sort.cluster_size ^ u64::from(sort.refcount_bits));
+        let mut case = Case::new(&sort);
         // Large clusters take their time, and meet their edges sooner.
-        for _ in 0..if sort.cluster_size > 64 << 10 { 40 } else { 200 } {
+        for _ in 0..if sort.cluster_size > 64 << 10 { 60 } else { 200 } {
             case.step();
         }
-        case.finish(&name);
+        case.finish(&sort.name());
     }
 }
 
@@ -268,21 +285,26 @@ fn tables_longer_than_one_refcount_block_counts_are_moved_whole() {
     if !peer::is_there() {
         return;
     }
-    let options =
-        CreateOptions { cluster_size: 512, refcount_bits: 64, ..CreateOptions::new(1 << 20) };
-    let disk = Disk::default();
-    run(create(ImageFile::Disk(&disk), &options)).expect("it is made");
-    let mut case = Case::open(disk.clone(), vec![0; 1 << 20], 1);
-    let files = Files::of_disk(&disk);
+    let sort = Sort {
+        version: 3,
+        cluster_size: 512,
+        refcount_bits: 64,
+        extended_l2: false,
+        zstd: false,
+        backing: false,
+    };
+    let mut case = Case::new(&sort);
     for len in [64 << 20, 160 << 20, 256 << 20] {
         for _ in 0..100 {
             case.step();
         }
-        let len = ByteLen(len.max(case.bytes.len() as u64));
+        let (disk, len) = (case.disk.clone(), ByteLen(len));
+        let files = files(&disk, None);
         let truncate = Truncate { len, preallocation: Preallocation::Off };
         run(case.image.truncate(&files, truncate)).expect("it becomes longer");
-        case.bytes.resize(len.as_usize(), 0);
-        let new = NewSnapshot { name: format!("at {}", len.0), ..NewSnapshot::default() };
+        case.model.resize(len.0);
+        case.places.push(len.0);
+        let new = NewSnapshot { name: format!("at {len}"), ..NewSnapshot::default() };
         run(case.image.create_snapshot(&files, new)).expect("it keeps what is there");
     }
     case.finish("long-tables");

@@ -1,9 +1,9 @@
-//! `qemu-img`, as anybody can call it.
+//! `qemu-img` and `qemu-io`, as anybody can call them.
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// Whether it is there; says so if not.
+/// Whether they are there; says so if not.
 pub fn is_there() -> bool {
     let found = Command::new("qemu-img").arg("--version").output().is_ok();
     if !found {
@@ -12,15 +12,39 @@ pub fn is_there() -> bool {
     found
 }
 
-/// Calls it; what it prints.
-pub fn qemu_img(arguments: &[&str]) -> Output {
-    Command::new("qemu-img").args(arguments).output().expect("qemu-img is there")
+/// Calls one of them; it must succeed.
+pub fn call(program: &str, arguments: &[&str]) -> Output {
+    let output = Command::new(program).args(arguments).output().expect("it is there");
+    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, error) = (said(&output.stdout), said(&output.stderr));
+    assert!(output.status.success(), "{program} {arguments:?}: {out}{error}");
+    output
+}
+
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 /// It finds neither errors nor leaks.
 pub fn checks_clean(image: &Path, what: &str) {
-    let output = qemu_img(&["check", "-f", "qcow2", &image.to_string_lossy()]);
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, error) = (said(&output.stdout), said(&output.stderr));
-    assert!(output.status.success(), "{what}: {out}{error}");
+    let output = call("qemu-img", &["check", "-f", "qcow2", &text(image)]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("No errors were found"), "{what}: {said}");
+}
+
+/// The image, opened as these options say, holds what the raw file does.
+pub fn holds_the_same(image: (&Path, &str), raw: &Path, what: &str) {
+    let options = |path: &Path, driver: &str| format!("{driver},file.filename={}", text(path));
+    let (image, raw) = (options(image.0, image.1), options(raw, "driver=raw"));
+    eprintln!("comparing {what}");
+    call("qemu-img", &["compare", "--image-opts", &image, &raw]);
+}
+
+/// Writes what a snapshot keeps to a raw file.
+pub fn convert_snapshot(image: &Path, id: &str, raw: &Path) {
+    let snapshot = format!("snapshot.id={id}");
+    call(
+        "qemu-img",
+        &["convert", "-f", "qcow2", "-l", &snapshot, "-O", "raw", &text(image), &text(raw)],
+    );
 }

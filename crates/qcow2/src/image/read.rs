@@ -65,16 +65,10 @@ impl Image {
         range: ByteRange,
         flags: ReadFlags,
     ) -> Result<IoBuffer, ImageError> {
-        let inside = range.intersection(&ByteRange::new(0, files.backing_len()));
-        let (Some((io, name)), false) = (files.backing, inside.is_empty()) else {
-            return Ok(IoBuffer::zeroes(range.len().as_usize()));
-        };
-        let read = io.read(name, inside, flags).await?;
-        if inside == range {
-            return Ok(read);
+        match files.backing {
+            // There may be none any more, or not yet.
+            Some(backing) if backing.len().is_ok() => Ok(backing.read_for(range, flags).await?),
+            _ => Ok(IoBuffer::zeroes(range.len().as_usize())),
         }
-        let mut bytes = read.to_vec();
-        bytes.resize(range.len().as_usize(), 0);
-        Ok(bytes.into())
     }
 }
