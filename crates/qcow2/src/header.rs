@@ -24,7 +24,7 @@ const V3_FULL_LEN: usize = 112;
 /// The longest name of a backing file.
 const BACKING_MAX: usize = 1023;
 /// Bytes: the largest L1 table that is opened, as QEMU has it.
-const L1_MAX: u64 = 32 << 20;
+pub(crate) const L1_MAX: u64 = 32 << 20;
 /// Bytes: the largest refcount table that is opened, as QEMU has it.
 pub(crate) const REFTABLE_MAX: u64 = 8 << 20;
 /// The most internal snapshots, as QEMU has it.

@@ -23,6 +23,7 @@
 extern crate alloc;
 
 mod cache;
+mod check;
 mod create;
 mod driver;
 mod entry;
@@ -36,6 +37,9 @@ mod meta;
 mod tests;
 mod users;
 
+pub use check::{
+    Check, CheckOptions, Expected, Finding, Progress, Repair, Severity, Watch, check, repair,
+};
 pub use create::{CreateOptions, create};
 pub use driver::Qcow2;
 pub use error::ImageError;

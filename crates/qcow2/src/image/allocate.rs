@@ -115,6 +115,22 @@ impl Image {
         }
     }
 
+    /// Copies the cluster at `host` to a free one, which counts `uses` references, and returns where that is. Durable.
+    pub(crate) async fn copy_cluster(
+        &self,
+        files: &Files<'_>,
+        host: u64,
+        uses: u64,
+    ) -> Result<u64, ImageError> {
+        let cluster = self.geometry.cluster();
+        let (copy, _) = self.allocate(files, 1, true).await?;
+        self.set_count(files, copy / cluster, uses.min(self.geometry.refcount_max())).await?;
+        let bytes = files.image.read(ByteRange::new(host, cluster)).await?;
+        files.image.write(copy, bytes).await?;
+        self.flush_in_turn(files).await?;
+        Ok(copy)
+    }
+
     /// Makes a refcount block for a part of the file that has none: its first cluster, as all of them are free.
     async fn new_block(&self, files: &Files<'_>, index: u64) -> Result<(), ImageError> {
         let geometry = &self.geometry;
