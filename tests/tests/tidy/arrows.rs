@@ -15,6 +15,7 @@ const BITMAP: &str = "blockyard-bitmap";
 const BLOCK: &str = "blockyard-block";
 const DRIVERS: &str = "blockyard-drivers";
 const JOBS: &str = "blockyard-jobs";
+const QCOW2: &str = "blockyard-qcow2";
 const QMP: &str = "blockyard-qmp";
 const SCENARIO: &str = "blockyard-scenario";
 const HOST: &str = "blockyard-host";
@@ -32,6 +33,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     (BLOCK, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP]),
     (DRIVERS, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK]),
     (JOBS, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK]),
+    (QCOW2, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK]),
     (QMP, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, DRIVERS, JOBS]),
     (MODELS, &[UNITS]),
     (SCENARIO, &[UNITS, SYNC, RUNTIME, GRAPH, BITMAP, BLOCK, DRIVERS, JOBS, QMP, MODELS]),
@@ -45,8 +47,8 @@ pub const ARROWS: &[(&str, &[&str])] = &[
 
 /// What the packages that join worlds may use.
 const EVERY_ROOM: &[&str] = &[
-    UNITS, SYNC, RUNTIME, COROUTINE, GRAPH, BITMAP, BLOCK, DRIVERS, JOBS, QMP, SCENARIO, SIM, HOST,
-    MODELS,
+    UNITS, SYNC, RUNTIME, COROUTINE, GRAPH, BITMAP, BLOCK, DRIVERS, JOBS, QCOW2, QMP, SCENARIO,
+    SIM, HOST, MODELS,
 ];
 
 /// And the command's own library, which makes a scenario a program.
@@ -61,6 +63,7 @@ const WITH_COMMAND: &[&str] = &[
     BLOCK,
     DRIVERS,
     JOBS,
+    QCOW2,
     QMP,
     SCENARIO,
     SIM,

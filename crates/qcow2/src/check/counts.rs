@@ -211,6 +211,8 @@ impl Pass<'_, '_> {
         }
         self.check.check_errors += u64::from(marks & MANY_MAX == MANY_MAX);
         self.needs.unfollowed |= marks & MANY_MAX == MANY_MAX;
+        // A table that is in another structure changes with it.
+        self.needs.unfollowed |= alone && has(mark::TABLE);
         self.needs.raise |= stored < references;
         self.needs.clear |= has(mark::OWN) && shared;
         self.needs.rebuild |= alone && has(mark::REFCOUNTS);

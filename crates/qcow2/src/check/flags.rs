@@ -15,6 +15,8 @@ use crate::meta::entry_in;
 
 /// Bytes of an L1 table that are read at once.
 const AT_ONCE: u64 = 1 << 20;
+/// Entries that are changed in one pass.
+const MOVED_MAX: usize = 4096;
 
 impl Pass<'_, '_> {
     /// The descriptor with the flag that its cluster, which has these marks, should have.
@@ -94,45 +96,53 @@ impl Pass<'_, '_> {
     }
 
     /// Copies guest data that are in a structure's cluster, or in one with more references than can be counted, to
-    /// clusters of their own. The counts cover all references, so those that are free are.
+    /// clusters of their own. The counts cover all references, so those that are free are. All are copied before any
+    /// entry changes: what they are copied from may be a table.
     pub(super) async fn copy_shared(&mut self, tally: &Tally) -> Result<(), ImageError> {
         let geometry = self.geometry;
         let image = Image::of_header("check", self.file, self.header.clone(), Caches::default());
         let image = image.await?;
         let files = Files { image: self.file, data: self.file, backing: None };
-        let mut from = Some(0);
-        while let Some(at) = from {
-            let (batch, next) = self.quiet_tables(at).await?;
-            for (table, uses) in batch {
-                // In a table that is guest data as well nothing is changed.
-                if tally.marks(table >> geometry.cluster_bits) & mark::COPY != 0 {
-                    continue;
-                }
-                let bytes = self.file.read(ByteRange::new(table, geometry.cluster())).await?;
-                for index in 0..geometry.l2_entries() {
-                    let entry = entry_in(&bytes, index, &geometry);
-                    let Some(host) = entry.host(&geometry).filter(|_| !geometry.external) else {
-                        continue;
-                    };
-                    if tally.marks(host >> geometry.cluster_bits) & mark::COPY == 0 {
-                        continue;
-                    }
-                    self.told(table)?;
-                    let copy = image.copy_cluster(&files, host, u64::from(uses.count)).await?;
-                    let own = if uses.count == 1 { COPIED } else { 0 };
-                    let moved = entry.descriptor & !COPIED & !(host) | copy | own;
-                    self.put_entry(table, index, Entry { descriptor: moved, ..entry }).await?;
-                }
-            }
-            from = next;
+        let mut changed = self.entries_to_move(tally).await?;
+        for (_, entry, uses) in &mut changed {
+            self.told(0)?;
+            let host = entry.host(&geometry).expect("moved-entries-have-a-cluster");
+            let copy = image.copy_cluster(&files, host, u64::from(*uses)).await?;
+            let own = if *uses == 1 { COPIED } else { 0 };
+            entry.descriptor = entry.descriptor & !COPIED & !host | copy | own;
+        }
+        for (at, entry, _) in changed {
+            self.file.write(at, entry.descriptor.to_be_bytes().to_vec().into()).await?;
         }
         Ok(())
     }
 
-    async fn put_entry(&self, table: u64, index: u64, entry: Entry) -> Result<(), ImageError> {
-        let at = table + index * self.geometry.l2_entry();
-        self.file.write(at, entry.descriptor.to_be_bytes().to_vec().into()).await?;
-        Ok(self.file.flush().await?)
+    /// Where entries stand whose data are to be moved, with how many refer to their tables; some, if there are many.
+    async fn entries_to_move(
+        &mut self,
+        tally: &Tally,
+    ) -> Result<Vec<(u64, Entry, u32)>, ImageError> {
+        let geometry = self.geometry;
+        let mut found = Vec::new();
+        let mut from = Some(0);
+        while let Some(at) = from {
+            let (batch, next) = self.quiet_tables(at).await?;
+            for (table, uses) in batch {
+                let bytes = self.file.read(ByteRange::new(table, geometry.cluster())).await?;
+                for index in 0..geometry.l2_entries() {
+                    let entry = entry_in(&bytes, index, &geometry);
+                    let host = entry.host(&geometry).filter(|_| !geometry.external);
+                    let marks = host.map_or(0, |host| tally.marks(host >> geometry.cluster_bits));
+                    let moves = marks & mark::COPY != 0
+                        && host.is_some_and(|host| geometry.within(host) == 0);
+                    if moves && found.len() < MOVED_MAX {
+                        found.push((table + index * geometry.l2_entry(), entry, uses.count));
+                    }
+                }
+            }
+            from = next;
+        }
+        Ok(found)
     }
 }
 

@@ -279,8 +279,8 @@ impl Pass<'_, '_> {
         Ok(())
     }
 
-    /// Whether `len` bytes at `host` are there, a cluster at the end in part at least. If not, the `entry` at `place` is
-    /// wrong.
+    /// Whether `len` bytes at `host` are there, a cluster at the end in part at least. If not, the `entry` at `place`
+    /// is wrong.
     pub fn follows(
         &mut self,
         structure: &'static str,

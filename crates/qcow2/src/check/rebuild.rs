@@ -1,8 +1,5 @@
 //! New refcounts from the references alone, where the old ones cannot be put right: behind the end of everything, and
 //! durable before the header refers to them. Until then the image is as it was.
-//!
-//! If there are references that cannot be followed, every cluster of the file counts as in use: what they refer to is
-//! not lost.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -62,9 +59,8 @@ impl Pass<'_, '_> {
             for count in 0..counts {
                 let number = index * counts + count;
                 let references = u64::from(tally.marks(number) & MANY_MAX);
-                let least = number < rebuilt.first && self.needs.unfollowed;
                 let own = (rebuilt.first..rebuilt.end).contains(&number);
-                let references = references.max(u64::from(least || own)).min(most);
+                let references = references.max(u64::from(own)).min(most);
                 set_count_in(&mut block, count, references, geometry.refcount_order);
             }
             let at = (rebuilt.first + index) * cluster;

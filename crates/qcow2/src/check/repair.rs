@@ -10,7 +10,7 @@
 //! | the dirty and the corrupt bit go | only if nothing is wrong |
 //!
 //! Nothing is guessed: references stay, so do data. What is wrong with them otherwise is told and left, and then no
-//! count is lowered.
+//! count is lowered and nothing is allocated.
 
 use super::pass::{Action, Needs, run};
 use super::report::Check;
@@ -48,7 +48,7 @@ pub async fn repair(
 ) -> Result<Check, ImageError> {
     let (before, needs) = run(file, options, Action::Look, watch).await?;
     let (mut check, mut needs) = (before.clone(), needs);
-    if what == Repair::All {
+    if what == Repair::All && !before.is_sound() {
         let changed = mend(file, needs, options, watch).await?;
         if changed {
             (check, needs) = run(file, options, Action::Look, watch).await?;
@@ -60,7 +60,7 @@ pub async fn repair(
         file.flush().await?;
         (check, needs) = run(file, options, Action::Look, watch).await?;
     }
-    if check.clear_flags > 0 && !needs.copy {
+    if check.clear_flags > 0 && !needs.copy && !needs.rebuild && !needs.unfollowed {
         run(file, options, Action::Set, watch).await?;
         file.flush().await?;
         (check, _) = run(file, options, Action::Look, watch).await?;
@@ -80,21 +80,26 @@ async fn mend(
     options: CheckOptions,
     watch: &mut Watch<'_>,
 ) -> Result<bool, ImageError> {
-    if needs.rebuild {
+    // What lies behind the end of the file, or is not counted, may be what somebody refers to who cannot be followed.
+    let (rebuild, copy) = (needs.rebuild && !needs.unfollowed, needs.copy && !needs.unfollowed);
+    if rebuild {
         run(file, options, Action::Rebuild, watch).await?;
-    } else if needs.raise {
+    } else if needs.raise && !needs.rebuild {
         run(file, options, Action::Raise, watch).await?;
         file.flush().await?;
     }
-    if needs.copy {
+    if copy {
         run(file, options, Action::Copy, watch).await?;
         file.flush().await?;
     }
-    if needs.clear {
+    let (_, left) = run(file, options, Action::Look, watch).await?;
+    // A table that is in guest data, or has them in it, is better not written.
+    let clear = left.clear && !left.copy && !left.rebuild && !left.unfollowed;
+    if clear {
         run(file, options, Action::Clear, watch).await?;
         file.flush().await?;
     }
-    Ok(needs.rebuild || needs.raise || needs.copy || needs.clear)
+    Ok(rebuild || needs.raise || copy || clear)
 }
 
 /// Nothing is wrong, so the image need not say that it may be.

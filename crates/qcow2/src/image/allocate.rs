@@ -95,6 +95,11 @@ impl Image {
             }
             match meta.count(search.next, &self.geometry)? {
                 Looked::Bring(slice) => return Ok(Looked::Bring(slice)),
+                Looked::Found(0) if search.next == 0 => {
+                    let expected = "1, as the header is there";
+                    let structure = "a refcount";
+                    return Err(ImageError::Corrupt { structure, offset: 0, found: 0, expected });
+                }
                 Looked::Found(0) => search.next += 1,
                 Looked::Found(_) if search.next > search.start && !exactly => break,
                 Looked::Found(_) => {
