@@ -27,6 +27,9 @@ pub enum ImageError {
     /// The image, or what is asked of it, is beyond what this driver does.
     #[error("{0}")]
     Unsupported(String),
+    /// Whoever asked for it said that it should not go on.
+    #[error("interrupted")]
+    Interrupted,
 }
 
 impl ImageError {
@@ -37,7 +40,7 @@ impl ImageError {
             Self::Corrupt { .. } => {
                 BlockError::Corrupt { node: node.into(), what: alloc::format!("{self}") }
             }
-            Self::Unsupported(_) => {
+            Self::Unsupported(_) | Self::Interrupted => {
                 BlockError::Io { kind: IoErrorKind::Unsupported, node: node.into(), range }
             }
         }

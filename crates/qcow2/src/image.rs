@@ -24,6 +24,7 @@ use blockyard_sync::{Mutex, Shared};
 use blockyard_units::{ByteLen, ByteRange, Design, Mutant};
 
 use crate::cache::{Cache, Room};
+use crate::check::{CheckOptions, Repair, repair};
 use crate::entry::Kind;
 use crate::error::ImageError;
 use crate::file::{Files, ImageFile};
@@ -64,7 +65,8 @@ pub struct Image {
 }
 
 impl Image {
-    /// Opens the image in `file`, of the node `node`. Nothing is written.
+    /// Opens the image in `file`, of the node `node`. Nothing is written, but if it is to be written and was not closed
+    /// properly: then it is repaired.
     ///
     /// # Errors
     /// It is no image, is wrong, or has features that are not supported.
@@ -77,12 +79,29 @@ impl Image {
         caches: Caches,
         read_only: bool,
     ) -> Result<Self, ImageError> {
-        let header = read_header(file).await?;
+        let mut header = read_header(file).await?;
         refuse_what_is_not_done(&header, read_only)?;
+        if !read_only && header.incompatible & incompatible::DIRTY != 0 {
+            put_right(file).await?;
+            header = read_header(file).await?;
+        }
+        Self::of_header(node, file, header, caches).await
+    }
+
+    /// The image in `file`, whose header is checked.
+    pub(crate) async fn of_header(
+        node: impl Into<String>,
+        file: ImageFile<'_>,
+        header: Header,
+        caches: Caches,
+    ) -> Result<Self, ImageError> {
         let geometry = header.geometry();
-        let l1 = read_table(file, header.l1_offset, u64::from(header.l1_entries) * 8).await?;
+        let l1_len = u64::from(header.l1_entries) * 8;
+        let l1 = read_table(file, &geometry, "l1_table_offset", header.l1_offset, l1_len).await?;
         let reftable_len = u64::from(header.reftable_clusters) * geometry.cluster();
-        let reftable = read_table(file, header.reftable_offset, reftable_len).await?;
+        let place = header.reftable_offset;
+        let reftable =
+            read_table(file, &geometry, "refcount_table_offset", place, reftable_len).await?;
         let slices = |bytes: u64| usize::try_from(bytes / geometry.slice()).unwrap_or(usize::MAX);
         let meta = Meta {
             header,
@@ -211,15 +230,26 @@ impl Image {
     }
 }
 
-async fn read_header(file: ImageFile<'_>) -> Result<Header, ImageError> {
+pub(crate) async fn read_header(file: ImageFile<'_>) -> Result<Header, ImageError> {
     let len = file.len()?;
     let beginning = file.read(ByteRange::new(0, len.min(72))).await?;
     let needed = Header::bytes_needed(&beginning)?;
     Header::parse(&file.read(ByteRange::new(0, len.min(needed))).await?)
 }
 
-async fn read_table(file: ImageFile<'_>, offset: u64, len: u64) -> Result<Table, ImageError> {
-    // A table that is said to be longer than its file has nothing behind the file's end, and no room is made for it.
+async fn read_table(
+    file: ImageFile<'_>,
+    geometry: &Geometry,
+    structure: &'static str,
+    offset: u64,
+    len: u64,
+) -> Result<Table, ImageError> {
+    // No room is made for more than there is. The last cluster of a file may be there in part.
+    let inside = offset + len < file.len()? + geometry.cluster();
+    if !inside {
+        let expected = "inside the file";
+        return Err(ImageError::Corrupt { structure, offset, found: len, expected });
+    }
     Ok(Table::parse(&file.read(ByteRange::new(offset, len)).await?))
 }
 
@@ -234,10 +264,18 @@ fn refuse_what_is_not_done(header: &Header, read_only: bool) -> Result<(), Image
     if !read_only && header.incompatible & incompatible::CORRUPT != 0 {
         return unsupported("the image is marked corrupt: open it read-only, or repair it first");
     }
-    if !read_only && header.incompatible & incompatible::DIRTY != 0 {
-        return unsupported(
-            "the image was not closed properly: open it read-only, or repair it first",
-        );
-    }
     Ok(())
+}
+
+/// Repairs an image whose refcounts may be wrong, as it says.
+async fn put_right(file: ImageFile<'_>) -> Result<(), ImageError> {
+    let options = CheckOptions { findings: 1, ..CheckOptions::default() };
+    let check = repair(file, Repair::All, options, &mut |_| true).await?;
+    if check.is_sound() {
+        return Ok(());
+    }
+    let first = check.findings.first().map(|first| alloc::format!(": {first}")).unwrap_or_default();
+    Err(ImageError::Unsupported(alloc::format!(
+        "the image was not closed properly and cannot be repaired{first}"
+    )))
 }

@@ -23,6 +23,7 @@
 extern crate alloc;
 
 mod cache;
+mod check;
 mod compress;
 mod create;
 mod driver;
@@ -38,6 +39,9 @@ mod snapshot;
 mod tests;
 mod users;
 
+pub use check::{
+    Check, CheckOptions, Expected, Finding, Progress, Repair, Severity, Watch, check, repair,
+};
 pub use create::{CreateOptions, Piece, create, layout};
 pub use driver::Qcow2;
 pub use error::ImageError;

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use blockyard_block::LONGEST;
 use blockyard_units::ByteRange;
 
 use crate::cache::Cache;
@@ -218,7 +219,7 @@ impl Meta {
         if block == 0 {
             return Ok(None);
         }
-        if geometry.within(block) != 0 {
+        if geometry.within(block) != 0 || block >= LONGEST {
             return Err(ImageError::Corrupt {
                 structure: "a refcount table entry",
                 offset: self.header.reftable_offset + index * 8,
@@ -248,7 +249,14 @@ impl Meta {
         count: u64,
         geometry: &Geometry,
     ) -> Result<(), ImageError> {
-        let slice = self.count_slice(cluster, geometry)?.expect("changed-slices-are-here");
+        let Some(slice) = self.count_slice(cluster, geometry)? else {
+            return Err(ImageError::Corrupt {
+                structure: "a refcount table entry",
+                offset: self.header.reftable_offset + cluster / geometry.block_counts() * 8,
+                found: 0,
+                expected: "the offset of the block that counts a cluster in use",
+            });
+        };
         let index = cluster % geometry.slice_counts();
         set_count_in(self.counts.change(slice), index, count, geometry.refcount_order);
         if count == 0 {

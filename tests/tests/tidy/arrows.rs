@@ -17,6 +17,7 @@ const CRYPTO: &str = "blockyard-crypto";
 const DRIVERS: &str = "blockyard-drivers";
 const QCOW2: &str = "blockyard-qcow2";
 const JOBS: &str = "blockyard-jobs";
+const QCOW2: &str = "blockyard-qcow2";
 const QMP: &str = "blockyard-qmp";
 const SCENARIO: &str = "blockyard-scenario";
 const HOST: &str = "blockyard-host";
@@ -70,6 +71,7 @@ const WITH_COMMAND: &[&str] = &[
     DRIVERS,
     QCOW2,
     JOBS,
+    QCOW2,
     QMP,
     SCENARIO,
     SIM,

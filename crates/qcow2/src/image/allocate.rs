@@ -161,6 +161,11 @@ impl Image {
             }
             match meta.count(search.next, &self.geometry)? {
                 Looked::Bring(slice) => return Ok(Looked::Bring(slice)),
+                Looked::Found(0) if search.next == 0 => {
+                    let expected = "1, as the header is there";
+                    let structure = "a refcount";
+                    return Err(ImageError::Corrupt { structure, offset: 0, found: 0, expected });
+                }
                 Looked::Found(0) => search.next += 1,
                 Looked::Found(_) if search.next > search.start && !exactly => break,
                 Looked::Found(_) => {
@@ -179,6 +184,22 @@ impl Image {
             // If that fails it has leaked.
             let _leaked = self.set_count(files, cluster, 0).await;
         }
+    }
+
+    /// Copies the cluster at `host` to a free one, which counts `uses` references, and returns where that is. Durable.
+    pub(crate) async fn copy_cluster(
+        &self,
+        files: &Files<'_>,
+        host: u64,
+        uses: u64,
+    ) -> Result<u64, ImageError> {
+        let cluster = self.geometry.cluster();
+        let (copy, _) = self.allocate(files, 1, true).await?;
+        self.set_count(files, copy / cluster, uses.min(self.geometry.refcount_max())).await?;
+        let bytes = files.image.read(ByteRange::new(host, cluster)).await?;
+        files.image.write(copy, bytes).await?;
+        self.flush_in_turn(files).await?;
+        Ok(copy)
     }
 
     /// Makes a refcount block for a part of the file that has none: its first cluster, as all of them are free.
