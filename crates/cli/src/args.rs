@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::Failure;
 use crate::report::{Output, Status};
-use crate::{explore, list, play, replay, shrink, zoo};
+use crate::{check, explore, list, play, replay, shrink, zoo};
 
 /// Explores what may go wrong in a block layer: schedules of guests, jobs and operators over a graph of nodes.
 ///
@@ -69,6 +69,12 @@ enum Command {
     ///
     /// Exits with 1 if one of them is not noticed within the budget.
     Zoo(ZooArgs),
+    /// Check that all that stands in a qcow2 image goes together, and repair it if that is asked for.
+    ///
+    /// Nothing is written without --repair. Exits with 0 if the data are safe, 1 if something is wrong, or could not be
+    /// repaired, 2 if it is no image that can be checked. Leaked clusters alone cost only space, so the status is 0:
+    /// "leaks" in the output of --json tells. Ctrl-C leaves the image as it was, or better.
+    Check(CheckArgs),
 }
 
 /// What selects and changes a scenario.
@@ -249,6 +255,24 @@ pub(crate) struct ZooArgs {
     pub budget: u64,
 }
 
+/// What a repair puts right.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum What {
+    /// Clusters that nothing refers to, but are counted.
+    Leaks,
+    /// All that can be without losing data.
+    All,
+}
+
+#[derive(Args)]
+pub(crate) struct CheckArgs {
+    /// The image: a file, or a block device.
+    pub image: PathBuf,
+    /// Put right what is wrong.
+    #[arg(long, value_enum, value_name = "leaks|all")]
+    pub repair: Option<What>,
+}
+
 #[derive(Args)]
 pub(crate) struct ReplayArgs {
     /// The seed file.
@@ -338,6 +362,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
         Command::Shrink(args) => shrink::shrink(args, &cli.out, &output),
         Command::Run(args) => play::play(args, &cli.out, &output),
         Command::Zoo(args) => zoo::zoo(args, &output),
+        Command::Check(args) => check::check(args, &output),
     };
     match done {
         Ok(status) => status.code(),

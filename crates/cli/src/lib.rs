@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
 mod args;
+mod check;
 mod checkpoint;
 mod counts;
 mod draw;

@@ -17,6 +17,8 @@
 //! The folder `target/corpus` must be there; inputs that reach something new are kept in it.
 #![forbid(unsafe_code)]
 
+pub mod image;
+
 use std::fmt::Write;
 use std::sync::Arc;
 

@@ -1,0 +1,113 @@
+//! `blockyard check`, as a person would use it.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{blockyard, blockyard_json, folder};
+
+const CLUSTER: usize = 512;
+
+/// A disk without data: the header, the refcount table, its block, the L1 table; clusters of 512 bytes.
+fn image() -> Vec<u8> {
+    let mut image = vec![0; 4 * CLUSTER];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0, b"QFI\xfb");
+    put(4, &3_u32.to_be_bytes());
+    put(20, &9_u32.to_be_bytes());
+    put(24, &65_536_u64.to_be_bytes());
+    put(36, &2_u32.to_be_bytes());
+    put(40, &(3 * CLUSTER as u64).to_be_bytes());
+    put(48, &(CLUSTER as u64).to_be_bytes());
+    put(56, &1_u32.to_be_bytes());
+    put(96, &4_u32.to_be_bytes());
+    put(100, &104_u32.to_be_bytes());
+    put(CLUSTER, &(2 * CLUSTER as u64).to_be_bytes());
+    put(2 * CLUSTER, &[0, 1, 0, 1, 0, 1, 0, 1]);
+    image
+}
+
+fn put(folder: &Path, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut image = image();
+    change(&mut image);
+    fs::write(folder.join(name), &image).expect("the folder is writable");
+    image
+}
+
+#[test]
+fn a_clean_image_is_said_to_be_so_and_stays_as_it_was() {
+    let folder = folder("check-clean");
+    let image = put(&folder, "image", |_| ());
+    for more in [&[][..], &["--repair", "leaks"], &["--repair", "all"]] {
+        let ran = blockyard(&folder, &[&["check", "image"], more].concat());
+        assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{ran:?}");
+        assert!(ran.stdout.starts_with("image: no errors\n"), "{}", ran.stdout);
+        assert!(fs::read(folder.join("image")).expect("it is there") == image);
+    }
+    let (status, json) = blockyard_json(&folder, &["check", "image"]);
+    assert_eq!((status, &json["corruptions"], &json["leaks"]), (0, &0.into(), &0.into()));
+    assert_eq!(json["image-end-offset"], 2048, "{json}");
+    assert_eq!((&json["total-clusters"], &json["allocated-clusters"]), (&128.into(), &0.into()));
+}
+
+#[test]
+fn leaks_alone_are_no_failure_and_can_be_repaired() {
+    let folder = folder("check-leaks");
+    let leaks = |image: &mut Vec<u8>| image[2 * CLUSTER + 8..2 * CLUSTER + 12].fill(1);
+    let image = put(&folder, "image", leaks);
+    let (status, json) = blockyard_json(&folder, &["check", "image"]);
+    assert_eq!((status, &json["leaks"], &json["corruptions"]), (0, &2.into(), &0.into()));
+    assert_eq!(json["findings"][0]["severity"], "leak", "{json}");
+    assert!(fs::read(folder.join("image")).expect("it is there") == image);
+    let (status, json) = blockyard_json(&folder, &["check", "image", "--repair", "leaks"]);
+    assert_eq!((status, &json["leaks"], &json["leaks-fixed"]), (0, &0.into(), &2.into()));
+    let (_, json) = blockyard_json(&folder, &["check", "image"]);
+    assert_eq!(json["findings"], serde_json::json!([]));
+}
+
+#[test]
+fn corruption_is_a_failure_until_it_is_repaired() {
+    let folder = folder("check-corrupt");
+    put(&folder, "image", |image| image[2 * CLUSTER..2 * CLUSTER + 4].fill(0));
+    for arguments in [&["check", "image"][..], &["check", "image", "--repair", "leaks"]] {
+        let ran = blockyard(&folder, arguments);
+        assert_eq!(ran.status, 1, "{ran:?}");
+        let said = "corruption: a refcount at 0x0 is 0x0, expected 1";
+        assert!(ran.stdout.contains(said), "{}", ran.stdout);
+    }
+    let (status, json) = blockyard_json(&folder, &["check", "image", "--repair", "all"]);
+    assert_eq!((status, &json["corruptions-fixed"]), (0, &2.into()), "{json}");
+    assert_eq!(blockyard(&folder, &["check", "image"]).status, 0);
+}
+
+#[test]
+fn what_is_no_image_is_refused_in_one_line_and_left_alone() {
+    let folder = folder("check-misuse");
+    fs::create_dir(folder.join("directory")).expect("the folder is writable");
+    fs::write(folder.join("text"), "no image").expect("the folder is writable");
+    fs::write(folder.join("empty"), "").expect("the folder is writable");
+    put(&folder, "short", |image| image.truncate(90));
+    put(&folder, "cut", |image| image.truncate(3 * CLUSTER));
+    let refused = [
+        ("missing", "cannot open missing"),
+        ("directory", "cannot open directory"),
+        ("text", "text: the file is no qcow2 image"),
+        ("empty", "empty: the file is no qcow2 image"),
+        ("short", "short: the image is corrupt: the file's length"),
+    ];
+    for (name, said) in refused {
+        for more in [&[][..], &["--repair", "all"]] {
+            let arguments = [&["check", name], more].concat();
+            let ran = blockyard(&folder, &arguments);
+            assert_eq!((ran.status, ran.stderr.lines().count()), (2, 1), "{name}: {ran:?}");
+            assert!(ran.stderr.contains(said), "{name}: {}", ran.stderr);
+            let (status, json) = blockyard_json(&folder, &arguments);
+            assert_eq!(status, 2, "{json}");
+            assert!(json["error"].as_str().is_some_and(|error| error.contains(said)), "{json}");
+        }
+    }
+    // The L1 table is gone: that is no usage.
+    assert_eq!(blockyard(&folder, &["check", "cut", "--repair", "all"]).status, 1);
+    assert_eq!(blockyard(&folder, &["check", "text", "--repair", "some"]).status, 2);
+}
