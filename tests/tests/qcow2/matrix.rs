@@ -132,7 +132,8 @@ impl Case {
     /// Somewhere around one of the places, and mostly short.
     fn range(&mut self) -> ByteRange {
         let (size, cluster) = (self.model.len, self.image.cluster_size().0);
-        let place = self.places[self.below(self.places.len() as u64) as usize];
+        let pick = self.below(self.places.len() as u64) as usize;
+        let place = self.places[pick];
         let from = (place + self.below(8 * cluster)).saturating_sub(4 * cluster).min(size - 1);
         let longest = [512, cluster, 3 * cluster][self.below(3) as usize];
         let range = ByteRange::new(from, (1 + self.below(longest)).min(size - from));

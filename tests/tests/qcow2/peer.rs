@@ -12,6 +12,11 @@ pub fn is_there() -> bool {
     found
 }
 
+/// Calls `qemu-img`, which may fail.
+pub fn qemu_img(arguments: &[&str]) -> Output {
+    Command::new("qemu-img").args(arguments).output().expect("qemu-img is there")
+}
+
 /// Calls one of them; it must succeed.
 pub fn call(program: &str, arguments: &[&str]) -> Output {
     let output = Command::new(program).args(arguments).output().expect("it is there");

@@ -33,8 +33,7 @@ const SORTS: &[&str] = &[
 const COMMANDS: &[&str] = &[
     "write -P 1 0 300k",
     "write -P 2 1M 5000",
-    "write -c -P 3 2M 256k",
-    "write -c -P 4 2304k 64k",
+    "write -c -P 3 2M 2M",
     "write -z 100k 70k",
     "write -z -u 1M 64k",
     "write -P 5 3145700 100",
