@@ -100,7 +100,8 @@ enum Found {
 enum Stop<'a> {
     /// This is undecided.
     Undecided(&'a str, ByteRange),
-    Wrong(Violation),
+    /// The image is wrong there.
+    Wrong,
 }
 
 struct Judge<'a, P: PowerLosses> {
@@ -149,7 +150,7 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
                         match self.view(root, sector, picked) {
                             Ok(bytes) => Ok(Some(Found::Bytes(sector, bytes))),
                             // It is wrong for whoever looks at the structures.
-                            Err(Stop::Wrong(_)) => Ok(None),
+                            Err(Stop::Wrong) => Ok(None),
                             Err(stop) => Err(stop),
                         }
                     });
@@ -173,7 +174,7 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
         look: &dyn Fn(&Picked<'a, P::Left>) -> Result<Option<Found>, Stop<'a>>,
     ) {
         let (disk, range) = match look(picked) {
-            Ok(None) | Err(Stop::Wrong(_)) => return,
+            Ok(None) | Err(Stop::Wrong) => return,
             Ok(Some(found)) => {
                 let left = picked.iter().map(|(_, left)| *left).collect();
                 return self.add(left, found, breaches);
@@ -248,7 +249,7 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
             }
             Ok(Place::Zero | Place::Below) => Ok(vec![0; sector.len().as_usize()]),
             Err(Stopped::Unread(range)) => Err(Stop::Undecided(disk, range)),
-            Err(Stopped::Broken(violation)) => Err(Stop::Wrong(violation)),
+            Err(Stopped::Broken(_)) => Err(Stop::Wrong),
         }
     }
 }
