@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use blockyard_block::{BlockError, Io, ReadFlags, Truncate, Write, WriteFlags};
+use blockyard_block::{BlockError, Io, ReadFlags, Write, WriteFlags};
 use blockyard_runtime::{IoBuffer, IoErrorKind, Storage};
 use blockyard_units::ByteRange;
 
@@ -103,17 +103,6 @@ impl ImageFile<'_> {
             Self::Child(io, name) => io.write(name, Write::discard(range)).await.is_ok(),
             Self::Disk(disk) => disk.discard(range).await.is_ok(),
         };
-    }
-
-    /// Makes the file `len` bytes long.
-    pub(crate) async fn truncate(&self, truncate: Truncate) -> Result<(), BlockError> {
-        match self {
-            Self::Child(io, name) => io.write(name, Write::truncate(truncate)).await,
-            Self::Disk(disk) => {
-                let done = disk.truncate(truncate.len, false).await;
-                done.map_err(|kind| failed(*disk, kind, ByteRange::new(0, truncate.len.0)))
-            }
-        }
     }
 
     /// Makes what was written durable.

@@ -56,8 +56,6 @@ pub(crate) mod compatible {
 pub(crate) mod autoclear {
     /// The bitmaps are consistent with the data.
     pub const BITMAPS: u64 = 1;
-    /// The external data file is a raw image of the disk.
-    pub const RAW_EXTERNAL: u64 = 2;
 }
 
 /// Kinds of header extensions.

@@ -17,7 +17,6 @@ const CRYPTO: &str = "blockyard-crypto";
 const DRIVERS: &str = "blockyard-drivers";
 const QCOW2: &str = "blockyard-qcow2";
 const JOBS: &str = "blockyard-jobs";
-const QCOW2: &str = "blockyard-qcow2";
 const QMP: &str = "blockyard-qmp";
 const SCENARIO: &str = "blockyard-scenario";
 const HOST: &str = "blockyard-host";
