@@ -19,8 +19,8 @@ use blockyard_units::ByteRange;
 use crate::data::{WORD, matching_len, piece_len};
 use crate::{Property, Violation};
 
-/// One guest-visible device. Observations are numbered by the caller: a later one never has a smaller number; and so are
-/// operations: one that began later has a greater number.
+/// One guest-visible device. Observations are numbered by the caller: a later one never has a smaller number; and so
+/// are operations: one that began later has a greater number.
 pub struct Durability {
     name: String,
     fill: Vec<(ByteRange, u64)>,

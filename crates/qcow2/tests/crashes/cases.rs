@@ -289,8 +289,8 @@ impl Plan {
     }
 }
 
-/// Adds a snapshot to an image as `prepare` makes it, with refcounts of 16 bits in one block: its L1 table and the table
-/// of snapshots come behind everything else, and all that the one L1 entry leads to has two owners.
+/// Adds a snapshot to an image as `prepare` makes it, with refcounts of 16 bits in one block: its L1 table and the
+/// table of snapshots come behind everything else, and all that the one L1 entry leads to has two owners.
 fn add_snapshot(bytes: &mut Vec<u8>) {
     let cluster = CLUSTER as usize;
     let put = |bytes: &mut [u8], at: usize, value: &[u8]| {
