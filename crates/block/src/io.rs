@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::future::Future;
 
 use blockyard_graph::{Parent, Permissions};
 use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind};
@@ -13,9 +14,10 @@ use tracing::{Instrument, trace_span};
 
 use crate::error::BlockError;
 use crate::layer::BlockLayer;
+use crate::links::Link;
 use crate::node::Node;
 use crate::request::{CopySource, ReadFlags, Requester, Write, WriteFlags, WriteKind};
-use crate::state::{edge_key, holder_key, key};
+use crate::state::{State, edge_key, key};
 use crate::status::{self, Above, Extent};
 
 /// A holder of edges, on behalf of a requester: what a driver is given to reach its children, and what a backend or
@@ -41,8 +43,7 @@ impl Io {
     /// A node's own edges, for requests that `requester` makes in the node's place: a job that copies through its
     /// filter.
     pub fn of_node(layer: &BlockLayer, node: &Node, requester: Requester) -> Self {
-        let parent = Parent::Node(node.id());
-        Self::new(layer.clone(), parent, holder_key(parent, node.name()), requester)
+        Self::new(layer.clone(), Parent::Node(node.id()), node.holder(), requester)
     }
 
     /// The layer.
@@ -91,28 +92,25 @@ impl Io {
         name: &str,
         needed: Permissions,
     ) -> Result<(Arc<Node>, Permissions), BlockError> {
-        let edge = key(Kind::Read, edge_key(self.holder, name));
-        self.layer.state().trusted([edge], |state| {
-            let missing = || {
-                let holder =
-                    state.graph.parent_name(self.parent).unwrap_or("a holder that is gone");
-                match self.parent {
-                    Parent::Backend(_) => BlockError::NoMedium(holder.into()),
-                    _ => BlockError::NotFound(format!("{holder} has no child '{name}'")),
-                }
-            };
-            let child = state.graph.child(self.parent, name).ok_or_else(missing)?;
-            let (mut held, _) = state.graph.permissions(self.parent, name).unwrap_or_default();
-            if held.contains(Permissions::WRITE) {
-                held = held.union(Permissions::WRITE_UNCHANGED);
-            }
+        let edge = edge_key(self.holder, name);
+        self.layer.state().trusted([key(Kind::Read, edge)], |state| {
+            let link = state.links.get(edge, self.parent, name);
+            let Link { child, held, .. } = link.ok_or_else(|| self.missing(state, name))?;
             assert!(
                 held.contains(needed),
                 "edge-has-permission: {name} holds {held}, needs {needed}"
             );
-            let node = state.nodes.get(&child).cloned().ok_or_else(missing)?;
-            Ok((node, held))
+            Ok((child.clone(), *held))
         })
+    }
+
+    #[cold]
+    fn missing(&self, state: &State, name: &str) -> BlockError {
+        let holder = state.graph.parent_name(self.parent).unwrap_or("a holder that is gone");
+        match self.parent {
+            Parent::Backend(_) => BlockError::NoMedium(holder.into()),
+            _ => BlockError::NotFound(format!("{holder} has no child '{name}'")),
+        }
     }
 
     /// The child's own view, for the child.
@@ -125,8 +123,22 @@ impl Io {
     /// # Errors
     /// If there is no such child.
     pub fn len(&self, name: &str) -> Result<ByteLen, BlockError> {
-        let child = self.child(name, Permissions::NONE)?;
-        Ok(child.len(&self.below(&child)))
+        let edge = edge_key(self.holder, name);
+        let last = self.layer.state().trusted_follow((edge, edge + 1), |state, looks| {
+            let link = state.links.get(edge, self.parent, name);
+            let mut child = &link.ok_or_else(|| self.missing(state, name))?.child;
+            // Its length is that of its main child, down to the first that has one of its own.
+            while let Some(main) = child.driver().main_child() {
+                let edge = edge_key(child.holder(), main);
+                looks(edge, edge + 1);
+                match state.links.get(edge, Parent::Node(child.id()), main) {
+                    Some(link) => child = &link.child,
+                    None => break,
+                }
+            }
+            Ok::<_, BlockError>(child.clone())
+        })?;
+        Ok(last.len(&self.below(&last)))
     }
 
     /// Whether a write behind the child's end makes it longer.
@@ -166,17 +178,23 @@ impl Io {
     ///
     /// # Yields
     /// As the driver does; the graph may have changed.
-    pub async fn write(&self, name: &str, write: Write) -> Result<(), BlockError> {
+    pub fn write(
+        &self,
+        name: &str,
+        write: Write,
+    ) -> impl Future<Output = Result<(), BlockError>> + Send {
         let needed = match &write.kind {
             WriteKind::Truncate(_) => Permissions::RESIZE,
             _ if write.flags.unchanged => Permissions::WRITE_UNCHANGED,
             _ => Permissions::WRITE,
         };
-        let (child, held) = self.child_and_held(name, needed)?;
-        let (node, range) = (child.name(), write.range);
-        let span = trace_span!("request", kind = write.kind.word(), node, %range);
-        let grows = held.contains(Permissions::RESIZE);
-        child.write(&self.below(&child), write, grows).instrument(span).await
+        async move {
+            let (child, held) = self.child_and_held(name, needed)?;
+            let (node, range) = (child.name(), write.range);
+            let span = trace_span!("request", kind = write.kind.word(), node, %range);
+            let grows = held.contains(Permissions::RESIZE);
+            child.write(&self.below(&child), write, grows).instrument(span).await
+        }
     }
 
     /// Copies from the child `from`, at `offset`, to `range` of the child `to`.

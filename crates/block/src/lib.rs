@@ -24,6 +24,7 @@ mod driver;
 mod error;
 mod io;
 mod layer;
+mod links;
 mod node;
 mod observer;
 mod pieces;

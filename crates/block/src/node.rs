@@ -9,10 +9,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_bitmap::SharedBitmap;
-use blockyard_graph::{DetectZeroes, Discard, NodeOptions};
+use blockyard_graph::{DetectZeroes, Discard, NodeOptions, Parent};
 use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::door::world::Quiet;
-use blockyard_sync::{Shared, sometimes};
+use blockyard_sync::{Rarely, sometimes};
 use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId};
 
 use crate::copy_on_read::copy_on_read;
@@ -22,6 +22,7 @@ use crate::error::BlockError;
 use crate::io::Io;
 use crate::pieces::Pieces;
 use crate::request::{ReadFlags, Write, WriteKind};
+use crate::state::holder_key;
 use crate::stats::{Counted, Histogram, Outcome, Stats};
 use crate::tracked::{Count, FAR_END, InFlight, LONGEST, Tracked};
 
@@ -39,13 +40,15 @@ pub struct Serialised(InFlight);
 pub struct Node {
     id: NodeId,
     name: String,
+    /// Of its edges.
+    holder: u64,
     driver: Box<dyn BlockDriver>,
     tracked: Tracked,
-    bitmaps: Shared<Vec<Arc<SharedBitmap>>>,
-    hooks: Shared<Vec<Arc<dyn BeforeWrite>>>,
+    bitmaps: Rarely<Vec<Arc<SharedBitmap>>>,
+    hooks: Rarely<Vec<Arc<dyn BeforeWrite>>>,
     /// Bytes; a write that ends behind it is told once. 0: none is.
-    threshold: Shared<u64>,
-    copy_on_read: Shared<bool>,
+    threshold: Rarely<u64>,
+    copy_on_read: Rarely<bool>,
     /// Those that it has in the graph. They change only in a drained section over the node, so nobody sees them change.
     options: Quiet<NodeOptions>,
 }
@@ -55,15 +58,17 @@ type Ended<'a, T> = (Option<Counted>, ByteRange, &'a Result<T, BlockError>, Opti
 
 impl Node {
     pub(crate) fn new(id: NodeId, name: String, driver: Box<dyn BlockDriver>) -> Self {
+        let holder = holder_key(Parent::Node(id), &name);
         Self {
             id,
             name,
+            holder,
             driver,
             tracked: Tracked::default(),
-            bitmaps: Shared::default(),
-            hooks: Shared::default(),
-            threshold: Shared::default(),
-            copy_on_read: Shared::default(),
+            bitmaps: Rarely::default(),
+            hooks: Rarely::default(),
+            threshold: Rarely::default(),
+            copy_on_read: Rarely::default(),
             options: Quiet::default(),
         }
     }
@@ -80,6 +85,10 @@ impl Node {
 
     pub(crate) fn set_options(&self, options: NodeOptions) {
         self.options.with(|old| *old = options);
+    }
+
+    pub(crate) fn holder(&self) -> u64 {
+        self.holder
     }
 
     pub(crate) fn driver(&self) -> &dyn BlockDriver {
@@ -205,7 +214,12 @@ impl Node {
     }
 
     /// Writes, of every kind. `grows`: its holder may make the node longer.
-    pub(crate) async fn write(&self, io: &Io, write: Write, grows: bool) -> Result<(), BlockError> {
+    pub(crate) async fn write(
+        &self,
+        io: &Io,
+        mut write: Write,
+        grows: bool,
+    ) -> Result<(), BlockError> {
         if let WriteKind::Data(data) | WriteKind::Compressed(data) = &write.kind {
             assert_eq!(data.len() as u64, write.range.len().0, "data-fills-its-range");
         }
@@ -214,14 +228,14 @@ impl Node {
         let truncates = matches!(write.kind, WriteKind::Truncate(_));
         let grows = truncates || (grows && self.driver.grows(io));
         self.check(io, write.reach(), grows)?;
-        let Some(write) = self.as_options_say(write) else { return Ok(()) };
-        if write.reach().is_empty() {
+        if !self.make_as_options_say(&mut write) || write.reach().is_empty() {
             return Ok(());
         }
         let request = self.listed(io, &write).await;
         let began_ns = request.timed.then(|| io.layer().runtime().now_ns());
         io.observe_begin();
-        let (kind, write) = (write.kind.counted(), self.placed(io, write));
+        let kind = write.kind.counted();
+        self.place(io, &mut write);
         let (range, flags) = (write.range, write.flags);
         let copies = matches!(write.kind, WriteKind::Copy(_));
         let design = io.layer().design();
@@ -256,16 +270,15 @@ impl Node {
         result
     }
 
-    /// A write as the node's options have it; nothing is left of a discard that is ignored.
-    fn as_options_say(&self, mut write: Write) -> Option<Write> {
+    /// Makes a write as the node's options have it; whether there is anything left to do: a discard may be ignored.
+    fn make_as_options_say(&self, write: &mut Write) -> bool {
         let NodeOptions { discard, detect_zeroes, .. } = self.options.with(|options| *options);
         if detect_zeroes != DetectZeroes::Off && write.is_data_of_zeroes() {
             write.kind = WriteKind::Zeroes;
             write.flags.may_unmap |= detect_zeroes == DetectZeroes::Unmap;
         }
         write.flags.may_unmap &= discard == Discard::Unmap;
-        let ignored = discard == Discard::Ignore && matches!(write.kind, WriteKind::Discard);
-        (!ignored).then_some(write)
+        discard == Discard::Unmap || !matches!(write.kind, WriteKind::Discard)
     }
 
     /// Lists a write, and waits for those that it must not overlap: what that is may be more when it has waited.
@@ -309,10 +322,11 @@ impl Node {
     }
 
     /// The range of a truncation is what it adds or cuts off, now that nobody else changes the length.
-    fn placed(&self, io: &Io, write: Write) -> Write {
-        let WriteKind::Truncate(truncate) = &write.kind else { return write };
-        let (old, new) = (self.len(io).0, truncate.len.0);
-        Write { range: ByteRange::between(old.min(new), old.max(new)), ..write }
+    fn place(&self, io: &Io, write: &mut Write) {
+        if let WriteKind::Truncate(truncate) = &write.kind {
+            let (old, new) = (self.len(io).0, truncate.len.0);
+            write.range = ByteRange::between(old.min(new), old.max(new));
+        }
     }
 
     async fn before_driver(

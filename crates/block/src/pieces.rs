@@ -3,8 +3,13 @@
 //!
 //! Not for: who may overlap whom. The rest of a block that is written in part is read and written back, and its
 //! request is serialising by then.
+//!
+//! What is rare has a box of its own, and what a request moves stays out of its future where it can: every node that a
+//! request passes has such a future.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::future::Future;
 
 use blockyard_runtime::{IoBuffer, IoErrorKind};
 use blockyard_units::{ByteLen, ByteRange, Mutant};
@@ -90,30 +95,37 @@ impl Pieces<'_> {
         Ok(IoBuffer::from(whole).slice(from..from + range.len().as_usize()))
     }
 
-    pub async fn write(&self, write: Write) -> Result<(), BlockError> {
+    pub fn write(&self, write: Write) -> impl Future<Output = Result<(), BlockError>> {
         let limits = self.limits();
-        let alignment = limits.alignment();
-        if matches!(write.kind, WriteKind::Data(_) | WriteKind::Copy(_)) {
-            self.event(DebugEvent::WRITE_AIO).await;
+        let aligned = write.range.align_outward(limits.alignment()) == write.range;
+        async move {
+            if matches!(write.kind, WriteKind::Data(_) | WriteKind::Copy(_)) {
+                self.event(DebugEvent::WRITE_AIO).await;
+            }
+            if aligned || limits.request_alignment == 1 {
+                self.aligned(write, &limits).await
+            } else {
+                Box::pin(self.unaligned(write, &limits)).await
+            }
         }
-        if write.range.align_outward(alignment) == write.range || limits.request_alignment == 1 {
-            return self.aligned(write, &limits).await;
-        }
-        let inner = write.range.align_inward(alignment, self.len());
+    }
+
+    async fn unaligned(&self, write: Write, limits: &Limits) -> Result<(), BlockError> {
+        let inner = write.range.align_inward(limits.alignment(), self.len());
         match &write.kind {
             WriteKind::Discard if inner.is_empty() => Ok(()),
-            WriteKind::Discard => self.aligned(write.part(inner), &limits).await,
+            WriteKind::Discard => self.aligned(write.part(inner), limits).await,
             WriteKind::Zeroes if !inner.is_empty() => {
                 let (start, end) = (write.range.start(), write.range.end());
-                self.padded(write.part(ByteRange::between(start, inner.start())), &limits).await?;
-                self.aligned(write.part(inner), &limits).await?;
-                self.padded(write.part(ByteRange::between(inner.end(), end)), &limits).await
+                self.padded(write.part(ByteRange::between(start, inner.start())), limits).await?;
+                self.aligned(write.part(inner), limits).await?;
+                self.padded(write.part(ByteRange::between(inner.end(), end)), limits).await
             }
             WriteKind::Zeroes | WriteKind::Data(_) | WriteKind::Copy(_) => {
-                self.padded(write, &limits).await
+                self.padded(write, limits).await
             }
             // A format knows what it compresses; a length has an end of its own.
-            WriteKind::Compressed(_) | WriteKind::Truncate(_) => self.drive(write, &limits).await,
+            WriteKind::Compressed(_) | WriteKind::Truncate(_) => self.drive(write, limits).await,
         }
     }
 
@@ -162,16 +174,32 @@ impl Pieces<'_> {
         Ok(data.slice(from..from + part.len().as_usize()))
     }
 
-    async fn aligned(&self, write: Write, limits: &Limits) -> Result<(), BlockError> {
+    fn aligned(
+        &self,
+        write: Write,
+        limits: &Limits,
+    ) -> impl Future<Output = Result<(), BlockError>> {
         let begins = match write.kind {
-            WriteKind::Data(_) | WriteKind::Copy(_) => DebugEvent::PWRITEV,
-            WriteKind::Zeroes => DebugEvent::PWRITEV_ZERO,
-            _ => return self.short(write, limits).await,
+            WriteKind::Data(_) | WriteKind::Copy(_) => Some(DebugEvent::PWRITEV),
+            WriteKind::Zeroes => Some(DebugEvent::PWRITEV_ZERO),
+            _ => None,
         };
-        self.event(begins).await;
-        let result = self.short(write, limits).await;
-        self.event(DebugEvent::PWRITEV_DONE).await;
-        result
+        let may_lack = matches!(write.kind, WriteKind::Zeroes | WriteKind::Discard);
+        let whole = !may_lack && write.range.len().0 <= limits.max(&write.kind);
+        async move {
+            if let Some(begins) = begins {
+                self.event(begins).await;
+            }
+            let result = if whole {
+                self.drive(write, limits).await
+            } else {
+                Box::pin(self.short(write, limits)).await
+            };
+            if begins.is_some() {
+                self.event(DebugEvent::PWRITEV_DONE).await;
+            }
+            result
+        }
     }
 
     /// As many requests as it takes.
@@ -218,14 +246,21 @@ impl Pieces<'_> {
     }
 
     /// To the driver, and what it did made durable if that was asked for and is not its own to do.
-    async fn drive(&self, mut write: Write, limits: &Limits) -> Result<(), BlockError> {
+    fn drive(
+        &self,
+        mut write: Write,
+        limits: &Limits,
+    ) -> impl Future<Output = Result<(), BlockError>> {
         let lacks = write.flags.fua && !limits.has_fua(&write.kind);
         if lacks {
             write.flags.fua = false;
         }
         let loses = self.io.layer().design().is_mutant(Mutant::FuaLostOnWriteZeroes);
         let flushes = lacks && !(loses && matches!(write.kind, WriteKind::Zeroes));
-        self.driver.write(self.io, write).await?;
-        if flushes { self.driver.flush(self.io).await } else { Ok(()) }
+        let written = self.driver.write(self.io, write);
+        async move {
+            written.await?;
+            if flushes { self.driver.flush(self.io).await } else { Ok(()) }
+        }
     }
 }

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 
-use blockyard_graph::{EdgeKey, Edit, Graph, NodeAttributes, Parent};
+use blockyard_graph::{EdgeKey, Edit, Graph, Parent};
 use blockyard_sync::door::{self, Kind};
 use blockyard_sync::{note, sometimes};
 use blockyard_units::NodeId;
@@ -126,7 +126,7 @@ impl BlockLayer {
                 _ => None,
             })
             .collect();
-        holders.extend(changed_nodes(before, after));
+        holders.extend(before.changed_nodes(after));
         let mut affected: Vec<_> = plan.nodes.iter().map(|new| new.0.clone()).collect();
         let known: Vec<Arc<Node>> = self.state().trusted([key(Kind::Read, VERSION)], |state| {
             holders.iter().filter_map(|id| state.nodes.get(id).cloned()).collect()
@@ -180,8 +180,15 @@ impl BlockLayer {
             for new in &plan.nodes {
                 state.nodes.insert(new.id(), new.0.clone());
             }
-            state.nodes.retain(|id, _| after.node(*id).is_some());
-            for id in changed_nodes(before, after).chain(plan.nodes.iter().map(NewNode::id)) {
+            for edge in changed.iter().chain(&permitted) {
+                let child = after.child(edge.parent, &edge.name);
+                let child = child.and_then(|child| state.nodes.get(&child).cloned());
+                state.links.set(published_key(edge, before, after), edge, after, child);
+            }
+            for gone in before.gone_nodes(after) {
+                state.nodes.remove(&gone);
+            }
+            for id in before.changed_nodes(after).chain(plan.nodes.iter().map(NewNode::id)) {
                 if let (Some(node), Some(attributes)) = (state.nodes.get(&id), after.node(id)) {
                     node.set_options(attributes.options);
                 }
@@ -194,17 +201,6 @@ impl BlockLayer {
         }
         swapped
     }
-}
-
-/// The nodes that stay and whose attributes change, or whether they need to be open for writing.
-pub(crate) fn changed_nodes(before: &Graph, after: &Graph) -> impl Iterator<Item = NodeId> {
-    let changes = |(id, node): &(NodeId, &NodeAttributes)| {
-        let opens = |node: &NodeAttributes| {
-            node.options.auto_read_only && before.is_modified(*id) != after.is_modified(*id)
-        };
-        after.node(*id).is_some_and(|after| after != *node || opens(after))
-    };
-    before.nodes().filter(changes).map(|(id, _)| id)
 }
 
 fn published_key(edge: &EdgeKey, before: &Graph, after: &Graph) -> u64 {

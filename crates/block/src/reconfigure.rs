@@ -13,7 +13,7 @@ use blockyard_units::{Mutant, NodeId};
 use crate::drain::Owner;
 use crate::error::BlockError;
 use crate::layer::BlockLayer;
-use crate::publish::{OnLost, Plan, changed_nodes};
+use crate::publish::{OnLost, Plan};
 
 impl BlockLayer {
     /// [Publishes](Self::publish) what `derive` makes of the current graph, in a drained section of its own. It starts
@@ -85,6 +85,6 @@ fn to_be_drained(before: &Graph, plan: &Plan) -> Result<Vec<NodeId>, BlockError>
     let edges = before.changed_edges(after).into_iter().filter_map(touched);
     let reopened = plan.options.iter().map(|(node, _)| *node);
     let nodes: BTreeSet<NodeId> =
-        edges.chain(changed_nodes(before, after)).chain(reopened).collect();
+        edges.chain(before.changed_nodes(after)).chain(reopened).collect();
     Ok(nodes.into_iter().collect())
 }

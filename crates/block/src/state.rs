@@ -14,6 +14,7 @@ use blockyard_sync::door::Kind;
 use blockyard_units::{BackendId, JobId, NodeId};
 
 use crate::drain::Owner;
+use crate::links::Links;
 use crate::node::Node;
 
 /// The key of the drained sections.
@@ -81,6 +82,8 @@ pub(crate) enum Activity {
 #[derive(Default)]
 pub(crate) struct State {
     pub graph: Graph,
+    /// Of the graph.
+    pub links: Links,
     pub version: u64,
     pub nodes: BTreeMap<NodeId, Arc<Node>>,
     /// Requests in flight of each backend.

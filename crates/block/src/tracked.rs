@@ -11,6 +11,7 @@
 //! so waits make no cycle. `flushed-is-what-succeeded`: a generation counts as flushed only if a flush that began after
 //! it ended well. One flush at a time: whether one is under way is a flag of its own, not a comparison of generations.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use blockyard_sync::door::Kind;
@@ -129,7 +130,8 @@ impl Tracked {
         if waited {
             let (from, to) = (if serialising { 0 } else { SERIALISING }, WRITTEN);
             let free = move |state: &State| !state.must_wait(number, range, serialising);
-            self.0.trusted_wait(Kind::Read, from, to, free, |_: &mut State| ()).await;
+            // Rare, so it is not to make every request's future larger.
+            Box::pin(self.0.trusted_wait(Kind::Read, from, to, free, |_: &mut State| ())).await;
         }
         InFlight { number, range, serialising, waited, timed }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use blockyard_host::{CreateMode, Host, HostErrorKind, HostFile, Locking};
 use blockyard_models::{Violation, data};
-use blockyard_qmp::{Files, Opening};
+use blockyard_qmp::{Aio, Files, Opening};
 use blockyard_runtime::{IoBuffer, Runtime, Storage};
 use blockyard_scenario::{Contents, DiskSpec, GuestWrite, Moment, Script, World};
 use blockyard_sync::door::world::Quiet;
@@ -338,7 +338,19 @@ impl Files for Images {
             Opening { force_share: true, .. } => Locking::ForceShare,
             Opening { .. } => Locking::On,
         };
-        let file = HostFile::open_with(path, opening.read_only, locking);
+        let aio = opening.aio.map(|aio| match aio {
+            Aio::Threads => blockyard_host::Aio::Threads,
+            Aio::IoUring => blockyard_host::Aio::IoUring,
+        });
+        let Opening { direct, no_flush, .. } = opening;
+        let opening = blockyard_host::Opening {
+            locking,
+            direct,
+            no_flush,
+            aio,
+            ..blockyard_host::Opening::new(opening.read_only)
+        };
+        let file = HostFile::open_with(path, opening);
         Ok(Arc::new(file.map_err(|error| error.to_string())?))
     }
 }

@@ -129,7 +129,11 @@ fn wrong_options_are_refused_before_anything_runs_and_the_key_is_named() {
     check(&explore, "node-name=a", "driver: missing");
     check(&explore, "memory,node-name=a,size=1X", "size: expected a size such as");
     check(&explore, "memory,node-name=a,siez=1", "siez: unexpected; the known key is size");
-    check(&explore, "memory,node-name=a,size=1,cache.direct=on", "cache.direct: not implemented");
+    check(
+        &explore,
+        "memory,node-name=a,size=1,cache.no-flush=on",
+        "cache.no-flush: not implemented",
+    );
     check(&explore, "memory,node-name", "node-name: expected '=' and a value");
     check(&explore, "memory,size=1,node-name=a,size.x=1", "size: used as a value and as an object");
     check(&explore, r#"{"driver":"memory","node-name":"a","size":"1"}"#, "size: expected a number");

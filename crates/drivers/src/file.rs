@@ -126,7 +126,8 @@ impl FileDriver {
 
 impl BlockDriver for FileDriver {
     fn limits(&self) -> Limits {
-        let request_alignment = self.storage().alignment();
+        // Facts about a disk, which pass no door.
+        let request_alignment = self.storage.with(|storage| storage.alignment());
         Limits { request_alignment, fua_zeroes: false, ..Limits::NONE }
     }
 
@@ -135,7 +136,7 @@ impl BlockDriver for FileDriver {
     }
 
     fn grows(&self, _io: &Io) -> bool {
-        self.storage().grows()
+        self.storage.with(|storage| storage.grows())
     }
 
     fn read<'a>(

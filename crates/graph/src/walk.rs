@@ -3,6 +3,7 @@
 //! A walk down sweeps the topological order once: when its turn comes a node is marked or never
 //! will be. A walk up sweeps it backwards. Neither follows a path twice, whatever the shape.
 
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -10,7 +11,9 @@ use blockyard_units::NodeId;
 
 use crate::edit::Edit;
 use crate::graph::{Graph, Held, Tables};
-use crate::parts::{Edge, EdgeKey, Parent};
+use crate::parts::{Edge, EdgeKey, NodeAttributes, Parent};
+
+type Attributes<'a> = &'a Arc<NodeAttributes>;
 
 impl Graph {
     /// Whether following edges down from `from` arrives at `to`. A node arrives at itself.
@@ -78,6 +81,35 @@ impl Graph {
         let mut changed: Vec<EdgeKey> = gone.chain(new).map(Edge::key).collect();
         changed.sort_unstable();
         changed
+    }
+
+    /// The nodes of this graph that `after` has too, with other attributes; or auto-read-only, and
+    /// modified by their parents in one of the two and not in the other. By id.
+    pub fn changed_nodes<'a>(&'a self, after: &'a Self) -> impl Iterator<Item = NodeId> {
+        let opens = |id: &NodeId, node: &NodeAttributes| {
+            node.options.auto_read_only && self.is_modified(*id) != after.is_modified(*id)
+        };
+        self.beside(after).filter_map(move |(id, before, after)| {
+            after.is_some_and(|after| after != before || opens(&id, after)).then_some(id)
+        })
+    }
+
+    /// The nodes of this graph that `after` has no more, by id.
+    pub fn gone_nodes<'a>(&'a self, after: &'a Self) -> impl Iterator<Item = NodeId> {
+        self.beside(after).filter(|(.., after)| after.is_none()).map(|(id, ..)| id)
+    }
+
+    /// Each node as it is here and in `after`. Both tables are sorted, so one look at each of their rows is enough; and
+    /// what two values share is known to be equal without a look inside.
+    fn beside<'a>(
+        &'a self,
+        after: &'a Self,
+    ) -> impl Iterator<Item = (NodeId, Attributes<'a>, Option<Attributes<'a>>)> {
+        let mut later = after.0.nodes.iter().peekable();
+        self.0.nodes.iter().map(move |(id, node)| {
+            while later.next_if(|(other, _)| other < id).is_some() {}
+            (*id, node, later.next_if(|(other, _)| other == id).map(|(_, node)| node))
+        })
     }
 
     /// Edits that redirect each edge to `from` so that it leads to `to`, but for the edges that

@@ -54,6 +54,7 @@ impl Host {
             .worker_threads(workers.max(1))
             .thread_name("blockyard-task")
             .enable_time()
+            .enable_io()
             .build()?;
         let machine = Machine {
             handle: threads.handle().clone(),

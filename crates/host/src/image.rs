@@ -11,17 +11,25 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSliceMut, Seek};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use blockyard_runtime::{Access, Io, IoErrorKind};
 use rustix::fs::{FallocateFlags, SeekFrom};
 use rustix::io::ReadWriteFlags;
 
 use crate::error::{HostError, HostErrorKind};
-use crate::lock::{Keeps, lock, unlock_writing};
+use crate::locked::Part;
+use crate::opening::{Opening, direct_alignment};
+
+/// A write into memory that takes longer has waited for the disk.
+const AT_ONCE: Duration = Duration::from_millis(1);
+/// So many writes go to the file's threads then.
+const PATIENCE: u32 = 1000;
 
 /// What to do about a file that exists already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,56 +40,27 @@ pub enum CreateMode {
     Replace,
 }
 
-/// Whether others are kept out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Locking {
-    /// Writers are, and readers where this one writes.
-    On,
-    /// Nobody is: it only reads, and others may do all that they let readers see.
-    ForceShare,
-    /// Nobody is, and nobody is looked for.
-    Off,
-}
-
-impl Locking {
-    fn keeps(self, access: Access) -> Option<Keeps> {
-        match (self, access) {
-            (Self::Off, _) | (_, Access::Inactive) => None,
-            (Self::ForceShare, _) => Some(Keeps::Nobody),
-            (Self::On, Access::Read) => Some(Keeps::Writers),
-            (Self::On, Access::Write) => Some(Keeps::Everybody),
-        }
-    }
-}
-
-/// An opening that carries a lock, and how many openings write under it.
-struct Locked {
-    file: File,
-    writers: Mutex<usize>,
-}
-
-impl Locked {
-    fn writers(&self) -> MutexGuard<'_, usize> {
-        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// An open, locked file.
 pub(crate) struct Image {
     file: File,
-    /// The opening that carries the lock; all openings of one disk share it.
-    locked: Arc<Locked>,
-    locking: Locking,
+    opening: Opening,
+    /// Past the page cache: what places, lengths and memory are multiples of; else 1.
+    pub(crate) alignment: u32,
+    /// The same file behind the page cache, for an end that is no such multiple.
+    uneven: Option<File>,
+    /// Writes until it is seen again whether they can be made at once.
+    patience: AtomicU32,
     /// Bytes, changed only by operations on this image.
     len: AtomicU64,
     /// A regular file, which can become longer and shorter.
     pub(crate) resizable: bool,
-    access: Access,
     flush_failure: OnceLock<IoErrorKind>,
+    /// Given up when the files are closed.
+    lock: Part,
 }
 
 impl Image {
-    pub(crate) fn open(path: &Path, read_only: bool, locking: Locking) -> Result<Self, HostError> {
+    pub(crate) fn open(path: &Path, opening: Opening) -> Result<Self, HostError> {
         let failed = |error: io::Error| HostError::from_io("open", path, &error);
         // Looked at before it is opened: to open a pipe would wait for its other end.
         let kind = fs::metadata(path).map_err(failed)?.file_type();
@@ -89,78 +68,50 @@ impl Image {
             let reason = "neither a regular file nor a block device";
             return Err(HostError::new(HostErrorKind::NotADisk, "open", path, reason));
         }
-        let mut file =
-            OpenOptions::new().read(true).write(!read_only).open(path).map_err(failed)?;
-        let access = if read_only { Access::Read } else { Access::Write };
-        if let Some(keeps) = locking.keeps(access) {
-            lock(&file, path, keeps)?;
-        }
+        let mut file = opening.open(path).map_err(failed)?;
+        let lock = Part::first(&file, path, opening)?;
         let len = len_of(&mut file).map_err(failed)?;
-        Self::around(file, len, access, locking).map_err(failed)
+        Self::around(path, file, lock, len, opening).map_err(failed)
     }
 
-    fn around(file: File, len: u64, access: Access, locking: Locking) -> io::Result<Self> {
-        let writers = Mutex::new(usize::from(access == Access::Write));
-        let locked = Arc::new(Locked { file: file.try_clone()?, writers });
-        let resizable = file.metadata()?.is_file() && access == Access::Write;
-        let len = AtomicU64::new(len);
-        Ok(Self { file, locked, locking, len, resizable, access, flush_failure: OnceLock::new() })
+    fn around(path: &Path, file: File, lock: Part, len: u64, opening: Opening) -> io::Result<Self> {
+        let resizable = file.metadata()?.is_file() && opening.access == Access::Write;
+        let alignment = if opening.direct { direct_alignment(&file)? } else { 1 };
+        let behind = Opening { direct: false, ..opening };
+        let uneven = opening.direct.then(|| behind.open(path)).transpose()?;
+        let (len, patience, flush_failure) = (len.into(), AtomicU32::new(0), OnceLock::new());
+        Ok(Self { file, opening, alignment, uneven, patience, len, resizable, flush_failure, lock })
     }
 
     /// The same file, opened once more under the same lock, which becomes exclusive if this one shall write. Whoever
     /// becomes active or inactive has nothing in common with what was locked before.
     pub(crate) fn reopen(&self, path: &Path, access: Access) -> Result<Self, HostError> {
         let failed = |error: io::Error| HostError::from_io("reopen", path, &error);
-        let write = access == Access::Write;
-        let mut file = OpenOptions::new().read(true).write(write).open(path).map_err(failed)?;
+        let opening = Opening { access, ..self.opening };
+        let mut file = opening.open(path).map_err(failed)?;
         let identity = |file: &File| file.metadata().map(|found| (found.dev(), found.ino()));
         if identity(&file).map_err(failed)? != identity(&self.file).map_err(failed)? {
             let reason = "there is another file of this name by now";
             return Err(HostError::new(HostErrorKind::Missing, "reopen", path, reason));
         }
-        let keeps = self.locking.keeps(access);
-        if self.access == Access::Inactive || access == Access::Inactive {
-            if let Some(keeps) = keeps {
-                lock(&file, path, keeps)?;
-            }
+        let (lock, len) = if [self.opening.access, access].contains(&Access::Inactive) {
             // Its owner may have changed the length.
-            let len = len_of(&mut file).map_err(failed)?;
-            let mut fresh = Self::around(file, len, access, self.locking).map_err(failed)?;
-            fresh.flush_failure = self.flush_failure.clone();
-            return Ok(fresh);
-        }
-        let resizable = file.metadata().map_err(failed)?.is_file() && write;
-        if write {
-            self.one_more_writes(path, keeps)?;
-        }
-        let (locked, flush_failure) = (self.locked.clone(), self.flush_failure.clone());
-        let (locking, len) = (self.locking, AtomicU64::new(self.len()));
-        Ok(Self { file, locked, locking, len, resizable, access, flush_failure })
+            (Part::first(&file, path, opening)?, len_of(&mut file).map_err(failed)?)
+        } else {
+            (self.lock.another(path, opening)?, self.len())
+        };
+        let mut reopened = Self::around(path, file, lock, len, opening).map_err(failed)?;
+        reopened.flush_failure = self.flush_failure.clone();
+        Ok(reopened)
+    }
+
+    /// How it was opened.
+    pub(crate) fn opening(&self) -> Opening {
+        self.opening
     }
 
     pub(crate) fn is_read_only(&self) -> bool {
-        self.access != Access::Write
-    }
-
-    fn one_more_writes(&self, path: &Path, keeps: Option<Keeps>) -> Result<(), HostError> {
-        let mut writers = self.locked.writers();
-        if let Some(keeps) = keeps.filter(|_| *writers == 0) {
-            let locked = lock(&self.locked.file, path, keeps);
-            if locked.is_err() {
-                self.share_lock();
-            }
-            locked?;
-        }
-        *writers += 1;
-        Ok(())
-    }
-
-    /// Lets others read. The lock was held until now, so nobody but another reader is in the way.
-    fn share_lock(&self) {
-        if self.locking == Locking::On {
-            // What cannot be given back is kept: others are then kept out for longer than they need to be.
-            let _ = unlock_writing(&self.locked.file);
-        }
+        self.opening.access != Access::Write
     }
 
     pub(crate) fn create(path: &Path, len: u64, mode: CreateMode) -> Result<Self, HostError> {
@@ -176,11 +127,12 @@ impl Image {
             CreateMode::Replace => options.create(true).truncate(false),
         };
         let file = options.open(path).map_err(failed)?;
-        let made = lock(&file, path, Keeps::Everybody).and_then(|()| {
+        let opening = Opening::new(false);
+        let made = Part::first(&file, path, opening).and_then(|lock| {
             // Cut only now, when nobody else has it.
             let sized = file.set_len(0).and_then(|()| file.set_len(len));
             sized.and_then(|()| sync_directory_of(path)).map_err(failed)?;
-            Self::around(file, len, Access::Write, Locking::On).map_err(failed)
+            Self::around(path, file, lock, len, opening).map_err(failed)
         });
         if made.is_err() && mode == CreateMode::New {
             // The first error is the one to tell.
@@ -213,15 +165,26 @@ impl Image {
         rustix::io::preadv2(&self.file, &mut parts, offset, ReadWriteFlags::NOWAIT).unwrap_or(0)
     }
 
-    pub(crate) fn read(&self, offset: u64, into: &mut [u8]) -> Io<()> {
-        self.file.read_exact_at(into, offset).map_err(io_kind)
+    /// Reads at least `needed` bytes.
+    pub(crate) fn read(&self, offset: u64, into: &mut [u8], needed: usize) -> Io<()> {
+        let mut done = 0;
+        while done < needed {
+            match self.file.read_at(&mut into[done..], offset + done as u64) {
+                Ok(0) => return Err(IoErrorKind::Io),
+                Ok(bytes) => done += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(io_kind(error)),
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn write(&self, offset: u64, data: &[u8], fua: bool) -> Io<()> {
-        let written = self.file.write_all_at(data, offset).map_err(io_kind);
-        if written.is_err() && self.resizable {
-            // A part of it may have been, behind the end too.
-            self.has_grown(self.file.metadata().map_or(0, |found| found.len()));
+        let even = self.is_even(offset, data.len() as u64);
+        let file = self.uneven.as_ref().filter(|_| !even).unwrap_or(&self.file);
+        let written = file.write_all_at(data, offset).map_err(io_kind);
+        if written.is_err() {
+            self.may_have_grown();
         }
         written?;
         if !data.is_empty() {
@@ -230,8 +193,36 @@ impl Image {
         if fua { self.flush() } else { Ok(()) }
     }
 
-    fn has_grown(&self, end: u64) {
+    /// Writes into memory at once, unless that took long lately: then the system makes writers wait.
+    pub(crate) fn write_cached(&self, offset: u64, data: &[u8]) -> bool {
+        let waits = |patience: u32| patience.checked_sub(1);
+        if self.patience.fetch_update(Ordering::Relaxed, Ordering::Relaxed, waits).is_ok() {
+            return false;
+        }
+        let began = Instant::now();
+        // Whatever is wrong, the write that may wait meets it too and reports it.
+        let written = self.write(offset, data, false).is_ok();
+        if began.elapsed() > AT_ONCE {
+            self.patience.store(PATIENCE, Ordering::Relaxed);
+        }
+        written
+    }
+
+    /// Whether the system takes such a place and length past the page cache.
+    pub(crate) fn is_even(&self, offset: u64, len: u64) -> bool {
+        let multiple = |number: u64| number.is_multiple_of(u64::from(self.alignment));
+        multiple(offset) && multiple(len)
+    }
+
+    pub(crate) fn has_grown(&self, end: u64) {
         self.len.fetch_max(end, Ordering::AcqRel);
+    }
+
+    /// Of a write that failed a part may have been made, behind the end too.
+    pub(crate) fn may_have_grown(&self) {
+        if self.resizable {
+            self.has_grown(self.file.metadata().map_or(0, |found| found.len()));
+        }
     }
 
     /// Zeroes without writing them; with `may_unmap` the space may be given back.
@@ -287,6 +278,9 @@ impl Image {
     }
 
     pub(crate) fn flush(&self) -> Io<()> {
+        if self.opening.no_flush {
+            return Ok(());
+        }
         let synced = self.file.sync_data().map_err(|error| {
             let kind = io_kind(error);
             *self.flush_failure.get_or_init(|| kind)
@@ -295,16 +289,9 @@ impl Image {
     }
 }
 
-impl Drop for Image {
-    /// Another opening under the same lock can only read.
-    fn drop(&mut self) {
-        if self.access == Access::Write {
-            let mut writers = self.locked.writers();
-            *writers -= 1;
-            if *writers == 0 {
-                self.share_lock();
-            }
-        }
+impl AsRawFd for Image {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
     }
 }
 
@@ -319,7 +306,7 @@ fn sync_directory_of(path: &Path) -> io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-fn io_kind(error: io::Error) -> IoErrorKind {
+pub(crate) fn io_kind(error: io::Error) -> IoErrorKind {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => IoErrorKind::NoSpace,
         io::ErrorKind::InvalidInput => IoErrorKind::InvalidInput,

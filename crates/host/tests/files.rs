@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use blockyard_host::{CreateMode, Host, HostError, HostErrorKind, HostFile, Locking};
+use blockyard_host::{Aio, CreateMode, Host, HostError, HostErrorKind, HostFile, Locking, Opening};
 use blockyard_runtime::{Access, IoBuffer, IoErrorKind, Storage};
 use blockyard_units::{ByteLen, ByteRange};
 use common::Directory;
@@ -69,6 +69,87 @@ async fn check_dropped_futures_take_effect<S: Storage>(reopen: impl Fn() -> S) {
     for offset in places {
         let back = disk.read(ByteRange::new(offset, 5000)).await;
         assert_eq!(back, Ok(pattern(offset, 5000)), "at {offset}");
+    }
+}
+
+#[test]
+fn file_behind_the_page_cache_keeps_them_through_the_ring_too() {
+    let directory = Directory::new("ring");
+    let path = directory.path("disk");
+    drop(HostFile::create(&path, LEN, CreateMode::New).expect("a new file"));
+    let opening = Opening { aio: Some(Aio::IoUring), ..Opening::new(false) };
+    let open = || HostFile::open_with(&path, opening).expect("nobody else has it");
+    on_host(check_promises(open));
+}
+
+#[test]
+fn file_past_the_page_cache_keeps_the_promises_of_a_disk() {
+    for aio in [Aio::Threads, Aio::IoUring] {
+        let directory = Directory::new(&format!("direct-{aio:?}"));
+        let path = directory.path("disk");
+        drop(HostFile::create(&path, LEN, CreateMode::New).expect("a new file"));
+        let opening = Opening { direct: true, aio: Some(aio), ..Opening::new(false) };
+        let open = || HostFile::open_with(&path, opening);
+        if let Err(error) = open() {
+            println!("skipped: {error}");
+            return;
+        }
+        on_host(check_direct(|| open().expect("nobody else has it")));
+    }
+}
+
+/// As [`check_promises`], at places and of lengths that the disk asks for, or up to its end.
+async fn check_direct(reopen: impl Fn() -> HostFile) {
+    let disk = reopen();
+    let unit = u64::from(disk.alignment());
+    assert!(unit >= 512, "{unit}");
+    let mut expected = vec![0; LEN as usize];
+    let places = [(0, unit), (8 * unit, 200 * unit), (LEN / unit * unit, LEN % unit)];
+    for (seed, (offset, len)) in (1..).zip(places) {
+        // What does not begin where the disk wants it is copied to where it does.
+        let data = pattern(seed, len + 1).slice(1..len as usize + 1);
+        disk.write(offset, data.clone(), seed % 2 == 0).await.expect("writes inside succeed");
+        expected[offset as usize..(offset + len) as usize].copy_from_slice(&data);
+        let back = disk.read(ByteRange::new(offset, len)).await.expect("reads inside succeed");
+        assert_eq!(back, data, "at {offset}");
+    }
+    disk.flush().await.expect("flushes succeed");
+    let whole = disk.read(ByteRange::new(0, LEN)).await.expect("reads inside succeed");
+    assert!(*whole == *expected, "writes touch only their own bytes");
+    let refused = Err(IoErrorKind::InvalidInput);
+    assert_eq!(disk.read(ByteRange::new(0, LEN + unit)).await, refused);
+    for index in 0..100 {
+        drop(disk.write(index * 2 * unit, pattern(index, 2 * unit), false));
+        drop(disk.read(ByteRange::new(index * unit, unit)));
+    }
+    let behind = LEN.next_multiple_of(unit);
+    disk.write(behind, pattern(7, unit), false).await.expect("it becomes longer");
+    assert_eq!(disk.len(), ByteLen(behind + unit));
+    drop(disk);
+    let disk = reopen();
+    assert_eq!(disk.len(), ByteLen(behind + unit));
+    for index in 0..100 {
+        let back = disk.read(ByteRange::new(index * 2 * unit, 2 * unit)).await;
+        assert_eq!(back, Ok(pattern(index, 2 * unit)), "at {index}");
+    }
+}
+
+#[test]
+fn ring_outlives_the_runtime_that_tended_it() {
+    let directory = Directory::new("runtimes");
+    let path = directory.path("disk");
+    drop(HostFile::create(&path, LEN, CreateMode::New).expect("a new file"));
+    let opening = Opening { aio: Some(Aio::IoUring), ..Opening::new(false) };
+    let disk = HostFile::open_with(&path, opening).expect("nobody else has it");
+    for seed in 0..3 {
+        on_host(async {
+            drop(disk.write(0, pattern(seed, 5000), false));
+            let data = pattern(seed, 300_001);
+            disk.write(5000, data.clone(), false).await.expect("writes inside succeed");
+            let back = disk.read(ByteRange::new(5000, 300_001)).await;
+            assert_eq!(back, Ok(data));
+        });
+        drop(on_host(async { disk.read(ByteRange::new(0, 300_000)) }));
     }
 }
 
@@ -290,6 +371,30 @@ fn a_disk_is_reopened_under_its_own_lock_and_others_stay_out() {
 }
 
 #[test]
+fn a_disk_is_reopened_in_the_way_in_which_it_was_opened() {
+    let directory = Directory::new("way");
+    let path = directory.path("disk");
+    drop(HostFile::create(&path, LEN, CreateMode::New).expect("there is nothing yet"));
+    let opening = Opening { direct: true, locking: Locking::Off, ..Opening::new(true) };
+    let reader = match HostFile::open_with(&path, opening) {
+        Ok(reader) => reader,
+        Err(error) => return println!("skipped: {error}"),
+    };
+    let other = HostFile::open(&path, false).expect("it keeps nobody out");
+    let writer = reader.reopen(Access::Write).expect("it does not look for others");
+    let unit = u64::from(writer.alignment());
+    assert!(unit >= 512 && writer.alignment() == reader.alignment(), "{unit}");
+    // Its end is behind the page cache still.
+    let end = ByteRange::between(LEN / unit * unit, LEN);
+    let data = pattern(3, end.len().0);
+    on_host(writer.write(end.start(), data.clone(), true)).expect("writes inside succeed");
+    drop(writer);
+    assert_eq!(on_host(other.read(end)), Ok(data.clone()));
+    assert_eq!(on_host(reader.read(end)), Ok(data));
+    assert_eq!(on_host(reader.write(0, pattern(1, unit), false)), Err(IoErrorKind::ReadOnly));
+}
+
+#[test]
 fn of_two_that_were_opened_for_writing_the_one_that_is_given_up_leaves_the_lock_to_the_other() {
     let directory = Directory::new("two-writers");
     let path = directory.path("disk");
@@ -330,7 +435,8 @@ fn a_disk_that_is_shared_by_force_is_read_beside_a_writer() {
     let path = directory.path("disk");
     let writer = HostFile::create(&path, LEN, CreateMode::New).expect("there is nothing yet");
     assert!(HostFile::open(&path, true).is_err());
-    let shared = HostFile::open_with(&path, true, Locking::ForceShare).expect("it lets others be");
+    let shared = Opening { locking: Locking::ForceShare, ..Opening::new(true) };
+    let shared = HostFile::open_with(&path, shared).expect("it lets others be");
     drop(writer);
     drop(HostFile::open(&path, false).expect("nor does it keep a writer out"));
     drop(shared);

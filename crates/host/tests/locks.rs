@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use blockyard_host::{CreateMode, HostErrorKind, HostFile, Locking};
+use blockyard_host::{CreateMode, HostErrorKind, HostFile, Locking, Opening};
 use common::Directory;
 
 /// Whether the tools are there; says so if not.
@@ -72,9 +72,10 @@ fn qemu_does_not_write_what_is_written_or_read_here() {
     let writer = HostFile::create(&path, 1 << 20, CreateMode::New).expect("a new file");
     let (written, message) = qemu_io(&path, RAW, "write 0 512");
     assert!(!written && message.contains("\"write\" lock"), "{message}");
-    HostFile::open_with(&path, false, Locking::Off).expect("it does not care");
+    let off = Opening { locking: Locking::Off, ..Opening::new(false) };
+    HostFile::open_with(&path, off).expect("it does not care");
     drop(writer);
-    let unlocked = HostFile::open_with(&path, false, Locking::Off).expect("it does not care");
+    let unlocked = HostFile::open_with(&path, off).expect("it does not care");
     assert!(qemu_io(&path, RAW, "write 0 512").0, "nor does it keep out");
     drop(unlocked);
     let reader = HostFile::open(&path, true).expect("nobody has it");
@@ -94,8 +95,8 @@ fn what_qemu_writes_is_read_here_only_if_it_is_shared_by_force() {
     drop(HostFile::create(&path, 1 << 20, CreateMode::New).expect("a new file"));
     let holder = Holder::open(&path, RAW, "write 0 512");
     assert_eq!(kind(&path, true), Some(HostErrorKind::InUse));
-    let shared = HostFile::open_with(&path, true, Locking::ForceShare);
-    let shared = shared.expect("it lets others be");
+    let shared = Opening { locking: Locking::ForceShare, ..Opening::new(true) };
+    let shared = HostFile::open_with(&path, shared).expect("it lets others be");
     drop(holder);
     assert!(qemu_io(&path, RAW, "write 0 512").0, "nor does it keep a writer out");
     drop(shared);

@@ -4,8 +4,9 @@
 //! anyway.
 //! Source: QEMU's documented options of every node, their names and defaults, and what qemu-storage-daemon 10.0 does:
 //! `discard` is `ignore` where it is left out, but `unmap` of a child defined in place; such a child is read-only,
-//! auto-read-only and force-share as its parent is. Differs: the sizes of `memory` and `null-co` and the bytes of a
-//! limit take suffixes, where QEMU wants numbers; errors name the whole dotted key.
+//! auto-read-only and force-share as its parent is, and read and written past the page cache if that is. Differs: the
+//! sizes of `memory` and `null-co` and the bytes of a limit take suffixes, where QEMU wants numbers; errors name the
+//! whole dotted key.
 
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use serde::Deserialize;
 use serde::de::Error as _;
 
 use crate::blkdebug::{BlkdebugOptions, DebugRules};
+use crate::nodes::Aio;
 use crate::value::{Dict, Reference, ReferenceOrNull, Value};
 use crate::visitor::{Mode, Problem, Size, VisitError, take, visit};
 
@@ -51,14 +53,24 @@ pub(crate) struct Blockdev {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct General {
     pub read_only: bool,
+    pub cache: Cache,
     pub options: NodeOptions,
+}
+
+/// What is made of the memory between a file and its disk.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Cache {
+    /// Nothing.
+    pub direct: bool,
+    /// Flushes do nothing.
+    pub no_flush: bool,
 }
 
 /// What a driver asks for.
 pub(crate) enum Kind {
     Blkdebug { image: Child, rules: DebugRules },
     CopyOnRead { file: Child, bottom: Option<String> },
-    File { filename: String, locking: bool },
+    File { filename: String, locking: bool, cache: Cache, aio: Option<Aio> },
     Luks { file: Child, key_secret: String },
     Memory { size: u64 },
     Null { size: u64 },
@@ -80,6 +92,7 @@ pub(crate) enum Child {
 struct FileOptions {
     filename: String,
     locking: Option<OnOffAuto>,
+    aio: Option<Aio>,
 }
 
 #[derive(PartialEq, Deserialize)]
@@ -181,9 +194,9 @@ impl From<DetectZeroesWord> for DetectZeroes {
     }
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Cache {
+struct CacheOptions {
     direct: Option<bool>,
     no_flush: Option<bool>,
 }
@@ -210,7 +223,10 @@ impl Blockdev {
             check_name(name).map_err(|error| error.within("node-name"))?;
         }
         let general = inherited.parse(&mut options, mode)?;
-        refuse_what_is_not_done(&mut options, mode)?;
+        if general.cache.no_flush && driver != "file" {
+            let said = Problem::Invalid("not implemented yet; only 'off' is".into());
+            return Err(VisitError::from(said).within("cache.no-flush"));
+        }
         let kind = Kind::parse(driver, general, &Value::Dict(options), mode)?;
         Ok(Self { driver, name, general, kind })
     }
@@ -243,6 +259,10 @@ impl General {
             let said = "only a read-only node can be shared so; 'read-only' is to be on";
             return Err(VisitError::custom(said).within("force-share"));
         }
+        if let Some(cache) = take::<Option<CacheOptions>>(options, "cache", mode)? {
+            self.cache.direct = cache.direct.unwrap_or(self.cache.direct);
+            self.cache.no_flush = cache.no_flush.unwrap_or(self.cache.no_flush);
+        }
         if let Some(discard) = take::<Option<DiscardWord>>(options, "discard", mode)? {
             self.options.discard = discard.into();
         }
@@ -263,24 +283,11 @@ impl General {
 
     /// What a child defined in place has from a node with these: what nobody asked for is not passed down to it.
     fn for_child(mut self) -> Self {
+        self.cache.no_flush = false;
         self.options.discard = Discard::Unmap;
         self.options.detect_zeroes = DetectZeroes::Off;
         self
     }
-}
-
-/// Takes the options that every node has and none does anything about.
-fn refuse_what_is_not_done(options: &mut Dict, mode: Mode) -> Result<(), VisitError> {
-    let only = |key: &'static str, is_done: bool, done: &str| match is_done {
-        true => Ok(()),
-        false => {
-            let said = format!("not implemented yet; only '{done}' is");
-            Err(VisitError::from(Problem::Invalid(said)).within(key))
-        }
-    };
-    let cache = take::<Option<Cache>>(options, "cache", mode)?.unwrap_or_default();
-    only("cache.direct", cache.direct != Some(true), "off")?;
-    only("cache.no-flush", cache.no_flush != Some(true), "off")
 }
 
 impl Kind {
@@ -306,8 +313,9 @@ impl Kind {
                 Self::CopyOnRead { file: Child::parse("file", file, general, mode)?, bottom }
             }
             "file" => {
-                let FileOptions { filename, locking } = visit(options, mode)?;
-                Self::File { filename, locking: locking != Some(OnOffAuto::Off) }
+                let FileOptions { filename, locking, aio } = visit(options, mode)?;
+                let locking = locking != Some(OnOffAuto::Off);
+                Self::File { filename, locking, cache: general.cache, aio }
             }
             "luks" => {
                 let LuksOptions { file, key_secret } = visit(options, mode)?;

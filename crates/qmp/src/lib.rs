@@ -39,7 +39,7 @@ pub use events::{Event, EventHub, NoWatcher, Subscriber};
 pub use json::parse_json;
 pub use keyval::{MAX_DEPTH, MAX_FRAGMENT_LEN, merge, parse_keyval, parse_qemu_opts};
 pub use monitor::{COMMANDS, Monitor, check_command};
-pub use nodes::{Files, Opening};
+pub use nodes::{Aio, Files, Opening};
 pub use options::{Options, ParseError, parse_options};
 pub use secrets::without_secrets;
 pub use value::{Dict, Reference, ReferenceOrNull, Shape, Value};

@@ -14,9 +14,10 @@ use blockyard_graph::{Edit, Graph, NodeKind, NodeOptions, Parent, ROOT};
 use blockyard_qcow2::Qcow2;
 use blockyard_runtime::{Access, Storage};
 use blockyard_units::NodeId;
+use serde::Deserialize;
 
 use crate::blkdebug::DebugRules;
-use crate::blockdev::{Blockdev, Child, General, Kind};
+use crate::blockdev::{Blockdev, Cache, Child, General, Kind};
 use crate::error::QmpError;
 use crate::monitor::Monitor;
 use crate::reopen::DriverOptions;
@@ -39,6 +40,32 @@ pub struct Opening {
     pub locking: bool,
     /// Others may do everything, but they are told that somebody reads.
     pub force_share: bool,
+    /// Past what the world keeps in memory.
+    pub direct: bool,
+    /// Flushes may do nothing.
+    pub no_flush: bool,
+    /// Who waits for the disk; if nobody says, the world knows best.
+    pub aio: Option<Aio>,
+}
+
+/// Who waits for a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Aio {
+    /// Threads.
+    Threads,
+    /// Nobody: the system tells.
+    IoUring,
+}
+
+impl Aio {
+    /// QEMU's word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Threads => "threads",
+            Self::IoUring => "io_uring",
+        }
+    }
 }
 
 /// That there is no such node.
@@ -146,11 +173,11 @@ fn define_part(
             let bottom = bottom.map(|bottom| find_bottom(layer, parts, &bottom)).transpose()?;
             Box::new(CopyOnRead::new(bottom))
         }
-        Kind::File { filename, locking } => {
+        Kind::File { filename, locking, cache: Cache { direct, no_flush }, aio } => {
             let NodeOptions { auto_read_only, force_share, .. } = general.options;
             // Nobody needs more yet.
             let read_only = general.read_only || auto_read_only;
-            let opening = Opening { read_only, locking, force_share };
+            let opening = Opening { read_only, locking, force_share, direct, no_flush, aio };
             let storage = monitor.files().open(&filename, opening).map_err(QmpError::generic)?;
             let access = if read_only { Access::Read } else { Access::Write };
             Box::new(FileDriver::new(name.as_str(), storage, access))

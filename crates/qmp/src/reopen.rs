@@ -78,9 +78,18 @@ impl Kind {
             Self::CopyOnRead { bottom, .. } => {
                 [("bottom", bottom.clone().unwrap_or_default())].into()
             }
-            Self::File { filename, locking } => {
+            Self::File { filename, locking, cache, aio } => {
+                let on_off = |on: bool| String::from(if on { "on" } else { "off" });
                 let locking = if *locking { "auto" } else { "off" };
-                [("filename", filename.clone()), ("locking", locking.into())].into()
+                let aio = aio.map_or_else(String::new, |aio| aio.word().into());
+                [
+                    ("filename", filename.clone()),
+                    ("locking", locking.into()),
+                    ("cache.direct", on_off(cache.direct)),
+                    ("cache.no-flush", on_off(cache.no_flush)),
+                    ("aio", aio),
+                ]
+                .into()
             }
             Self::Luks { key_secret, .. } => [("key-secret", key_secret.clone())].into(),
             Self::Memory { size } | Self::Null { size } => [number("size", size)].into(),

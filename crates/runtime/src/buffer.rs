@@ -10,10 +10,16 @@ use bytes::Bytes;
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct IoBuffer(Bytes);
 
+/// What short buffers of zeroes are parts of.
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+
 impl IoBuffer {
     /// `len` zero bytes.
     pub fn zeroes(len: usize) -> Self {
-        Self::from(alloc::vec![0; len])
+        match ZEROES.get(..len) {
+            Some(zeroes) => Self(Bytes::from_static(zeroes)),
+            None => Self::from(alloc::vec![0; len]),
+        }
     }
 
     /// The part at `range`, without copying.

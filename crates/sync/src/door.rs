@@ -203,15 +203,32 @@ struct Door {
 
 thread_local! {
     static DOOR: Door = Door::default();
+    /// Nobody looks: all that a passage costs outside a simulated world is a look at this.
+    static SHUT: Cell<bool> = const { Cell::new(true) };
+}
+
+#[inline]
+fn is_shut() -> bool {
+    SHUT.with(Cell::get)
 }
 
 /// Announces an operation. Called before it takes place.
+#[inline]
 pub fn enter(access: Access) {
     enter_all([access]);
 }
 
 /// Announces one operation that touches all of this.
+#[inline]
 pub fn enter_all(accesses: impl IntoIterator<Item = Access>) {
+    if !is_shut() {
+        pause();
+        accesses.into_iter().for_each(record);
+    }
+}
+
+/// Waits until the running task may begin another operation.
+fn pause() {
     DOOR.with(|door| {
         let Some(pause) = door.pause.get() else { return };
         match door.passage.get() {
@@ -223,11 +240,17 @@ pub fn enter_all(accesses: impl IntoIterator<Item = Access>) {
             }
         }
     });
-    accesses.into_iter().for_each(enter_within);
 }
 
 /// Announces a part of an operation that was announced already: the lock of its object may be held.
+#[inline]
 pub(crate) fn enter_within(access: Access) {
+    if !is_shut() {
+        record(access);
+    }
+}
+
+fn record(access: Access) {
     DOOR.with(|door| {
         if door.recording.get() {
             let accesses = &mut door.log.borrow_mut().accesses;
@@ -273,8 +296,9 @@ pub fn mark(what: &'static str) {
 }
 
 /// Whether somebody wants to read what the steps do; see [`note!`](crate::note).
+#[inline]
 pub fn listening() -> bool {
-    DOOR.with(|door| door.open.get() && door.listening.get())
+    !is_shut() && DOOR.with(|door| door.open.get() && door.listening.get())
 }
 
 /// Says what the running step does; see [`note!`](crate::note).
@@ -323,8 +347,9 @@ pub(crate) fn peek(access: Access) {
 }
 
 /// Whether a simulated world runs a step.
+#[inline]
 pub(crate) fn is_open() -> bool {
-    DOOR.with(|door| door.open.get())
+    !is_shut() && DOOR.with(|door| door.open.get())
 }
 
 /// Why wakers are called just now.
@@ -410,7 +435,12 @@ impl Future for Boundary {
 pub mod world {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    use super::{DOOR, Passage, StepLog, Wake};
+    use super::{DOOR, Door, Passage, SHUT, StepLog, Wake};
+
+    /// Somebody looks, or nobody does any more.
+    fn settle(door: &Door) {
+        SHUT.set(!door.open.get() && door.pause.get().is_none());
+    }
 
     /// Whose step begins.
     #[derive(Clone, Copy, Debug)]
@@ -476,6 +506,7 @@ pub mod world {
             door.step.set(step.number);
             door.stream.set(step.stream);
             door.next_object.set(step.next_object);
+            settle(door);
         });
     }
 
@@ -490,9 +521,13 @@ pub mod world {
         DOOR.with(|door| {
             door.pause.set(Some(pause));
             door.passage.set(passage);
+            settle(door);
         });
         let result = part();
-        DOOR.with(|door| door.pause.set(None));
+        DOOR.with(|door| {
+            door.pause.set(None);
+            settle(door);
+        });
         result
     }
 
@@ -507,6 +542,7 @@ pub mod world {
         DOOR.with(|door| {
             door.open.set(false);
             door.recording.set(false);
+            settle(door);
             log.accesses.clear();
             log.guards.clear();
             log.peeks.clear();
@@ -537,6 +573,7 @@ pub mod world {
             door.open.set(false);
             door.recording.set(false);
             door.pause.set(None);
+            settle(door);
         });
         loop {
             // Dropped outside the borrow: what dies here may bequeath again, and that is forgotten too.

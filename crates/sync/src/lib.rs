@@ -25,6 +25,7 @@ mod memory;
 pub mod mpsc;
 mod mutex;
 mod primitives;
+mod rarely;
 mod rwlock;
 mod semaphore;
 mod shared;
@@ -33,6 +34,7 @@ mod unstoppable;
 
 pub use mutex::{Mutex, MutexGuard};
 pub use primitives::{Event, Receiver, Sender, Ticket, WaitQueue, first_of, oneshot};
+pub use rarely::Rarely;
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use semaphore::{Permit, Semaphore};
 pub use shared::{Shared, WaitFor};

@@ -3,6 +3,7 @@
 mod broadcast;
 mod mpsc;
 mod mutex;
+mod rarely;
 mod rwlock;
 mod semaphore;
 

@@ -74,14 +74,10 @@ fn what_is_done_anyway_may_be_asked_for() {
 
 #[test]
 fn what_is_not_implemented_is_refused_by_its_key() {
-    for (option, key, done) in
-        [("cache.direct=on", "cache.direct", "off"), ("cache.no-flush=on", "cache.no-flush", "off")]
-    {
-        let said = format!("{key}: not implemented yet; only '{done}' is");
-        check_error(&null(option), &said);
-        let child = format!("driver=raw,node-name=a,file.driver=null-co,file.size=1,file.{option}");
-        check_error(&child, &format!("file.{said}"));
-    }
+    let said = "cache.no-flush: not implemented yet; only 'off' is";
+    check_error(&null("cache.no-flush=on"), said);
+    let child = "driver=raw,node-name=a,file.driver=null-co,file.size=1,file.cache.no-flush=on";
+    check_error(child, &format!("file.{said}"));
 }
 
 #[test]
@@ -129,6 +125,26 @@ fn what_a_child_defined_in_place_has_from_its_parent() {
     assert_eq!((node.detect_zeroes, child.detect_zeroes), (DetectZeroes::Unmap, DetectZeroes::Off));
     let (node, child) = parsed(",auto-read-only=on,read-only=on,force-share=on");
     assert!(node.auto_read_only && child.auto_read_only && child.force_share);
+}
+
+#[test]
+fn a_file_past_the_page_cache_is_asked_for_by_itself_or_by_its_parent() {
+    for (options, expected) in [
+        ("", (false, false, None)),
+        (",file.cache.direct=on,file.cache.no-flush=on", (true, true, None)),
+        (",cache.direct=on,file.aio=io_uring", (true, false, Some("io_uring"))),
+        (",cache.direct=on,file.cache.direct=off", (false, false, None)),
+        (",file.cache.no-flush=on,file.aio=threads", (false, true, Some("threads"))),
+    ] {
+        let text = format!("driver=raw,node-name=a,file.driver=file,file.filename=x{options}");
+        let node = parse(&text).expect(&text);
+        let Kind::Raw { file: Child::Defined(child) } = &node.kind else { panic!("{text}") };
+        let Kind::File { cache, aio, .. } = &child.kind else { panic!("{text}") };
+        let aio = aio.map(|aio| aio.word());
+        assert_eq!((cache.direct, cache.no_flush, aio), expected, "for {text}");
+    }
+    let native = "driver=file,node-name=a,filename=x,aio=native";
+    check_error(native, "aio: expected one of threads, io_uring, found 'native'");
 }
 
 #[test]

@@ -1,0 +1,74 @@
+//! What is measured, and what it should be.
+
+/// Why a side says nothing.
+#[derive(Debug)]
+pub struct Absent(pub String);
+
+pub type Measure = fn() -> Result<f64, Absent>;
+
+/// A line of the table.
+pub struct Row {
+    pub name: &'static str,
+    pub what: &'static str,
+    pub unit: Unit,
+    pub target: Target,
+    pub qemu: Measure,
+    pub ours: Measure,
+}
+
+/// What a value counts.
+#[derive(Clone, Copy)]
+pub enum Unit {
+    /// Of processor time.
+    Microseconds,
+    /// Of processor time.
+    Seconds,
+    /// Of time as it passes.
+    PerSecond,
+    Kib,
+}
+
+/// What ours should be.
+#[derive(Clone, Copy)]
+pub enum Target {
+    AtMost(f64),
+    /// Of the peer's, at least: where the device is what limits both.
+    OfPeer(f64),
+    /// What the peer's is, at most: where nothing else says what is little.
+    AtMostPeer,
+}
+
+impl Unit {
+    pub fn format(self, value: f64) -> String {
+        match self {
+            Self::Microseconds => format!("{value:.3} µs"),
+            Self::Seconds => format!("{value:.3} s"),
+            Self::PerSecond => format!("{value:.0}/s"),
+            Self::Kib => format!("{value:.1} KiB"),
+        }
+    }
+}
+
+impl Target {
+    /// Nothing, where there is no peer to compare with.
+    pub fn is_met(self, ours: f64, peer: Option<f64>) -> Option<bool> {
+        match self {
+            Self::AtMost(most) => Some(ours <= most),
+            Self::OfPeer(part) => peer.map(|peer| ours >= peer * part),
+            Self::AtMostPeer => peer.map(|peer| ours <= peer),
+        }
+    }
+
+    pub fn shown(self, unit: Unit) -> String {
+        match self {
+            Self::AtMost(most) => format!("≤ {}", unit.format(most)),
+            Self::OfPeer(part) => format!("≥ {part} QEMU"),
+            Self::AtMostPeer => String::from("≤ QEMU"),
+        }
+    }
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
