@@ -113,6 +113,9 @@ struct Judge<'a, P: PowerLosses> {
 /// What has been decided of the disks.
 type Picked<'a, L> = Vec<(&'a str, &'a L)>;
 
+/// What is found when these are what is left, if it breaks a promise.
+type Look<'s, 'a, L> = &'s dyn Fn(&Picked<'a, L>) -> Result<Option<Found>, Stop<'a>>;
+
 impl<'a, P: PowerLosses> Judge<'a, P> {
     fn check(&self, left: &[&P::Left], found: &Found) -> Option<(PowerLoss, Violation)> {
         let loss = self.losses.latest(left)?;
@@ -171,7 +174,7 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
         &self,
         picked: &mut Picked<'a, P::Left>,
         breaches: &mut Vec<Breach<'a, P::Left>>,
-        look: &dyn Fn(&Picked<'a, P::Left>) -> Result<Option<Found>, Stop<'a>>,
+        look: Look<'_, 'a, P::Left>,
     ) {
         let (disk, range) = match look(picked) {
             Ok(None) | Err(Stop::Wrong) => return,

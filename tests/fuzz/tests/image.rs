@@ -6,7 +6,7 @@ use rand_core::{Rng, SeedableRng};
 
 /// Numbers that are at an edge, or somewhere in the file.
 fn edge(random: &mut ChaCha8Rng, file: u64) -> u64 {
-    let place = random.next_u64() % (file * 2) & !511;
+    let place = (random.next_u64() % (file * 2)) & !511;
     let numbers = [
         0,
         1,
