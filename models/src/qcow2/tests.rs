@@ -24,8 +24,8 @@ fn image() -> Vec<u8> {
     }
     put(&mut image, CLUSTER, 2 * CLUSTER as u64, 8);
     (0..6).for_each(|cluster| put(&mut image, 2 * CLUSTER + 2 * cluster, 1, 2));
-    put(&mut image, 3 * CLUSTER, COPIED | 4 * CLUSTER as u64, 8);
-    put(&mut image, 4 * CLUSTER + 8, COPIED | 5 * CLUSTER as u64, 8);
+    put(&mut image, 3 * CLUSTER, COPIED | (4 * CLUSTER as u64), 8);
+    put(&mut image, 4 * CLUSTER + 8, COPIED | (5 * CLUSTER as u64), 8);
     put(&mut image, 4 * CLUSTER + 16, 1, 8);
     image
 }
