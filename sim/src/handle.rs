@@ -64,7 +64,7 @@ impl Operation {
 /// What a step asks of the world.
 pub(crate) enum Post {
     Spawn { name: Cow<'static, str>, task: Orphan },
-    Request { disk: u32, operation: Operation, slot: Slot<Io<IoBuffer>> },
+    Request { disk: u32, operation: Operation, slot: Slot<Io<IoBuffer>>, spared: bool },
     Arm { timer: u64, deadline_ns: u64, slot: Slot<()> },
     Disarm { timer: u64 },
     Choice { alternatives: u32, slot: Slot<u32> },
@@ -81,6 +81,8 @@ pub(crate) struct Mailbox {
     pub draws: BTreeMap<u64, u64>,
     /// Completed writes so far, for each disk.
     pub completed: Vec<u64>,
+    /// Requests from now on do not fail.
+    pub spared: bool,
     /// Flushes may lose what they cover.
     pub may_lose: bool,
     /// Disks may run full.
@@ -113,6 +115,12 @@ impl SimHandle {
     /// before or behind a power loss.
     pub fn observe_step(&self) -> u32 {
         door_world::step()
+    }
+
+    /// Whether requests are spared from faults from now on: those that make ready what a run is about. It is for who is
+    /// alone, so that it does not depend on the schedule which they are.
+    pub fn spare_requests(&self, on: bool) {
+        self.mailbox.with(|mailbox| mailbox.spared = on);
     }
 
     pub(crate) fn post(&self, post: Post) {

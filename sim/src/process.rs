@@ -30,6 +30,8 @@ pub(crate) enum State {
         result: Option<Io<IoBuffer>>,
         /// Nothing happens to it before faults end.
         stuck: bool,
+        /// Nothing goes wrong with it.
+        spared: bool,
     },
     Timer {
         number: u64,

@@ -147,6 +147,7 @@ impl World {
             mailbox.timers = 0;
             mailbox.draws.clear();
             mailbox.may_lose = may_lose;
+            mailbox.spared = false;
             mailbox.may_fill = self.budgets.has(Family::Enospc);
             mailbox.completed.clear();
             mailbox.completed.resize(disks, 0);
@@ -293,12 +294,12 @@ impl World {
         match state {
             State::Task { .. } => push(Action::Poll),
             State::Request { stuck: true, .. } => {}
-            State::Request { disk, operation, result, .. } => {
+            State::Request { disk, operation, result, spared, .. } => {
                 if let (None, Some(kept)) = (result, self.open_fates(*disk, operation)) {
                     return kept.into_iter().for_each(|kept| push(Action::Keep(kept)));
                 }
                 push(if result.is_some() { Action::Complete } else { Action::Effect });
-                if self.faults_left > 0 {
+                if self.faults_left > 0 && !spared {
                     self.faults_of((*disk, operation), result.as_ref(), &mut push);
                 }
             }
@@ -476,8 +477,9 @@ impl World {
             Post::Spawn { name, task } => {
                 self.create(creator, step, &name, State::task(task));
             }
-            Post::Request { disk, operation, slot } => {
-                let state = State::Request { disk, operation, slot, result: None, stuck: false };
+            Post::Request { disk, operation, slot, spared } => {
+                let (result, stuck) = (None, false);
+                let state = State::Request { disk, operation, slot, result, stuck, spared };
                 self.create(creator, step, "#", state);
             }
             Post::Choice { alternatives, slot } => {

@@ -104,8 +104,8 @@ pub trait BlockDriver: Send + Sync {
         self.limits().alignment()
     }
 
-    /// Bytes. Who has a [main child](Self::main_child) leaves this as it is: its length is that child's, and whoever asks
-    /// goes down there without asking the driver.
+    /// Bytes. Who has a [main child](Self::main_child) leaves this as it is: its length is that child's, and whoever
+    /// asks goes down there without asking the driver.
     fn len(&self, io: &Io) -> ByteLen {
         self.main_child().and_then(|child| io.len(child).ok()).unwrap_or_default()
     }

@@ -64,6 +64,10 @@ impl blockyard_scenario::World for Simulated {
         self.handle.report(Finding { property: property.into(), message });
     }
 
+    fn spare_requests(&self, on: bool) {
+        self.handle.spare_requests(on);
+    }
+
     fn may_lose_power(&self) -> bool {
         self.may_lose_power
     }

@@ -54,8 +54,8 @@ impl HostFile {
     /// The same, in another way.
     ///
     /// # Errors
-    /// As [`HostFile::open`]; `InUse` only where somebody is kept out; `Io` too where there is no way past the page cache
-    /// and it is asked for.
+    /// As [`HostFile::open`]; `InUse` only where somebody is kept out; `Io` too where there is no way past the page
+    /// cache and it is asked for.
     pub fn open_with(path: impl AsRef<Path>, opening: Opening) -> Result<Self, HostError> {
         let path = path.as_ref();
         Self::around("open", path, Image::open(path, opening)?)

@@ -77,8 +77,8 @@ impl Opening {
 /// The largest alignment that is tried.
 const MAX_ALIGNMENT: usize = 64 << 10;
 
-/// Bytes, a power of two: what places in an `O_DIRECT` file, lengths and memory are to be multiples of. Asked, and tried
-/// where the system does not know.
+/// Bytes, a power of two: what places in an `O_DIRECT` file, lengths and memory are to be multiples of. Asked, and
+/// tried where the system does not know.
 pub(crate) fn direct_alignment(file: &File) -> io::Result<u32> {
     let refused =
         || io::Error::new(io::ErrorKind::Unsupported, "past the page cache there is no way");

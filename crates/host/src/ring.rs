@@ -2,7 +2,8 @@
 //!
 //! Nobody waits in it. A task of the runtime in which a request is made tends the ring: the runtime's own threads are
 //! woken when something is complete, and whoever asks after its request takes what is complete as well. The system is
-//! told of many requests at once, when the tasks that make them have had their turns: to tell it costs more than to ask.
+//! told of many requests at once, when the tasks that make them have had their turns: to tell it costs more than to
+//! ask.
 //!
 //! Invariants:
 //! - `memory-outlives-its-operation`: what the system reads and writes belongs to the operation, which is in the list

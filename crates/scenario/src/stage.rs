@@ -128,8 +128,11 @@ impl Stage {
         let setup = Actor::new(self.clone(), 0, "setup", &self.script.setup);
         let stage = self.clone();
         drop(runtime.spawn("setup", async move {
+            stage.world.spare_requests(true);
+            let done = setup.run(&stage.script.setup).await;
+            stage.world.spare_requests(false);
             // A setup that fails has been reported, and nobody begins.
-            if setup.run(&stage.script.setup).await {
+            if done {
                 stage.ready.set();
             }
         }));

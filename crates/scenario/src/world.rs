@@ -34,6 +34,9 @@ pub trait World: Send + Sync {
     /// A property is broken. A simulated world ends the run after the step.
     fn report(&self, property: &str, message: String);
 
+    /// Whether requests are spared from faults from now on: those of the setup, while nobody else is there.
+    fn spare_requests(&self, _on: bool) {}
+
     /// The run came to a moment; told in the step in which it did.
     fn reached(&self, _moment: Moment) {}
 

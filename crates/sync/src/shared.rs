@@ -136,8 +136,8 @@ impl<T> Shared<T> {
         result
     }
 
-    /// For trusted types: looks at what one part of the value leads to, and that at the next. `follow` says of each part
-    /// but the `first` that it looks there, before it does.
+    /// For trusted types: looks at what one part of the value leads to, and that at the next. `follow` says of each
+    /// part but the `first` that it looks there, before it does.
     pub fn trusted_follow<R>(
         &self,
         first: (u64, u64),

@@ -353,7 +353,8 @@ impl SimDisk {
 
     fn submit(&self, operation: Operation) -> BoxFuture<'static, Io<IoBuffer>> {
         let slot = Arc::new(Shared::new(None));
-        self.handle.post(Post::Request { disk: self.number, operation, slot: slot.clone() });
+        let (disk, spared) = (self.number, self.handle.mailbox.with(|mailbox| mailbox.spared));
+        self.handle.post(Post::Request { disk, operation, slot: slot.clone(), spared });
         Box::pin(async move {
             slot.wait_handed(Option::is_some, |slot| slot.take().expect("guard-holds")).await
         })

@@ -2,7 +2,7 @@
 //! weighs. Every figure is measured now, each side in processes of its own and in turn with the other, so that a
 //! machine that is busy with something else is busy with both; a figure is the median of some goes.
 //!
-//! Differs: QEMU's requests are those of `qemu-img bench`, its edits go through the QMP socket of a
+//! Differs: QEMU's requests are those of `qemu-img bench`, its edits go through the QMP pipe of a
 //! `qemu-storage-daemon`; ours are made by a task on the host's executor, and by commands parsed from the same text.
 //! Processor time is that of the whole process, in the system too, less what it takes to begin.
 

@@ -1,13 +1,10 @@
 //! The peer: `qemu-img bench` for requests, a `qemu-storage-daemon` for commands.
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
-use std::os::unix::net::UnixStream;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::figure::Absent;
-use crate::machine::{Scratch, children_s, processor_of_s, resident_kib};
+use crate::machine::{children_s, processor_of_s, resident_kib};
 
 /// What requests took.
 pub struct Took {
@@ -46,27 +43,19 @@ fn missing(tool: &str, error: &std::io::Error) -> Absent {
 /// A `qemu-storage-daemon` that does as it is told.
 pub struct Daemon {
     child: Child,
-    to: UnixStream,
-    from: BufReader<UnixStream>,
-    _scratch: Scratch,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
 }
 
 impl Daemon {
     pub fn start() -> Result<Self, Absent> {
-        let scratch = Scratch::new();
-        let socket = scratch.path("qmp");
-        let chardev = format!("socket,id=qmp,path={},server=on,wait=off", socket.display());
         let mut command = Command::new("qemu-storage-daemon");
-        command.args(["--chardev", &chardev, "--monitor", "chardev=qmp"]).stdin(Stdio::null());
-        let child = command.spawn().map_err(|error| missing("qemu-storage-daemon", &error))?;
-        let connect = || UnixStream::connect(&socket).ok();
-        let to = (0..1000).find_map(|_| {
-            thread::sleep(Duration::from_millis(5));
-            connect()
-        });
-        let to = to.ok_or_else(|| Absent("qemu-storage-daemon: does not listen".into()))?;
-        let from = BufReader::new(to.try_clone().expect("a socket can be held twice"));
-        let mut daemon = Self { child, to, from, _scratch: scratch };
+        command.args(["--chardev", "stdio,id=qmp", "--monitor", "chardev=qmp"]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| missing("qemu-storage-daemon", &error))?;
+        let to = child.stdin.take().expect("it is piped");
+        let from = BufReader::new(child.stdout.take().expect("it is piped"));
+        let mut daemon = Self { child, to, from };
         daemon.execute("qmp_capabilities", ["{}".into()]);
         Ok(daemon)
     }

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use super::{Blockdev, Child, Kind};
+use super::{Blockdev, Child, DRIVERS, Kind};
 use crate::parse_options;
 
 fn parse(text: &str) -> Result<Blockdev, String> {
@@ -45,7 +45,7 @@ fn errors_name_the_whole_key() {
     check_error("driver=raw,node-name=a", "file: missing");
     check_error("driver=throttle,node-name=a,file.driver=raw", "file.file: missing");
     check_error("driver=null-co,node-name=1a,size=1", "node-name: invalid node-name '1a'");
-    let drivers = "expected one of blkdebug, copy-on-read, file, luks, memory, null-co, overlay, raw, throttle";
+    let drivers = format!("expected one of {}", DRIVERS.join(", "));
     check_error("driver=foo,node-name=a", &format!("driver: {drivers}, found 'foo'"));
     let unknown = "driver=raw,node-name=a,file.driver=foo";
     check_error(unknown, &format!("file.driver: {drivers}, found 'foo'"));
