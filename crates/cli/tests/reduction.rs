@@ -51,7 +51,9 @@ fn check_searches(name: &str, scenario: &str, faults: u32, reductions: &[Reducti
 /// Of the whole scenarios sleep sets alone would run a hundred thousand executions; those of the largest are left out.
 #[test]
 fn the_searches_see_the_same_traces_of_the_scenarios() {
-    for (name, text) in BUILTIN {
+    // Their one guest has nobody to race with; what they are about is losing power.
+    let lonely = ["qcow2-refcount-block", "qcow2-resize"];
+    for (name, text) in BUILTIN.iter().filter(|(name, _)| !lonely.contains(name)) {
         let with_sleep = [Reduction::Optimal, Reduction::SourceSets, Reduction::SleepSets];
         let large = ["reopen-during-mirror", "replace-child-during-mirror", "resurrected-filter"];
         let reductions = if large.contains(name) { &with_sleep[..2] } else { &with_sleep[..] };

@@ -100,3 +100,10 @@ pub(crate) fn unlock_writing(file: &File) -> io::Result<()> {
     }
     Ok(())
 }
+
+/// Gives everything back that the opening holds.
+pub(crate) fn unlock(file: &File) -> io::Result<()> {
+    let all = libc::flock { l_len: 0, ..byte(libc::F_UNLCK, 0) };
+    fcntl(file, FcntlArg::F_OFD_SETLK(&all))?;
+    Ok(())
+}

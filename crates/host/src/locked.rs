@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use blockyard_runtime::Access;
 
 use crate::error::HostError;
-use crate::lock::{lock, unlock_writing};
+use crate::lock::{lock, unlock, unlock_writing};
 use crate::opening::Opening;
 
 /// What carries the lock, and how many openings write under it.
@@ -27,6 +27,13 @@ impl Locked {
     fn share(&self) {
         // What cannot be given back is kept: others are then kept out for longer than they need to be.
         let _ = unlock_writing(&self.file);
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        // Not left to the close: the system may hold an opening for a moment after the last operation through it.
+        let _ = unlock(&self.file);
     }
 }
 

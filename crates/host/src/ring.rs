@@ -127,11 +127,13 @@ impl Ring {
         } else if !std::mem::replace(&mut state.pushed, true) {
             self.inner.pushed.notify_one();
         }
-        if !std::mem::replace(&mut state.tended, true) {
-            let tender = runtime.spawn(tend(self.inner.clone()));
+        let untended = !std::mem::replace(&mut state.tended, true);
+        // A runtime that ends drops the task at once, and that takes the lock.
+        drop(state);
+        if untended {
+            let tender = runtime.spawn(tend(Tending(self.inner.clone())));
             *self.tender.lock().expect("nothing-panics-under-the-lock") = Some(tender);
         }
-        drop(state);
         Ok(Submitted { inner: self.inner.clone(), index: Some(index) })
     }
 }
@@ -286,11 +288,12 @@ impl Future for Submitted {
         let taken = ended.and_then(|_| state.entries[index].take());
         // The runtime that looked after it may be gone.
         let untended = ended.is_none() && !state.tended;
-        if let (true, Ok(runtime)) = (untended, Handle::try_current()) {
-            state.tended = true;
-            drop(runtime.spawn(tend(self.inner.clone())));
-        }
+        let runtime = Handle::try_current().ok().filter(|_| untended);
+        state.tended |= runtime.is_some();
         drop(state);
+        if let Some(runtime) = runtime {
+            drop(runtime.spawn(tend(Tending(self.inner.clone()))));
+        }
         wakers.into_iter().for_each(Waker::wake);
         let (Some(ended), Some(entry)) = (ended, taken) else { return Poll::Pending };
         self.index = None;
@@ -320,9 +323,18 @@ impl AsRawFd for Polled {
     }
 }
 
-impl Drop for Polled {
+/// That a task tends the ring, whether or not it has begun.
+struct Tending(Arc<Inner>);
+
+impl Drop for Tending {
     fn drop(&mut self) {
-        self.0.lock().tended = false;
+        let mut state = self.0.lock();
+        state.tended = false;
+        // Whoever waits looks after itself now, or finds somebody else.
+        let waiting = state.entries.iter_mut().flatten();
+        let wakers: Vec<Waker> = waiting.filter_map(|entry| entry.waker.take()).collect();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -334,7 +346,8 @@ enum News {
 }
 
 /// Tells the system what was pushed, and takes what is complete.
-async fn tend(inner: Arc<Inner>) {
+async fn tend(tending: Tending) {
+    let inner = &tending.0;
     // SAFETY: the ring is open as long as it is polled, for what is polled holds it.
     let polled =
         unsafe { AsyncFd::register_with_interest(Polled(inner.clone()), Interest::READABLE) };
