@@ -47,7 +47,9 @@ fn make(directory: &Path, options: &str) -> PathBuf {
     let size = SIZE.to_string();
     peer::call("qemu-img", &["create", "-q", "-f", "qcow2", "-o", options, &path, &size]);
     let mut arguments = vec!["-f", "qcow2", "-d", "unmap"];
-    for command in COMMANDS {
+    // It does not compress what has space of its own already.
+    let allocated = options.contains("preallocation");
+    for command in COMMANDS.iter().filter(|command| !(allocated && command.contains("write -c"))) {
         arguments.extend(["-c", command]);
     }
     arguments.push(&path);
