@@ -31,10 +31,20 @@ async fn check_promises<S: Storage>(reopen: impl Fn() -> S) {
 }
 
 async fn check_reads_return_what_was_written(disk: &impl Storage) {
-    let mut expected = vec![0; LEN as usize];
     let places = [(0, 1), (0, 512), (511, 2), (4095, 4098), (70_000, 200_000), (LEN - 1, 1)];
-    for (seed, (offset, len)) in (1..).zip(places.into_iter().chain([(LEN, 0), (5, 0)])) {
-        let data = pattern(seed, len);
+    let places = places.into_iter().chain([(LEN, 0), (5, 0)]);
+    check_writes(disk, places, pattern).await;
+}
+
+/// Writes `data` of a seed and a length at each (offset, length), on a disk of zeroes, and reads them back.
+async fn check_writes(
+    disk: &impl Storage,
+    places: impl Iterator<Item = (u64, u64)>,
+    data: impl Fn(u64, u64) -> IoBuffer,
+) {
+    let mut expected = vec![0; LEN as usize];
+    for (seed, (offset, len)) in (1..).zip(places) {
+        let data = data(seed, len);
         disk.write(offset, data.clone(), seed % 2 == 0).await.expect("writes inside succeed");
         expected[offset as usize..(offset + len) as usize].copy_from_slice(&data);
         let back = disk.read(ByteRange::new(offset, len)).await.expect("reads inside succeed");
@@ -103,19 +113,10 @@ async fn check_direct(reopen: impl Fn() -> HostFile) {
     let disk = reopen();
     let unit = u64::from(disk.alignment());
     assert!(unit >= 512, "{unit}");
-    let mut expected = vec![0; LEN as usize];
     let places = [(0, unit), (8 * unit, 200 * unit), (LEN / unit * unit, LEN % unit)];
-    for (seed, (offset, len)) in (1..).zip(places) {
-        // What does not begin where the disk wants it is copied to where it does.
-        let data = pattern(seed, len + 1).slice(1..len as usize + 1);
-        disk.write(offset, data.clone(), seed % 2 == 0).await.expect("writes inside succeed");
-        expected[offset as usize..(offset + len) as usize].copy_from_slice(&data);
-        let back = disk.read(ByteRange::new(offset, len)).await.expect("reads inside succeed");
-        assert_eq!(back, data, "at {offset}");
-    }
-    disk.flush().await.expect("flushes succeed");
-    let whole = disk.read(ByteRange::new(0, LEN)).await.expect("reads inside succeed");
-    assert!(*whole == *expected, "writes touch only their own bytes");
+    // What does not begin where the disk wants it is copied to where it does.
+    let data = |seed, len| pattern(seed, len + 1).slice(1..len as usize + 1);
+    check_writes(&disk, places.into_iter(), data).await;
     let refused = Err(IoErrorKind::InvalidInput);
     assert_eq!(disk.read(ByteRange::new(0, LEN + unit)).await, refused);
     for index in 0..100 {

@@ -51,6 +51,18 @@ pub enum Kind {
     Compressed(Compressed),
 }
 
+impl Kind {
+    /// Whether what begins with guest offset `at`, all of this kind, reads as zeroes; `below`: how
+    /// many bytes show where the image has nothing.
+    pub fn reads_as_zeroes(self, at: u64, below: impl FnOnce() -> u64) -> bool {
+        match self {
+            Self::Zero(_) => true,
+            Self::Unallocated => below() <= at,
+            Self::Data(_) | Self::Compressed(_) => false,
+        }
+    }
+}
+
 /// Where compressed data are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compressed {

@@ -65,8 +65,9 @@ pub struct Image {
 }
 
 impl Image {
-    /// Opens the image in `file`, of the node `node`. Nothing is written, but if it is to be written and was not closed
-    /// properly: then it is repaired.
+    /// Opens the image in `file`, of the node `node`. Nothing is written, but if it is to be written: then it is
+    /// repaired if it was not closed properly, and what its autoclear bits vouch for is vouched for no more, as none of
+    /// that is kept up here.
     ///
     /// # Errors
     /// It is no image, is wrong, or has features that are not supported.
@@ -84,6 +85,12 @@ impl Image {
         if !read_only && header.incompatible & incompatible::DIRTY != 0 {
             put_right(file).await?;
             header = read_header(file).await?;
+        }
+        if !read_only && header.autoclear != 0 {
+            header.autoclear = 0;
+            file.write(0, header.bytes()?.into()).await?;
+            // Before anything that the bits would be wrong about.
+            file.flush().await?;
         }
         Self::of_header(node, file, header, caches).await
     }
@@ -148,6 +155,14 @@ impl Image {
     /// What the header says now.
     pub fn header(&self) -> Header {
         self.meta.read(|meta| meta.header.clone())
+    }
+
+    /// Does `request`, which is over `range`, as one of the image's users: from before it looks where its data are.
+    async fn as_user<T>(&self, range: ByteRange, request: impl Future<Output = T>) -> T {
+        let user = self.users.begin(self.geometry.clusters_around(range));
+        let result = request.await;
+        self.users.end(user);
+        result
     }
 
     /// What the beginning of the guest range from `at` to `end` is.

@@ -15,6 +15,11 @@ use crate::header::Header;
 /// Bytes of a table that are written at once: what a disk writes whole.
 const SECTOR: u64 = 512;
 
+/// Entries of a table as they stand in the file.
+pub fn table_bytes(entries: &[u64]) -> Vec<u8> {
+    entries.iter().flat_map(|entry| entry.to_be_bytes()).collect()
+}
+
 /// A table of offsets that is in memory whole.
 pub struct Table {
     pub entries: Vec<u64>,
@@ -54,8 +59,7 @@ impl Table {
         let sector = self.dirty.pop_first()?;
         let from = usize::try_from(sector * SECTOR / 8).expect("tables-are-in-memory");
         let to = (from + 64).min(self.entries.len());
-        let bytes = self.entries[from..to].iter().flat_map(|entry| entry.to_be_bytes()).collect();
-        Some((sector * SECTOR, bytes))
+        Some((sector * SECTOR, table_bytes(&self.entries[from..to])))
     }
 
     /// It was not written after all.

@@ -93,3 +93,39 @@ fn images_that_qemu_wrote_are_read_and_written_on() {
     }
     fs::remove_dir_all(directory).expect("it is there");
 }
+
+/// What the header's autoclear bits are.
+fn autoclear(disk: &Disk) -> u64 {
+    u64::from_be_bytes(disk.bytes()[88..96].try_into().expect("eight bytes"))
+}
+
+#[test]
+fn bitmaps_are_not_believed_once_we_may_have_written() {
+    if !peer::is_there() {
+        return;
+    }
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bitmaps");
+    fs::create_dir_all(&directory).expect("the directory is writable");
+    let path = make(&directory, "compat=1.1");
+    let name = path.to_string_lossy();
+    peer::call("qemu-img", &["bitmap", "--add", &name, "kept"]);
+    let before = fs::read(&path).expect("it was written");
+    let disk = Disk::new(before.clone());
+    let open = |read_only| {
+        let caches = Caches { l2: 0, refcount: 0 };
+        run(Image::open("image", ImageFile::Disk(&disk), caches, read_only)).expect("it opens")
+    };
+    assert_eq!(autoclear(&disk), 1, "QEMU vouches for its bitmap");
+    drop(open(true));
+    assert!(disk.bytes() == before, "who only reads changes nothing");
+    let image = open(false);
+    assert_eq!(autoclear(&disk), 0, "nobody vouches for it before the first write");
+    let files = Files::of_disk(&disk);
+    run(image.write(&files, 4 << 20, vec![7; 1000].into())).expect("it writes");
+    run(image.close(&files)).expect("it closes");
+    fs::write(&path, disk.bytes()).expect("there is room for the image");
+    let info = peer::call("qemu-img", &["info", "--output=json", &name]);
+    let info = String::from_utf8_lossy(&info.stdout).into_owned();
+    assert!(!info.contains("\"bitmaps\""), "QEMU takes none from it: {info}");
+    fs::remove_dir_all(directory).expect("it is there");
+}

@@ -9,7 +9,7 @@ use super::Image;
 use crate::error::ImageError;
 use crate::file::Files;
 use crate::header::REFTABLE_MAX;
-use crate::meta::{Looked, Meta, Table, Which, set_count_in};
+use crate::meta::{Looked, Meta, Table, Which, set_count_in, table_bytes};
 
 /// How far the search for free clusters in a row has come.
 struct Search {
@@ -259,8 +259,7 @@ impl Image {
             0,
         );
         let at = (first + blocks) * cluster;
-        let bytes: Vec<u8> = entries.iter().flat_map(|entry| entry.to_be_bytes()).collect();
-        files.image.write(at, bytes.into()).await?;
+        files.image.write(at, table_bytes(&entries).into()).await?;
         self.change_header(files, |header| {
             header.reftable_offset = at;
             header.reftable_clusters = u32::try_from(table_clusters).expect("tables-are-in-memory");

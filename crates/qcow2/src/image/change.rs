@@ -44,10 +44,7 @@ impl Image {
         range: ByteRange,
         how: Zeroes,
     ) -> Result<(), ImageError> {
-        let user = self.users.begin(self.geometry.clusters_around(range));
-        let result = self.zeroes_as_user(files, range, how).await;
-        self.users.end(user);
-        result
+        self.as_user(range, self.zeroes_as_user(files, range, how)).await
     }
 
     async fn zeroes_as_user(
@@ -59,11 +56,7 @@ impl Image {
         let mut at = range.start();
         while at < range.end() {
             let run = self.look(files, at, range.end()).await?;
-            let is_zero = match run.kind {
-                Kind::Zero(_) => true,
-                Kind::Unallocated => files.backing_len() <= at,
-                Kind::Data(_) | Kind::Compressed(_) => false,
-            };
+            let is_zero = run.kind.reads_as_zeroes(at, || files.backing_len());
             let widens =
                 run.kind == Kind::Unallocated && self.design.is_mutant(Mutant::Qcow2ZeroesWiden);
             at += if is_zero && widens {
@@ -145,18 +138,16 @@ impl Image {
             return Ok(());
         }
         let inner = ByteRange::between(start, end);
-        let user = self.users.begin(self.geometry.clusters_around(inner));
-        let mut result = Ok(());
-        let mut at = start;
-        while at < end && result.is_ok() {
-            match self.change_clusters(files, ByteRange::between(at, end), Become::Discarded).await
-            {
-                Ok(done) => at += done,
-                Err(error) => result = Err(error),
-            }
+        self.as_user(inner, self.discard_as_user(files, inner)).await
+    }
+
+    async fn discard_as_user(&self, files: &Files<'_>, range: ByteRange) -> Result<(), ImageError> {
+        let mut at = range.start();
+        while at < range.end() {
+            let rest = ByteRange::between(at, range.end());
+            at += self.change_clusters(files, rest, Become::Discarded).await?;
         }
-        self.users.end(user);
-        result
+        Ok(())
     }
 
     /// Changes the beginning of `range`, which are whole clusters or subclusters; returns how many bytes.

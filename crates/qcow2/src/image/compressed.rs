@@ -32,10 +32,7 @@ impl Image {
             let message = "only whole clusters can be compressed, and not in an external data file";
             return Err(ImageError::Unsupported(message.into()));
         }
-        let user = self.users.begin(self.geometry.clusters_around(range));
-        let result = self.compressed_as_user(files, range, &data).await;
-        self.users.end(user);
-        result
+        self.as_user(range, self.compressed_as_user(files, range, &data)).await
     }
 
     async fn compressed_as_user(

@@ -25,10 +25,7 @@ impl Image {
         range: ByteRange,
         flags: ReadFlags,
     ) -> Result<IoBuffer, ImageError> {
-        let user = self.users.begin(self.geometry.clusters_around(range));
-        let result = self.read_as_user(files, range, flags).await;
-        self.users.end(user);
-        result
+        self.as_user(range, self.read_as_user(files, range, flags)).await
     }
 
     /// The same, for who is listed already.

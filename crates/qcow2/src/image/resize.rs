@@ -8,7 +8,7 @@ use super::change::Zeroes;
 use crate::error::ImageError;
 use crate::file::Files;
 use crate::header::L1_MAX;
-use crate::meta::Table;
+use crate::meta::{Table, table_bytes};
 
 impl Image {
     /// Makes the guest's disk `truncate.len` bytes long. What is added reads as zeroes, whatever is below. Nobody else
@@ -101,9 +101,7 @@ impl Image {
         let old_clusters = geometry.clusters_for(entries.len() as u64 * 8);
         entries.resize(usize::try_from(needed).expect("tables-are-in-memory"), 0);
         let (host, _) = self.allocate(files, geometry.clusters_for(needed * 8), true).await?;
-        let bytes: alloc::vec::Vec<u8> =
-            entries.iter().flat_map(|entry| entry.to_be_bytes()).collect();
-        files.image.write(host, bytes.into()).await?;
+        files.image.write(host, table_bytes(&entries).into()).await?;
         // The counts of its clusters, and what it refers to, are to be durable before the header refers to it.
         if !self.design.is_mutant(Mutant::Qcow2L1GrowsOverDirty) {
             self.write_back(files).await?;

@@ -15,7 +15,7 @@ use super::Image;
 use crate::entry::L1Entry;
 use crate::error::ImageError;
 use crate::file::Files;
-use crate::meta::{Looked, Table, Which, entry_in};
+use crate::meta::{Looked, Table, Which, entry_in, table_bytes};
 use crate::snapshot::{self, Parsed, Snapshot};
 
 /// What people say of a snapshot that is to be taken.
@@ -406,8 +406,4 @@ fn position(snapshots: &[Snapshot], which: &str) -> Result<usize, ImageError> {
     let by_id = snapshots.iter().position(|snapshot| snapshot.id == which);
     let found = by_id.or_else(|| snapshots.iter().position(|snapshot| snapshot.name == which));
     found.ok_or_else(|| ImageError::Unsupported(format!("there is no snapshot '{which}'")))
-}
-
-fn table_bytes(entries: &[u64]) -> Vec<u8> {
-    entries.iter().flat_map(|entry| entry.to_be_bytes()).collect()
 }

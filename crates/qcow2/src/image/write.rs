@@ -53,10 +53,7 @@ impl Image {
         data: IoBuffer,
     ) -> Result<(), ImageError> {
         let range = ByteRange::new(offset, data.len() as u64);
-        let user = self.users.begin(self.geometry.clusters_around(range));
-        let result = self.write_as_user(files, range, &data).await;
-        self.users.end(user);
-        result
+        self.as_user(range, self.write_as_user(files, range, &data)).await
     }
 
     /// The same, for who is listed already.
@@ -297,12 +294,7 @@ impl Image {
         let mut at = range.start();
         while at < range.end() {
             let run = self.look(files, at, range.end()).await?;
-            let is_zero = match run.kind {
-                Kind::Zero(_) => true,
-                Kind::Unallocated => files.backing_len() <= at,
-                Kind::Data(_) | Kind::Compressed(_) => false,
-            };
-            if !is_zero {
+            if !run.kind.reads_as_zeroes(at, || files.backing_len()) {
                 return Ok(false);
             }
             at += run.len;
