@@ -107,22 +107,24 @@ impl Backend {
     /// # Yields
     /// While a drained section covers what it reaches, and as the drivers do.
     pub async fn write(&self, write: Write) -> Result<(), BlockError> {
-        let this = self.clone();
-        let request = async move {
-            let attempt = || {
-                let write = write.clone();
-                this.run(move |io: Io| async move {
-                    check(&io, write.range)?;
-                    io.write(ROOT, write).await
-                })
-            };
-            this.by_policy(false, attempt, || ()).await
-        };
         if self.layer.design().is_mutant(Mutant::WriteAcknowledgedEarly) {
+            let this = self.clone();
+            let request = async move { this.write_as_often_as_it_takes(write).await };
             drop(self.layer.runtime().spawn("early", request));
             return Ok(());
         }
-        request.await
+        self.write_as_often_as_it_takes(write).await
+    }
+
+    async fn write_as_often_as_it_takes(&self, write: Write) -> Result<(), BlockError> {
+        let attempt = || {
+            let write = write.clone();
+            self.run(move |io: Io| async move {
+                check(&io, write.range)?;
+                io.write(ROOT, write).await
+            })
+        };
+        self.by_policy(false, attempt, || ()).await
     }
 
     /// Writes, in a drained section over what it reaches that its [owner](Self::owner) holds: neither parked nor held

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use core::future::Future;
 
-use blockyard_graph::{Parent, Permissions};
+use blockyard_graph::{NodeOptions, Parent, Permissions};
 use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind};
 use blockyard_sync::door::Kind;
 use blockyard_units::{ByteLen, ByteRange, NodeId};
@@ -19,6 +19,15 @@ use crate::node::Node;
 use crate::request::{CopySource, ReadFlags, Requester, Write, WriteFlags, WriteKind};
 use crate::state::{State, edge_key, key};
 use crate::status::{self, Above, Extent};
+
+/// Awaits a request in its span. Where nobody listens it is awaited where it is made: to move it would cost as much as
+/// many a node.
+macro_rules! in_span {
+    ($span:expr, $request:expr) => {{
+        let span = $span;
+        if span.is_disabled() { $request.await } else { Box::pin($request.instrument(span)).await }
+    }};
+}
 
 /// A holder of edges, on behalf of a requester: what a driver is given to reach its children, and what a backend or
 /// a job reaches the graph with. Each request finds its child anew.
@@ -83,24 +92,25 @@ impl Io {
 
     /// The child that the edge leads to now, if the edge holds the permission needed.
     fn child(&self, name: &str, needed: Permissions) -> Result<Arc<Node>, BlockError> {
-        self.child_and_held(name, needed).map(|(child, _)| child)
+        self.linked(name, needed).map(|(child, ..)| child)
     }
 
-    /// The same, and what the edge holds. Whoever may write may write what is there already.
-    fn child_and_held(
+    /// The same, what the edge holds, and the child's options. Whoever may write may write what is there already.
+    fn linked(
         &self,
         name: &str,
         needed: Permissions,
-    ) -> Result<(Arc<Node>, Permissions), BlockError> {
+    ) -> Result<(Arc<Node>, Permissions, NodeOptions), BlockError> {
         let edge = edge_key(self.holder, name);
         self.layer.state().trusted([key(Kind::Read, edge)], |state| {
             let link = state.links.get(edge, self.parent, name);
-            let Link { child, held, .. } = link.ok_or_else(|| self.missing(state, name))?;
+            let Link { child, held, options, .. } =
+                link.ok_or_else(|| self.missing(state, name))?;
             assert!(
                 held.contains(needed),
                 "edge-has-permission: {name} holds {held}, needs {needed}"
             );
-            Ok((child.clone(), *held))
+            Ok((child.clone(), *held, *options))
         })
     }
 
@@ -143,8 +153,8 @@ impl Io {
 
     /// Whether a write behind the child's end makes it longer.
     pub fn grows(&self, name: &str) -> bool {
-        let child = self.child_and_held(name, Permissions::NONE);
-        child.is_ok_and(|(child, held)| {
+        let child = self.linked(name, Permissions::NONE);
+        child.is_ok_and(|(child, held, _)| {
             held.contains(Permissions::RESIZE) && child.driver().grows(&self.below(&child))
         })
     }
@@ -164,11 +174,11 @@ impl Io {
     ) -> Result<IoBuffer, BlockError> {
         // Whoever writes a block in part has to read the rest, whatever it makes of what is there.
         let needed = if flags.by_hook { Permissions::NONE } else { Permissions::CONSISTENT_READ };
-        let (child, held) = self.child_and_held(name, needed)?;
+        let (child, held, _) = self.linked(name, needed)?;
         let copies = held.contains(Permissions::WRITE_UNCHANGED);
         assert!(copies || !flags.prefetch, "edge-has-permission: {name} holds {held}, prefetches");
         let span = trace_span!("request", kind = "read", node = child.name(), %range);
-        child.read(&self.below(&child), range, flags, copies).instrument(span).await
+        in_span!(span, child.read(&self.below(&child), range, flags, copies))
     }
 
     /// Writes to the child, or does to it what else is like writing.
@@ -189,11 +199,11 @@ impl Io {
             _ => Permissions::WRITE,
         };
         async move {
-            let (child, held) = self.child_and_held(name, needed)?;
+            let (child, held, options) = self.linked(name, needed)?;
             let (node, range) = (child.name(), write.range);
             let span = trace_span!("request", kind = write.kind.word(), node, %range);
             let grows = held.contains(Permissions::RESIZE);
-            child.write(&self.below(&child), write, grows).instrument(span).await
+            in_span!(span, child.write(&self.below(&child), write, options, grows))
         }
     }
 
@@ -211,7 +221,7 @@ impl Io {
         flags: WriteFlags,
     ) -> Result<(), BlockError> {
         let source = CopySource::new(self.clone(), from, offset);
-        let copy = Write { kind: WriteKind::Copy(source), range, flags };
+        let copy = Write { kind: WriteKind::Copy(Box::new(source)), range, flags };
         self.write(to, copy).await
     }
 
@@ -261,6 +271,6 @@ impl Io {
     pub async fn flush(&self, name: &str) -> Result<(), BlockError> {
         let child = self.child(name, Permissions::NONE)?;
         let span = trace_span!("request", kind = "flush", node = child.name());
-        child.flush(&self.below(&child)).instrument(span).await
+        in_span!(span, child.flush(&self.below(&child)))
     }
 }

@@ -1,4 +1,5 @@
-//! The edges once more, as requests look for them: by key, with the child itself and what the edge holds.
+//! The edges once more, as requests look for them: by key, with the child itself, what the edge holds, and the child's
+//! options.
 //!
 //! Invariant `links-are-the-edges`: there is one for each edge of the published graph, and it says the same.
 
@@ -6,7 +7,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_graph::{EdgeKey, Graph, Parent, Permissions};
+use blockyard_graph::{EdgeKey, Graph, NodeOptions, Parent, Permissions};
 
 use crate::node::Node;
 
@@ -19,6 +20,8 @@ pub(crate) struct Link {
     pub child: Arc<Node>,
     /// Whoever may write may write what is there already.
     pub held: Permissions,
+    /// The child's. They change only in a drained section over it, so no request sees them change.
+    pub options: NodeOptions,
 }
 
 /// All of them, by key.
@@ -38,11 +41,13 @@ impl Links {
         let EdgeKey { parent, name } = edge;
         self.0.retain(|link| link.key != key || link.parent != *parent || link.name != *name);
         let Some(child) = child else { return };
+        let options = graph.node(child.id()).map(|node| node.options).unwrap_or_default();
         let (mut held, _) = graph.permissions(*parent, name).unwrap_or_default();
         if held.contains(Permissions::WRITE) {
             held = held.union(Permissions::WRITE_UNCHANGED);
         }
         let place = self.0.partition_point(|link| link.key < key);
-        self.0.insert(place, Link { key, parent: *parent, name: name.clone(), child, held });
+        let name = name.clone();
+        self.0.insert(place, Link { key, parent: *parent, name, child, held, options });
     }
 }

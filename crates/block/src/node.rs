@@ -11,7 +11,6 @@ use alloc::vec::Vec;
 use blockyard_bitmap::SharedBitmap;
 use blockyard_graph::{DetectZeroes, Discard, NodeOptions, Parent};
 use blockyard_runtime::{BoxFuture, IoBuffer};
-use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Rarely, sometimes};
 use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId};
 
@@ -49,8 +48,17 @@ pub struct Node {
     /// Bytes; a write that ends behind it is told once. 0: none is.
     threshold: Rarely<u64>,
     copy_on_read: Rarely<bool>,
-    /// Those that it has in the graph. They change only in a drained section over the node, so nobody sees them change.
-    options: Quiet<NodeOptions>,
+}
+
+/// Makes a write as the node's options have it; whether there is anything left to do: a discard may be ignored.
+fn make_as_options_say(options: NodeOptions, write: &mut Write) -> bool {
+    let NodeOptions { discard, detect_zeroes, .. } = options;
+    if detect_zeroes != DetectZeroes::Off && write.is_data_of_zeroes() {
+        write.kind = WriteKind::Zeroes;
+        write.flags.may_unmap |= detect_zeroes == DetectZeroes::Unmap;
+    }
+    write.flags.may_unmap &= discard == Discard::Unmap;
+    discard == Discard::Unmap || !matches!(write.kind, WriteKind::Discard)
 }
 
 /// How a request ended: what it is counted as, where it was, its result, and when it began.
@@ -69,7 +77,6 @@ impl Node {
             hooks: Rarely::default(),
             threshold: Rarely::default(),
             copy_on_read: Rarely::default(),
-            options: Quiet::default(),
         }
     }
 
@@ -81,10 +88,6 @@ impl Node {
     /// Its node-name.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    pub(crate) fn set_options(&self, options: NodeOptions) {
-        self.options.with(|old| *old = options);
     }
 
     pub(crate) fn holder(&self) -> u64 {
@@ -192,10 +195,13 @@ impl Node {
         let own = self.driver.main_child().is_none();
         let copies = flags.copy_on_read && own && io.layer().backing_of(self.id).is_some();
         let cluster = if copies { self.driver.cluster_size() } else { ByteLen(1) };
-        let request = self.tracked.begin(range.align_outward(cluster), copies).await;
+        let request = self.tracked.list(range.align_outward(cluster), copies);
+        if request.waits {
+            self.tracked.wait(request).await;
+        }
         let began_ns = request.timed.then(|| io.layer().runtime().now_ns());
         io.observe_begin();
-        let checked = if request.waited { self.check(io, range, false) } else { Ok(()) };
+        let checked = if request.waits { self.check(io, range, false) } else { Ok(()) };
         let mut wrote = false;
         let result = match checked {
             Ok(()) if copies => copy_on_read(pieces, range, flags.prefetch, &mut wrote).await,
@@ -218,6 +224,7 @@ impl Node {
         &self,
         io: &Io,
         mut write: Write,
+        options: NodeOptions,
         grows: bool,
     ) -> Result<(), BlockError> {
         if let WriteKind::Data(data) | WriteKind::Compressed(data) = &write.kind {
@@ -228,10 +235,14 @@ impl Node {
         let truncates = matches!(write.kind, WriteKind::Truncate(_));
         let grows = truncates || (grows && self.driver.grows(io));
         self.check(io, write.reach(), grows)?;
-        if !self.make_as_options_say(&mut write) || write.reach().is_empty() {
+        if !make_as_options_say(options, &mut write) || write.reach().is_empty() {
             return Ok(());
         }
-        let request = self.listed(io, &write).await;
+        let kept = self.kept_to_itself(io, &write);
+        let mut request = self.tracked.list(kept.0, kept.1);
+        if request.waits {
+            request = Box::pin(self.wait_turn(io, &write, kept, request)).await;
+        }
         let began_ns = request.timed.then(|| io.layer().runtime().now_ns());
         io.observe_begin();
         let kind = write.kind.counted();
@@ -244,7 +255,14 @@ impl Node {
             self.mark(range, flags.unchanged);
         }
         let mut reached_driver = false;
-        let result = match self.before_driver(io, &write, grows, request.waited).await {
+        let mut ready = if request.waits { self.check(io, write.reach(), grows) } else { Ok(()) };
+        let hooks = self.hooks.read(Clone::clone);
+        for hook in hooks {
+            if ready.is_ok() {
+                ready = hook.before(io, &write).await;
+            }
+        }
+        let result = match ready {
             Ok(()) => {
                 reached_driver = true;
                 Pieces { driver: &*self.driver, io }.write(write).await
@@ -270,29 +288,26 @@ impl Node {
         result
     }
 
-    /// Makes a write as the node's options have it; whether there is anything left to do: a discard may be ignored.
-    fn make_as_options_say(&self, write: &mut Write) -> bool {
-        let NodeOptions { discard, detect_zeroes, .. } = self.options.with(|options| *options);
-        if detect_zeroes != DetectZeroes::Off && write.is_data_of_zeroes() {
-            write.kind = WriteKind::Zeroes;
-            write.flags.may_unmap |= detect_zeroes == DetectZeroes::Unmap;
-        }
-        write.flags.may_unmap &= discard == Discard::Unmap;
-        discard == Discard::Unmap || !matches!(write.kind, WriteKind::Discard)
-    }
-
-    /// Lists a write, and waits for those that it must not overlap: what that is may be more when it has waited.
-    async fn listed(&self, io: &Io, write: &Write) -> InFlight {
-        let mut waited = false;
+    /// Waits for those that a listed write must not overlap: what that is may be more when it has waited.
+    async fn wait_turn(
+        &self,
+        io: &Io,
+        write: &Write,
+        mut kept: (ByteRange, bool),
+        mut request: InFlight,
+    ) -> InFlight {
         loop {
-            let kept = self.kept_to_itself(io, write);
-            let mut request = self.tracked.begin(kept.0, kept.1).await;
-            waited |= request.waited;
-            if !request.waited || self.kept_to_itself(io, write) == kept {
-                request.waited = waited;
+            self.tracked.wait(request).await;
+            if self.kept_to_itself(io, write) == kept {
                 return request;
             }
             self.tracked.end(request, false, None);
+            kept = self.kept_to_itself(io, write);
+            request = self.tracked.list(kept.0, kept.1);
+            if !request.waits {
+                request.waits = true;
+                return request;
+            }
         }
     }
 
@@ -329,30 +344,17 @@ impl Node {
         }
     }
 
-    async fn before_driver(
-        &self,
-        io: &Io,
-        write: &Write,
-        grows: bool,
-        waited: bool,
-    ) -> Result<(), BlockError> {
-        if waited && !matches!(write.kind, WriteKind::Truncate(_)) {
-            self.check(io, write.range, grows)?;
-        }
-        let hooks = self.hooks.read(Clone::clone);
-        for hook in hooks {
-            hook.before(io, write).await?;
-        }
-        Ok(())
-    }
-
     /// Keeps overlapping requests out of `range`: waits for those in flight, and later ones wait until it is
     /// [ended](Self::end_serialising). For a filter's own copies.
     ///
     /// # Yields
     /// Only if there are any.
     pub async fn begin_serialising(&self, range: ByteRange) -> Serialised {
-        Serialised(self.tracked.begin(range, true).await)
+        let request = self.tracked.list(range, true);
+        if request.waits {
+            self.tracked.wait(request).await;
+        }
+        Serialised(request)
     }
 
     /// Lets the requests that waited go on.
@@ -394,7 +396,7 @@ impl Node {
     pub(crate) async fn flush(&self, io: &Io) -> Result<(), BlockError> {
         // A flush overlaps nothing, and is in flight like any other request.
         let nowhere = ByteRange::new(0, 0);
-        let request = self.tracked.begin(nowhere, false).await;
+        let request = self.tracked.list(nowhere, false);
         let began_ns = request.timed.then(|| io.layer().runtime().now_ns());
         io.observe_begin();
         let pieces = Pieces { driver: &*self.driver, io };

@@ -4,14 +4,12 @@
 //! Not for: who may overlap whom. The rest of a block that is written in part is read and written back, and its
 //! request is serialising by then.
 //!
-//! What is rare has a box of its own, and what a request moves stays out of its future where it can: every node that a
-//! request passes has such a future.
+//! All that is rare is in a box of its own: every node that a request passes pays for what is not.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::future::Future;
 
-use blockyard_runtime::{IoBuffer, IoErrorKind};
+use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind};
 use blockyard_units::{ByteLen, ByteRange, Mutant};
 
 use crate::debug::DebugEvent;
@@ -44,11 +42,25 @@ fn cut(range: ByteRange, max: u64) -> impl Iterator<Item = ByteRange> {
         .map(move |start| ByteRange::between(start, range.end().min(start.saturating_add(max))))
 }
 
+fn takes_read(limits: &Limits, range: ByteRange) -> bool {
+    limits.request_alignment == 1 && range.len().0 <= limits.max_transfer
+}
+
+fn is_aligned(limits: &Limits, range: ByteRange) -> bool {
+    limits.request_alignment == 1 || range.align_outward(limits.alignment()) == range
+}
+
+fn takes_write(limits: &Limits, write: &Write) -> bool {
+    let has_fallback = matches!(write.kind, WriteKind::Zeroes | WriteKind::Discard);
+    let fits = is_aligned(limits, write.range) && write.range.len().0 <= limits.max(&write.kind);
+    fits && !has_fallback && (!write.flags.fua || limits.has_fua(&write.kind))
+}
+
 fn unsupported(result: &Result<(), BlockError>) -> bool {
     result.as_ref().is_err_and(|error| error.io_kind() == Some(IoErrorKind::Unsupported))
 }
 
-impl Pieces<'_> {
+impl<'a> Pieces<'a> {
     fn limits(&self) -> Limits {
         let layer = self.io.layer();
         if layer.design().is_mutant(Mutant::LimitsZeroedUnderIo) && layer.anything_drained() {
@@ -68,10 +80,26 @@ impl Pieces<'_> {
         }
     }
 
-    pub async fn read(&self, range: ByteRange, flags: ReadFlags) -> Result<IoBuffer, BlockError> {
+    /// Reads. What the driver takes as it is goes there at once: most do, and each node on the way counts.
+    pub fn read(
+        self,
+        range: ByteRange,
+        flags: ReadFlags,
+    ) -> BoxFuture<'a, Result<IoBuffer, BlockError>> {
+        if self.driver.debugger().is_none() && takes_read(&self.limits(), range) {
+            return self.driver.read(self.io, range, flags);
+        }
+        Box::pin(self.read_in_pieces(range, flags))
+    }
+
+    async fn read_in_pieces(
+        self,
+        range: ByteRange,
+        flags: ReadFlags,
+    ) -> Result<IoBuffer, BlockError> {
         self.event(DebugEvent::READ_AIO).await;
         let limits = self.limits();
-        if limits.request_alignment == 1 && range.len().0 <= limits.max_transfer {
+        if takes_read(&limits, range) {
             return self.driver.read(self.io, range, flags).await;
         }
         if range.is_empty() {
@@ -95,18 +123,23 @@ impl Pieces<'_> {
         Ok(IoBuffer::from(whole).slice(from..from + range.len().as_usize()))
     }
 
-    pub fn write(&self, write: Write) -> impl Future<Output = Result<(), BlockError>> {
+    /// Writes, of every kind; as reads, at once if the driver takes it as it is.
+    pub fn write(self, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
+        if self.driver.debugger().is_none() && takes_write(&self.limits(), &write) {
+            return self.driver.write(self.io, write);
+        }
+        Box::pin(self.write_in_pieces(write))
+    }
+
+    async fn write_in_pieces(self, write: Write) -> Result<(), BlockError> {
+        if matches!(write.kind, WriteKind::Data(_) | WriteKind::Copy(_)) {
+            self.event(DebugEvent::WRITE_AIO).await;
+        }
         let limits = self.limits();
-        let aligned = write.range.align_outward(limits.alignment()) == write.range;
-        async move {
-            if matches!(write.kind, WriteKind::Data(_) | WriteKind::Copy(_)) {
-                self.event(DebugEvent::WRITE_AIO).await;
-            }
-            if aligned || limits.request_alignment == 1 {
-                self.aligned(write, &limits).await
-            } else {
-                Box::pin(self.unaligned(write, &limits)).await
-            }
+        if is_aligned(&limits, write.range) {
+            self.aligned(write, &limits).await
+        } else {
+            self.unaligned(write, &limits).await
         }
     }
 
@@ -174,32 +207,20 @@ impl Pieces<'_> {
         Ok(data.slice(from..from + part.len().as_usize()))
     }
 
-    fn aligned(
-        &self,
-        write: Write,
-        limits: &Limits,
-    ) -> impl Future<Output = Result<(), BlockError>> {
+    async fn aligned(&self, write: Write, limits: &Limits) -> Result<(), BlockError> {
         let begins = match write.kind {
             WriteKind::Data(_) | WriteKind::Copy(_) => Some(DebugEvent::PWRITEV),
             WriteKind::Zeroes => Some(DebugEvent::PWRITEV_ZERO),
             _ => None,
         };
-        let may_lack = matches!(write.kind, WriteKind::Zeroes | WriteKind::Discard);
-        let whole = !may_lack && write.range.len().0 <= limits.max(&write.kind);
-        async move {
-            if let Some(begins) = begins {
-                self.event(begins).await;
-            }
-            let result = if whole {
-                self.drive(write, limits).await
-            } else {
-                Box::pin(self.short(write, limits)).await
-            };
-            if begins.is_some() {
-                self.event(DebugEvent::PWRITEV_DONE).await;
-            }
-            result
+        if let Some(begins) = begins {
+            self.event(begins).await;
         }
+        let result = self.short(write, limits).await;
+        if begins.is_some() {
+            self.event(DebugEvent::PWRITEV_DONE).await;
+        }
+        result
     }
 
     /// As many requests as it takes.
@@ -246,21 +267,14 @@ impl Pieces<'_> {
     }
 
     /// To the driver, and what it did made durable if that was asked for and is not its own to do.
-    fn drive(
-        &self,
-        mut write: Write,
-        limits: &Limits,
-    ) -> impl Future<Output = Result<(), BlockError>> {
+    async fn drive(&self, mut write: Write, limits: &Limits) -> Result<(), BlockError> {
         let lacks = write.flags.fua && !limits.has_fua(&write.kind);
         if lacks {
             write.flags.fua = false;
         }
         let loses = self.io.layer().design().is_mutant(Mutant::FuaLostOnWriteZeroes);
         let flushes = lacks && !(loses && matches!(write.kind, WriteKind::Zeroes));
-        let written = self.driver.write(self.io, write);
-        async move {
-            written.await?;
-            if flushes { self.driver.flush(self.io).await } else { Ok(()) }
-        }
+        self.driver.write(self.io, write).await?;
+        if flushes { self.driver.flush(self.io).await } else { Ok(()) }
     }
 }

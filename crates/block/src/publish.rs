@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 
-use blockyard_graph::{EdgeKey, Edit, Graph, Parent};
+use blockyard_graph::{Edge, EdgeKey, Edit, Graph, Parent};
 use blockyard_sync::door::{self, Kind};
 use blockyard_sync::{note, sometimes};
 use blockyard_units::NodeId;
@@ -148,19 +148,25 @@ impl BlockLayer {
     /// Swaps, if nobody has since `version`.
     fn swap(&self, what: &str, before: &Graph, version: u64, after: &Graph, plan: &Plan) -> bool {
         let changed = before.changed_edges(after);
-        // A request looks at an edge's permissions too, and those change with what is above.
+        // A request looks at an edge's permissions too, and those change with what is above; and at the options of
+        // the node that it leads to.
         let permitted = after.edges().filter(|edge| {
             before.permissions(edge.parent, &edge.name)
                 != after.permissions(edge.parent, &edge.name)
         });
-        let permitted: Vec<EdgeKey> = permitted.map(|edge| edge.key()).collect();
+        let options = |graph: &Graph, id| graph.node(id).map(|node| node.options);
+        let optioned = before
+            .changed_nodes(after)
+            .filter(|id| options(before, *id) != options(after, *id))
+            .flat_map(|id| after.parents(id));
+        let seen: Vec<EdgeKey> = permitted.chain(optioned).map(Edge::key).collect();
         let current = self.state().trusted([key(Kind::Read, VERSION)], |state| state.version);
         if current != version {
             return false;
         }
         let mut touched: Vec<_> = changed
             .iter()
-            .chain(&permitted)
+            .chain(&seen)
             .map(|edge| key(Kind::Write, published_key(edge, before, after)))
             .collect();
         touched.push(key(Kind::Write, VERSION));
@@ -180,18 +186,13 @@ impl BlockLayer {
             for new in &plan.nodes {
                 state.nodes.insert(new.id(), new.0.clone());
             }
-            for edge in changed.iter().chain(&permitted) {
+            for edge in changed.iter().chain(&seen) {
                 let child = after.child(edge.parent, &edge.name);
                 let child = child.and_then(|child| state.nodes.get(&child).cloned());
                 state.links.set(published_key(edge, before, after), edge, after, child);
             }
             for gone in before.gone_nodes(after) {
                 state.nodes.remove(&gone);
-            }
-            for id in before.changed_nodes(after).chain(plan.nodes.iter().map(NewNode::id)) {
-                if let (Some(node), Some(attributes)) = (state.nodes.get(&id), after.node(id)) {
-                    node.set_options(attributes.options);
-                }
             }
             true
         });

@@ -1,5 +1,7 @@
 //! Requests.
 
+use alloc::boxed::Box;
+
 use blockyard_runtime::IoBuffer;
 use blockyard_units::{BackendId, ByteLen, ByteRange, JobId, NodeId};
 
@@ -122,7 +124,7 @@ pub enum WriteKind {
     /// Says that the range is not needed any more: it reads as before, or as zeroes.
     Discard,
     /// Writes what is read elsewhere.
-    Copy(CopySource),
+    Copy(Box<CopySource>),
     /// Changes the length; the range is what is added or cut off.
     Truncate(Truncate),
 }
@@ -246,7 +248,7 @@ impl Write {
         let kind = match &self.kind {
             WriteKind::Data(data) => WriteKind::Data(cut(data)),
             WriteKind::Compressed(data) => WriteKind::Compressed(cut(data)),
-            WriteKind::Copy(source) => WriteKind::Copy(source.shifted(skipped)),
+            WriteKind::Copy(source) => WriteKind::Copy(Box::new(source.shifted(skipped))),
             whole => whole.clone(),
         };
         Self { kind, range, flags: self.flags }

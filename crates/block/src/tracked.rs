@@ -14,6 +14,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
+use blockyard_runtime::BoxFuture;
 use blockyard_sync::door::Kind;
 use blockyard_sync::{Shared, sometimes};
 use blockyard_units::ByteRange;
@@ -65,8 +66,8 @@ pub(crate) struct InFlight {
     /// What it keeps others out of, or is kept out of.
     range: ByteRange,
     serialising: bool,
-    /// It had to wait: what was known before may not hold.
-    pub waited: bool,
+    /// It has to wait, or had to: what was known before may not hold.
+    pub waits: bool,
     /// Whoever ends it says how long it took.
     pub timed: bool,
 }
@@ -113,27 +114,30 @@ impl Tracked {
         }
     }
 
-    /// Lists a request; waits for those before it that it must not overlap.
-    ///
-    /// # Yields
-    /// Only if there are any; its range is then listed already.
-    pub async fn begin(&self, range: ByteRange, serialising: bool) -> InFlight {
+    /// Lists a request. If there are some before it that it must not overlap, it is to [wait](Self::wait).
+    pub fn list(&self, range: ByteRange, serialising: bool) -> InFlight {
         let [first, second] = Self::touched(range, serialising, true);
         let touched = [first, second, one(Kind::Read, TIMED)];
-        let (number, waited, timed) = self.0.trusted(touched, |state| {
+        let (number, waits, timed) = self.0.trusted(touched, |state| {
             state.numbers += 1;
             let number = state.numbers;
             state.entries.push(Entry { number, range, serialising });
             (number, state.must_wait(number, range, serialising), state.timed)
         });
-        sometimes!(waited, "a request waited for one that overlaps it and serialises");
-        if waited {
-            let (from, to) = (if serialising { 0 } else { SERIALISING }, WRITTEN);
-            let free = move |state: &State| !state.must_wait(number, range, serialising);
-            // Rare, so it is not to make every request's future larger.
-            Box::pin(self.0.trusted_wait(Kind::Read, from, to, free, |_: &mut State| ())).await;
-        }
-        InFlight { number, range, serialising, waited, timed }
+        sometimes!(waits, "a request waited for one that overlaps it and serialises");
+        InFlight { number, range, serialising, waits, timed }
+    }
+
+    /// Waits for those before it that a listed request must not overlap. Rare, so it is not to make every request's
+    /// future larger.
+    ///
+    /// # Yields
+    /// Always.
+    pub fn wait(&self, request: InFlight) -> BoxFuture<'_, ()> {
+        let InFlight { number, range, serialising, .. } = request;
+        let (from, to) = (if serialising { 0 } else { SERIALISING }, WRITTEN);
+        let free = move |state: &State| !state.must_wait(number, range, serialising);
+        Box::pin(self.0.trusted_wait(Kind::Read, from, to, free, |_: &mut State| ()))
     }
 
     /// Takes a request off the list, and counts it if it is to be counted. `wrote`: it may have changed something.

@@ -1,8 +1,9 @@
 //! Walks over a graph, and what differs between two of them.
 //!
-//! A walk down sweeps the topological order once: when its turn comes a node is marked or never
-//! will be. A walk up sweeps it backwards. Neither follows a path twice, whatever the shape.
+//! A walk down costs what it finds, as edges are sorted by who holds them; a walk up sweeps the topological order
+//! backwards. Neither follows a path twice, whatever the shape.
 
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -10,7 +11,7 @@ use alloc::vec::Vec;
 use blockyard_units::NodeId;
 
 use crate::edit::Edit;
-use crate::graph::{Graph, Held, Tables};
+use crate::graph::{Graph, Tables};
 use crate::parts::{Edge, EdgeKey, NodeAttributes, Parent};
 
 type Attributes<'a> = &'a Arc<NodeAttributes>;
@@ -21,34 +22,18 @@ impl Graph {
         if from == Parent::Node(to) {
             return self.node(to).is_some();
         }
-        let tables = &*self.0;
-        let mut marks = Marks::new(tables.nodes.len());
-        tables.mark_children(from, &mut marks);
-        for id in &tables.order {
-            if tables.node_index(*id).is_some_and(|index| marks.has(index)) {
-                if *id == to {
-                    return true;
-                }
-                tables.mark_children(Parent::Node(*id), &mut marks);
-            }
-        }
-        false
+        self.0.below(from).contains(&to)
     }
 
     /// Every node that `node` reaches, itself included, parents before children. Empty if it is not
     /// there.
     pub fn descendants(&self, node: NodeId) -> Vec<NodeId> {
-        let tables = &*self.0;
-        let mut marks = Marks::new(tables.nodes.len());
-        let mut found = Vec::new();
-        for id in &tables.order {
-            let marked = tables.node_index(*id).is_some_and(|index| marks.has(index));
-            if marked || *id == node {
-                found.push(*id);
-                tables.mark_children(Parent::Node(*id), &mut marks);
-            }
+        let below = self.0.below(Parent::Node(node));
+        if below.is_empty() {
+            return self.node(node).map(|_| node).into_iter().collect();
         }
-        found
+        let found = self.0.order.iter().filter(|id| **id == node || below.contains(id));
+        found.copied().collect()
     }
 
     /// Every node that reaches `node`, itself included, parents before children. Empty if it is not
@@ -133,38 +118,17 @@ impl Graph {
 }
 
 impl Tables {
-    fn mark_children(&self, parent: Parent, marks: &mut Marks) {
-        let children = self.held_by(parent).map(|held: &Held| held.edge.child);
-        for index in children.filter_map(|child| self.node_index(child)) {
-            marks.set(index);
+    /// Every node that following edges down from `parent` comes to.
+    fn below(&self, parent: Parent) -> BTreeSet<NodeId> {
+        let mut found = BTreeSet::new();
+        let mut next = vec![parent];
+        while let Some(parent) = next.pop() {
+            for held in self.held_by(parent) {
+                if found.insert(held.edge.child) {
+                    next.push(Parent::Node(held.edge.child));
+                }
+            }
         }
-    }
-}
-
-/// Which nodes a walk has come to, by their place in the table. Allocates only for large graphs.
-struct Marks {
-    low: u128,
-    high: Vec<bool>,
-}
-
-impl Marks {
-    fn new(count: usize) -> Self {
-        Self { low: 0, high: vec![false; count.saturating_sub(Self::LOW)] }
-    }
-
-    const LOW: usize = 128;
-
-    fn set(&mut self, index: usize) {
-        match index.checked_sub(Self::LOW) {
-            None => self.low |= 1 << index,
-            Some(index) => self.high[index] = true,
-        }
-    }
-
-    fn has(&self, index: usize) -> bool {
-        match index.checked_sub(Self::LOW) {
-            None => self.low & 1 << index != 0,
-            Some(index) => self.high[index],
-        }
+        found
     }
 }
