@@ -43,7 +43,7 @@ fn cut(range: ByteRange, max: u64) -> impl Iterator<Item = ByteRange> {
 }
 
 fn takes_read(limits: &Limits, range: ByteRange) -> bool {
-    limits.request_alignment == 1 && range.len().0 <= limits.max_transfer
+    is_aligned(limits, range) && range.len().0 <= limits.max_transfer
 }
 
 fn is_aligned(limits: &Limits, range: ByteRange) -> bool {

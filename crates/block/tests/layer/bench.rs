@@ -278,6 +278,12 @@ fn root(backend: &Backend, child: NodeId) -> Edit {
     })
 }
 
+/// The backend's root edge leads to `new`.
+pub fn redirect(backend: &Backend, expected: NodeId, new: NodeId) -> Edit {
+    let (parent, name) = (Parent::Backend(backend.id()), "root".into());
+    Edit::ReplaceChild { parent, name, expected: Some(expected), new }
+}
+
 /// A write of 512 bytes of value `value`.
 pub fn write(sector: u64, value: u8) -> Write {
     Write::data(sector * 512, vec![value; 512].into())

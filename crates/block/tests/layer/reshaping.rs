@@ -9,18 +9,13 @@ use blockyard_sync::{door, sometimes};
 use blockyard_units::NodeId;
 
 use crate::bench::{
-    Bench, FAULTLESS, ONE_FAULT, Prepare, Test, add, add_filter, check, read_log, write,
+    Bench, FAULTLESS, ONE_FAULT, Prepare, Test, add, add_filter, check, read_log, redirect, write,
 };
 
 /// Every driver that was told of a section was told of its end.
 fn balanced(bench: &Bench) {
     let drains = bench.drains.with(|drains| drains.clone());
     assert!(!drains.is_empty() && drains.values().all(|count| *count == 0), "{drains:?}");
-}
-
-fn redirect(backend: &Backend, expected: NodeId, new: NodeId) -> Edit {
-    let (parent, name) = (Parent::Backend(backend.id()), "root".into());
-    Edit::ReplaceChild { parent, name, expected: Some(expected), new }
 }
 
 fn remove_root(backend: &Backend) -> Edit {
