@@ -142,6 +142,7 @@ fn changes_of_the_graph_while_a_mirror_completes_exhaust_clean() {
     for scenario in ["insert-filter-transaction", "transaction-during-mirror"] {
         check_exhausted(scenario, &["--faults", "1"]);
     }
+    check_exhausted("insert-filter-alone", &["--granularity", "door"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
         "guest-stopped-by-error",
         include_str!("../../../tests/scenarios/guest-stopped-by-error.json"),
     ),
+    ("insert-filter-alone", include_str!("../../../tests/scenarios/insert-filter-alone.json")),
     (
         "insert-filter-transaction",
         include_str!("../../../tests/scenarios/insert-filter-transaction.json"),
