@@ -315,8 +315,9 @@ impl GuestRegister {
             let below = self.segments.range(..cut).next_back();
             let states = &self.segments[&cut];
             let equal = below.is_some_and(|(_, below)| below == states);
-            // Of several states the two halves of a word may be in different ones.
-            let equal = equal && (cut % WORD == 0 || states.len() == 1);
+            // Of several states, and of what a read may have seen, the two halves of a word may have different ones.
+            let equal =
+                equal && (cut % WORD == 0 || matches!(&states[..], [state] if state.is_certain()));
             let holds = |op: &Op| {
                 let copied = op
                     .copied()
@@ -412,12 +413,13 @@ impl GuestRegister {
         let reads = self.pending.iter().filter(|op| op.kind == Kind::Read && op.covers(start));
         let reads: Vec<u64> = reads.map(|op| op.op).collect();
         let states = self.states(start);
+        let mut known: BTreeSet<State> = states.iter().cloned().collect();
         let mut next = 0;
         while let Some(state) = states.get(next) {
             let writes = undone(state, &offers).filter(|_| !wanted(state));
             let after: Vec<_> = writes.map(|(op, data)| state.after(op, data, &reads)).collect();
             for state in after {
-                if !states.contains(&state) {
+                if known.insert(state.clone()) {
                     states.push(state);
                 }
             }
@@ -441,6 +443,11 @@ fn insert<T: Ord>(sorted: &mut Vec<T>, item: T) {
 }
 
 impl State {
+    /// Whether each read has seen one value.
+    fn is_certain(&self) -> bool {
+        self.seen.windows(2).all(|pair| pair[0].0 != pair[1].0)
+    }
+
     fn after(&self, op: u64, value: Data, reads: &[u64]) -> Self {
         let mut after = Self { value, ..self.clone() };
         insert(&mut after.done, op);

@@ -32,6 +32,8 @@ pub enum Property {
     Progress,
     /// [`crate::JobProtocol`].
     JobProtocol,
+    /// What is counted and told of requests: judged where scenarios are played.
+    Accounting,
     /// One tape, one run: judged by whoever runs it twice.
     Determinism,
 }
@@ -47,6 +49,7 @@ impl Property {
         Self::MetadataIntegrity,
         Self::Progress,
         Self::JobProtocol,
+        Self::Accounting,
         Self::Determinism,
     ];
 
@@ -61,6 +64,7 @@ impl Property {
             Self::MetadataIntegrity => "metadata-integrity",
             Self::Progress => "progress",
             Self::JobProtocol => "job-protocol",
+            Self::Accounting => "accounting",
             Self::Determinism => "determinism",
         }
     }
@@ -86,6 +90,9 @@ impl Property {
             }
             Self::Progress => "at the end nothing is in flight, quiesced, parked or unfinished",
             Self::JobProtocol => "jobs make legal transitions only, and their events come in order",
+            Self::Accounting => {
+                "errors are treated as their policy says, and what is told and counted is what happened"
+            }
             Self::Determinism => "one tape, one run",
         }
     }

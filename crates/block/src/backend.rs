@@ -52,7 +52,8 @@ impl Backend {
         Self { policies, ..self }
     }
 
-    pub(crate) fn policies(&self) -> ErrorPolicies {
+    /// What is done about requests of this handle that fail.
+    pub fn policies(&self) -> ErrorPolicies {
         self.policies
     }
 

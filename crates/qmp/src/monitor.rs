@@ -183,7 +183,7 @@ impl Monitor {
     }
 
     /// Where events go.
-    pub fn events(&self) -> &EventHub {
+    pub fn events(&self) -> &Arc<EventHub> {
         &self.0.hub
     }
 

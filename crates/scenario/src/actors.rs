@@ -16,6 +16,7 @@ use crate::request::Asked;
 use crate::resizing::Resizing;
 use crate::stage::{Device, Stage};
 use crate::steps::{Expect, Step};
+use crate::told::{Seen, Told};
 
 /// Somebody who does steps.
 pub(crate) struct Actor {
@@ -25,12 +26,15 @@ pub(crate) struct Actor {
     events: Option<Arc<Subscriber>>,
     /// Requests made so far; only the actor's own task looks at it.
     requests: Quiet<u64>,
+    /// What was counted, as far as he knows.
+    seen: Quiet<Seen>,
 }
 
 impl Actor {
     pub fn new(stage: Arc<Stage>, number: u64, name: &str, steps: &[Step]) -> Self {
         let events = stage.subscribe(steps);
-        Self { stage, number, name: name.into(), events, requests: Quiet::new(0) }
+        let (requests, seen) = (Quiet::new(0), Quiet::default());
+        Self { stage, number, name: name.into(), events, requests, seen }
     }
 
     /// Does the steps, one after another; an unexpected reply ends the actor and is reported.
@@ -77,6 +81,10 @@ impl Actor {
                 let branch = self.stage.world.runtime().choose(count).await;
                 self.run(&branches[branch as usize]).await
             }
+            Step::Always { steps } => {
+                while self.run(steps).await {}
+                false
+            }
             Step::CheckPath { device, when, path } => {
                 let design = self.stage.design;
                 let applies = when.iter().all(|(key, value)| design.get(key) == Some(value));
@@ -98,7 +106,13 @@ impl Actor {
         let made: Vec<&str> = made.into_iter().filter(|name| !checks.is_present(name)).collect();
         let tried = self.stage.tally.begin(false);
         let resizing = Resizing::begin(&self.stage, command, &arguments);
+        let (told, layer) = (&self.stage.told, self.stage.monitor.layer());
+        told.command_begins(layer, command, &arguments);
         let reply = self.stage.monitor.execute(command, arguments.clone(), Mode::Strings).await;
+        told.command_ends(layer, command, &arguments, reply.is_ok());
+        if let ("query-blockstats", Ok(value)) = (command, &reply) {
+            checks.judge(self.seen.with(|seen| Told::counters(seen, value)));
+        }
         let snapshots = |kind: &str| kind == "blockdev-snapshot";
         let snapshots = snapshots(command) || actions.iter().any(|(kind, _)| snapshots(kind));
         sometimes!(

@@ -41,8 +41,9 @@ pub(crate) async fn request(stage: &Stage, device: &str, asked: &Asked, tag: u64
     }
     let name = device;
     let device = stage.device(name);
+    let effects = stage.told.effects(name, kind);
     let number = device.invoke(&asked.places(), |models, number| {
-        invoke(models, asked, number, tag, stage.world.step());
+        invoke(models, asked, (number, effects), tag, stage.world.step());
     });
     let writes = kind.writes();
     if writes {
@@ -50,10 +51,18 @@ pub(crate) async fn request(stage: &Stage, device: &str, asked: &Asked, tag: u64
         stage.writes.begin(GuestWrite { device: name.into(), range, tag }, wanted);
     }
     let tried = stage.tally.begin(true);
+    let begun = stage.told.request_begins(name);
     stage.checks.writes_in_flight(i64::from(writes));
     let end = run(stage, &device, asked, tag).await;
     stage.checks.writes_in_flight(-i64::from(writes));
-    let ok = matches!(end, End::Answered(Ok(_)));
+    let ignored = match &end {
+        End::Answered(answer) => {
+            let error = answer.as_ref().err();
+            stage.told.request_ends(&begun, name, Some(kind), error)
+        }
+        End::GivenUp | End::Held => false,
+    };
+    let ok = matches!(end, End::Answered(Ok(_))) && !ignored;
     let given_up = matches!(end, End::GivenUp);
     stage.tally.end(tried, [kind.word()].into_iter().chain(words(asked.flags)), ok);
     // That succeeded if it came before the request's end.
@@ -70,33 +79,44 @@ pub(crate) async fn request(stage: &Stage, device: &str, asked: &Asked, tag: u64
         End::Answered(Ok(_)) => "done",
         End::Answered(Err(_)) => "failed",
     };
-    let verdict =
-        device.respond(&asked.places(), |models| respond(models, asked, number, end, stage));
+    let verdict = device.respond(&asked.places(), |models| {
+        respond(models, asked, (number, effects, ignored), end, stage)
+    });
     stage.checks.judge(verdict);
     note!("{kind:?} {range}: {word}");
     ok
 }
 
-fn invoke(models: &mut Models, asked: &Asked, number: u64, tag: u64, now: u32) {
+/// The numbers of the effects of a request, the first of which is its own.
+fn effects_of(number: u64, count: u64) -> impl Iterator<Item = u64> {
+    (0..count).map(move |again| number | again << 62)
+}
+
+fn invoke(models: &mut Models, asked: &Asked, (number, effects): (u64, u64), tag: u64, now: u32) {
     let Models { register, durability, .. } = models;
     let range = asked.range;
+    for one in effects_of(number, effects) {
+        match asked.kind {
+            Request::Read | Request::Status => register.invoke_read(one, range),
+            Request::Write | Request::Compressed => register.invoke_write(one, range, tag),
+            Request::Zeroes => register.invoke_write_zeroes(one, range),
+            Request::Discard => register.invoke_discard(one, range),
+            Request::Copy => register.invoke_copy(one, asked.from, range),
+        }
+    }
     let lasts = if asked.flags.fua { Lasts::Fua } else { Lasts::Cached };
     match asked.kind {
-        Request::Read | Request::Status => register.invoke_read(number, range),
+        Request::Read | Request::Status => {}
         Request::Write | Request::Compressed => {
-            register.invoke_write(number, range, tag);
             durability.begin_write(number, range, tag, lasts, now);
         }
         Request::Zeroes => {
-            register.invoke_write_zeroes(number, range);
             durability.begin_write(number, range, 0, lasts, now);
         }
         Request::Discard => {
-            register.invoke_discard(number, range);
             durability.begin_write(number, range, 0, Lasts::Discard, now);
         }
         Request::Copy => {
-            register.invoke_copy(number, asked.from, range);
             durability.begin_copy(number, asked.from, range, lasts, now);
         }
     }
@@ -105,7 +125,7 @@ fn invoke(models: &mut Models, asked: &Asked, number: u64, tag: u64, now: u32) {
 fn respond(
     models: &mut Models,
     asked: &Asked,
-    number: u64,
+    (number, effects, ignored): (u64, u64, bool),
     end: End,
     stage: &Stage,
 ) -> Result<(), Violation> {
@@ -113,6 +133,10 @@ fn respond(
     match end {
         // Nobody learns of an end.
         End::Held | End::GivenUp => Ok(()),
+        // What it returned is nobody's data.
+        End::Answered(Ok(Answer::Data(_) | Answer::Status(_))) if ignored => {
+            register.respond_failed(number)
+        }
         End::Answered(Ok(Answer::Data(data))) => register.respond_read(number, &data),
         End::Answered(Ok(Answer::Status(extent))) => {
             register.respond_status(number, extent.len, extent.zero)
@@ -120,9 +144,9 @@ fn respond(
         End::Answered(Err(_)) if !asked.kind.writes() => register.respond_failed(number),
         End::Answered(outcome) => {
             // What is forgotten is kept once there is an overlay: as if it may have failed.
-            let well = outcome.is_ok() && !*forgets;
+            let well = outcome.is_ok() && !ignored && !*forgets;
             durability.end(number, well, stage.world.step());
-            register.respond_write(number, well)
+            effects_of(number, effects).try_for_each(|one| register.respond_write(one, well))
         }
     }
 }
@@ -169,15 +193,18 @@ async fn submit(device: &Device, asked: &Asked, tag: u64) -> Result<Answer, Bloc
 }
 
 /// Makes one guest flush; one that fails promises nothing.
-pub(crate) async fn flush(stage: &Stage, device: &str) {
-    let device = stage.device(device);
+pub(crate) async fn flush(stage: &Stage, name: &str) {
+    let device = stage.device(name);
     let tried = stage.tally.begin(true);
     // Which writes have ended before it matters only if power may be lost.
     let from = if stage.world.may_lose_power() { 0 } else { u64::MAX };
     let number = device.invoke(&[ByteRange::between(from, u64::MAX)], |models, number| {
         models.durability.begin_flush(number, stage.world.step());
     });
-    let well = device.backend.flush().await.is_ok();
+    let begun = stage.told.request_begins(name);
+    let flushed = device.backend.flush().await;
+    let ignored = stage.told.request_ends(&begun, name, None, flushed.as_ref().err());
+    let well = flushed.is_ok() && !ignored;
     device.note(|models| models.durability.end(number, well, stage.world.step()));
     stage.tally.end(tried, [FLUSH], well);
 }

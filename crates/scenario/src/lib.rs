@@ -25,6 +25,7 @@ mod script;
 mod stage;
 mod steps;
 mod tally;
+mod told;
 mod world;
 mod written;
 

@@ -177,6 +177,13 @@ impl Script {
         self.setup.iter().chain(actors).for_each(|step| step.visit_all(see));
     }
 
+    /// The names of the actors whose end nobody waits for.
+    pub(crate) fn keepers(&self) -> Vec<&str> {
+        let keeps = |steps: &[Step]| steps.iter().any(|step| matches!(step, Step::Always { .. }));
+        let keepers = self.actors.iter().filter(|(_, steps)| keeps(steps));
+        keepers.map(|(name, _)| name.as_str()).collect()
+    }
+
     /// The names of the actors.
     pub fn actor_names(&self) -> Vec<&str> {
         self.actors.iter().map(|(name, _)| name.as_str()).collect()

@@ -20,6 +20,7 @@ use crate::refused::Defined;
 use crate::script::Script;
 use crate::steps::{DiskSpec, Step};
 use crate::tally::{Counts, Tally};
+use crate::told::Told;
 use crate::world::World;
 use crate::written::{GuestWrite, Writes};
 
@@ -73,7 +74,8 @@ pub struct Stage {
     at_work: Shared<u64>,
     /// Guest writes under way.
     pub(crate) writes: Writes,
-    pub(crate) tally: Tally,
+    pub(crate) tally: Arc<Tally>,
+    pub(crate) told: Arc<Told>,
     pub(crate) defined: Defined,
     /// No guest request begins any more.
     pub(crate) hold: Arc<Event>,
@@ -104,6 +106,15 @@ impl Stage {
         let checks = Arc::new(checks);
         let layer = BlockLayer::new(world.runtime(), design, checks.clone());
         let monitor = Monitor::new(layer, world.files(), checks.clone());
+        let tally = Arc::new(Tally::default());
+        let told = Arc::new(Told {
+            hub: monitor.events().clone(),
+            checks: checks.clone(),
+            devices: devices.clone(),
+            tally: tally.clone(),
+            state: Quiet::default(),
+        });
+        monitor.layer().set_events(told.clone());
         let stage = Arc::new(Self {
             design,
             world,
@@ -112,9 +123,10 @@ impl Stage {
             devices,
             load: (with_load && script.load.is_some()).then(Load::default),
             ready: Event::default(),
-            at_work: Shared::new(script.actors.len() as u64),
+            at_work: Shared::new((script.actors.len() - script.keepers().len()) as u64),
             writes: Writes::default(),
-            tally: Tally::default(),
+            tally,
+            told,
             defined: Defined::by(&script),
             hold,
             script,
@@ -141,8 +153,11 @@ impl Stage {
             let stage = self.clone();
             drop(runtime.spawn(name.clone(), async move {
                 stage.ready.wait().await;
-                actor.run(&stage.script.actors[index].1).await;
-                stage.at_work.add(|left| *left -= 1);
+                let (name, steps) = &stage.script.actors[index];
+                actor.run(steps).await;
+                if !stage.script.keepers().contains(&name.as_str()) {
+                    stage.at_work.add(|left| *left -= 1);
+                }
             }));
         }
         if self.load.is_some() {
@@ -208,8 +223,10 @@ impl Stage {
     ///
     /// # Errors
     /// What is not at rest.
-    pub fn judge(&self, unfinished: Vec<String>) -> Result<Ended, Violation> {
+    pub fn judge(&self, mut unfinished: Vec<String>) -> Result<Ended, Violation> {
         let layer = self.monitor.layer();
+        let keepers = self.script.keepers();
+        unfinished.retain(|task| !keepers.contains(&task.as_str()));
         let over = |(_, status): &(String, String)| status == "null" || status == "concluded";
         let jobs = self.checks.unfinished_jobs().into_iter().filter(|job| !over(job)).collect();
         Progress::check(&EndState {
@@ -220,6 +237,7 @@ impl Stage {
             jobs,
         })?;
         self.checks.judge_end()?;
+        self.told.judge_end(layer)?;
         self.checks.unless_excused(self.judge_contents())?;
         Ok(Ended { graph: layer.graph().describe(), load_writes: self.load_writes() })
     }

@@ -235,6 +235,10 @@ pub(crate) enum Step {
     Either {
         branches: Vec<Vec<Step>>,
     },
+    /// Again and again, until one of them ends the actor; nobody waits for its end.
+    Always {
+        steps: Vec<Step>,
+    },
     CheckPath {
         device: String,
         when: BTreeMap<String, String>,
@@ -257,6 +261,7 @@ const KINDS: &[&str] = &[
     "wait",
     "wait-load",
     "either",
+    "always",
     "check-path",
 ];
 
@@ -308,6 +313,7 @@ impl Step {
                 Self::CheckPath { device, when: when.unwrap_or_default(), path }
             }
             "either" => Self::parse_either(&inner)?,
+            "always" => Self::parse_always(&inner)?,
             _ => {
                 let options: RequestOptions = visit(&inner, Mode::Strings).map_err(within)?;
                 let device = options.device.clone();
@@ -328,6 +334,19 @@ impl Step {
         Ok(Self::Either { branches: branches.iter().map(branch).collect::<Result<_, _>>()? })
     }
 
+    fn parse_always(inner: &Value) -> Result<Self, String> {
+        let steps = parse_steps(inner).map_err(|error| format!("always: {error}"))?;
+        let waits = |step: &Self| match step {
+            Self::Wait { .. } => true,
+            Self::Execute { command, .. } => command == "x-blkdebug-wait",
+            _ => false,
+        };
+        if !steps.iter().any(waits) {
+            return Err("always: a step is needed that waits".into());
+        }
+        Ok(Self::Always { steps })
+    }
+
     /// A command whose arguments are in order.
     pub fn execute(command: &str, arguments: Dict, expect: Option<Expect>) -> Result<Self, String> {
         let checked = check_command(command, &arguments, Mode::Strings);
@@ -340,6 +359,9 @@ impl Step {
         see(self);
         if let Self::Either { branches } = self {
             branches.iter().flatten().for_each(|step| step.visit_all(see));
+        }
+        if let Self::Always { steps } = self {
+            steps.iter().for_each(|step| step.visit_all(see));
         }
     }
 }

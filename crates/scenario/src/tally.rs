@@ -84,6 +84,17 @@ impl Tally {
         });
     }
 
+    /// Counts something that happened to a guest request.
+    pub fn met(&self, name: &str) {
+        self.0.with(|state| {
+            let beside = state.in_flight > 1;
+            let count = state.counts.entry(name.into()).or_default();
+            count.tried += 1;
+            count.succeeded += 1;
+            count.in_flight += u64::from(beside);
+        });
+    }
+
     /// All of them.
     pub fn counts(&self) -> Counts {
         self.0.with(|state| state.counts.clone())

@@ -192,6 +192,22 @@ fn one_wrong_byte_is_found_at_any_alignment() {
 }
 
 #[test]
+fn a_word_that_was_cut_while_a_read_began_may_be_read_in_two_halves() {
+    let mut model = GuestRegister::new("disk0");
+    let whole = ByteRange::new(0, 512);
+    model.fill(whole, 9);
+    model.invoke_write_zeroes(1, ByteRange::new(511, 512));
+    model.invoke_read(2, whole);
+    assert_eq!(model.respond_write(1, true), Ok(()));
+    // In the end both halves are zeroes, and both may have been read as they were.
+    model.invoke_write_zeroes(3, whole);
+    assert_eq!(model.respond_write(3, true), Ok(()));
+    let mut found = data(9, whole);
+    found[511] = 0;
+    assert_eq!(model.respond_read(2, &found), Ok(()));
+}
+
+#[test]
 fn settled_segments_are_joined_again() {
     let mut model = GuestRegister::new("disk0");
     for op in 1..=16 {

@@ -64,6 +64,9 @@ pub(super) struct Made {
     pub shows: bool,
 }
 
+/// Nanoseconds.
+const BOUNDARIES: [u64; 3] = [1, 1000, 1_000_000];
+
 impl Admin<'_> {
     fn step(&mut self, name: String, step: &AdminStep) {
         let mirrored = self.device.is_mirrored();
@@ -107,14 +110,50 @@ impl Admin<'_> {
                 let name = self.made.pop().map(|made| json!({ "node-name": made.name }));
                 self.steps.extend(name.map(|name| attempt("blockdev-del", name)));
             }
-            AdminStep::Resize { sectors } if !mirrored => {
+            AdminStep::Resize { sectors, by_node } if !mirrored => {
                 let size = SECTOR * (1 + sectors % (self.device.capacity() / SECTOR));
-                let arguments = json!({ "device": self.device.id(), "size": size });
+                let arguments = match by_node && self.is_known() {
+                    true => json!({ "node-name": self.nodes[0], "size": size }),
+                    false => json!({ "device": self.device.id(), "size": size }),
+                };
                 self.steps.push(attempt("block_resize", arguments));
             }
             AdminStep::Query => {
                 self.steps.push(json!({ "execute": "query-jobs" }));
                 self.steps.push(json!({ "execute": "query-named-block-nodes" }));
+                self.steps.push(json!({ "execute": "x-debug-query-block-graph" }));
+                self.steps.push(json!({ "execute": "query-blockstats" }));
+                let nodes = json!({ "query-nodes": true });
+                self.steps.push(attempt("query-blockstats", nodes));
+            }
+            AdminStep::StandStill => {
+                self.steps.extend(["stop", "cont"].map(|verb| json!({ "execute": verb })));
+            }
+            AdminStep::Threshold { over, sectors } => {
+                let arguments =
+                    json!({ "node-name": self.showing(over), "write-threshold": sectors * SECTOR });
+                self.steps.push(attempt("block-set-write-threshold", arguments));
+            }
+            AdminStep::Histogram { boundaries, writes } => {
+                let mut arguments = json!({ "id": self.device.id() });
+                let boundaries = &BOUNDARIES[..boundaries % (BOUNDARIES.len() + 1)];
+                if !boundaries.is_empty() {
+                    let key = if writes { "boundaries-write" } else { "boundaries" };
+                    arguments[key] = json!(boundaries);
+                }
+                self.steps.push(attempt("block-latency-histogram-set", arguments));
+            }
+            AdminStep::CopyOnRead { over, on } => {
+                let overlay = self.overlay.as_ref().filter(|_| over % 2 == 0);
+                let node = overlay.map_or_else(|| self.showing(over), |overlay| &overlay.name);
+                let arguments = json!({ "node-name": node, "enable": on });
+                self.steps.push(attempt("x-block-set-copy-on-read", arguments));
+            }
+            AdminStep::Secret => {
+                let secret = json!({ "qom-type": "secret", "id": name, "data": "word" });
+                self.steps.push(json!({ "execute": "object-add", "arguments": secret }));
+                let id = json!({ "id": name });
+                self.steps.push(json!({ "execute": "object-del", "arguments": id }));
             }
             AdminStep::PauseMirror if self.device.has_mirror_alone() => {
                 self.steps.extend(self.waits.running());

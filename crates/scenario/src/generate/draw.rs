@@ -1,5 +1,6 @@
 //! Plans from numbers. The smallest numbers make the simplest plan, so a source that runs dry ends soon.
 
+use blockyard_block::{ErrorPolicies, OnError};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
@@ -58,19 +59,20 @@ fn device(source: &mut Source<'_>) -> DevicePlan {
     let chunks = source.one_of(&[1, 2, 3, 4]);
     let disk = disk(source);
     let filters = source.one_of(&[0, 0, 1, 1, 2]);
-    let filters = source.list(filters, filter);
+    let mut filters = source.list(filters, filter);
+    let policies = policies(source, &mut filters);
     let mirrors = source.one_of(&[1, 1, 0, 2, 0]);
     let mirrors = source.list(mirrors, mirror);
     let twin = source.one_in(4).then(|| source.index(3));
     let resizes = source.one_in(4);
-    let guests = source.one_of(&[1, 1, 2, 3]);
+    let guests = source.one_of(&[1, 2, 2, 3]);
     let guests = source.list(guests, |source| {
         let steps = 1 + source.index(4);
         source.list(steps, |source| guest_step(source, chunks))
     });
-    let admin = source.one_of(&[0, 1, 2, 3, 4, 6]);
+    let admin = source.one_of(&[0, 1, 2, 4, 6, 8]);
     let admin = source.list(admin, |source| admin_step(source, chunks));
-    DevicePlan { chunks, disk, twin, filters, resizes, guests, mirrors, admin }
+    DevicePlan { chunks, disk, twin, policies, filters, resizes, guests, mirrors, admin }
 }
 
 fn disk(source: &mut Source<'_>) -> DiskPlan {
@@ -95,11 +97,12 @@ fn alignment(source: &mut Source<'_>) -> Alignment {
 
 fn filter(source: &mut Source<'_>) -> Filter {
     let limited = Filter::Throttle { limited: true };
-    let kind = source.index(8);
-    let rule = |source: &mut Source<'_>| match source.below(4) {
+    let kind = source.index(9);
+    let rule = |source: &mut Source<'_>| match source.below(8) {
         0 => DebugRule::Nothing,
-        1 | 2 => DebugRule::Once(source.index(8)),
-        _ => DebugRule::Always(source.index(8)),
+        1 | 2 => DebugRule::Once(source.index(16)),
+        3 | 4 => DebugRule::Always(source.index(8)),
+        _ => DebugRule::Break(source.index(8)),
     };
     match kind {
         0 | 1 => Filter::Throttle { limited: false },
@@ -108,6 +111,24 @@ fn filter(source: &mut Source<'_>) -> Filter {
         5 | 6 => Filter::CopyOnRead,
         _ => Filter::Blkdebug(rule(source)),
     }
+}
+
+/// One that is of use where requests fail: mostly there is something that lets one fail.
+fn policies(source: &mut Source<'_>, filters: &mut Vec<Filter>) -> ErrorPolicies {
+    if !source.one_in(2) {
+        return ErrorPolicies::default();
+    }
+    if !source.one_in(6) {
+        let rule = match source.one_of(&[true, true, false]) {
+            true => DebugRule::Each(source.one_in(2)),
+            false => DebugRule::Once(source.index(16)),
+        };
+        filters.push(Filter::Blkdebug(rule));
+    }
+    let policy = |source: &mut Source<'_>| {
+        source.one_of(&[OnError::Report, OnError::Ignore, OnError::Stop, OnError::Enospc])
+    };
+    ErrorPolicies { read: policy(source), write: policy(source) }
 }
 
 fn guest_step(source: &mut Source<'_>, chunks: u64) -> GuestStep {
@@ -167,7 +188,7 @@ fn mirror(source: &mut Source<'_>) -> MirrorPlan {
 }
 
 fn admin_step(source: &mut Source<'_>, chunks: u64) -> AdminStep {
-    match source.below(32) {
+    match source.below(46) {
         0..7 => AdminStep::Insert {
             place: place(source),
             retry: source.one_in(2),
@@ -182,7 +203,10 @@ fn admin_step(source: &mut Source<'_>, chunks: u64) -> AdminStep {
         },
         13 | 14 => AdminStep::Redirect { place: place(source), to: source.index(6) },
         15 => AdminStep::Spare,
-        16 | 17 => AdminStep::Resize { sectors: source.below(16 * chunks as u32).into() },
+        16 | 17 => AdminStep::Resize {
+            sectors: source.below(16 * chunks as u32).into(),
+            by_node: source.one_in(2),
+        },
         18 => AdminStep::Query,
         19 if source.one_in(2) => AdminStep::CancelMirror { force: source.one_in(2) },
         19 => AdminStep::PauseMirror,
@@ -200,7 +224,17 @@ fn admin_step(source: &mut Source<'_>, chunks: u64) -> AdminStep {
             away: source.one_of(&[Away::Nothing, Away::Nothing, Away::ReadOnly, Away::Inactive]),
             back: if source.one_in(3) { Back::Other } else { Back::Same(source.index(6)) },
         },
-        _ => AdminStep::SetActive { over: source.index(6), all: source.one_in(4) },
+        31 => AdminStep::SetActive { over: source.index(6), all: source.one_in(4) },
+        32..35 => AdminStep::StandStill,
+        35..37 => AdminStep::Threshold {
+            over: source.index(6),
+            sectors: source.below(12 * chunks as u32).into(),
+        },
+        37..39 => AdminStep::Histogram { boundaries: source.index(4), writes: source.one_in(3) },
+        39..42 => AdminStep::CopyOnRead { over: source.index(6), on: !source.one_in(3) },
+        42 => AdminStep::Secret,
+        43 | 44 => AdminStep::Delete,
+        _ => AdminStep::Query,
     }
 }
 

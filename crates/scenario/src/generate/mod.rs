@@ -16,6 +16,7 @@
 mod admin;
 mod changes;
 mod draw;
+mod keep;
 mod render;
 mod smaller;
 mod step;
@@ -30,6 +31,8 @@ mod quickcheck;
 #[cfg(feature = "proptest")]
 pub use self::proptest::{PlanTree, Plans};
 pub use self::step::{Action, AdminStep, Away, Back, Place, Reopened};
+
+use blockyard_block::ErrorPolicies;
 
 use crate::request::Request;
 
@@ -68,6 +71,8 @@ pub struct DevicePlan {
     /// A second guest device, on the node of this index, modulo those that the device begins with; every second guest
     /// uses it. Left out where there are mirrors.
     pub twin: Option<usize>,
+    /// What is done about its guests' requests that fail.
+    pub policies: ErrorPolicies,
     /// The nodes between the disk's and the device, from below.
     pub filters: Vec<Filter>,
     /// Its writes may make its disk longer; left out where there are mirrors.
@@ -148,10 +153,15 @@ pub enum Filter {
 pub enum DebugRule {
     /// Nothing.
     Nothing,
-    /// One request of a kind: `read_aio`, `write_aio`, `flush_to_disk` or one of those beside them, modulo all.
+    /// One request of a kind: `read_aio`, `write_aio`, `flush_to_disk` or one of those beside them, modulo all; with
+    /// more than all of these, for want of space.
     Once(usize),
+    /// Two reads, one write and one flush; if it is set: for want of it.
+    Each(bool),
     /// Every one.
     Always(usize),
+    /// None, but they stop, one at a time, and are told to go on.
+    Break(usize),
 }
 
 /// What a guest does next.

@@ -97,6 +97,9 @@ impl Alignment {
     }
 }
 
+const EIO: u32 = 5;
+const ENOSPC: u32 = 28;
+
 /// What a rule of blkdebug may be about.
 const EVENTS: &[&str] = &[
     "read_aio",
@@ -108,6 +111,16 @@ const EVENTS: &[&str] = &[
     "pwritev_rmw_head",
     "pwritev_rmw_tail",
 ];
+
+/// The point of the path of this index, modulo all.
+pub(super) fn event(index: usize) -> &'static str {
+    EVENTS[index % EVENTS.len()]
+}
+
+fn fails(index: usize, once: bool) -> Value {
+    let errno = if (index / EVENTS.len()).is_multiple_of(2) { EIO } else { ENOSPC };
+    json!({ "event": event(index), "once": once, "errno": errno })
+}
 
 impl Filter {
     /// The name of its child.
@@ -126,14 +139,17 @@ impl Filter {
             Self::CopyOnRead => json!({ "driver": "copy-on-read", "node-name": name }),
             Self::Blkdebug(rule) => {
                 let mut options = json!({ "driver": "blkdebug", "node-name": name });
-                let event = match rule {
-                    DebugRule::Nothing => None,
-                    DebugRule::Once(event) => Some((event, true)),
-                    DebugRule::Always(event) => Some((event, false)),
+                let rules = match rule {
+                    DebugRule::Nothing | DebugRule::Break(_) => Vec::new(),
+                    DebugRule::Once(index) => vec![fails(index, true)],
+                    DebugRule::Each(no_space) => {
+                        let all = usize::from(no_space) * EVENTS.len();
+                        [0, 0, 1, 2].map(|index| fails(all + index, true)).into()
+                    }
+                    DebugRule::Always(index) => vec![fails(index, false)],
                 };
-                if let Some((event, once)) = event {
-                    let event = EVENTS[event % EVENTS.len()];
-                    options["inject-error"] = json!([{ "event": event, "once": once }]);
+                if !rules.is_empty() {
+                    options["inject-error"] = json!(rules);
                 }
                 options
             }
@@ -215,14 +231,14 @@ impl Device<'_> {
             self.mirror(index, *mirror, &target, &mut steps);
         }
         let node = nodes.last().expect("a-device-has-nodes");
-        let mut device = json!({ "id": self.id(), "node": node });
+        let mut device = self.attach(&self.id(), node);
         if self.plan.resizes && !self.is_mirrored() {
             device["resizes"] = json!(true);
         }
         parts.setup.push(json!({ "device": device }));
         let twin = self.twin();
-        let attach = |(id, node)| json!({ "device": { "id": id, "node": node } });
-        parts.setup.extend(twin.clone().map(attach));
+        let attach = |(id, node): &(String, String)| json!({ "device": self.attach(id, node) });
+        parts.setup.extend(twin.iter().map(attach));
         if !steps.is_empty() {
             parts.actors.push((format!("operator{}", self.number), steps));
         }
@@ -232,6 +248,7 @@ impl Device<'_> {
             let id = second.map_or_else(|| self.id(), |(id, _)| id.clone());
             parts.actors.push((name, self.guest(&id, steps)));
         }
+        parts.actors.extend(self.keepers());
         if !self.plan.admin.is_empty() {
             let admin = self.admin();
             for medium in &admin.media {
@@ -240,14 +257,6 @@ impl Device<'_> {
                 parts.disk(medium, self.plan.disk.alignment, disk);
             }
             parts.actors.push((format!("admin{}", self.number), admin.steps));
-        }
-    }
-
-    /// The filter, as it may be where mirrors of two devices wait for each other's events.
-    pub fn harmless(&self, filter: Filter) -> Filter {
-        match filter {
-            Filter::Blkdebug(_) if !self.alone => Filter::Blkdebug(DebugRule::Nothing),
-            _ => filter,
         }
     }
 
@@ -353,7 +362,7 @@ impl Device<'_> {
             steps.extend(self.pause(index));
         }
         if end == End::CancelEarly {
-            steps.push(self.cancel(index, true));
+            steps.push(attempt("job-cancel", json!({ "id": job })));
         } else {
             steps.push(self.await_ready(index));
             if mirror.pause == Pause::Ready {
@@ -410,7 +419,15 @@ impl Device<'_> {
         let mut steps = Vec::new();
         for step in plan {
             match *step {
+                // The one fails for ever; of the other, made again, too much is possible for a model to follow.
+                GuestStep::Request { kind: Request::Compressed | Request::Copy, .. }
+                    if self.repeats_writes() => {}
                 GuestStep::Request { kind, sector, sectors, how } => {
+                    let how = How {
+                        no_fallback: how.no_fallback && !self.repeats_writes(),
+                        behind: how.behind && !self.repeats_writes(),
+                        ..how
+                    };
                     let skew = how.skew % SECTOR;
                     let (first, end) = match how.behind {
                         true => (self.size() / 2, self.capacity() + CHUNK),

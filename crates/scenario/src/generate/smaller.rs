@@ -1,5 +1,7 @@
 //! Simpler plans: what shrinking tries.
 
+use blockyard_block::ErrorPolicies;
+
 use super::{
     AdminStep, Alignment, Away, DevicePlan, DiskPlan, End, Filter, GuestStep, How, Medium,
     MirrorPlan, Pause, Plan,
@@ -85,6 +87,9 @@ fn smaller_devices(device: &DevicePlan) -> Vec<DevicePlan> {
     }
     if device.twin.is_some() {
         devices.push(DevicePlan { twin: None, ..whole() });
+    }
+    if device.policies != ErrorPolicies::default() {
+        devices.push(DevicePlan { policies: ErrorPolicies::default(), ..whole() });
     }
     if device.resizes {
         devices.push(DevicePlan { resizes: false, ..whole() });

@@ -42,9 +42,36 @@ pub enum AdminStep {
     Resize {
         /// Sectors, without the first.
         sectors: u64,
+        /// By its lowest node's name.
+        by_node: bool,
     },
-    /// Asks what there is.
+    /// Asks what there is, and what was counted.
     Query,
+    /// Has the guests stand still for a while.
+    StandStill,
+    /// Has the next write behind a place told, or none.
+    Threshold {
+        /// Whose, as of [`AdminStep::Beside`].
+        over: usize,
+        /// The place, in sectors; 0: none.
+        sectors: u64,
+    },
+    /// Has durations counted, in intervals that end at the first so many of these nanoseconds; without any, no more.
+    Histogram {
+        /// How many.
+        boundaries: usize,
+        /// Those of writes only.
+        writes: bool,
+    },
+    /// Has reads copy up what comes from a backing node, or no more.
+    CopyOnRead {
+        /// Where, as of [`AdminStep::Beside`]; if there is an overlay, every second one is that.
+        over: usize,
+        /// From now on.
+        on: bool,
+    },
+    /// Keeps a secret for a while.
+    Secret,
     /// Makes the device's first mirror rest for a while; not where two devices have mirrors.
     PauseMirror,
     /// Cancels the device's first mirror; not where two devices have mirrors.
