@@ -32,6 +32,10 @@ pub enum Property {
     Progress,
     /// [`crate::JobProtocol`].
     JobProtocol,
+    /// [`crate::DirtyBitmaps`].
+    BitmapSoundness,
+    /// [`crate::DirtyBitmaps`].
+    BitmapPrecision,
     /// One tape, one run: judged by whoever runs it twice.
     Determinism,
 }
@@ -47,6 +51,8 @@ impl Property {
         Self::MetadataIntegrity,
         Self::Progress,
         Self::JobProtocol,
+        Self::BitmapSoundness,
+        Self::BitmapPrecision,
         Self::Determinism,
     ];
 
@@ -61,6 +67,8 @@ impl Property {
             Self::MetadataIntegrity => "metadata-integrity",
             Self::Progress => "progress",
             Self::JobProtocol => "job-protocol",
+            Self::BitmapSoundness => "bitmap-soundness",
+            Self::BitmapPrecision => "bitmap-precision",
             Self::Determinism => "determinism",
         }
     }
@@ -86,6 +94,8 @@ impl Property {
             }
             Self::Progress => "at the end nothing is in flight, quiesced, parked or unfinished",
             Self::JobProtocol => "jobs make legal transitions only, and their events come in order",
+            Self::BitmapSoundness => "a bitmap has all that was written while it recorded",
+            Self::BitmapPrecision => "a bitmap has nothing, beyond its granularity, that was not",
             Self::Determinism => "one tape, one run",
         }
     }

@@ -12,6 +12,7 @@ use blockyard_sync::door::Kind;
 use blockyard_units::{ByteLen, ByteRange, NodeId};
 use tracing::{Instrument, trace_span};
 
+use crate::bitmaps::Length;
 use crate::error::BlockError;
 use crate::layer::BlockLayer;
 use crate::links::Link;
@@ -75,6 +76,18 @@ impl Io {
 
     pub(crate) fn observe_begin(&self) {
         self.layer.observer().request_begins(self.node_id(), self.requester);
+    }
+
+    pub(crate) fn observe_write(&self, number: u64, range: ByteRange, length: Length) {
+        let len = match length {
+            Length::Exactly(len) => Some(len),
+            Length::Kept | Length::AtLeast(_) => None,
+        };
+        self.layer.observer().write_lands(self.node_id(), number, range, len);
+    }
+
+    pub(crate) fn observe_marked(&self, number: u64) {
+        self.layer.observer().write_is_marked(self.node_id(), number);
     }
 
     pub(crate) fn observe_end(&self) {

@@ -17,6 +17,7 @@
 extern crate alloc;
 
 mod backend;
+mod bitmaps;
 mod copy_on_read;
 mod debug;
 mod drain;
@@ -38,6 +39,7 @@ mod status;
 mod tracked;
 
 pub use backend::Backend;
+pub use bitmaps::{BitmapState, NodeBitmap};
 pub use debug::{DebugEvent, Debugger};
 pub use drain::{Drained, Owner};
 pub use driver::{BackingFile, BlockDriver, Change, Limits};
@@ -48,6 +50,7 @@ pub use node::{BeforeWrite, Node, Serialised};
 pub use observer::{NoObserver, Observer};
 pub use policy::{ErrorAction, ErrorPolicies, GuestError, LayerEvents, OnError};
 pub use publish::{NewNode, OnLost, Plan};
+pub use reconfigure::Undo;
 pub use request::{
     CopySource, Preallocation, ReadFlags, Requester, Truncate, Write, WriteFlags, WriteKind,
 };

@@ -13,8 +13,9 @@ use blockyard_graph::{DetectZeroes, Discard, NodeOptions, Parent};
 use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Rarely, sometimes};
-use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId};
+use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId, UnchangedMarks};
 
+use crate::bitmaps::{Length, Recorder};
 use crate::copy_on_read::copy_on_read;
 use crate::debug::{DebugEvent, Debugger};
 use crate::driver::{BackingFile, BlockDriver};
@@ -44,7 +45,7 @@ pub struct Node {
     holder: u64,
     driver: Box<dyn BlockDriver>,
     tracked: Tracked,
-    bitmaps: Rarely<Vec<Arc<SharedBitmap>>>,
+    bitmaps: Rarely<Vec<Recorder>>,
     hooks: Rarely<Vec<Arc<dyn BeforeWrite>>>,
     /// Bytes; a write that ends behind it is told once. 0: none is.
     threshold: Rarely<u64>,
@@ -107,7 +108,11 @@ impl Node {
 
     /// Every write-like request through this node is recorded in `bitmap` from its next end on.
     pub fn add_bitmap(&self, bitmap: Arc<SharedBitmap>) {
-        self.bitmaps.write(|bitmaps| bitmaps.push(bitmap));
+        self.bitmaps.write(|bitmaps| bitmaps.push(Recorder::Job(bitmap)));
+    }
+
+    pub(crate) fn recorders(&self) -> &Rarely<Vec<Recorder>> {
+        &self.bitmaps
     }
 
     /// `hook` runs before every write-like request from the next one on.
@@ -208,6 +213,11 @@ impl Node {
         if leaks && result.is_err() {
             return result;
         }
+        if wrote && io.layer().design().unchanged_marks == UnchangedMarks::Yes {
+            self.mark(
+                range.align_outward(cluster).intersection(&ByteRange::new(0, self.len(io).0)),
+            );
+        }
         io.observe_end();
         self.end(io, request, wrote, (Some(Counted::Read), range, &result, began_ns));
         result
@@ -240,8 +250,9 @@ impl Node {
         let copies = matches!(write.kind, WriteKind::Copy(_));
         let design = io.layer().design();
         let marks_early = design.is_mutant(Mutant::MirrorMarksBeforeIo);
-        if marks_early {
-            self.mark(range, flags.unchanged);
+        let changes = !flags.unchanged || design.unchanged_marks == UnchangedMarks::Yes;
+        if marks_early && changes {
+            self.mark(range);
         }
         let mut reached_driver = false;
         let result = match self.before_driver(io, &write, grows, request.waited).await {
@@ -251,15 +262,26 @@ impl Node {
             }
             Err(error) => Err(error),
         };
-        if grows && reached_driver {
-            let len = self.len(io);
-            self.bitmaps.read(Clone::clone).iter().for_each(|bitmap| bitmap.resize(len));
+        let length = match (reached_driver, truncates) {
+            (true, true) => Length::Exactly(self.len(io)),
+            (true, false) if grows => Length::AtLeast(self.len(io)),
+            _ => Length::Kept,
+        };
+        if reached_driver && !flags.unchanged {
+            io.observe_write(request.number(), range, length);
         }
         let copy_skips = copies && design.is_mutant(Mutant::CopyRangeSkipsRequestEnd);
         let skips = result.is_err() && design.is_mutant(Mutant::RequestEndSkipsFailed);
         // A failed write may have changed the disk, so it is marked too.
-        if reached_driver && !marks_early && !skips && !copy_skips {
-            self.mark(range, flags.unchanged);
+        let marks = changes && !marks_early && !skips && !copy_skips;
+        if reached_driver && (marks || grows) {
+            let stays = design.is_mutant(Mutant::TruncateLeavesBitmapLimit);
+            let length = if stays { Length::AtLeast(ByteLen(0)) } else { length };
+            let bitmaps = self.bitmaps.read(Clone::clone);
+            bitmaps.iter().for_each(|bitmap| bitmap.write_ended(marks.then_some(range), length));
+        }
+        if reached_driver && !flags.unchanged {
+            io.observe_marked(request.number());
         }
         if result.is_ok() && kind == Some(Counted::Write) {
             self.look_at_threshold(io, range);
@@ -372,11 +394,9 @@ impl Node {
         self.tracked.end(request, wrote, kind.map(count));
     }
 
-    fn mark(&self, range: ByteRange, unchanged: bool) {
-        if !unchanged {
-            let bitmaps = self.bitmaps.read(Clone::clone);
-            bitmaps.iter().for_each(|bitmap| bitmap.record(range));
-        }
+    fn mark(&self, range: ByteRange) {
+        let bitmaps = self.bitmaps.read(Clone::clone);
+        bitmaps.iter().for_each(|bitmap| bitmap.write_ended(Some(range), Length::Kept));
     }
 
     fn look_at_threshold(&self, io: &Io, range: ByteRange) {
