@@ -254,6 +254,18 @@ pub(crate) enum Length {
     Exactly(ByteLen),
 }
 
+impl Length {
+    /// What of `range` is not behind the end, as far as that is known.
+    pub fn clip(self, range: ByteRange) -> ByteRange {
+        match self {
+            Self::Kept => range,
+            Self::AtLeast(len) | Self::Exactly(len) => {
+                range.intersection(&ByteRange::new(0, len.0))
+            }
+        }
+    }
+}
+
 /// The bitmaps of a node. Looking at one or changing it is a whole access; marking adds.
 #[derive(Default)]
 pub(crate) struct NodeBitmaps(Shared<Vec<NodeBitmap>>);

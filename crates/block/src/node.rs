@@ -267,8 +267,10 @@ impl Node {
             (true, false) if grows => Length::AtLeast(self.len(io)),
             _ => Length::Kept,
         };
+        // What failed behind the end is not there.
+        let shown = length.clip(range);
         if reached_driver && !flags.unchanged {
-            io.observe_write(request.number(), range, length);
+            io.observe_write(request.number(), shown, length);
         }
         let copy_skips = copies && design.is_mutant(Mutant::CopyRangeSkipsRequestEnd);
         let skips = result.is_err() && design.is_mutant(Mutant::RequestEndSkipsFailed);
@@ -278,7 +280,7 @@ impl Node {
             let stays = design.is_mutant(Mutant::TruncateLeavesBitmapLimit);
             let length = if stays { Length::AtLeast(ByteLen(0)) } else { length };
             let bitmaps = self.bitmaps.read(Clone::clone);
-            bitmaps.iter().for_each(|bitmap| bitmap.write_ended(marks.then_some(range), length));
+            bitmaps.iter().for_each(|bitmap| bitmap.write_ended(marks.then_some(shown), length));
         }
         if reached_driver && !flags.unchanged {
             io.observe_marked(request.number());

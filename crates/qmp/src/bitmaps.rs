@@ -219,6 +219,22 @@ impl BitmapAction {
         })
     }
 
+    /// A mutant: it was refused, and is undone. A clear is from a backup that nobody has made.
+    fn undo_though_not_done(&self) {
+        let restore = |bitmap: &mut NodeBitmap| {
+            let mut none = bitmap.bits().clone();
+            none.clear();
+            bitmap.restore(&none);
+            Ok(())
+        };
+        // Who is undone without having been done does not care for what is refused.
+        let _ = match self.change {
+            Change::Clear => self.node.change_bitmap(&self.name, restore),
+            Change::Add { .. } => self.node.remove_named_bitmap(&self.name).map(drop),
+            _ => Ok(()),
+        };
+    }
+
     fn merge(&self) -> Result<DirtyBitmap, BlockError> {
         let stale = self.design.is_mutant(Mutant::MergeLeavesCountStale);
         let merge = if stale { merge_uncounted } else { DirtyBitmap::merge_from };
@@ -240,15 +256,8 @@ impl Action for BitmapAction {
 
     fn inside(&self) -> Result<Option<Undo>, BlockError> {
         let done = self.done();
-        let undoes = self.design.is_mutant(Mutant::BitmapClearUndoneThoughNotDone);
-        if undoes && done.is_err() && matches!(self.change, Change::Clear) {
-            // From a backup that nobody has made.
-            let _ = self.node.change_bitmap(&self.name, |bitmap| {
-                let mut none = bitmap.bits().clone();
-                none.clear();
-                bitmap.restore(&none);
-                Ok(())
-            });
+        if done.is_err() && self.design.is_mutant(Mutant::BitmapClearUndoneThoughNotDone) {
+            self.undo_though_not_done();
         }
         done.map(Some)
     }

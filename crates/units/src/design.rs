@@ -142,7 +142,7 @@ words! {
         ReopenReadOnlyDropsBitmaps = "reopen-ro-drops-bitmaps",
             "a node that becomes read-only loses its bitmaps";
         BitmapClearUndoneThoughNotDone = "bitmap-clear-undone-though-not-done",
-            "a clear that was refused is undone as if it had taken place";
+            "a clear or an add that was refused is undone as if it had taken place";
         Qcow2ReftableBeforeBlocks = "qcow2-reftable-before-blocks",
             "a refcount table is written before the blocks that it refers to are durable";
         Qcow2L2BeforeReferred = "qcow2-l2-before-what-it-refers-to",
