@@ -12,11 +12,11 @@ use blockyard_sync::door::Kind;
 use blockyard_units::{ByteLen, ByteRange, NodeId};
 use tracing::{Instrument, trace_span};
 
-use crate::bitmaps::Length;
 use crate::error::BlockError;
 use crate::layer::BlockLayer;
 use crate::links::Link;
 use crate::node::Node;
+use crate::recording::Length;
 use crate::request::{CopySource, ReadFlags, Requester, Write, WriteFlags, WriteKind};
 use crate::state::{State, edge_key, key};
 use crate::status::{self, Above, Extent};

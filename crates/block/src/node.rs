@@ -15,13 +15,13 @@ use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Rarely, sometimes};
 use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId, UnchangedMarks};
 
-use crate::bitmaps::{Length, Recorder};
 use crate::copy_on_read::copy_on_read;
 use crate::debug::{DebugEvent, Debugger};
 use crate::driver::{BackingFile, BlockDriver};
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::pieces::Pieces;
+use crate::recording::{Length, Recorder};
 use crate::request::{ReadFlags, Write, WriteKind};
 use crate::state::holder_key;
 use crate::stats::{Counted, Histogram, Outcome, Stats};

@@ -9,7 +9,8 @@
 //! `blockdev-mirror` is an action too, and with completion-mode `grouped` the jobs of a transaction end together.
 //!
 //! Differs: actions see what those before them do to the graph, but for the jobs', which look for source and target
-//! where they are before the transaction, and those of bitmaps, whose nodes are those before it. QEMU has no mirrors in a transaction.
+//! where they are before the transaction, and those of bitmaps, whose nodes are those before it. QEMU has no mirrors in
+//! a transaction.
 
 use alloc::boxed::Box;
 use alloc::format;

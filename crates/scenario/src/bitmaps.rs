@@ -16,10 +16,8 @@ const PREFIX: &str = "block-dirty-bitmap-";
 
 /// The model of one run.
 pub(crate) struct Bitmaps {
-    /// There may be bitmaps at all: only then is the order of commands and writes of interest.
-    watched: bool,
-    /// Commands write, writes add.
-    order: Shared<()>,
+    /// Commands write, writes add. Of no interest where there are no bitmaps at all.
+    order: Option<Shared<()>>,
     state: Quiet<State>,
 }
 
@@ -32,12 +30,12 @@ struct State {
 
 impl Bitmaps {
     pub fn new(watched: bool) -> Self {
-        Self { watched, order: Shared::new(()), state: Quiet::default() }
+        Self { order: watched.then(|| Shared::new(())), state: Quiet::default() }
     }
 
     /// Whether writes and nodes are of interest: else nothing need be told of them.
     pub fn are_watched(&self) -> bool {
-        self.watched
+        self.order.is_some()
     }
 
     /// Whether a command may be about bitmaps.
@@ -47,7 +45,8 @@ impl Bitmaps {
     }
 
     fn with<R>(&self, kind: Kind, look: impl FnOnce(&mut State) -> R) -> R {
-        self.order.trusted([(kind, 0, 1)], |()| self.state.with(look))
+        let order = self.order.as_ref().expect("what-has-bitmaps-is-watched");
+        order.trusted([(kind, 0, 1)], |()| self.state.with(look))
     }
 
     /// A command is asked for; its number, if it is about bitmaps.
@@ -98,7 +97,7 @@ impl Bitmaps {
 
     /// At the end.
     pub fn judge(&self, layer: &BlockLayer) -> Result<(), Violation> {
-        if !self.watched {
+        if !self.are_watched() {
             return Ok(());
         }
         let mut found = BTreeMap::new();
