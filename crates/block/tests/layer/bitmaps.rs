@@ -116,7 +116,11 @@ fn a_successor_records_for_its_bitmap_and_abdication_or_reclaim_ends_it() {
             let records = change(&bench, |bitmap| Ok(bitmap.is_recording()));
             assert_eq!(records, Ok(enabled));
             let end = if abdicates { NodeBitmap::abdicate } else { NodeBitmap::reclaim };
-            change(&bench, |bitmap| Ok(end(bitmap))).expect("it is there");
+            let end = |bitmap: &mut NodeBitmap| {
+                end(bitmap);
+                Ok(())
+            };
+            change(&bench, end).expect("it is there");
             backend.write(write(3, 7)).await.expect("no fault is budgeted");
             let sectors = |bitmap: &mut NodeBitmap| {
                 let is_dirty = |sector| bitmap.bits().is_dirty(ByteOffset(sector * 512));
@@ -177,7 +181,11 @@ fn whoever_holds_a_bitmap_is_named_and_states_refuse_what_they_must() {
                 assert_eq!(dirty(&bench, "b"), before, "it is as it was");
             }
             if held {
-                change(&bench, |bitmap| Ok(bitmap.release())).expect("it is there");
+                let release = |bitmap: &mut NodeBitmap| {
+                    bitmap.release();
+                    Ok(())
+                };
+                change(&bench, release).expect("it is there");
                 assert_eq!(said_of_changes(&bench)[0], None);
             }
         });
