@@ -10,6 +10,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod bitmap;
 pub mod data;
 mod drain;
 mod durability;
@@ -21,6 +22,7 @@ mod progress;
 pub mod qcow2;
 mod violation;
 
+pub use bitmap::{BitmapChange, BitmapName, BitmapView, DirtyBitmaps};
 pub use drain::DrainedMeansQuiet;
 pub use durability::{Durability, WriteKind};
 pub use graph::{EdgeView, GraphValidity, GraphView, NodeView, ParentView, WRITE, WRITE_UNCHANGED};

@@ -34,6 +34,10 @@ pub enum Property {
     JobProtocol,
     /// What is counted and told of requests: judged where scenarios are played.
     Accounting,
+    /// [`crate::DirtyBitmaps`].
+    BitmapSoundness,
+    /// [`crate::DirtyBitmaps`].
+    BitmapPrecision,
     /// One tape, one run: judged by whoever runs it twice.
     Determinism,
 }
@@ -50,6 +54,8 @@ impl Property {
         Self::Progress,
         Self::JobProtocol,
         Self::Accounting,
+        Self::BitmapSoundness,
+        Self::BitmapPrecision,
         Self::Determinism,
     ];
 
@@ -65,6 +71,8 @@ impl Property {
             Self::Progress => "progress",
             Self::JobProtocol => "job-protocol",
             Self::Accounting => "accounting",
+            Self::BitmapSoundness => "bitmap-soundness",
+            Self::BitmapPrecision => "bitmap-precision",
             Self::Determinism => "determinism",
         }
     }
@@ -93,6 +101,8 @@ impl Property {
             Self::Accounting => {
                 "errors are treated as their policy says, and what is told and counted is what happened"
             }
+            Self::BitmapSoundness => "a bitmap has all that was written while it recorded",
+            Self::BitmapPrecision => "a bitmap has nothing, beyond its granularity, that was not",
             Self::Determinism => "one tape, one run",
         }
     }

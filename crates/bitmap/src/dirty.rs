@@ -193,6 +193,31 @@ impl DirtyBitmap {
         self.disk_len = disk_len;
     }
 
+    /// Follows a disk that is at least so long by now; a longer one stays as it is.
+    ///
+    /// # Panics
+    /// If the machine cannot address one bit a granule.
+    pub fn grow(&mut self, disk_len: ByteLen) {
+        if disk_len > self.disk_len {
+            self.resize(disk_len);
+        }
+    }
+
+    /// The runs of dirty bytes in ascending order: whole granules, but clipped at the disk's end.
+    pub fn areas(&self) -> impl Iterator<Item = ByteRange> + '_ {
+        self.granules.areas().map(|area| self.bytes_of(area))
+    }
+
+    /// The granules, one bit each, 64 to a word, the first one lowest.
+    pub fn words(&self) -> &[u64] {
+        self.granules.words()
+    }
+
+    /// A merge of bitmaps of one shape that does not count: for a mutant.
+    pub fn merge_uncounted(&mut self, other: &Self) {
+        self.granules.union_uncounted(&other.granules);
+    }
+
     /// Marks, enabled or not, what is dirty in `other`, rounded outward to this granularity. What
     /// lies past this disk's end is clipped away.
     pub fn merge_from(&mut self, other: &Self) {
@@ -200,9 +225,7 @@ impl DirtyBitmap {
             self.granules.union_with(&other.granules);
             return;
         }
-        for area in other.granules.areas() {
-            self.mark(other.bytes_of(area));
-        }
+        other.areas().for_each(|area| self.mark(area));
     }
 
     /// Recomputes what is stored twice.

@@ -204,17 +204,27 @@ impl HBitmap {
     /// # Panics
     /// `lengths-agree`: if the two differ in length.
     pub fn union_with(&mut self, other: &Self) -> u64 {
+        self.union_uncounted(other);
+        let count = count_ones(&self.levels[0]);
+        let changed = count - self.count;
+        self.count = count;
+        self.self_check();
+        changed
+    }
+
+    /// The same, with the count left as it was: for a mutant.
+    pub(crate) fn union_uncounted(&mut self, other: &Self) {
         assert_eq!(self.len, other.len, "lengths-agree");
         for (level, source) in self.levels.iter_mut().zip(&other.levels) {
             for (word, source) in level.iter_mut().zip(source) {
                 *word |= source;
             }
         }
-        let count = count_ones(&self.levels[0]);
-        let changed = count - self.count;
-        self.count = count;
-        self.self_check();
-        changed
+    }
+
+    /// The items, 64 to a word, the first one lowest.
+    pub fn words(&self) -> &[u64] {
+        &self.levels[0]
     }
 
     /// Recomputes upper levels and count from level 0.

@@ -42,6 +42,11 @@ impl SharedBitmap {
         self.bitmap.write(|bitmap| bitmap.resize(disk_len));
     }
 
+    /// Follows a disk that is at least so long by now; what is added is clean.
+    pub fn grow(&self, disk_len: ByteLen) {
+        self.bitmap.write(|bitmap| bitmap.grow(disk_len));
+    }
+
     /// Marks `range`, rounded outward.
     pub fn mark(&self, range: ByteRange) {
         self.bitmap.trusted(self.granules(Kind::Add, range), |bitmap| bitmap.mark(range));

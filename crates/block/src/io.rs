@@ -16,6 +16,7 @@ use crate::error::BlockError;
 use crate::layer::BlockLayer;
 use crate::links::Link;
 use crate::node::Node;
+use crate::recording::Length;
 use crate::request::{CopySource, ReadFlags, Requester, Write, WriteFlags, WriteKind};
 use crate::state::{State, edge_key, key};
 use crate::status::{self, Above, Extent};
@@ -84,6 +85,18 @@ impl Io {
 
     pub(crate) fn observe_begin(&self) {
         self.layer.observer().request_begins(self.node_id(), self.requester);
+    }
+
+    pub(crate) fn observe_write(&self, number: u64, range: ByteRange, length: Length) {
+        let len = match length {
+            Length::Exactly(len) => Some(len),
+            Length::Kept | Length::AtLeast(_) => None,
+        };
+        self.layer.observer().write_lands(self.node_id(), number, range, len);
+    }
+
+    pub(crate) fn observe_marked(&self, number: u64) {
+        self.layer.observer().write_is_marked(self.node_id(), number);
     }
 
     pub(crate) fn observe_end(&self) {

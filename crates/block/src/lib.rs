@@ -7,6 +7,7 @@
 //! - `drained-means-quiet`: while a drained section holds, nobody but its owner has a request in its nodes;
 //! - `every-end-marks`: a write-like request that reached the driver is marked in its node's bitmaps at its end,
 //!   whether it succeeded, failed or was given up, before its range is released;
+//! - `successor-follows-bitmap`: a successor has the shape of its bitmap, which does not record beside it;
 //! - `redirected-edges-are-quiesced`: an edge is redirected only while a drained section covers where it led;
 //! - `edge-has-permission`: a request travels along an edge that holds the permission it needs.
 //!
@@ -17,6 +18,7 @@
 extern crate alloc;
 
 mod backend;
+mod bitmaps;
 mod copy_on_read;
 mod debug;
 mod drain;
@@ -31,6 +33,7 @@ mod pieces;
 mod policy;
 mod publish;
 mod reconfigure;
+mod recording;
 mod request;
 mod state;
 mod stats;
@@ -38,6 +41,7 @@ mod status;
 mod tracked;
 
 pub use backend::Backend;
+pub use bitmaps::{BitmapState, NodeBitmap};
 pub use debug::{DebugEvent, Debugger};
 pub use drain::{Drained, Owner};
 pub use driver::{BackingFile, BlockDriver, Change, Limits};
@@ -48,6 +52,7 @@ pub use node::{BeforeWrite, Node, Serialised};
 pub use observer::{NoObserver, Observer};
 pub use policy::{ErrorAction, ErrorPolicies, GuestError, LayerEvents, OnError};
 pub use publish::{NewNode, OnLost, Plan};
+pub use reconfigure::Undo;
 pub use request::{
     CopySource, Preallocation, ReadFlags, Requester, Truncate, Write, WriteFlags, WriteKind,
 };

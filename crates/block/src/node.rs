@@ -12,7 +12,7 @@ use blockyard_bitmap::SharedBitmap;
 use blockyard_graph::{DetectZeroes, Discard, NodeOptions, Parent};
 use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::{Rarely, sometimes};
-use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId};
+use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId, UnchangedMarks};
 
 use crate::copy_on_read::copy_on_read;
 use crate::debug::{DebugEvent, Debugger};
@@ -20,6 +20,7 @@ use crate::driver::{BackingFile, BlockDriver};
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::pieces::Pieces;
+use crate::recording::{Length, Recorder};
 use crate::request::{ReadFlags, Write, WriteKind};
 use crate::state::holder_key;
 use crate::stats::{Counted, Histogram, Outcome, Stats};
@@ -43,7 +44,7 @@ pub struct Node {
     holder: u64,
     driver: Box<dyn BlockDriver>,
     tracked: Tracked,
-    bitmaps: Rarely<Vec<Arc<SharedBitmap>>>,
+    bitmaps: Rarely<Vec<Recorder>>,
     hooks: Rarely<Vec<Arc<dyn BeforeWrite>>>,
     /// Bytes; a write that ends behind it is told once. 0: none is.
     threshold: Rarely<u64>,
@@ -110,7 +111,11 @@ impl Node {
 
     /// Every write-like request through this node is recorded in `bitmap` from its next end on.
     pub fn add_bitmap(&self, bitmap: Arc<SharedBitmap>) {
-        self.bitmaps.write(|bitmaps| bitmaps.push(bitmap));
+        self.bitmaps.write(|bitmaps| bitmaps.push(Recorder::Job(bitmap)));
+    }
+
+    pub(crate) fn recorders(&self) -> &Rarely<Vec<Recorder>> {
+        &self.bitmaps
     }
 
     /// `hook` runs before every write-like request from the next one on.
@@ -214,6 +219,11 @@ impl Node {
         if leaks && result.is_err() {
             return result;
         }
+        if wrote && io.layer().design().unchanged_marks == UnchangedMarks::Yes {
+            self.mark(
+                range.align_outward(cluster).intersection(&ByteRange::new(0, self.len(io).0)),
+            );
+        }
         io.observe_end();
         self.end(io, request, wrote, (Some(Counted::Read), range, &result, began_ns));
         result
@@ -251,8 +261,9 @@ impl Node {
         let copies = matches!(write.kind, WriteKind::Copy(_));
         let design = io.layer().design();
         let marks_early = design.is_mutant(Mutant::MirrorMarksBeforeIo);
-        if marks_early {
-            self.mark(range, flags.unchanged);
+        let changes = !flags.unchanged || design.unchanged_marks == UnchangedMarks::Yes;
+        if marks_early && changes {
+            self.mark(range);
         }
         let mut reached_driver = false;
         let mut ready = if request.waits { self.check(io, write.reach(), grows) } else { Ok(()) };
@@ -269,15 +280,28 @@ impl Node {
             }
             Err(error) => Err(error),
         };
-        if grows && reached_driver {
-            let len = self.len(io);
-            self.bitmaps.read(Clone::clone).iter().for_each(|bitmap| bitmap.resize(len));
+        let length = match (reached_driver, truncates) {
+            (true, true) => Length::Exactly(self.len(io)),
+            (true, false) if grows => Length::AtLeast(self.len(io)),
+            _ => Length::Kept,
+        };
+        // What failed behind the end is not there.
+        let shown = length.clip(range);
+        if reached_driver && !flags.unchanged {
+            io.observe_write(request.number(), shown, length);
         }
         let copy_skips = copies && design.is_mutant(Mutant::CopyRangeSkipsRequestEnd);
         let skips = result.is_err() && design.is_mutant(Mutant::RequestEndSkipsFailed);
         // A failed write may have changed the disk, so it is marked too.
-        if reached_driver && !marks_early && !skips && !copy_skips {
-            self.mark(range, flags.unchanged);
+        let marks = changes && !marks_early && !skips && !copy_skips;
+        if reached_driver && (marks || grows) {
+            let stays = design.is_mutant(Mutant::TruncateLeavesBitmapLimit);
+            let length = if stays { Length::AtLeast(ByteLen(0)) } else { length };
+            let bitmaps = self.bitmaps.read(Clone::clone);
+            bitmaps.iter().for_each(|bitmap| bitmap.write_ended(marks.then_some(shown), length));
+        }
+        if reached_driver && !flags.unchanged {
+            io.observe_marked(request.number());
         }
         if result.is_ok() && kind == Some(Counted::Write) {
             self.look_at_threshold(io, range);
@@ -374,11 +398,9 @@ impl Node {
         self.tracked.end(request, wrote, kind.map(count));
     }
 
-    fn mark(&self, range: ByteRange, unchanged: bool) {
-        if !unchanged {
-            let bitmaps = self.bitmaps.read(Clone::clone);
-            bitmaps.iter().for_each(|bitmap| bitmap.record(range));
-        }
+    fn mark(&self, range: ByteRange) {
+        let bitmaps = self.bitmaps.read(Clone::clone);
+        bitmaps.iter().for_each(|bitmap| bitmap.write_ended(Some(range), Length::Kept));
     }
 
     fn look_at_threshold(&self, io: &Io, range: ByteRange) {

@@ -1,7 +1,7 @@
 //! What happens in the layer, for those who check it.
 
 use blockyard_graph::Graph;
-use blockyard_units::NodeId;
+use blockyard_units::{ByteLen, ByteRange, NodeId};
 
 use crate::drain::Owner;
 use crate::request::Requester;
@@ -25,6 +25,13 @@ pub trait Observer: Send + Sync {
 
     /// It has left it.
     fn request_ends(&self, _node: NodeId, _requester: Requester) {}
+
+    /// A write-like request that may have changed what a node shows comes back from its driver. `number`: the node's
+    /// own. `len`: the node's from now on, if that is what the request was about.
+    fn write_lands(&self, _node: NodeId, _number: u64, _range: ByteRange, _len: Option<ByteLen>) {}
+
+    /// The node's bitmaps have been told of it.
+    fn write_is_marked(&self, _node: NodeId, _number: u64) {}
 }
 
 /// Sees nothing.

@@ -12,7 +12,7 @@ use core::any::Any;
 use blockyard_graph::{Edge, EdgeKey, Edit, Graph, Parent};
 use blockyard_sync::door::{self, Kind};
 use blockyard_sync::{note, sometimes};
-use blockyard_units::NodeId;
+use blockyard_units::{Mutant, NodeId};
 use tracing::{Instrument, debug_span};
 
 use crate::driver::Change;
@@ -46,6 +46,8 @@ pub struct Plan {
     pub nodes: Vec<NewNode>,
     /// Nodes of the graph that get new options of their drivers. For [reconfiguring](BlockLayer::reconfigure).
     pub options: Vec<(NodeId, Arc<dyn Any + Send + Sync>)>,
+    /// Nodes that are to be drained beside those that the edits touch. For reconfiguring.
+    pub drained: Vec<NodeId>,
 }
 
 /// What becomes of an edit if somebody else published in between.
@@ -99,6 +101,9 @@ impl BlockLayer {
             door::boundary().await;
             if self.swap(what, &before, version, &after, &plan) {
                 affected.iter().for_each(|node| node.driver().commit(change));
+                if self.design().is_mutant(Mutant::ReopenReadOnlyDropsBitmaps) {
+                    drop_bitmaps(&affected, change);
+                }
                 for (id, options) in &plan.options {
                     self.node_by_id(*id)
                         .into_iter()
@@ -202,6 +207,13 @@ impl BlockLayer {
         }
         swapped
     }
+}
+
+/// What is done when a node is closed, done to one that becomes read-only: a mutant.
+fn drop_bitmaps(affected: &[Arc<Node>], Change { before, after }: Change<'_>) {
+    let read_only = |graph: &Graph, id| graph.node(id).is_some_and(|node| node.read_only);
+    let closed = |node: &&Arc<Node>| read_only(after, node.id()) && !read_only(before, node.id());
+    affected.iter().filter(closed).for_each(|node| node.lose_named_bitmaps());
 }
 
 fn published_key(edge: &EdgeKey, before: &Graph, after: &Graph) -> u64 {

@@ -3,6 +3,7 @@
 //! What is to be drained follows from the edits, and the edits from the graph, which may change until the section
 //! holds. So both are derived again inside, and if the edits then reach beyond the section, another one is begun.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
@@ -14,6 +15,36 @@ use crate::drain::Owner;
 use crate::error::BlockError;
 use crate::layer::BlockLayer;
 use crate::publish::{OnLost, Plan};
+
+/// How what was done is undone; it is when this is dropped, the last first, unless it is [kept](Self::keep).
+#[derive(Default)]
+#[must_use = "what was done is undone when this is dropped"]
+pub struct Undo(Vec<Box<dyn FnOnce() + Send>>);
+
+impl Undo {
+    /// One thing that was done.
+    pub fn new(undo: impl FnOnce() + Send + 'static) -> Self {
+        Self(Vec::from([Box::new(undo) as Box<dyn FnOnce() + Send>]))
+    }
+
+    /// What was done after it too.
+    pub fn extend(&mut self, mut later: Self) {
+        self.0.append(&mut later.0);
+    }
+
+    /// What was done stays.
+    pub fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        while let Some(undo) = self.0.pop() {
+            undo();
+        }
+    }
+}
 
 impl BlockLayer {
     /// [Publishes](Self::publish) what `derive` makes of the current graph, in a drained section of its own. It starts
@@ -27,7 +58,24 @@ impl BlockLayer {
     pub async fn reconfigure(
         &self,
         what: &str,
+        derive: impl FnMut(&Graph) -> Result<Plan, BlockError>,
+    ) -> Result<(), BlockError> {
+        self.reconfigure_and(what, derive, || Ok(Undo::default())).await
+    }
+
+    /// The same, with something done `inside` the section, before the publication; it is undone where nothing is
+    /// published, and done again where that starts over.
+    ///
+    /// # Errors
+    /// The same, or what `inside` refused.
+    ///
+    /// # Yields
+    /// The same.
+    pub async fn reconfigure_and(
+        &self,
+        what: &str,
         mut derive: impl FnMut(&Graph) -> Result<Plan, BlockError>,
+        mut inside: impl FnMut() -> Result<Undo, BlockError>,
     ) -> Result<(), BlockError> {
         let owner = Owner::command();
         loop {
@@ -46,14 +94,22 @@ impl BlockLayer {
                 section => section,
             };
             let mut beyond = false;
-            let result = self
-                .publish(what, OnLost::StartOver, |graph| {
-                    let plan = derive(graph)?;
-                    let nodes = to_be_drained(graph, &plan)?;
-                    beyond = nodes.iter().any(|node| !drained.contains(node));
-                    if beyond { Err(BlockError::Lost) } else { Ok(plan) }
-                })
-                .await;
+            let derive_within = |graph: &Graph| {
+                let plan = derive(graph)?;
+                let nodes = to_be_drained(graph, &plan)?;
+                beyond = nodes.iter().any(|node| !drained.contains(node));
+                if beyond { Err(BlockError::Lost) } else { Ok(plan) }
+            };
+            let result = match inside() {
+                Ok(done) => {
+                    let result = self.publish(what, OnLost::StartOver, derive_within).await;
+                    if result.is_ok() {
+                        done.keep();
+                    }
+                    result
+                }
+                Err(error) => Err(error),
+            };
             if let Some(section) = section {
                 section.end();
             }
@@ -84,7 +140,7 @@ fn to_be_drained(before: &Graph, plan: &Plan) -> Result<Vec<NodeId>, BlockError>
     };
     let edges = before.changed_edges(after).into_iter().filter_map(touched);
     let reopened = plan.options.iter().map(|(node, _)| *node);
-    let nodes: BTreeSet<NodeId> =
-        edges.chain(before.changed_nodes(after)).chain(reopened).collect();
+    let others = reopened.chain(plan.drained.iter().copied());
+    let nodes: BTreeSet<NodeId> = edges.chain(before.changed_nodes(after)).chain(others).collect();
     Ok(nodes.into_iter().collect())
 }

@@ -81,6 +81,13 @@ pub(crate) struct Count {
     pub took_ns: Option<u64>,
 }
 
+impl InFlight {
+    /// The node's own.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+}
+
 impl State {
     fn must_wait(&self, number: u64, range: ByteRange, serialising: bool) -> bool {
         self.entries.iter().any(|other| {

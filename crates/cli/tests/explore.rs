@@ -179,6 +179,11 @@ const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("mirror-filter-swallows-flush", "mirror-durable", "durability", 0, 0),
     ("pivot-keeps-filter-parent", "mirror-passive", "graph-validity", 0, 0),
     ("request-end-skips-failed", "mirror-passive", "mirror-convergence", 1, 0),
+    ("truncate-leaves-bitmap-search-limit", "bitmap-resize", "bitmap-soundness", 0, 0),
+    ("copy-range-skips-request-end", "bitmap-clear", "bitmap-soundness", 0, 0),
+    ("merge-leaves-count-stale", "bitmap-merge", "bitmap-soundness", 0, 0),
+    ("reopen-ro-drops-bitmaps", "bitmap-reopen", "bitmap-soundness", 0, 0),
+    ("bitmap-clear-undone-though-not-done", "bitmap-transaction", "bitmap-soundness", 0, 0),
     ("write-acknowledged-early", "mirror-keeps-upper-filter", "guest-consistency", 0, 0),
 ];
 
@@ -207,6 +212,14 @@ fn every_known_bug_is_noticed_by_random_and_by_reduced_search_then_shrunk_and_re
             assert_eq!(again["same_hash"], true, "{arguments:?}: {again}");
         }
     }
+}
+
+#[test]
+fn a_copy_on_read_marks_no_bitmap_and_the_design_in_which_it_does_is_imprecise() {
+    check_exhausted("bitmap-unchanged", &["--faults", "1"]);
+    let marks = ["explore", "bitmap-unchanged", "--design", "unchanged-marks=yes"];
+    let (status, found) = blockyard_json(&folder("unchanged"), &marks);
+    assert_eq!((status, text(&found, "property")), (1, "bitmap-precision"), "{found}");
 }
 
 #[test]

@@ -148,6 +148,10 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::JobIgnoresDrainedNode, "once in tens of thousands of seeds"),
     (Mutant::DrainForgetsNewParents, "a device that gets its node while that is drained"),
     (Mutant::FailedFlushMarksClean, "flushes that fail, which are no default family of faults"),
+    (Mutant::TruncateLeavesBitmapLimit, "they have no bitmaps"),
+    (Mutant::MergeLeavesCountStale, "they have no bitmaps"),
+    (Mutant::ReopenReadOnlyDropsBitmaps, "they have no bitmaps"),
+    (Mutant::BitmapClearUndoneThoughNotDone, "they have no bitmaps"),
     (Mutant::GrowingZeroesDoNotSerialise, "a device that makes its disk longer"),
 ];
 

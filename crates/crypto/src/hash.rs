@@ -56,7 +56,7 @@ impl Hash {
     }
 
     /// The digest of `parts`, one behind the other.
-    pub(crate) fn digest(self, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+    pub fn digest(self, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
         fn of<D: Digest>(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
             let hasher = parts.iter().fold(D::new(), |hasher, part| hasher.chain_update(part));
             Zeroizing::new(hasher.finalize().to_vec())

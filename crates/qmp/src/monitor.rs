@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use crate::accounting;
 use crate::active::SetActive;
+use crate::bitmaps;
 use crate::blkdebug::{Break, Stopped};
 use crate::blockdev::Blockdev;
 use crate::error::{ErrorClass, QmpError};
@@ -37,6 +38,12 @@ use crate::visitor::{Mode, Nothing, visit};
 
 /// Every command, with what it does.
 pub const COMMANDS: &[(&str, &str)] = &[
+    ("block-dirty-bitmap-add", "has writes to a node recorded in a new bitmap"),
+    ("block-dirty-bitmap-clear", "forgets what a bitmap has recorded"),
+    ("block-dirty-bitmap-disable", "has a bitmap record no more"),
+    ("block-dirty-bitmap-enable", "has a bitmap record"),
+    ("block-dirty-bitmap-merge", "adds what bitmaps have recorded to another"),
+    ("block-dirty-bitmap-remove", "removes a bitmap"),
     ("blockdev-add", "creates a node"),
     ("blockdev-del", "removes a node that nobody holds"),
     ("blockdev-insert-medium", "gives a node to a device that has none"),
@@ -74,6 +81,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ),
     ("transaction", "does several actions, all of them or none"),
     ("x-blockdev-replace-child", "redirects an edge, named by both of its ends"),
+    ("x-debug-block-dirty-bitmap-sha256", "hashes what a bitmap has recorded"),
     ("x-debug-query-block-graph", "shows nodes, edges and permissions"),
 ];
 
@@ -151,6 +159,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
         "block-job-cancel" => Ok(visit::<BlockJobCancel>(&value, mode).map(drop)?),
         _ if accounting::knows(command) => accounting::check(command, &value, mode),
+        _ if bitmaps::knows(command) => bitmaps::check(command, &value, mode),
         _ if command.starts_with("job-") => Ok(visit::<JobId>(&value, mode).map(drop)?),
         _ => Ok(visit::<Nothing>(&value, mode).map(drop)?),
     }
@@ -241,6 +250,10 @@ impl Monitor {
         let value = Value::Dict(arguments);
         if accounting::knows(command) {
             return self.account(command, &value, mode).await;
+        }
+        if bitmaps::knows(command) {
+            check_known(command)?;
+            return self.change_bitmap(command, &value, mode);
         }
         match command {
             "blockdev-del" => self.blockdev_del(visit(&value, mode)?).await.map(done),

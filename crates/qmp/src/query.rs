@@ -5,10 +5,11 @@ use alloc::vec::Vec;
 
 use blockyard_graph::{Edge, Graph, Parent, Permissions};
 
+use crate::bitmaps;
 use crate::monitor::Monitor;
 use crate::value::{Dict, Value};
 
-fn dict<const N: usize>(members: [(&str, Value); N]) -> Value {
+pub(crate) fn dict<'a>(members: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     Value::Dict(members.into_iter().map(|(key, value)| (String::from(key), value)).collect())
 }
 
@@ -24,14 +25,18 @@ impl Monitor {
                 let child = ("child", Value::from(edge.name.as_str()));
                 dict([child, ("node-name", child_name(&graph, edge))])
             });
-            dict([
+            let bitmaps = self.layer().node_by_id(id).map(|node| bitmaps::query(&node));
+            let mut members = Vec::from([
                 ("node-name", Value::from(node.name.as_str())),
                 ("drv", Value::from(node.driver)),
                 ("ro", Value::Bool(node.read_only)),
                 ("active", Value::Bool(node.active)),
                 ("detect_zeroes", Value::from(node.options.detect_zeroes.word())),
                 ("children", Value::List(children.collect())),
-            ])
+            ]);
+            let bitmaps = bitmaps.filter(|bitmaps| !bitmaps.is_empty());
+            members.extend(bitmaps.map(|bitmaps| ("dirty-bitmaps", Value::List(bitmaps))));
+            dict(members)
         };
         Value::List(graph.nodes().map(node).collect())
     }

@@ -2,13 +2,15 @@
 //!
 //! Actions are prepared in order: each resolves its names in the graph as those before it leave it, and opens what it
 //! needs. Then their edits become one list, which is judged once and published once, in one drained section over
-//! everything that it redirects. Then the jobs begin. If anything fails before, what was prepared is dropped, the last
-//! first, and nothing has changed.
+//! everything that it redirects and the nodes of bitmaps, which are changed in it. Then the jobs begin. If anything
+//! fails before, what was done to bitmaps is undone and what was prepared is dropped, the last first, and nothing has
+//! changed.
 //!
 //! `blockdev-mirror` is an action too, and with completion-mode `grouped` the jobs of a transaction end together.
 //!
 //! Differs: actions see what those before them do to the graph, but for the jobs', which look for source and target
-//! where they are before the transaction. QEMU has no mirrors in a transaction.
+//! where they are before the transaction, and those of bitmaps, whose nodes are those before it. QEMU has no mirrors in
+//! a transaction.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -16,12 +18,13 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_block::{BlockError, Plan};
+use blockyard_block::{BlockError, Plan, Undo};
 use blockyard_graph::{Edit, Graph, Refused, RefusedKind};
 use blockyard_jobs::{Job, MirrorStart, run_together};
 use blockyard_sync::sometimes;
 use serde::Deserialize;
 
+use crate::bitmaps::BitmapCommand;
 use crate::error::QmpError;
 use crate::mirror::BlockdevMirror;
 use crate::monitor::Monitor;
@@ -37,6 +40,14 @@ pub(crate) trait Action: Send + Sync {
     /// # Errors
     /// If it does not fit the graph.
     fn plan(&self, graph: &Graph) -> Result<Plan, BlockError>;
+
+    /// What it does in the drained section, before the edits are published; how that is undone.
+    ///
+    /// # Errors
+    /// It is refused, and has done nothing.
+    fn inside(&self) -> Result<Option<Undo>, BlockError> {
+        Ok(None)
+    }
 
     /// The edits are published. A job that begins is returned, to be run.
     fn commit(self: Box<Self>, _monitor: &Monitor) -> Option<Arc<Job>> {
@@ -86,6 +97,7 @@ struct ActionOptions {
 /// What an action is told, typed.
 enum Typed {
     Abort,
+    Bitmap(BitmapCommand),
     Mirror(BlockdevMirror),
     ReplaceChild(ReplaceChild),
     Snapshot(BlockdevSnapshot),
@@ -106,12 +118,16 @@ impl ActionOptions {
                 arguments.check(mode)?;
                 Typed::ReplaceChild(arguments)
             }
-            other => {
-                let known = "abort, blockdev-mirror, blockdev-snapshot, x-blockdev-replace-child";
-                return Err(QmpError::generic(format!(
-                    "'{other}' is no action of a transaction; known are {known}"
-                )));
-            }
+            other => match BitmapCommand::parse(other, &data, mode)? {
+                Some(command) => Typed::Bitmap(command),
+                None => {
+                    let known = "abort, block-dirty-bitmap-add, -clear, -disable, -enable, -merge and \
+                                 -remove, blockdev-mirror, blockdev-snapshot, x-blockdev-replace-child";
+                    return Err(QmpError::generic(format!(
+                        "'{other}' is no action of a transaction; known are {known}"
+                    )));
+                }
+            },
         })
     }
 }
@@ -177,6 +193,7 @@ impl Monitor {
             Typed::Abort => {
                 return Err(QmpError::generic("transaction aborted by its action abort"));
             }
+            Typed::Bitmap(command) => Box::new(command.resolve(self, &seen)?),
             Typed::Mirror(arguments) => Box::new(self.mirror(arguments)?),
             Typed::ReplaceChild(arguments) => Box::new(self.replacement(&arguments, &seen, mode)?),
             Typed::Snapshot(arguments) => Box::new(arguments.resolve(&seen)?),
@@ -203,7 +220,14 @@ impl Monitor {
         mode: CompletionMode,
     ) -> Result<(), QmpError> {
         let derive = |graph: &Graph| plan_all(graph, &actions);
-        match self.layer().reconfigure(what, derive).await {
+        let inside = || {
+            let mut done = Undo::default();
+            for action in &actions {
+                action.inside()?.into_iter().for_each(|undo| done.extend(undo));
+            }
+            Ok(done)
+        };
+        match self.layer().reconfigure_and(what, derive, inside).await {
             Ok(()) => {
                 let jobs = actions.into_iter().filter_map(|action| action.commit(self));
                 match mode {
@@ -234,6 +258,7 @@ fn plan_all(graph: &Graph, actions: &[Box<dyn Action>]) -> Result<Plan, BlockErr
         all.edits.extend(plan.edits);
         all.nodes.extend(plan.nodes);
         all.options.extend(plan.options);
+        all.drained.extend(plan.drained);
     }
     Ok(all)
 }

@@ -10,6 +10,7 @@ use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{first_of, note, sometimes};
 use blockyard_units::{ByteRange, NodeId};
 
+use crate::bitmaps::actions_of;
 use crate::checks::{child_by, disk_below};
 use crate::guest;
 use crate::request::Asked;
@@ -108,6 +109,7 @@ impl Actor {
         let resizing = Resizing::begin(&self.stage, command, &arguments);
         let (told, layer) = (&self.stage.told, self.stage.monitor.layer());
         told.command_begins(layer, command, &arguments);
+        let bitmaps = checks.bitmaps.command_begins(layer, command, &arguments);
         let reply = self.stage.monitor.execute(command, arguments.clone(), Mode::Strings).await;
         told.command_ends(layer, command, &arguments, reply.is_ok());
         if let ("query-blockstats", Ok(value)) = (command, &reply) {
@@ -119,6 +121,9 @@ impl Actor {
             snapshots && drained && reply.is_ok(),
             "a snapshot was asked for while a drained section held"
         );
+        if let Some(number) = bitmaps {
+            checks.judge(checks.bitmaps.command_ends(number, reply.is_ok()));
+        }
         if let Some(resizing) = resizing {
             resizing.end(&self.stage, reply.is_ok());
         }
@@ -246,22 +251,6 @@ impl Actor {
             self.stage.world.report("graph-validity", message);
         }
     }
-}
-
-/// The actions of a transaction: what each does, and what it is told.
-fn actions_of<'a>(command: &str, arguments: &'a Dict) -> impl Iterator<Item = (String, Dict)> + 'a {
-    let actions = match arguments.get("actions") {
-        Some(Value::List(actions)) if command == "transaction" => &actions[..],
-        _ => &[],
-    };
-    actions.iter().filter_map(|action| {
-        let Value::Dict(action) = action else { return None };
-        let kind = action.get("type").and_then(Value::as_str)?;
-        match action.get("data") {
-            Some(Value::Dict(data)) => Some((kind.into(), data.clone())),
-            _ => Some((kind.into(), Dict::new())),
-        }
-    })
 }
 
 fn main_path(graph: &Graph, from: Option<NodeId>) -> Vec<String> {

@@ -3,6 +3,13 @@
 /// Name and text of each.
 pub const BUILTIN: &[(&str, &str)] = &[
     ("attach-during-drain", include_str!("../../../tests/scenarios/attach-during-drain.json")),
+    ("bitmap-clear", include_str!("../../../tests/scenarios/bitmap-clear.json")),
+    ("bitmap-merge", include_str!("../../../tests/scenarios/bitmap-merge.json")),
+    ("bitmap-qcow2", include_str!("../../../tests/scenarios/bitmap-qcow2.json")),
+    ("bitmap-reopen", include_str!("../../../tests/scenarios/bitmap-reopen.json")),
+    ("bitmap-resize", include_str!("../../../tests/scenarios/bitmap-resize.json")),
+    ("bitmap-transaction", include_str!("../../../tests/scenarios/bitmap-transaction.json")),
+    ("bitmap-unchanged", include_str!("../../../tests/scenarios/bitmap-unchanged.json")),
     (
         "guest-stopped-by-error",
         include_str!("../../../tests/scenarios/guest-stopped-by-error.json"),

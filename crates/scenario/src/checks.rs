@@ -13,8 +13,9 @@ use blockyard_models::{
 use blockyard_sync::door::Kind;
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Event, Shared, sometimes};
-use blockyard_units::{ByteLen, Id, NodeId};
+use blockyard_units::{ByteLen, ByteRange, Id, NodeId};
 
+use crate::bitmaps::Bitmaps;
 use crate::durable::{Root, Roots};
 use crate::media::Media;
 use crate::stage::Devices;
@@ -33,6 +34,7 @@ pub(crate) struct Checks {
     /// Orders requests and sections for the model of drained sections, by node: whether they overlap must not depend
     /// on how independent steps were ordered.
     quiet: Shared<()>,
+    pub bitmaps: Bitmaps,
 }
 
 struct State {
@@ -70,6 +72,7 @@ impl Checks {
         hold: Arc<Event>,
         disks: BTreeMap<String, DiskSpec>,
         devices: Arc<Devices>,
+        bitmaps: Bitmaps,
     ) -> Self {
         let state = State {
             graph: GraphValidity::new(),
@@ -91,7 +94,7 @@ impl Checks {
             switched: BTreeMap::new(),
         };
         let (writes, quiet) = (Shared::new(0), Shared::new(()));
-        Self { world, hold, devices, state: Quiet::new(state), writes, quiet }
+        Self { world, hold, devices, state: Quiet::new(state), writes, quiet, bitmaps }
     }
 
     /// Reports what a model found, with names in the place of the models' numbers.
@@ -360,6 +363,10 @@ impl Observer for Checks {
             state.graph.observe(&view(after))
         });
         self.judge(verdict);
+        if self.bitmaps.are_watched() {
+            let gone = before.gone_nodes(after).filter_map(|node| before.node(node));
+            gone.for_each(|node| self.bitmaps.node_is_gone(&node.name));
+        }
         for (device, disk) in self.state.with(|state| state.media.change(before, after)) {
             let spec = self.state.with(|state| {
                 let filename = state.filenames.get(&disk)?;
@@ -418,6 +425,18 @@ impl Observer for Checks {
         self.order(Kind::Add, &self.name_of(node));
         let (node, requester) = (node.0.as_u64(), number(requester));
         self.state.with(|state| state.drain.request_ends(node, requester));
+    }
+
+    fn write_lands(&self, node: NodeId, number: u64, range: ByteRange, len: Option<ByteLen>) {
+        if self.bitmaps.are_watched() {
+            self.bitmaps.write_lands(&self.name_of(node), number, range, len);
+        }
+    }
+
+    fn write_is_marked(&self, node: NodeId, number: u64) {
+        if self.bitmaps.are_watched() {
+            self.judge(self.bitmaps.write_is_marked(&self.name_of(node), number));
+        }
     }
 
     fn milestone(&self, what: &'static str) {

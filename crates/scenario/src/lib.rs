@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod actors;
+mod bitmaps;
 mod builtin;
 mod checks;
 mod durable;

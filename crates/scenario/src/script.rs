@@ -8,6 +8,7 @@ use blockyard_block::Limits;
 use blockyard_qmp::{Dict, Mode, Value, parse_json, visit};
 use blockyard_units::decisions;
 
+use crate::bitmaps::Bitmaps;
 use crate::steps::{
     BudgetOptions, DiskOptions, DiskSpec, Fill, ImageOptions, LoadOptions, Step, check_length,
     member, parse_steps,
@@ -170,6 +171,17 @@ impl Script {
             }
         });
         longest
+    }
+
+    /// Whether an actor may make a dirty bitmap.
+    pub(crate) fn has_bitmaps(&self) -> bool {
+        let mut found = false;
+        self.each_step(&mut |step| {
+            if let Step::Execute { command, arguments, .. } = step {
+                found |= Bitmaps::are_in(command, arguments);
+            }
+        });
+        found
     }
 
     pub(crate) fn each_step(&self, see: &mut dyn FnMut(&Step)) {

@@ -14,6 +14,7 @@ use blockyard_sync::{Event, Shared};
 use blockyard_units::{BackendId, ByteRange, Design};
 
 use crate::actors::Actor;
+use crate::bitmaps::Bitmaps;
 use crate::checks::Checks;
 use crate::durable::{self, PowerLosses};
 use crate::refused::Defined;
@@ -101,8 +102,9 @@ impl Stage {
     ) -> Arc<Self> {
         let hold = Arc::new(Event::default());
         let devices = Arc::new(Devices::default());
-        let checks =
-            Checks::new(world.clone(), hold.clone(), script.disks.clone(), devices.clone());
+        let bitmaps = Bitmaps::new(script.has_bitmaps());
+        let disks = script.disks.clone();
+        let checks = Checks::new(world.clone(), hold.clone(), disks, devices.clone(), bitmaps);
         let checks = Arc::new(checks);
         let layer = BlockLayer::new(world.runtime(), design, checks.clone());
         let monitor = Monitor::new(layer, world.files(), checks.clone());
@@ -238,6 +240,7 @@ impl Stage {
         })?;
         self.checks.judge_end()?;
         self.told.judge_end(layer)?;
+        self.checks.bitmaps.judge(layer)?;
         self.checks.unless_excused(self.judge_contents())?;
         Ok(Ended { graph: layer.graph().describe(), load_writes: self.load_writes() })
     }

@@ -80,6 +80,14 @@ words! {
 }
 
 words! {
+    /// Whether a write that leaves a node's view as it is (copy-on-read) is recorded in the node's bitmaps.
+    UnchangedMarks {
+        No = "no", "a write that is flagged as leaving the view unchanged marks no bitmap";
+        Yes = "yes", "it marks like any other write, so that a backup copies what nobody changed";
+    }
+}
+
+words! {
     /// A known bug, put back in one place of the implementation. A scenario must notice each.
     Mutant {
         MirrorPivotUndrainedWindow = "mirror-pivot-undrained-window",
@@ -127,6 +135,14 @@ words! {
             "zeroes that are to be durable are not flushed where the driver cannot do both";
         CopyRangeSkipsRequestEnd = "copy-range-skips-request-end",
             "a copy neither marks its range nor makes the next flush necessary";
+        TruncateLeavesBitmapLimit = "truncate-leaves-bitmap-search-limit",
+            "a bitmap keeps its end when its node becomes longer";
+        MergeLeavesCountStale = "merge-leaves-count-stale",
+            "what a merge has set is not counted";
+        ReopenReadOnlyDropsBitmaps = "reopen-ro-drops-bitmaps",
+            "a node that becomes read-only loses its bitmaps";
+        BitmapClearUndoneThoughNotDone = "bitmap-clear-undone-though-not-done",
+            "a clear or an add that was refused is undone as if it had taken place";
         Qcow2ReftableBeforeBlocks = "qcow2-reftable-before-blocks",
             "a refcount table is written before the blocks that it refers to are durable";
         Qcow2L2BeforeReferred = "qcow2-l2-before-what-it-refers-to",
@@ -187,6 +203,8 @@ pub struct Design {
     pub pivot: Pivot,
     /// The mirror's default copy mode.
     pub mirror: CopyMode,
+    /// Whether unchanged writes mark bitmaps.
+    pub unchanged_marks: UnchangedMarks,
     mutant: Option<Mutant>,
 }
 
@@ -196,6 +214,7 @@ impl Default for Design {
             replace: Replace::Compare,
             pivot: Pivot::FilterParent,
             mirror: CopyMode::Passive,
+            unchanged_marks: UnchangedMarks::No,
             mutant: None,
         }
     }
@@ -225,6 +244,10 @@ pub fn decisions() -> Vec<Decision> {
             key: "mirror",
             values: CopyMode::ALL.iter().map(|v| (v.word(), v.about())).collect(),
         },
+        Decision {
+            key: "unchanged-marks",
+            values: UnchangedMarks::ALL.iter().map(|v| (v.word(), v.about())).collect(),
+        },
     ]);
     for decision in &mut decisions {
         let default = default.get(decision.key);
@@ -244,6 +267,7 @@ impl Design {
             "replace" => self.replace = value.parse().map_err(named)?,
             "pivot" => self.pivot = value.parse().map_err(named)?,
             "mirror" => self.mirror = value.parse().map_err(named)?,
+            "unchanged-marks" => self.unchanged_marks = value.parse().map_err(named)?,
             _ => {
                 let keys: Vec<_> = decisions().iter().map(|decision| decision.key).collect();
                 return Err(DesignError(alloc::format!(
@@ -261,6 +285,7 @@ impl Design {
             "replace" => Some(self.replace.word()),
             "pivot" => Some(self.pivot.word()),
             "mirror" => Some(self.mirror.word()),
+            "unchanged-marks" => Some(self.unchanged_marks.word()),
             _ => None,
         }
     }

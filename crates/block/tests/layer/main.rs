@@ -1,6 +1,7 @@
 //! What the layer promises, in every order in which its tasks can run.
 
 mod bench;
+mod bitmaps;
 mod children;
 mod draining;
 mod flushing;

@@ -1,6 +1,7 @@
 //! Commands that change the graph, in a simulated world: what they leave when they are done, and when they fail.
 
 mod bench;
+mod bitmaps;
 mod busy;
 mod grouped;
 mod media;
