@@ -6,11 +6,14 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use blockyard_block::Preallocation;
 use blockyard_units::{ByteRange, Design, Mutant};
 
 use crate::error::ImageError;
-use crate::file::ImageFile;
-use crate::header::{Compression, Extension, Header, L1_MAX, compatible, extension, incompatible};
+use crate::file::Files;
+use crate::header::{
+    Compression, Extension, Header, L1_MAX, autoclear, compatible, extension, incompatible,
+};
 use crate::meta::set_count_in;
 
 /// What an image is to be like.
@@ -32,8 +35,19 @@ pub struct CreateOptions {
     pub compression: Compression,
     /// The backing file's name and format.
     pub backing: Option<(String, Option<String>)>,
+    /// The data are in a file of their own.
+    pub data_file: Option<DataFile>,
     /// Bugs that are put back.
     pub design: Design,
+}
+
+/// The file that an image's data are in.
+#[derive(Clone, Debug)]
+pub struct DataFile {
+    /// By which it is found again, if nobody names it then.
+    pub name: String,
+    /// By itself it reads as the guest's disk does.
+    pub raw: bool,
 }
 
 impl CreateOptions {
@@ -48,6 +62,7 @@ impl CreateOptions {
             lazy_refcounts: false,
             compression: Compression::Zlib,
             backing: None,
+            data_file: None,
             design: Design::default(),
         }
     }
@@ -63,11 +78,18 @@ impl CreateOptions {
         let three = self.refcount_bits != 16
             || self.extended_l2
             || self.lazy_refcounts
+            || self.data_file.is_some()
             || self.compression != Compression::Zlib;
         if self.version < 3 && three {
             return refuse(
-                "refcount widths other than 16 bits, extended L2 entries, lazy refcounts and other compression types \
-                 need version 3 (compat=1.1 or newer)",
+                "refcount widths other than 16 bits, extended L2 entries, lazy refcounts, data files and other \
+                 compression types need version 3 (compat=1.1 or newer)",
+            );
+        }
+        let raw = self.data_file.as_ref().is_some_and(|data| data.raw);
+        if raw && self.backing.is_some() {
+            return refuse(
+                "a raw data file is all that the guest sees, so there cannot be a backing file",
             );
         }
         if self.extended_l2 && self.cluster_size < 16 << 10 {
@@ -84,6 +106,10 @@ impl CreateOptions {
         let format = self.backing.as_ref().and_then(|(_, format)| format.clone());
         let format =
             format.map(|format| Extension { kind: extension::BACKING_FORMAT, data: format.into() });
+        let data_file = self.data_file.as_ref();
+        let raw = data_file.is_some_and(|data| data.raw);
+        let named = data_file.map(|data| data.name.clone());
+        let named = named.map(|name| Extension { kind: extension::DATA_FILE, data: name.into() });
         Header {
             version: self.version,
             backing: self.backing.as_ref().map(|(name, _)| name.clone()),
@@ -97,13 +123,14 @@ impl CreateOptions {
             snapshots: 0,
             snapshots_offset: 0,
             incompatible: flag(self.extended_l2, incompatible::EXTENDED_L2)
+                | flag(data_file.is_some(), incompatible::EXTERNAL_DATA)
                 | flag(self.compression != Compression::Zlib, incompatible::COMPRESSION),
             compatible: flag(self.lazy_refcounts, compatible::LAZY_REFCOUNTS),
-            autoclear: 0,
+            autoclear: flag(raw, autoclear::RAW_EXTERNAL),
             refcount_order: self.refcount_bits.ilog2(),
             compression: self.compression,
             additional: Vec::new(),
-            extensions: format.into_iter().collect(),
+            extensions: format.into_iter().chain(named).collect(),
         }
     }
 }
@@ -168,15 +195,20 @@ pub fn layout(options: &CreateOptions) -> Result<Vec<Piece>, ImageError> {
     Ok(pieces)
 }
 
-/// Makes an empty image in `file`, which is empty.
+/// Makes an empty image in a file which is empty; a data file gets the length of the disk.
 ///
 /// # Errors
-/// The options do not go together, or the file failed: what is in it then is no image.
+/// The options do not go together, or a file failed: what is in the image's file then is no image.
 ///
 /// # Yields
-/// As the file does.
-pub async fn create(file: ImageFile<'_>, options: &CreateOptions) -> Result<(), ImageError> {
-    for piece in layout(options)? {
+/// As the files do.
+pub async fn create(files: &Files<'_>, options: &CreateOptions) -> Result<(), ImageError> {
+    let file = files.image;
+    let pieces = layout(options)?;
+    if options.data_file.is_some() && files.data.len()? != options.size {
+        files.data.truncate(options.size, Preallocation::Off).await?;
+    }
+    for piece in pieces {
         match piece {
             Piece::Bytes(0, bytes) => {
                 // Until here it is no image.

@@ -56,6 +56,8 @@ pub(crate) mod compatible {
 pub(crate) mod autoclear {
     /// The bitmaps are consistent with the data.
     pub const BITMAPS: u64 = 1;
+    /// The external data file reads as the guest's disk does.
+    pub const RAW_EXTERNAL: u64 = 2;
 }
 
 /// Kinds of header extensions.
@@ -380,7 +382,23 @@ impl Header {
         if self.snapshots > 0 {
             self.check_place("snapshots_offset", 64, self.snapshots_offset, cluster)?;
         }
-        check(self.encryption <= 2, "crypt_method", 32, self.encryption, "0, 1 or 2")
+        check(self.encryption <= 2, "crypt_method", 32, self.encryption, "0, 1 or 2")?;
+        self.check_external()
+    }
+
+    /// What does not go together with an external data file: "External data file bit", "Raw external data bit".
+    fn check_external(&self) -> Result<(), ImageError> {
+        if !self.is_external() {
+            return Ok(());
+        }
+        let expected = "0 with an external data file";
+        check(self.snapshots == 0, "nb_snapshots", 60, self.snapshots, expected)?;
+        if self.is_raw() && self.backing.is_some() {
+            let message = "the image has a backing file and a raw external data file, which cannot both be what the \
+                           guest sees";
+            return Err(ImageError::Unsupported(message.into()));
+        }
+        Ok(())
     }
 
     /// A structure begins at a cluster other than the first, and ends where offsets do.
@@ -455,9 +473,19 @@ impl Header {
             cluster_bits: self.cluster_bits,
             refcount_order: self.refcount_order,
             extended: self.incompatible & incompatible::EXTENDED_L2 != 0,
-            external: self.incompatible & incompatible::EXTERNAL_DATA != 0,
+            external: self.is_external(),
             has_zero: self.version >= 3,
         }
+    }
+
+    /// Whether the data are in a file of their own.
+    pub fn is_external(&self) -> bool {
+        self.incompatible & incompatible::EXTERNAL_DATA != 0
+    }
+
+    /// Whether that file, by itself, is to read as the guest's disk does.
+    pub fn is_raw(&self) -> bool {
+        self.is_external() && self.autoclear & autoclear::RAW_EXTERNAL != 0
     }
 
     fn text(&self, kind: u32) -> Option<String> {

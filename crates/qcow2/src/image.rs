@@ -29,7 +29,7 @@ use crate::entry::Kind;
 use crate::error::ImageError;
 use crate::file::{Files, ImageFile};
 use crate::geometry::Geometry;
-use crate::header::{Header, incompatible};
+use crate::header::{Header, autoclear, incompatible};
 use crate::meta::{Looked, Meta, Run, Table, Which};
 use crate::users::Users;
 
@@ -57,6 +57,9 @@ pub struct Image {
     /// The node's name, for errors.
     node: String,
     geometry: Geometry,
+    /// The external data file reads as the guest's disk does: "Raw external data bit". So zeroes are made in it, and
+    /// what the structures say of its clusters stays.
+    raw: bool,
     meta: Shared<Meta>,
     /// Who has it may change the structures.
     turn: Mutex<()>,
@@ -66,8 +69,8 @@ pub struct Image {
 
 impl Image {
     /// Opens the image in `file`, of the node `node`. Nothing is written, but if it is to be written: then it is
-    /// repaired if it was not closed properly, and what its autoclear bits vouch for is vouched for no more, as none of
-    /// that is kept up here.
+    /// repaired if it was not closed properly, and what its autoclear bits vouch for is vouched for no more, but for
+    /// a raw external data file: nothing else of that is kept up here.
     ///
     /// # Errors
     /// It is no image, is wrong, or has features that are not supported.
@@ -86,8 +89,9 @@ impl Image {
             put_right(file).await?;
             header = read_header(file).await?;
         }
-        if !read_only && header.autoclear != 0 {
-            header.autoclear = 0;
+        let kept = if header.is_raw() { autoclear::RAW_EXTERNAL } else { 0 };
+        if !read_only && header.autoclear != kept {
+            header.autoclear = kept;
             file.write(0, header.bytes()?.into()).await?;
             // Before anything that the bits would be wrong about.
             file.flush().await?;
@@ -102,7 +106,7 @@ impl Image {
         header: Header,
         caches: Caches,
     ) -> Result<Self, ImageError> {
-        let geometry = header.geometry();
+        let (geometry, raw) = (header.geometry(), header.is_raw());
         let l1_len = u64::from(header.l1_entries) * 8;
         let l1 = read_table(file, &geometry, "l1_table_offset", header.l1_offset, l1_len).await?;
         let reftable_len = u64::from(header.reftable_clusters) * geometry.cluster();
@@ -124,7 +128,7 @@ impl Image {
         };
         let (turn, users) = (Mutex::new(()), Users::default());
         let (node, meta, design) = (node.into(), Shared::new(meta), Design::default());
-        Ok(Self { node, geometry, meta, turn, users, design })
+        Ok(Self { node, geometry, raw, meta, turn, users, design })
     }
 
     /// The same under another design.
@@ -150,6 +154,11 @@ impl Image {
     /// Bytes of a cluster.
     pub fn cluster_size(&self) -> ByteLen {
         ByteLen(self.geometry.cluster())
+    }
+
+    /// Whether the data are in a file of their own.
+    pub fn is_external(&self) -> bool {
+        self.geometry.external
     }
 
     /// What the header says now.
@@ -272,9 +281,6 @@ fn refuse_what_is_not_done(header: &Header, read_only: bool) -> Result<(), Image
     let unsupported = |what: &str| Err(ImageError::Unsupported(what.into()));
     if header.encryption != 0 {
         return unsupported("encrypted images are not supported yet");
-    }
-    if header.incompatible & incompatible::EXTERNAL_DATA != 0 {
-        return unsupported("images with an external data file are not supported yet");
     }
     if !read_only && header.incompatible & incompatible::CORRUPT != 0 {
         return unsupported("the image is marked corrupt: open it read-only, or repair it first");
