@@ -7,6 +7,7 @@ mod qcow2 {
     pub mod disk;
     pub mod matrix;
     pub mod model;
+    pub mod nodes;
     pub mod peer;
     pub mod theirs;
 }

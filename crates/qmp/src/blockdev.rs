@@ -75,7 +75,7 @@ pub(crate) enum Kind {
     Memory { size: u64 },
     Null { size: u64 },
     Overlay { size: Option<u64>, cluster_size: u64, backing: Option<Child> },
-    Qcow2 { file: Child, backing: Option<Child>, caches: Caches, read_only: bool },
+    Qcow2 { file: Child, data_file: Child, backing: Option<Child>, caches: Caches, read_only: bool },
     Raw { file: Child },
     Throttle { file: Child, limits: ThrottleLimits },
 }
@@ -141,6 +141,7 @@ struct OverlayOptions {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Qcow2Options {
     file: Option<Reference>,
+    data_file: Option<Reference>,
     backing: Option<ReferenceOrNull>,
     l2_cache_size: Option<Size>,
     refcount_cache_size: Option<Size>,
@@ -361,11 +362,12 @@ impl Kind {
 
 impl Kind {
     fn qcow2(options: Qcow2Options, general: General, mode: Mode) -> Result<Self, VisitError> {
-        let Qcow2Options { file, backing, l2_cache_size, refcount_cache_size } = options;
+        let Qcow2Options { file, data_file, backing, l2_cache_size, refcount_cache_size } = options;
         let default = Caches::default();
         let bytes = |size: Option<Size>, default: u64| size.map_or(default, |size| size.0);
         Ok(Self::Qcow2 {
             file: Child::parse("file", file, general, mode)?,
+            data_file: Child::parse("data-file", data_file, general, mode)?,
             // What is below is only read.
             backing: Child::parse_backing(backing, General { read_only: true, ..general }, mode)?,
             caches: Caches {
@@ -374,6 +376,13 @@ impl Kind {
             },
             read_only: general.read_only,
         })
+    }
+}
+
+impl Blockdev {
+    /// Options that an image names for its data file, which has the rest from the image.
+    pub fn parse_data_file(image: General, options: Dict, mode: Mode) -> Result<Self, VisitError> {
+        Self::parse_under(image.for_child(), options, mode).and_then(Self::whole)
     }
 }
 

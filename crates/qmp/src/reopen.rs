@@ -125,8 +125,9 @@ impl Kind {
             Self::File { .. } | Self::Memory { .. } | Self::Null { .. } => Vec::new(),
             Self::Blkdebug { image, .. } => [("image", Some(image))].into(),
             Self::Overlay { backing, .. } => [("backing", backing.as_ref())].into(),
-            Self::Qcow2 { file, backing, .. } => {
-                [("file", Some(file)), ("backing", backing.as_ref())].into()
+            Self::Qcow2 { file, data_file, backing, .. } => {
+                let data_file = ("data-file", Some(data_file));
+                [("file", Some(file)), data_file, ("backing", backing.as_ref())].into()
             }
             Self::CopyOnRead { file, .. }
             | Self::Luks { file, .. }
