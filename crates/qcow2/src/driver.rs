@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use blockyard_block::{
     BackingFile, BlockDriver, BlockError, Extent, Io, Limits, ReadFlags, Write, WriteKind,
 };
+use blockyard_crypto::{SECTOR, Secret};
 use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::door::world::Quiet;
 use blockyard_units::{ByteLen, ByteRange};
@@ -27,14 +28,21 @@ pub struct Qcow2 {
     node: String,
     caches: Caches,
     read_only: bool,
+    /// The passphrase, if the image is encrypted.
+    secret: Option<Arc<Secret>>,
     /// Replaced only while nobody uses the node.
     image: Quiet<Option<Arc<Image>>>,
 }
 
 impl Qcow2 {
-    /// Of the node `node`.
-    pub fn new(node: impl Into<String>, caches: Caches, read_only: bool) -> Self {
-        Self { node: node.into(), caches, read_only, image: Quiet::new(None) }
+    /// Of the node `node`; `secret`: the passphrase, if the image is encrypted.
+    pub fn new(
+        node: impl Into<String>,
+        caches: Caches,
+        read_only: bool,
+        secret: Option<Arc<Secret>>,
+    ) -> Self {
+        Self { node: node.into(), caches, read_only, secret, image: Quiet::new(None) }
     }
 
     /// The image, once it is open.
@@ -47,6 +55,13 @@ impl Qcow2 {
         let file = ImageFile::Child(io, FILE);
         let image = Image::open(&*self.node, file, self.caches, self.read_only).await?;
         let refuse = |message: &str| Err(ImageError::Unsupported(message.into()));
+        let image = match &self.secret {
+            Some(secret) => image.unlocked(file, secret.bytes()).await?,
+            None if image.is_encrypted() => {
+                return refuse("the image is encrypted: give 'encrypt' with 'key-secret'");
+            }
+            None => image,
+        };
         let header = image.header();
         match (header.is_external(), io.len(DATA_FILE).is_ok()) {
             (false, true) => refuse("data-file: the image has its data in its own file"),
@@ -75,8 +90,9 @@ fn files<'a>(io: &'a Io, image: &Image) -> Files<'a> {
 
 impl BlockDriver for Qcow2 {
     fn limits(&self) -> Limits {
+        let request_alignment = if self.secret.is_some() { SECTOR as u32 } else { 1 };
         // That something is durable takes the structures as well.
-        Limits { fua: false, fua_zeroes: false, ..Limits::NONE }
+        Limits { request_alignment, fua: false, fua_zeroes: false, ..Limits::NONE }
     }
 
     fn cluster_size(&self) -> ByteLen {

@@ -9,6 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use blockyard_block::LONGEST;
+use blockyard_units::ByteRange;
 
 use crate::error::ImageError;
 use crate::geometry::Geometry;
@@ -50,6 +51,14 @@ pub(crate) mod incompatible {
 pub(crate) mod compatible {
     /// Refcounts may be postponed, if the dirty bit says so. Ours never are.
     pub const LAZY_REFCOUNTS: u64 = 1;
+}
+
+/// Methods of encryption.
+pub(crate) mod encryption {
+    /// AES in CBC mode, with the passphrase as the key.
+    pub const AES: u32 = 1;
+    /// As a LUKS header says.
+    pub const LUKS: u32 = 2;
 }
 
 /// Bits of the autoclear features.
@@ -485,12 +494,29 @@ impl Header {
 
     /// Whether that file, by itself, is to read as the guest's disk does.
     pub fn is_raw(&self) -> bool {
-        self.is_external() && self.autoclear & autoclear::RAW_EXTERNAL != 0
+        self.is_external() && self.encryption == 0 && self.autoclear & autoclear::RAW_EXTERNAL != 0
     }
 
     fn text(&self, kind: u32) -> Option<String> {
         let found = self.extensions.iter().find(|extension| extension.kind == kind);
         found.map(|extension| String::from_utf8_lossy(&extension.data).into_owned())
+    }
+
+    /// Where the LUKS header and its key material are: "Full disk encryption header pointer".
+    ///
+    /// # Errors
+    /// It is not said, or is no place for them.
+    pub(crate) fn luks_area(&self) -> Result<ByteRange, ImageError> {
+        let structure = "the encryption header pointer";
+        let kind = extension::ENCRYPTION;
+        let found = self.extensions.iter().find(|extension| extension.kind == kind);
+        let data = found.map_or(&[][..], |extension| &extension.data);
+        let at = |from: usize| data.get(from..from + 8)?.try_into().ok().map(u64::from_be_bytes);
+        let (Some(offset), Some(len)) = (at(0), at(8)) else {
+            return Err(corrupt(structure, 0, data.len() as u64, "16 bytes"));
+        };
+        self.check_place(structure, 0, offset, len)?;
+        Ok(ByteRange::new(offset, len))
     }
 
     /// The format of the backing file, if it is said.

@@ -6,6 +6,7 @@
 mod allocate;
 mod change;
 mod compressed;
+mod encrypted;
 mod read;
 mod resize;
 mod snapshots;
@@ -29,9 +30,10 @@ use crate::entry::Kind;
 use crate::error::ImageError;
 use crate::file::{Files, ImageFile};
 use crate::geometry::Geometry;
-use crate::header::{Header, autoclear, incompatible};
+use crate::header::{Header, autoclear, encryption, incompatible};
 use crate::meta::{Looked, Meta, Run, Table, Which};
 use crate::users::Users;
+use encrypted::Cipher;
 
 /// The key of the length, behind those of the guest's bytes.
 const LEN: u64 = 1 << 62;
@@ -64,11 +66,13 @@ pub struct Image {
     /// Who has it may change the structures.
     turn: Mutex<()>,
     users: Users,
+    cipher: Cipher,
     design: Design,
 }
 
 impl Image {
-    /// Opens the image in `file`, of the node `node`. Nothing is written, but if it is to be written: then it is
+    /// Opens the image in `file`, of the node `node`. What an encrypted one has can be read and written only when it is
+    /// [unlocked](Self::unlocked). Nothing is written, but if it is to be written: then it is
     /// repaired if it was not closed properly, and what its autoclear bits vouch for is vouched for no more, but for
     /// a raw external data file: nothing else of that is kept up here.
     ///
@@ -126,9 +130,9 @@ impl Image {
             allocating: Vec::new(),
             free_bytes: None,
         };
-        let (turn, users) = (Mutex::new(()), Users::default());
+        let (turn, users, cipher) = (Mutex::new(()), Users::default(), Cipher::of(&meta.header));
         let (node, meta, design) = (node.into(), Shared::new(meta), Design::default());
-        Ok(Self { node, geometry, raw, meta, turn, users, design })
+        Ok(Self { node, geometry, raw, meta, turn, users, cipher, design })
     }
 
     /// The same under another design.
@@ -248,6 +252,8 @@ impl Image {
         Ok(match run.kind {
             Kind::Unallocated => Extent::unallocated(range),
             Kind::Zero(_) => Extent::zeroes(range),
+            // Its bytes are not these.
+            Kind::Data(_) if self.is_encrypted() => Extent { offset: None, ..Extent::data(range) },
             Kind::Data(host) => Extent::raw(range, data, host),
             Kind::Compressed(_) => Extent { offset: None, ..Extent::data(range) },
         })
@@ -279,8 +285,11 @@ async fn read_table(
 
 fn refuse_what_is_not_done(header: &Header, read_only: bool) -> Result<(), ImageError> {
     let unsupported = |what: &str| Err(ImageError::Unsupported(what.into()));
-    if header.encryption != 0 {
-        return unsupported("encrypted images are not supported yet");
+    if header.encryption == encryption::AES {
+        return unsupported(
+            "the image is encrypted by the old method AES, which is not safe and not supported; 'qemu-img convert' \
+             makes one with LUKS of it",
+        );
     }
     if !read_only && header.incompatible & incompatible::CORRUPT != 0 {
         return unsupported("the image is marked corrupt: open it read-only, or repair it first");

@@ -205,7 +205,7 @@ fn define_part(
             }
             Box::new(Overlay::new(size, cluster_size))
         }
-        Kind::Qcow2 { file, data_file, backing, caches, read_only } => {
+        Kind::Qcow2 { file, data_file, backing, caches, read_only, key_secret } => {
             below("file", file)?;
             names_data_file = matches!(data_file, Child::LeftOut);
             if !names_data_file {
@@ -215,7 +215,9 @@ fn define_part(
             if let Some(backing) = backing.filter(|backing| !matches!(backing, Child::LeftOut)) {
                 below("backing", backing)?;
             }
-            Box::new(Qcow2::new(name.as_str(), caches, read_only))
+            let secret = key_secret.map(|id| monitor.secret(&id)).transpose();
+            let secret = secret.map_err(|error| error.within("encrypt"))?;
+            Box::new(Qcow2::new(name.as_str(), caches, read_only, secret))
         }
         Kind::Raw { file } => {
             below("file", file)?;

@@ -138,3 +138,62 @@ fn external_data_files_that_qemu_made_are_found_by_their_names() {
     let said = nodes.execute("blockdev-add", &node).expect_err("it has none");
     assert!(said.contains("data-file: the image has its data in its own file"), "{said}");
 }
+
+/// A secret with this id and the test's passphrase.
+const SECRET: &str = "secret,id=s,data=correct horse";
+
+/// Adds the secret of that id.
+pub fn add_secret(nodes: &Nodes, data: &str) {
+    nodes.done("object-add", &json!({ "qom-type": "secret", "id": "s", "data": data }));
+}
+
+#[test]
+fn images_that_qemu_encrypted_are_read_and_written_on() {
+    if !peer::is_there() {
+        return;
+    }
+    let folder = folder("encrypted");
+    let path = |name: &str| -> PathBuf { folder.join(name) };
+    let (image, data, raw) = (path("image.qcow2"), path("data"), path("expected"));
+    let name = image.to_string_lossy().into_owned();
+    let opened =
+        format!("driver=qcow2,encrypt.format=luks,encrypt.key-secret=s,file.filename={name}");
+    let with_secret = ["--object", SECRET, "--image-opts", &opened];
+    let node = json!({ "driver": "qcow2", "node-name": "top", "file": file(&image),
+                       "encrypt": { "format": "luks", "key-secret": "s" } });
+    let data_file = format!("extended_l2=on,data_file={}", data.to_string_lossy());
+    // QEMU takes a second or so to make one.
+    for more in ["encrypt.cipher-mode=cbc,encrypt.ivgen-alg=essiv", &data_file] {
+        let options =
+            format!("encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,{more}");
+        let create = ["create", "-q", "-f", "qcow2", "--object", SECRET, "-o", &options];
+        peer::call("qemu-img", &[&create[..], &[&name, "1M"]].concat());
+        let mut fill = vec!["-c", "write -P 5 0 300k", "-c", "write -z 128k 70k"];
+        if more != data_file {
+            fill.extend(["-c", "write -c -P 7 512k 64k"]);
+        }
+        peer::call("qemu-io", &[&fill[..], &with_secret].concat());
+        let expected = written(converted(&with_secret, &raw));
+        let nodes = Nodes::new();
+        add_secret(&nodes, "correct horse");
+        nodes.done("blockdev-add", &node);
+        assert!(nodes.use_top(&writes()) == expected, "{more}: what it reads");
+        assert!(converted(&with_secret, &raw) == expected, "{more}: what QEMU reads");
+        peer::opens_clean(&with_secret, more);
+    }
+    let refused = |passphrase: &str, node: &Json, said: &str| {
+        let nodes = Nodes::new();
+        add_secret(&nodes, passphrase);
+        let error = nodes.execute("blockdev-add", node).expect_err("it does not open");
+        assert!(error.contains(said), "not '{said}': {error}");
+    };
+    refused("battery staple", &node, "the passphrase opens none of the key slots");
+    let plain = json!({ "driver": "qcow2", "node-name": "top", "file": file(&image) });
+    refused("correct horse", &plain, "the image is encrypted: give 'encrypt' with 'key-secret'");
+    peer::call("qemu-img", &["create", "-q", "-f", "qcow2", &name, "1M"]);
+    refused("correct horse", &node, "the image is not encrypted");
+    let aes = ["create", "-q", "-f", "qcow2", "--object", SECRET, "-o"];
+    let options = "encrypt.format=aes,encrypt.key-secret=s";
+    peer::call("qemu-img", &[&aes[..], &[options, &name, "1M"]].concat());
+    refused("correct horse", &node, "encrypted by the old method AES");
+}
