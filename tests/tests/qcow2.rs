@@ -4,6 +4,7 @@
 
 mod qcow2 {
     pub mod check;
+    pub mod create;
     pub mod disk;
     pub mod matrix;
     pub mod model;

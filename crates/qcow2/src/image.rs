@@ -7,6 +7,7 @@ mod allocate;
 mod change;
 mod compressed;
 mod encrypted;
+mod preallocate;
 mod read;
 mod resize;
 mod snapshots;

@@ -174,7 +174,11 @@ impl Image {
     }
 
     /// How many clusters from the start of `range` on need new space, and are in the same slice.
-    async fn count_new(&self, files: &Files<'_>, range: ByteRange) -> Result<u64, ImageError> {
+    pub(super) async fn count_new(
+        &self,
+        files: &Files<'_>,
+        range: ByteRange,
+    ) -> Result<u64, ImageError> {
         let geometry = &self.geometry;
         let reach = geometry.slice_entries() * geometry.cluster();
         let end = range.end().min((range.start() / reach + 1) * reach);
