@@ -14,6 +14,7 @@ mod accounting;
 mod active;
 mod blkdebug;
 mod blockdev;
+mod create;
 mod error;
 mod events;
 mod json;

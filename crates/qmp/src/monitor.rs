@@ -21,6 +21,7 @@ use crate::accounting;
 use crate::active::SetActive;
 use crate::blkdebug::{Break, Stopped};
 use crate::blockdev::Blockdev;
+use crate::create::BlockdevCreate;
 use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
 use crate::medium::{InsertMedium, RemoveMedium};
@@ -38,6 +39,7 @@ use crate::visitor::{Mode, Nothing, visit};
 /// Every command, with what it does.
 pub const COMMANDS: &[(&str, &str)] = &[
     ("blockdev-add", "creates a node"),
+    ("blockdev-create", "makes a file, or an image in a node"),
     ("blockdev-del", "removes a node that nobody holds"),
     ("blockdev-insert-medium", "gives a node to a device that has none"),
     ("blockdev-mirror", "copies a node to another and follows the writes, until it is completed"),
@@ -135,6 +137,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
     let value = Value::Dict(arguments.clone());
     match command {
         "blockdev-add" => Ok(Blockdev::parse(arguments.clone(), mode).map(drop)?),
+        "blockdev-create" => Ok(visit::<BlockdevCreate>(&value, mode)?.check(mode)?),
         "blockdev-del" => Ok(visit::<NodeName>(&value, mode).map(drop)?),
         "blockdev-mirror" => visit::<BlockdevMirror>(&value, mode)?.check(),
         "x-blkdebug-break" => visit::<Break>(&value, mode)?.check(),
@@ -243,6 +246,7 @@ impl Monitor {
             return self.account(command, &value, mode).await;
         }
         match command {
+            "blockdev-create" => self.blockdev_create(visit(&value, mode)?, mode).map(done),
             "blockdev-del" => self.blockdev_del(visit(&value, mode)?).await.map(done),
             "object-del" => self.object_del(&visit(&value, mode)?).map(done),
             "x-blkdebug-break" => self.blkdebug_break(&visit(&value, mode)?).map(done),

@@ -29,6 +29,14 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// Says which file, and why not.
     fn open(&self, filename: &str, opening: Opening) -> Result<Arc<dyn Storage>, String>;
+
+    /// Makes one without any bytes; what it held is gone.
+    ///
+    /// # Errors
+    /// Says which file, and why not; a world need not be able to.
+    fn create(&self, filename: &str) -> Result<Arc<dyn Storage>, String> {
+        Err(format!("{filename}: no files can be made here"))
+    }
 }
 
 /// How a disk is to be opened.

@@ -2,16 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use blockyard_block::Preallocation;
-use blockyard_host::{CreateMode, Host, HostFile};
-use blockyard_qcow2::{Compression, CreateOptions, DataFile, Files, ImageFile, create};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::check::folder;
+use super::nodes::{Nodes, SECRET, add_secret, file};
 use super::peer;
 
 /// What `qemu-img` says of an image, as JSON; of its contents, not of the files that they are in.
-pub fn said(arguments: &[&str]) -> Value {
+fn said(arguments: &[&str]) -> Value {
     let output = peer::call("qemu-img", arguments);
     let mut said: Value = serde_json::from_slice(&output.stdout).expect("it says JSON");
     if let Some(members) = said.as_object_mut() {
@@ -26,11 +24,17 @@ pub fn said(arguments: &[&str]) -> Value {
     said
 }
 
-/// Both say the same of two images, and find nothing wrong.
-pub fn are_the_same(ours: &Path, theirs: &Path, what: &str) {
+/// It says the same of two images, and finds nothing wrong.
+fn are_the_same(ours: &Path, theirs: &Path, what: &str) {
     let [ours, theirs] = [ours, theirs].map(|path| path.to_string_lossy().into_owned());
     for command in ["info", "map", "check"] {
-        let of = |path: &str| said(&[command, "-f", "qcow2", "--output=json", path]);
+        let of = |path: &str| {
+            let options = "driver=qcow2,encrypt.format=luks,encrypt.key-secret=s,file.filename=";
+            let opened = format!("{options}{path}");
+            let secret = [command, "--object", SECRET, "--output=json", "--image-opts", &opened];
+            let plain = [command, "-f", "qcow2", "--output=json", path];
+            said(if what.contains("luks") { &secret } else { &plain })
+        };
         let (mut ours, mut theirs) = (of(&ours), of(&theirs));
         for said in [&mut ours, &mut theirs] {
             // Whose tables come first is nobody's business.
@@ -69,6 +73,41 @@ fn alike(a: &Value, b: &Value) -> bool {
     keys.iter().all(|key| a[*key] == b[*key])
 }
 
+/// Runs a `blockdev-create` to its end: what it says then.
+fn create(nodes: &Nodes, options: &Value) -> Result<(), String> {
+    nodes.execute("blockdev-create", &json!({ "job-id": "job", "options": options }))?;
+    let concluded = loop {
+        let jobs = nodes.execute("query-jobs", &json!({})).expect("jobs can be listed");
+        let text = format!("{jobs:?}");
+        if text.contains("concluded") {
+            break text;
+        }
+        std::thread::yield_now();
+    };
+    nodes.done("job-dismiss", &json!({ "id": "job" }));
+    if concluded.contains("\"error\"") { Err(concluded) } else { Ok(()) }
+}
+
+/// Makes an image by commands: its file, a node with that, and the image in it.
+fn make(image: &Path, data: Option<&Path>, options: &Value) -> Result<(), String> {
+    let nodes = Nodes::new();
+    add_secret(&nodes, "correct horse");
+    let mut wanted = json!({ "driver": "qcow2", "file": "file", "size": 10 << 20 });
+    let members = wanted.as_object_mut().expect("it has members");
+    members.extend(options.as_object().expect("options are members").clone());
+    for (name, path) in [("file", Some(image)), ("data-file", data)] {
+        let Some(path) = path else { continue };
+        create(&nodes, &json!({ "driver": "file", "filename": path, "size": 512 }))?;
+        let mut node = file(path);
+        node["node-name"] = name.into();
+        nodes.done("blockdev-add", &node);
+    }
+    if data.is_some() {
+        members.insert("data-file".into(), "data-file".into());
+    }
+    create(&nodes, &wanted)
+}
+
 #[test]
 fn an_image_is_what_qemu_makes_of_the_same_options() {
     if !peer::is_there() {
@@ -76,63 +115,59 @@ fn an_image_is_what_qemu_makes_of_the_same_options() {
     }
     let folder = folder("created");
     let path = |name: &str| -> PathBuf { folder.join(name) };
-    let base = path("base.raw");
+    let [base, data, theirs, ours] = ["base.raw", "data", "theirs.qcow2", "ours.qcow2"].map(path);
     std::fs::write(&base, vec![1; 100 << 10]).expect("there is room");
-    let data = |raw| Some(DataFile { name: path("data").to_string_lossy().into_owned(), raw });
-    let theirs = format!("data_file={}", path("data").to_string_lossy());
-    let raw = format!("{theirs},data_file_raw=on");
-    let full = format!("{theirs},preallocation=full");
-    let based = format!("backing_file={},backing_fmt=raw", base.to_string_lossy());
-    let based_full = format!("{based},extended_l2=on,preallocation=metadata");
-    let plain = CreateOptions::new(10 << 20);
-    let backing = Some((base.to_string_lossy().into_owned(), Some("raw".into())));
-    let with = |how| CreateOptions { preallocation: how, ..plain.clone() };
-    let metadata = with(Preallocation::Metadata);
-    let cases: Vec<(&str, CreateOptions)> = vec![
-        ("size=10M", plain.clone()),
-        ("compat=0.10", CreateOptions { version: 2, ..plain.clone() }),
-        ("cluster_size=2M", CreateOptions { cluster_size: 2 << 20, ..plain.clone() }),
-        ("refcount_bits=1", CreateOptions { refcount_bits: 1, ..plain.clone() }),
-        ("lazy_refcounts=on", CreateOptions { lazy_refcounts: true, ..plain.clone() }),
+    let based = json!({ "backing-file": base, "backing-fmt": "raw" });
+    let cases = [
+        ("", json!({})),
+        ("compat=0.10", json!({ "version": "v2" })),
+        ("cluster_size=2M", json!({ "cluster-size": 2 << 20 })),
         (
-            "compression_type=zstd",
-            CreateOptions { compression: Compression::Zstd, ..plain.clone() },
+            "refcount_bits=1,lazy_refcounts=on",
+            json!({ "refcount-bits": 1, "lazy-refcounts": true }),
         ),
-        ("extended_l2=on", CreateOptions { extended_l2: true, ..plain.clone() }),
-        (&based, CreateOptions { backing: backing.clone(), ..plain.clone() }),
-        (&theirs, CreateOptions { data_file: data(false), ..plain.clone() }),
-        (&raw, CreateOptions { data_file: data(true), ..plain.clone() }),
-        (&full, CreateOptions { data_file: data(false), ..with(Preallocation::Full) }),
-        ("preallocation=metadata", metadata.clone()),
-        ("preallocation=falloc", with(Preallocation::Falloc)),
-        ("preallocation=full", with(Preallocation::Full)),
+        ("compression_type=zstd", json!({ "compression-type": "zstd", "version": "v3" })),
+        ("extended_l2=on", json!({ "extended-l2": true })),
+        ("BASE", based.clone()),
+        ("DATA", json!({})),
+        ("DATA,data_file_raw=on", json!({ "data-file-raw": true })),
+        ("DATA,preallocation=full", json!({ "preallocation": "full" })),
+        ("preallocation=metadata", json!({ "preallocation": "metadata" })),
+        ("preallocation=falloc", json!({ "preallocation": "falloc" })),
+        ("preallocation=full", json!({ "preallocation": "full" })),
         (
             "preallocation=metadata,cluster_size=4k,refcount_bits=64",
-            CreateOptions { cluster_size: 4 << 10, refcount_bits: 64, ..metadata.clone() },
+            json!({ "preallocation": "metadata", "cluster-size": 4096, "refcount-bits": 64 }),
         ),
         (
             "preallocation=metadata,extended_l2=on",
-            CreateOptions { extended_l2: true, ..metadata.clone() },
+            json!({ "preallocation": "metadata", "extended-l2": true }),
         ),
-        (&based_full, CreateOptions { extended_l2: true, backing, ..metadata }),
+        (
+            "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10",
+            json!({ "encrypt": { "format": "luks", "key-secret": "s", "iter-time": 10 } }),
+        ),
     ];
-    let host = Host::new(1).expect("there are threads");
-    for (options, ours) in cases {
-        let all = format!("size=10M,{options}");
-        let paths = [path("theirs.qcow2"), path("ours.qcow2")];
-        let file = paths[0].to_string_lossy();
-        peer::call("qemu-img", &["create", "-q", "-f", "qcow2", "-o", &all, &file]);
-        let image = HostFile::create(&paths[1], 0, CreateMode::Replace);
-        let image = image.expect("the folder is writable");
-        let data = ours.data_file.as_ref().map(|_| HostFile::open(path("data"), false));
-        let data = data.transpose().expect("QEMU made it");
-        let mut files = Files::of_disk(&image);
-        if let Some(data) = &data {
-            files.data = ImageFile::Disk(data);
-        }
-        host.block_on(create(&files, &ours)).expect("it is made");
-        drop((image, data));
-        are_the_same(&paths[1], &paths[0], options);
+    for (options, wanted) in cases {
+        let all = format!("size=10M,{options}")
+            .replace("BASE", &format!("backing_file={},backing_fmt=raw", base.to_string_lossy()))
+            .replace("DATA", &format!("data_file={}", data.to_string_lossy()));
+        let made =
+            ["create", "-q", "-f", "qcow2", "--object", SECRET, "-o", all.trim_end_matches(',')];
+        peer::call("qemu-img", &[&made[..], &[&theirs.to_string_lossy()]].concat());
+        let data = options.contains("DATA").then_some(&*data);
+        make(&ours, data, &wanted).unwrap_or_else(|error| panic!("{options}: {error}"));
+        are_the_same(&ours, &theirs, options);
+    }
+    let refused = [
+        (json!({ "version": "v2", "refcount-bits": 1 }), "need version 3"),
+        (json!({ "size": 1000 }), "a multiple of 512 bytes"),
+        (json!({ "file": "none" }), "there is no node 'none'"),
+        (json!({ "data-file-raw": true }), "data-file-raw needs a data-file"),
+    ];
+    for (wanted, said) in refused {
+        let error = make(&ours, None, &wanted).expect_err("it cannot be made");
+        assert!(error.contains(said), "not '{said}': {error}");
     }
     std::fs::remove_dir_all(folder).expect("it is there");
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use blockyard_block::{BlockLayer, NoObserver, Write};
-use blockyard_host::{Host, HostFile};
+use blockyard_host::{CreateMode, Host, HostFile};
 use blockyard_qmp::{Files, Mode, Monitor, NoWatcher, Opening, Value, parse_json};
 use blockyard_runtime::Storage;
 use blockyard_units::{ByteRange, Design};
@@ -18,6 +18,11 @@ struct Paths;
 impl Files for Paths {
     fn open(&self, filename: &str, opening: Opening) -> Result<Arc<dyn Storage>, String> {
         let file = HostFile::open(Path::new(filename), opening.read_only);
+        Ok(Arc::new(file.map_err(|error| error.to_string())?))
+    }
+
+    fn create(&self, filename: &str) -> Result<Arc<dyn Storage>, String> {
+        let file = HostFile::create(Path::new(filename), 0, CreateMode::Replace);
         Ok(Arc::new(file.map_err(|error| error.to_string())?))
     }
 }
@@ -140,7 +145,7 @@ fn external_data_files_that_qemu_made_are_found_by_their_names() {
 }
 
 /// A secret with this id and the test's passphrase.
-const SECRET: &str = "secret,id=s,data=correct horse";
+pub const SECRET: &str = "secret,id=s,data=correct horse";
 
 /// Adds the secret of that id.
 pub fn add_secret(nodes: &Nodes, data: &str) {
