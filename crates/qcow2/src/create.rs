@@ -163,7 +163,8 @@ pub enum Piece {
     Zeroes(ByteRange),
 }
 
-/// An empty image, in pieces, without any preallocation: the last of them is the header, and without that it is no image.
+/// An empty image, in pieces, without any preallocation: the last of them is the header, and without that it is no
+/// image.
 ///
 /// # Errors
 /// The options do not go together.

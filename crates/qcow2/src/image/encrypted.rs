@@ -4,6 +4,7 @@
 //! Source: the specification, "Full disk encryption header pointer" and "Data encryption"; and what QEMU 10.0 does with
 //! compressed clusters. Differs: none is written, as it could be read without the passphrase.
 
+use alloc::boxed::Box;
 use alloc::format;
 
 use blockyard_crypto::{CryptoError, Header as LuksHeader, SECTOR, SectorCipher};
@@ -21,7 +22,7 @@ pub(super) enum Cipher {
     None,
     /// What nobody has given the passphrase for.
     Locked,
-    Open(SectorCipher),
+    Open(Box<SectorCipher>),
 }
 
 impl Cipher {
@@ -61,7 +62,7 @@ impl Image {
             let place = ByteRange::new(area.start() + place.start(), place.len().0);
             let material = file.read(place).await?;
             if let Some(key) = header.unlock(slot, passphrase, &material).map_err(said)? {
-                let cipher = Cipher::Open(header.sector_cipher(&key));
+                let cipher = Cipher::Open(Box::new(header.sector_cipher(&key)));
                 return Ok(Self { cipher, ..self });
             }
         }
