@@ -53,6 +53,8 @@ pub struct Qcow2 {
     snapshots: (u64, u64),
     count_bits: u64,
     extended: bool,
+    /// Data are in a file of their own, where nothing is counted.
+    external: bool,
 }
 
 const COPIED: u64 = 1 << 63;
@@ -102,6 +104,7 @@ impl Qcow2 {
             snapshots: (u64_at(64), u32_at(60)),
             count_bits: 1 << order,
             extended: features & 16 != 0,
+            external: features & 4 != 0,
         })
     }
 
@@ -176,6 +179,9 @@ impl Qcow2 {
             }
             let step = usize::from(self.extended) + 1;
             for entry in table(bytes, entry & OFFSET, self.cluster / 8)?.iter().step_by(step) {
+                if self.external {
+                    continue;
+                }
                 if entry & COMPRESSED != 0 {
                     let bits = 62 - (self.cluster.ilog2() - 8);
                     let offset = entry & ((1 << bits) - 1);

@@ -4,9 +4,11 @@
 
 mod qcow2 {
     pub mod check;
+    pub mod create;
     pub mod disk;
     pub mod matrix;
     pub mod model;
+    pub mod nodes;
     pub mod peer;
     pub mod theirs;
 }

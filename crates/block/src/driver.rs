@@ -179,6 +179,12 @@ pub trait BlockDriver: Send + Sync {
         None
     }
 
+    /// The file that has its data, if what it has opened names one: a filename as the world knows it, or `json:` and
+    /// options.
+    fn data_file(&self) -> Option<String> {
+        None
+    }
+
     /// The node is in the graph, and nobody uses it yet: what its children hold is looked at, and nothing changed.
     fn open<'a>(&'a self, _io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async { Ok(()) })

@@ -109,6 +109,11 @@ impl Node {
         self.driver.backing_file()
     }
 
+    /// The file that has its data, if it is an image that names one.
+    pub fn data_file(&self) -> Option<String> {
+        self.driver.data_file()
+    }
+
     /// Every write-like request through this node is recorded in `bitmap` from its next end on.
     pub fn add_bitmap(&self, bitmap: Arc<SharedBitmap>) {
         self.bitmaps.write(|bitmaps| bitmaps.push(Recorder::Job(bitmap)));

@@ -25,10 +25,11 @@ const FIRST_ROUND: u64 = 4;
 /// What may go wrong beyond what a scenario says.
 const FAMILIES: &str = "eio,eio-late,flush";
 
-/// What needs images that no scenario has yet (snapshots, thousands of clusters, one that is being made), a disk that
-/// leaves rubbish where something was discarded, or a recovery that makes a disk longer again: the test `crashes` of
-/// the crate `qcow2` hunts these.
+/// What needs images that no scenario has yet (snapshots, thousands of clusters, one that is being made, one with an
+/// external data file), a disk that leaves rubbish where something was discarded, or a recovery that makes a disk
+/// longer again: the test `crashes` of the crate `qcow2` hunts these.
 const BY_TESTS: &[Mutant] = &[
+    Mutant::Qcow2FlushSkipsDataFile,
     Mutant::Qcow2MadeNotFlushed,
     Mutant::Qcow2ReleasesBeforeFlush,
     Mutant::Qcow2ShrinksOverDirty,

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use blockyard_graph::{Edge, EdgePolicy, NodeAttributes, NodeKind, Parent, Role, Roles};
 use blockyard_units::NodeId;
 
-use crate::{BACKING, FILE, IMAGE};
+use crate::{BACKING, DATA_FILE, FILE, IMAGE};
 
 /// A child that a driver may have.
 type Child = (&'static str, &'static [Role], EdgePolicy);
@@ -30,7 +30,11 @@ const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
     (
         "qcow2",
         NodeKind::Format,
-        &[(FILE, IMAGE_FILE, EdgePolicy::Storage), (BACKING, &[Role::Cow], EdgePolicy::Backing)],
+        &[
+            (FILE, IMAGE_FILE, EdgePolicy::Storage),
+            (DATA_FILE, &[Role::Data], EdgePolicy::Storage),
+            (BACKING, &[Role::Cow], EdgePolicy::Backing),
+        ],
     ),
     ("luks", NodeKind::Format, &[(FILE, &[Role::Data, Role::Primary], EdgePolicy::Storage)]),
     ("overlay", NodeKind::Format, &[(BACKING, &[Role::Cow], EdgePolicy::Backing)]),

@@ -52,5 +52,8 @@ const FILE: &str = "file";
 /// The name of the child of `blkdebug`.
 const IMAGE: &str = "image";
 
+/// The name of the child of `qcow2` that has the data, if the image has them in a file of their own.
+const DATA_FILE: &str = "data-file";
+
 /// The name of the child that `overlay` reads where it has nothing.
 const BACKING: &str = "backing";

@@ -24,32 +24,46 @@ pub trait JobDriver: Send + Sync {
     /// The work, until the job may be finished; an error fails the job.
     fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>>;
 
-    /// The node under the drained section in which the job ends.
-    fn works_on(&self) -> NodeId;
+    /// The node under the drained section in which the job ends, if it is about one.
+    fn works_on(&self) -> Option<NodeId> {
+        None
+    }
 
     /// The job is about to end.
-    fn begin_end(&self, job: &Job);
+    fn begin_end(&self, _job: &Job) {}
 
     /// Does what is left to be done; guests may make more of it meanwhile.
-    fn catch_up<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>>;
+    fn catch_up<'a>(&'a self, _job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// In the drained section: whether nothing is left to be done.
-    fn is_caught_up(&self, job: &Job) -> bool;
+    fn is_caught_up(&self, _job: &Job) -> bool {
+        true
+    }
 
     /// Makes durable what was done, in the section in which nothing is left.
-    fn seal<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>>;
+    fn seal<'a>(&'a self, _job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async { Ok(()) })
+    }
 
     /// What people call the change of the graph at its end.
-    fn ending(&self, job: &Job) -> &'static str;
+    fn ending(&self, _job: &Job) -> &'static str {
+        "nothing"
+    }
 
     /// The edits that make the graph what the job promised.
-    fn promised(&self, job: &Job, graph: &Graph) -> Result<Vec<Edit>, BlockError>;
+    fn promised(&self, _job: &Job, _graph: &Graph) -> Result<Vec<Edit>, BlockError> {
+        Ok(Vec::new())
+    }
 
     /// The edits that take away what the job had put up: it does not take place.
-    fn undone(&self, job: &Job, graph: &Graph) -> Result<Vec<Edit>, BlockError>;
+    fn undone(&self, _job: &Job, _graph: &Graph) -> Result<Vec<Edit>, BlockError> {
+        Ok(Vec::new())
+    }
 
     /// What all jobs of the transaction promised is published.
-    fn commit(&self, job: &Job);
+    fn commit(&self, _job: &Job) {}
 }
 
 /// Something that happened to a job, for whoever subscribed.

@@ -1,4 +1,4 @@
-//! Jobs: their states and verbs, their transactions, and the mirror with its filter.
+//! Jobs: their states and verbs, their transactions, the mirror with its filter, and jobs that do one thing.
 //!
 //! Invariants:
 //! - `only-legal-transitions`: a job's status changes along the table in `status.rs` only;
@@ -16,12 +16,14 @@ extern crate alloc;
 
 mod job;
 mod mirror;
+mod once;
 mod registry;
 mod status;
 mod transaction;
 
 pub use job::{Job, JobDriver, JobEvent, JobOptions};
 pub use mirror::{MirrorOptions, MirrorStart, SyncMode};
+pub use once::{Once, run_once};
 pub use registry::{EventSink, JobInfo, Jobs, check_job_id};
 pub use status::{Status, Verb, picture};
 pub use transaction::run_together;

@@ -185,7 +185,7 @@ impl Transaction {
     }
 
     async fn drain(&self) -> Drained {
-        let nodes: Vec<NodeId> = self.0.iter().map(|job| job.driver.works_on()).collect();
+        let nodes: Vec<NodeId> = self.0.iter().filter_map(|job| job.driver.works_on()).collect();
         self.layer().drain(Owner::Job(self.0[0].id()), &nodes).await
     }
 

@@ -6,11 +6,16 @@ use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
+use blockyard_block::Preallocation;
 use blockyard_units::{ByteRange, Design, Mutant};
 
 use crate::error::ImageError;
-use crate::file::ImageFile;
-use crate::header::{Compression, Extension, Header, L1_MAX, compatible, extension, incompatible};
+use crate::file::Files;
+use crate::header::{
+    Compression, Extension, Header, L1_MAX, autoclear, compatible, encryption, extension,
+    incompatible,
+};
+use crate::image::{Caches, Image};
 use crate::meta::set_count_in;
 
 /// What an image is to be like.
@@ -32,8 +37,23 @@ pub struct CreateOptions {
     pub compression: Compression,
     /// The backing file's name and format.
     pub backing: Option<(String, Option<String>)>,
+    /// The data are in a file of their own.
+    pub data_file: Option<DataFile>,
+    /// Data are encrypted: a LUKS header and its key material, up to where the payload would begin.
+    pub luks: Option<Vec<u8>>,
+    /// What has space before it is written.
+    pub preallocation: Preallocation,
     /// Bugs that are put back.
     pub design: Design,
+}
+
+/// The file that an image's data are in.
+#[derive(Clone, Debug)]
+pub struct DataFile {
+    /// By which it is found again, if nobody names it then.
+    pub name: String,
+    /// By itself it reads as the guest's disk does.
+    pub raw: bool,
 }
 
 impl CreateOptions {
@@ -48,6 +68,9 @@ impl CreateOptions {
             lazy_refcounts: false,
             compression: Compression::Zlib,
             backing: None,
+            data_file: None,
+            luks: None,
+            preallocation: Preallocation::Off,
             design: Design::default(),
         }
     }
@@ -63,11 +86,30 @@ impl CreateOptions {
         let three = self.refcount_bits != 16
             || self.extended_l2
             || self.lazy_refcounts
+            || self.data_file.is_some()
             || self.compression != Compression::Zlib;
         if self.version < 3 && three {
             return refuse(
-                "refcount widths other than 16 bits, extended L2 entries, lazy refcounts and other compression types \
-                 need version 3 (compat=1.1 or newer)",
+                "refcount widths other than 16 bits, extended L2 entries, lazy refcounts, data files and other \
+                 compression types need version 3 (compat=1.1 or newer)",
+            );
+        }
+        if self.preallocation != Preallocation::Off && self.backing.is_some() && !self.extended_l2 {
+            return refuse(
+                "what has space hides the backing file, unless there are subclusters: give no preallocation, or \
+                 extended L2 entries",
+            );
+        }
+        if self.preallocation != Preallocation::Off && self.luks.is_some() {
+            return refuse("preallocated clusters of an encrypted image would read as noise");
+        }
+        let raw = self.data_file.as_ref().is_some_and(|data| data.raw);
+        if raw && self.luks.is_some() {
+            return refuse("a raw data file cannot be encrypted");
+        }
+        if raw && self.backing.is_some() {
+            return refuse(
+                "a raw data file is all that the guest sees, so there cannot be a backing file",
             );
         }
         if self.extended_l2 && self.cluster_size < 16 << 10 {
@@ -84,12 +126,16 @@ impl CreateOptions {
         let format = self.backing.as_ref().and_then(|(_, format)| format.clone());
         let format =
             format.map(|format| Extension { kind: extension::BACKING_FORMAT, data: format.into() });
+        let data_file = self.data_file.as_ref();
+        let raw = data_file.is_some_and(|data| data.raw);
+        let named = data_file.map(|data| data.name.clone());
+        let named = named.map(|name| Extension { kind: extension::DATA_FILE, data: name.into() });
         Header {
             version: self.version,
             backing: self.backing.as_ref().map(|(name, _)| name.clone()),
             cluster_bits: self.cluster_size.ilog2(),
             size: self.size,
-            encryption: 0,
+            encryption: if self.luks.is_some() { encryption::LUKS } else { 0 },
             l1_entries: 0,
             l1_offset: 0,
             reftable_offset: self.cluster_size,
@@ -97,13 +143,14 @@ impl CreateOptions {
             snapshots: 0,
             snapshots_offset: 0,
             incompatible: flag(self.extended_l2, incompatible::EXTENDED_L2)
+                | flag(data_file.is_some(), incompatible::EXTERNAL_DATA)
                 | flag(self.compression != Compression::Zlib, incompatible::COMPRESSION),
             compatible: flag(self.lazy_refcounts, compatible::LAZY_REFCOUNTS),
-            autoclear: 0,
+            autoclear: flag(raw, autoclear::RAW_EXTERNAL),
             refcount_order: self.refcount_bits.ilog2(),
             compression: self.compression,
             additional: Vec::new(),
-            extensions: format.into_iter().collect(),
+            extensions: format.into_iter().chain(named).collect(),
         }
     }
 }
@@ -116,7 +163,8 @@ pub enum Piece {
     Zeroes(ByteRange),
 }
 
-/// An empty image, in pieces: the last of them is the header, and without that it is no image.
+/// An empty image, in pieces, without any preallocation: the last of them is the header, and without that it is no
+/// image.
 ///
 /// # Errors
 /// The options do not go together.
@@ -130,18 +178,20 @@ pub fn layout(options: &CreateOptions) -> Result<Vec<Piece>, ImageError> {
         let message = "the disk is longer than clusters of this size can map";
         return Err(ImageError::Unsupported(message.into()));
     }
-    // In this order: the header, the refcount table, its blocks, the L1 table.
+    // In this order: the header, the refcount table, its blocks, the L1 table, the LUKS header.
     let l1_clusters = geometry.clusters_for(l1_entries * 8);
+    let luks_len = options.luks.as_ref().map_or(0, |luks| luks.len() as u64);
+    let luks_clusters = geometry.clusters_for(luks_len);
     let (mut table, mut blocks) = (1, 1);
     loop {
-        let used = 1 + table + blocks + l1_clusters;
+        let used = 1 + table + blocks + l1_clusters + luks_clusters;
         let needed = (used.div_ceil(geometry.block_counts()), geometry.clusters_for(blocks * 8));
         if needed == (blocks, table) {
             break;
         }
         (blocks, table) = (needed.0.max(blocks), needed.1.max(table));
     }
-    let used = 1 + table + blocks + l1_clusters;
+    let used = 1 + table + blocks + l1_clusters + luks_clusters;
     header.reftable_clusters = u32::try_from(table).expect("the-refcount-table-is-bounded");
     header.l1_entries = u32::try_from(l1_entries).expect("the-l1-table-is-bounded");
     header.l1_offset = (1 + table + blocks) * cluster;
@@ -162,21 +212,38 @@ pub fn layout(options: &CreateOptions) -> Result<Vec<Piece>, ImageError> {
     if l1_clusters > 0 {
         pieces.push(Piece::Zeroes(ByteRange::new(header.l1_offset, l1_clusters * cluster)));
     }
+    if let Some(luks) = &options.luks {
+        let at = header.l1_offset + l1_clusters * cluster;
+        let data = [at, luks_len].iter().flat_map(|number| number.to_be_bytes()).collect();
+        header.extensions.push(Extension { kind: extension::ENCRYPTION, data });
+        let mut luks = luks.clone();
+        luks.resize(luks.len().next_multiple_of(size), 0);
+        pieces.push(Piece::Bytes(at, luks));
+    }
     let mut first = header.bytes()?;
     first.resize(size, 0);
     pieces.push(Piece::Bytes(0, first));
     Ok(pieces)
 }
 
-/// Makes an empty image in `file`, which is empty.
+/// Makes an empty image in a file which is empty; a data file gets the length of the disk.
 ///
 /// # Errors
-/// The options do not go together, or the file failed: what is in it then is no image.
+/// The options do not go together, or a file failed: what is in the image's file then is no image.
 ///
 /// # Yields
-/// As the file does.
-pub async fn create(file: ImageFile<'_>, options: &CreateOptions) -> Result<(), ImageError> {
-    for piece in layout(options)? {
+/// As the files do.
+pub async fn create(files: &Files<'_>, options: &CreateOptions) -> Result<(), ImageError> {
+    let file = files.image;
+    let pieces = layout(options)?;
+    if options.data_file.is_some() {
+        let how = match options.preallocation {
+            Preallocation::Metadata => Preallocation::Off,
+            how => how,
+        };
+        files.data.truncate(options.size, how).await?;
+    }
+    for piece in pieces {
         match piece {
             Piece::Bytes(0, bytes) => {
                 // Until here it is no image.
@@ -192,5 +259,15 @@ pub async fn create(file: ImageFile<'_>, options: &CreateOptions) -> Result<(), 
     if !options.design.is_mutant(Mutant::Qcow2MadeNotFlushed) {
         file.flush().await?;
     }
-    Ok(())
+    // Whoever reads a raw data file without its structures is to read what is in them.
+    let is_raw = options.data_file.as_ref().is_some_and(|data| data.raw);
+    let how = match options.preallocation {
+        Preallocation::Off if is_raw => Preallocation::Metadata,
+        how => how,
+    };
+    if how == Preallocation::Off {
+        return Ok(());
+    }
+    let image = Image::open("create", file, Caches::default(), false).await?;
+    image.with_design(options.design).preallocate(files, how).await
 }

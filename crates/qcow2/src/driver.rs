@@ -7,15 +7,19 @@ use alloc::sync::Arc;
 use blockyard_block::{
     BackingFile, BlockDriver, BlockError, Extent, Io, Limits, ReadFlags, Write, WriteKind,
 };
+use blockyard_crypto::{SECTOR, Secret};
 use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::door::world::Quiet;
 use blockyard_units::{ByteLen, ByteRange};
 
+use crate::error::ImageError;
 use crate::file::{Files, ImageFile};
 use crate::image::{Caches, Image, Zeroes};
 
 /// The child that the image is in.
 const FILE: &str = "file";
+/// The child that the guest's data are in, if the image has them in a file of their own.
+const DATA_FILE: &str = "data-file";
 /// The child that shows where the image has nothing.
 const BACKING: &str = "backing";
 
@@ -24,19 +28,48 @@ pub struct Qcow2 {
     node: String,
     caches: Caches,
     read_only: bool,
+    /// The passphrase, if the image is encrypted.
+    secret: Option<Arc<Secret>>,
     /// Replaced only while nobody uses the node.
     image: Quiet<Option<Arc<Image>>>,
 }
 
 impl Qcow2 {
-    /// Of the node `node`.
-    pub fn new(node: impl Into<String>, caches: Caches, read_only: bool) -> Self {
-        Self { node: node.into(), caches, read_only, image: Quiet::new(None) }
+    /// Of the node `node`; `secret`: the passphrase, if the image is encrypted.
+    pub fn new(
+        node: impl Into<String>,
+        caches: Caches,
+        read_only: bool,
+        secret: Option<Arc<Secret>>,
+    ) -> Self {
+        Self { node: node.into(), caches, read_only, secret, image: Quiet::new(None) }
     }
 
     /// The image, once it is open.
     pub fn image(&self) -> Option<Arc<Image>> {
         self.image.with(|image| image.clone())
+    }
+
+    /// The image as it opens, its children as they are.
+    async fn find(&self, io: &Io) -> Result<Image, ImageError> {
+        let file = ImageFile::Child(io, FILE);
+        let image = Image::open(&*self.node, file, self.caches, self.read_only).await?;
+        let refuse = |message: &str| Err(ImageError::Unsupported(message.into()));
+        let image = match &self.secret {
+            Some(secret) => image.unlocked(file, secret.bytes()).await?,
+            None if image.is_encrypted() => {
+                return refuse("the image is encrypted: give 'encrypt' with 'key-secret'");
+            }
+            None => image,
+        };
+        let header = image.header();
+        match (header.is_external(), io.len(DATA_FILE).is_ok()) {
+            (false, true) => refuse("data-file: the image has its data in its own file"),
+            (true, false) if header.data_file().is_none() => {
+                refuse("the image has an external data file and does not name it: give 'data-file'")
+            }
+            _ => Ok(image.with_design(io.layer().design())),
+        }
     }
 
     fn opened(&self) -> Result<Arc<Image>, BlockError> {
@@ -45,15 +78,21 @@ impl Qcow2 {
     }
 }
 
-fn files(io: &Io) -> Files<'_> {
-    let image = ImageFile::Child(io, FILE);
-    Files { image, data: image, backing: Some(ImageFile::Child(io, BACKING)) }
+/// Where an image's data are.
+fn data_child(image: &Image) -> &'static str {
+    if image.is_external() { DATA_FILE } else { FILE }
+}
+
+fn files<'a>(io: &'a Io, image: &Image) -> Files<'a> {
+    let child = |name| ImageFile::Child(io, name);
+    Files { image: child(FILE), data: child(data_child(image)), backing: Some(child(BACKING)) }
 }
 
 impl BlockDriver for Qcow2 {
     fn limits(&self) -> Limits {
+        let request_alignment = if self.secret.is_some() { SECTOR as u32 } else { 1 };
         // That something is durable takes the structures as well.
-        Limits { fua: false, fua_zeroes: false, ..Limits::NONE }
+        Limits { request_alignment, fua: false, fua_zeroes: false, ..Limits::NONE }
     }
 
     fn cluster_size(&self) -> ByteLen {
@@ -70,15 +109,18 @@ impl BlockDriver for Qcow2 {
         header.backing.map(|name| BackingFile { name, format })
     }
 
+    fn data_file(&self) -> Option<String> {
+        let header = self.image()?.header();
+        header.data_file().filter(|_| header.is_external())
+    }
+
     fn open<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
-            let opened =
-                Image::open(&*self.node, files(io).image, self.caches, self.read_only).await;
             let said = |error| match error {
-                crate::ImageError::File(error) => error,
+                ImageError::File(error) => error,
                 error => BlockError::Invalid(alloc::format!("node {}: {error}", self.node)),
             };
-            let image = opened.map_err(said)?.with_design(io.layer().design());
+            let image = self.find(io).await.map_err(said)?;
             self.image.with(|slot| *slot = Some(Arc::new(image)));
             Ok(())
         })
@@ -88,7 +130,10 @@ impl BlockDriver for Qcow2 {
         Box::pin(async move {
             let Some(image) = self.image().filter(|_| !self.read_only) else { return Ok(()) };
             let everything = ByteRange::new(0, image.len().0);
-            image.close(&files(io)).await.map_err(|error| error.of_request(&self.node, everything))
+            image
+                .close(&files(io, &image))
+                .await
+                .map_err(|error| error.of_request(&self.node, everything))
         })
     }
 
@@ -99,14 +144,16 @@ impl BlockDriver for Qcow2 {
         flags: ReadFlags,
     ) -> BoxFuture<'a, Result<IoBuffer, BlockError>> {
         Box::pin(async move {
-            let read = self.opened()?.read(&files(io), range, flags).await;
+            let image = self.opened()?;
+            let read = image.read(&files(io, &image), range, flags).await;
             read.map_err(|error| error.of_request(&self.node, range))
         })
     }
 
     fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
-            let (image, files, range) = (self.opened()?, files(io), write.range);
+            let (image, range) = (self.opened()?, write.range);
+            let files = files(io, &image);
             let done = match &write.kind {
                 WriteKind::Data(_) | WriteKind::Copy(_) => {
                     image.write(&files, range.start(), write.bytes().await?).await
@@ -133,7 +180,10 @@ impl BlockDriver for Qcow2 {
             }
             let image = self.opened()?;
             let everything = ByteRange::new(0, image.len().0);
-            image.flush(&files(io)).await.map_err(|error| error.of_request(&self.node, everything))
+            image
+                .flush(&files(io, &image))
+                .await
+                .map_err(|error| error.of_request(&self.node, everything))
         })
     }
 
@@ -143,7 +193,8 @@ impl BlockDriver for Qcow2 {
         range: ByteRange,
     ) -> BoxFuture<'a, Result<Extent, BlockError>> {
         Box::pin(async move {
-            let status = self.opened()?.status(&files(io), range, FILE).await;
+            let image = self.opened()?;
+            let status = image.status(&files(io, &image), range, data_child(&image)).await;
             status.map_err(|error| error.of_request(&self.node, range))
         })
     }

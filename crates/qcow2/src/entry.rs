@@ -134,7 +134,11 @@ impl Entry {
     /// What subcluster `index` is. `at`: where the entry stands, for errors.
     pub fn kind(self, index: u64, geometry: &Geometry, at: u64) -> Result<Kind, ImageError> {
         if let Some(compressed) = self.compressed(geometry) {
-            return Ok(Kind::Compressed(compressed));
+            let expected = "no compressed cluster with an external data file";
+            return match geometry.external {
+                false => Ok(Kind::Compressed(compressed)),
+                true => Err(corrupt(at, self.descriptor, expected)),
+            };
         }
         let host = self.host(geometry);
         if host.is_some_and(|host| geometry.within(host) != 0) {

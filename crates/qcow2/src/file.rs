@@ -2,9 +2,11 @@
 
 use alloc::vec::Vec;
 
-use blockyard_block::{BlockError, Io, ReadFlags, Write, WriteFlags};
+use blockyard_block::{BlockError, Io, Preallocation, ReadFlags, Truncate, Write, WriteFlags};
 use blockyard_runtime::{IoBuffer, IoErrorKind, Storage};
-use blockyard_units::ByteRange;
+use blockyard_units::{ByteLen, ByteRange};
+
+use crate::image::Zeroes;
 
 /// Where an image's bytes are.
 #[derive(Clone, Copy)]
@@ -78,14 +80,25 @@ impl ImageFile<'_> {
 
     /// Makes `range` read as zeroes.
     pub(crate) async fn write_zeroes(&self, range: ByteRange) -> Result<(), BlockError> {
+        let how = Zeroes { may_unmap: true, no_fallback: false };
+        self.write_zeroes_for(range, how).await
+    }
+
+    /// The same, on behalf of a request that wants it so.
+    pub(crate) async fn write_zeroes_for(
+        &self,
+        range: ByteRange,
+        how: Zeroes,
+    ) -> Result<(), BlockError> {
+        let Zeroes { may_unmap, no_fallback } = how;
         match self {
             Self::Child(io, name) => {
-                let flags = WriteFlags { may_unmap: true, ..WriteFlags::default() };
+                let flags = WriteFlags { may_unmap, no_fallback, ..WriteFlags::default() };
                 io.write(name, Write { flags, ..Write::zeroes(range) }).await
             }
             Self::Disk(disk) => {
-                let done = match disk.write_zeroes(range, true).await {
-                    Err(IoErrorKind::Unsupported) => {
+                let done = match disk.write_zeroes(range, may_unmap).await {
+                    Err(IoErrorKind::Unsupported) if !no_fallback => {
                         let zeroes = IoBuffer::zeroes(range.len().as_usize());
                         disk.write(range.start(), zeroes, false).await
                     }
@@ -103,6 +116,41 @@ impl ImageFile<'_> {
             Self::Child(io, name) => io.write(name, Write::discard(range)).await.is_ok(),
             Self::Disk(disk) => disk.discard(range).await.is_ok(),
         };
+    }
+
+    /// Makes the file `len` bytes long; what is added reads as zeroes.
+    pub(crate) async fn truncate(
+        &self,
+        len: u64,
+        preallocation: Preallocation,
+    ) -> Result<(), BlockError> {
+        let len = ByteLen(len);
+        match self {
+            Self::Child(io, name) => {
+                io.write(name, Write::truncate(Truncate { len, preallocation })).await
+            }
+            Self::Disk(disk) => {
+                let added = ByteRange::between(disk.len().0.min(len.0), len.0);
+                let reserve = preallocation == Preallocation::Falloc;
+                let done = disk.truncate(len, reserve).await;
+                done.map_err(|kind| failed(*disk, kind, ByteRange::new(0, len.0)))?;
+                match preallocation {
+                    Preallocation::Full => self.write_zero_bytes(added).await,
+                    _ => Ok(()),
+                }
+            }
+        }
+    }
+
+    async fn write_zero_bytes(&self, range: ByteRange) -> Result<(), BlockError> {
+        const AT_ONCE: u64 = 1 << 20;
+        let mut at = range.start();
+        while at < range.end() {
+            let piece = ByteRange::between(at, range.end().min(at + AT_ONCE));
+            self.write(at, IoBuffer::zeroes(piece.len().as_usize())).await?;
+            at = piece.end();
+        }
+        Ok(())
     }
 
     /// Makes what was written durable.

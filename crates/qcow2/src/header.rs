@@ -9,6 +9,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use blockyard_block::LONGEST;
+use blockyard_units::ByteRange;
 
 use crate::error::ImageError;
 use crate::geometry::Geometry;
@@ -52,10 +53,20 @@ pub(crate) mod compatible {
     pub const LAZY_REFCOUNTS: u64 = 1;
 }
 
+/// Methods of encryption.
+pub(crate) mod encryption {
+    /// AES in CBC mode, with the passphrase as the key.
+    pub const AES: u32 = 1;
+    /// As a LUKS header says.
+    pub const LUKS: u32 = 2;
+}
+
 /// Bits of the autoclear features.
 pub(crate) mod autoclear {
     /// The bitmaps are consistent with the data.
     pub const BITMAPS: u64 = 1;
+    /// The external data file reads as the guest's disk does.
+    pub const RAW_EXTERNAL: u64 = 2;
 }
 
 /// Kinds of header extensions.
@@ -380,7 +391,23 @@ impl Header {
         if self.snapshots > 0 {
             self.check_place("snapshots_offset", 64, self.snapshots_offset, cluster)?;
         }
-        check(self.encryption <= 2, "crypt_method", 32, self.encryption, "0, 1 or 2")
+        check(self.encryption <= 2, "crypt_method", 32, self.encryption, "0, 1 or 2")?;
+        self.check_external()
+    }
+
+    /// What does not go together with an external data file: "External data file bit", "Raw external data bit".
+    fn check_external(&self) -> Result<(), ImageError> {
+        if !self.is_external() {
+            return Ok(());
+        }
+        let expected = "0 with an external data file";
+        check(self.snapshots == 0, "nb_snapshots", 60, self.snapshots, expected)?;
+        if self.is_raw() && self.backing.is_some() {
+            let message = "the image has a backing file and a raw external data file, which cannot both be what the \
+                           guest sees";
+            return Err(ImageError::Unsupported(message.into()));
+        }
+        Ok(())
     }
 
     /// A structure begins at a cluster other than the first, and ends where offsets do.
@@ -455,14 +482,41 @@ impl Header {
             cluster_bits: self.cluster_bits,
             refcount_order: self.refcount_order,
             extended: self.incompatible & incompatible::EXTENDED_L2 != 0,
-            external: self.incompatible & incompatible::EXTERNAL_DATA != 0,
+            external: self.is_external(),
             has_zero: self.version >= 3,
         }
+    }
+
+    /// Whether the data are in a file of their own.
+    pub fn is_external(&self) -> bool {
+        self.incompatible & incompatible::EXTERNAL_DATA != 0
+    }
+
+    /// Whether that file, by itself, is to read as the guest's disk does.
+    pub fn is_raw(&self) -> bool {
+        self.is_external() && self.encryption == 0 && self.autoclear & autoclear::RAW_EXTERNAL != 0
     }
 
     fn text(&self, kind: u32) -> Option<String> {
         let found = self.extensions.iter().find(|extension| extension.kind == kind);
         found.map(|extension| String::from_utf8_lossy(&extension.data).into_owned())
+    }
+
+    /// Where the LUKS header and its key material are: "Full disk encryption header pointer".
+    ///
+    /// # Errors
+    /// It is not said, or is no place for them.
+    pub(crate) fn luks_area(&self) -> Result<ByteRange, ImageError> {
+        let structure = "the encryption header pointer";
+        let kind = extension::ENCRYPTION;
+        let found = self.extensions.iter().find(|extension| extension.kind == kind);
+        let data = found.map_or(&[][..], |extension| &extension.data);
+        let at = |from: usize| data.get(from..from + 8)?.try_into().ok().map(u64::from_be_bytes);
+        let (Some(offset), Some(len)) = (at(0), at(8)) else {
+            return Err(corrupt(structure, 0, data.len() as u64, "16 bytes"));
+        };
+        self.check_place(structure, 0, offset, len)?;
+        Ok(ByteRange::new(offset, len))
     }
 
     /// The format of the backing file, if it is said.

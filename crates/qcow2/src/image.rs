@@ -6,6 +6,8 @@
 mod allocate;
 mod change;
 mod compressed;
+mod encrypted;
+mod preallocate;
 mod read;
 mod resize;
 mod snapshots;
@@ -29,9 +31,10 @@ use crate::entry::Kind;
 use crate::error::ImageError;
 use crate::file::{Files, ImageFile};
 use crate::geometry::Geometry;
-use crate::header::{Header, incompatible};
+use crate::header::{Header, autoclear, encryption, incompatible};
 use crate::meta::{Looked, Meta, Run, Table, Which};
 use crate::users::Users;
+use encrypted::Cipher;
 
 /// The key of the length, behind those of the guest's bytes.
 const LEN: u64 = 1 << 62;
@@ -57,17 +60,22 @@ pub struct Image {
     /// The node's name, for errors.
     node: String,
     geometry: Geometry,
+    /// The external data file reads as the guest's disk does: "Raw external data bit". So zeroes are made in it, and
+    /// what the structures say of its clusters stays.
+    raw: bool,
     meta: Shared<Meta>,
     /// Who has it may change the structures.
     turn: Mutex<()>,
     users: Users,
+    cipher: Cipher,
     design: Design,
 }
 
 impl Image {
-    /// Opens the image in `file`, of the node `node`. Nothing is written, but if it is to be written: then it is
-    /// repaired if it was not closed properly, and what its autoclear bits vouch for is vouched for no more, as none of
-    /// that is kept up here.
+    /// Opens the image in `file`, of the node `node`. What an encrypted one has can be read and written only when it is
+    /// [unlocked](Self::unlocked). Nothing is written, but if it is to be written: then it is
+    /// repaired if it was not closed properly, and what its autoclear bits vouch for is vouched for no more, but for
+    /// a raw external data file: nothing else of that is kept up here.
     ///
     /// # Errors
     /// It is no image, is wrong, or has features that are not supported.
@@ -86,8 +94,9 @@ impl Image {
             put_right(file).await?;
             header = read_header(file).await?;
         }
-        if !read_only && header.autoclear != 0 {
-            header.autoclear = 0;
+        let kept = if header.is_raw() { autoclear::RAW_EXTERNAL } else { 0 };
+        if !read_only && header.autoclear != kept {
+            header.autoclear = kept;
             file.write(0, header.bytes()?.into()).await?;
             // Before anything that the bits would be wrong about.
             file.flush().await?;
@@ -102,7 +111,7 @@ impl Image {
         header: Header,
         caches: Caches,
     ) -> Result<Self, ImageError> {
-        let geometry = header.geometry();
+        let (geometry, raw) = (header.geometry(), header.is_raw());
         let l1_len = u64::from(header.l1_entries) * 8;
         let l1 = read_table(file, &geometry, "l1_table_offset", header.l1_offset, l1_len).await?;
         let reftable_len = u64::from(header.reftable_clusters) * geometry.cluster();
@@ -122,9 +131,9 @@ impl Image {
             allocating: Vec::new(),
             free_bytes: None,
         };
-        let (turn, users) = (Mutex::new(()), Users::default());
+        let (turn, users, cipher) = (Mutex::new(()), Users::default(), Cipher::of(&meta.header));
         let (node, meta, design) = (node.into(), Shared::new(meta), Design::default());
-        Ok(Self { node, geometry, meta, turn, users, design })
+        Ok(Self { node, geometry, raw, meta, turn, users, cipher, design })
     }
 
     /// The same under another design.
@@ -150,6 +159,11 @@ impl Image {
     /// Bytes of a cluster.
     pub fn cluster_size(&self) -> ByteLen {
         ByteLen(self.geometry.cluster())
+    }
+
+    /// Whether the data are in a file of their own.
+    pub fn is_external(&self) -> bool {
+        self.geometry.external
     }
 
     /// What the header says now.
@@ -239,6 +253,8 @@ impl Image {
         Ok(match run.kind {
             Kind::Unallocated => Extent::unallocated(range),
             Kind::Zero(_) => Extent::zeroes(range),
+            // Its bytes are not these.
+            Kind::Data(_) if self.is_encrypted() => Extent { offset: None, ..Extent::data(range) },
             Kind::Data(host) => Extent::raw(range, data, host),
             Kind::Compressed(_) => Extent { offset: None, ..Extent::data(range) },
         })
@@ -270,11 +286,11 @@ async fn read_table(
 
 fn refuse_what_is_not_done(header: &Header, read_only: bool) -> Result<(), ImageError> {
     let unsupported = |what: &str| Err(ImageError::Unsupported(what.into()));
-    if header.encryption != 0 {
-        return unsupported("encrypted images are not supported yet");
-    }
-    if header.incompatible & incompatible::EXTERNAL_DATA != 0 {
-        return unsupported("images with an external data file are not supported yet");
+    if header.encryption == encryption::AES {
+        return unsupported(
+            "the image is encrypted by the old method AES, which is not safe and not supported; 'qemu-img convert' \
+             makes one with LUKS of it",
+        );
     }
     if !read_only && header.incompatible & incompatible::CORRUPT != 0 {
         return unsupported("the image is marked corrupt: open it read-only, or repair it first");

@@ -42,7 +42,7 @@ mod users;
 pub use check::{
     Check, CheckOptions, Expected, Finding, Progress, Repair, Severity, Watch, check, repair,
 };
-pub use create::{CreateOptions, Piece, create, layout};
+pub use create::{CreateOptions, DataFile, Piece, create, layout};
 pub use driver::Qcow2;
 pub use error::ImageError;
 pub use file::{Files, ImageFile};

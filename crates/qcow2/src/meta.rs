@@ -298,6 +298,15 @@ fn look_in(
         let index = first + offset / geometry.cluster() - at / geometry.cluster();
         let entry = entry_in(bytes, index, geometry);
         let place = slice + index * geometry.l2_entry();
+        let guest = offset - geometry.within(offset);
+        if geometry.external && entry.host(geometry).is_some_and(|host| host != guest) {
+            return Err(ImageError::Corrupt {
+                structure: "an L2 entry",
+                offset: place,
+                found: entry.descriptor,
+                expected: "the guest's offset, as the data file is an external one",
+            });
+        }
         let kind = entry.kind(geometry.within(offset) / subcluster, geometry, place)?;
         let inside = offset % subcluster;
         let kind = match kind {

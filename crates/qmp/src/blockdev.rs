@@ -68,16 +68,50 @@ pub(crate) struct Cache {
 
 /// What a driver asks for.
 pub(crate) enum Kind {
-    Blkdebug { image: Child, rules: DebugRules },
-    CopyOnRead { file: Child, bottom: Option<String> },
-    File { filename: String, locking: bool, cache: Cache, aio: Option<Aio> },
-    Luks { file: Child, key_secret: String },
-    Memory { size: u64 },
-    Null { size: u64 },
-    Overlay { size: Option<u64>, cluster_size: u64, backing: Option<Child> },
-    Qcow2 { file: Child, backing: Option<Child>, caches: Caches, read_only: bool },
-    Raw { file: Child },
-    Throttle { file: Child, limits: ThrottleLimits },
+    Blkdebug {
+        image: Child,
+        rules: DebugRules,
+    },
+    CopyOnRead {
+        file: Child,
+        bottom: Option<String>,
+    },
+    File {
+        filename: String,
+        locking: bool,
+        cache: Cache,
+        aio: Option<Aio>,
+    },
+    Luks {
+        file: Child,
+        key_secret: String,
+    },
+    Memory {
+        size: u64,
+    },
+    Null {
+        size: u64,
+    },
+    Overlay {
+        size: Option<u64>,
+        cluster_size: u64,
+        backing: Option<Child>,
+    },
+    Qcow2 {
+        file: Child,
+        data_file: Child,
+        backing: Option<Child>,
+        caches: Caches,
+        read_only: bool,
+        key_secret: Option<String>,
+    },
+    Raw {
+        file: Child,
+    },
+    Throttle {
+        file: Child,
+        limits: ThrottleLimits,
+    },
 }
 
 /// A child: by name, defined in place, or left out.
@@ -141,9 +175,36 @@ struct OverlayOptions {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct Qcow2Options {
     file: Option<Reference>,
+    data_file: Option<Reference>,
     backing: Option<ReferenceOrNull>,
     l2_cache_size: Option<Size>,
     refcount_cache_size: Option<Size>,
+    encrypt: Option<EncryptOptions>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct EncryptOptions {
+    format: Encryption,
+    key_secret: Option<String>,
+}
+
+#[derive(PartialEq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Encryption {
+    Aes,
+    Luks,
+}
+
+impl EncryptOptions {
+    /// The id of the secret.
+    fn key_secret(self) -> Result<String, VisitError> {
+        if self.format == Encryption::Aes {
+            let said = Problem::Invalid("not implemented; only 'luks' is".into());
+            return Err(VisitError::from(said).within("format"));
+        }
+        self.key_secret.ok_or_else(|| VisitError::missing_field("key-secret"))
+    }
 }
 
 #[derive(Deserialize)]
@@ -361,11 +422,15 @@ impl Kind {
 
 impl Kind {
     fn qcow2(options: Qcow2Options, general: General, mode: Mode) -> Result<Self, VisitError> {
-        let Qcow2Options { file, backing, l2_cache_size, refcount_cache_size } = options;
+        let Qcow2Options { file, data_file, backing, .. } = options;
+        let Qcow2Options { l2_cache_size, refcount_cache_size, encrypt, .. } = options;
+        let key_secret = encrypt.map(EncryptOptions::key_secret).transpose();
+        let key_secret = key_secret.map_err(|error| error.within("encrypt"))?;
         let default = Caches::default();
         let bytes = |size: Option<Size>, default: u64| size.map_or(default, |size| size.0);
         Ok(Self::Qcow2 {
             file: Child::parse("file", file, general, mode)?,
+            data_file: Child::parse("data-file", data_file, general, mode)?,
             // What is below is only read.
             backing: Child::parse_backing(backing, General { read_only: true, ..general }, mode)?,
             caches: Caches {
@@ -373,7 +438,15 @@ impl Kind {
                 refcount: bytes(refcount_cache_size, default.refcount),
             },
             read_only: general.read_only,
+            key_secret,
         })
+    }
+}
+
+impl Blockdev {
+    /// Options that an image names for its data file, which has the rest from the image.
+    pub fn parse_data_file(image: General, options: Dict, mode: Mode) -> Result<Self, VisitError> {
+        Self::parse_under(image.for_child(), options, mode).and_then(Self::whole)
     }
 }
 

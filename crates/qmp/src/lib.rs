@@ -15,6 +15,7 @@ mod active;
 mod bitmaps;
 mod blkdebug;
 mod blockdev;
+mod create;
 mod error;
 mod events;
 mod json;

@@ -22,6 +22,7 @@ use crate::active::SetActive;
 use crate::bitmaps;
 use crate::blkdebug::{Break, Stopped};
 use crate::blockdev::Blockdev;
+use crate::create::BlockdevCreate;
 use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
 use crate::medium::{InsertMedium, RemoveMedium};
@@ -45,6 +46,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("block-dirty-bitmap-merge", "adds what bitmaps have recorded to another"),
     ("block-dirty-bitmap-remove", "removes a bitmap"),
     ("blockdev-add", "creates a node"),
+    ("blockdev-create", "makes a file, or an image in a node"),
     ("blockdev-del", "removes a node that nobody holds"),
     ("blockdev-insert-medium", "gives a node to a device that has none"),
     ("blockdev-mirror", "copies a node to another and follows the writes, until it is completed"),
@@ -143,6 +145,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
     let value = Value::Dict(arguments.clone());
     match command {
         "blockdev-add" => Ok(Blockdev::parse(arguments.clone(), mode).map(drop)?),
+        "blockdev-create" => Ok(visit::<BlockdevCreate>(&value, mode)?.check(mode)?),
         "blockdev-del" => Ok(visit::<NodeName>(&value, mode).map(drop)?),
         "blockdev-mirror" => visit::<BlockdevMirror>(&value, mode)?.check(),
         "x-blkdebug-break" => visit::<Break>(&value, mode)?.check(),
@@ -256,6 +259,7 @@ impl Monitor {
             return self.change_bitmap(command, &value, mode);
         }
         match command {
+            "blockdev-create" => self.blockdev_create(visit(&value, mode)?, mode).map(done),
             "blockdev-del" => self.blockdev_del(visit(&value, mode)?).await.map(done),
             "object-del" => self.object_del(&visit(&value, mode)?).map(done),
             "x-blkdebug-break" => self.blkdebug_break(&visit(&value, mode)?).map(done),

@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_block::{BlockDriver, BlockError, BlockLayer, NewNode, Plan};
+use blockyard_block::{BackingFile, BlockDriver, BlockError, BlockLayer, NewNode, Plan};
 use blockyard_drivers::{
     Blkdebug, CopyOnRead, FileDriver, Luks, Memory, Null, Overlay, Raw, Throttle,
 };
@@ -29,6 +29,14 @@ pub trait Files: Send + Sync {
     /// # Errors
     /// Says which file, and why not.
     fn open(&self, filename: &str, opening: Opening) -> Result<Arc<dyn Storage>, String>;
+
+    /// Makes one without any bytes; what it held is gone.
+    ///
+    /// # Errors
+    /// Says which file, and why not; a world need not be able to.
+    fn create(&self, filename: &str) -> Result<Arc<dyn Storage>, String> {
+        Err(format!("{filename}: no files can be made here"))
+    }
 }
 
 /// How a disk is to be opened.
@@ -112,11 +120,22 @@ pub(crate) struct Definition {
 pub(crate) struct Part {
     pub new: NewNode,
     driver: &'static str,
-    general: General,
+    pub general: General,
     children: Vec<(&'static str, Below)>,
     driver_options: DriverOptions,
+    /// The data file is the one that the image names, if it names one.
+    names_data_file: bool,
     /// The backing child is the one that the image names.
     names_backing: bool,
+}
+
+impl Part {
+    /// What the image names in place of children that were left out: the data file, and the backing file.
+    pub fn named(&self) -> (Option<String>, Option<BackingFile>) {
+        let node = self.new.node();
+        let data_file = node.data_file().filter(|_| self.names_data_file);
+        (data_file, node.backing_file().filter(|_| self.names_backing))
+    }
 }
 
 enum Below {
@@ -152,7 +171,7 @@ fn define_part(
     let Blockdev { driver, name, general, kind } = options;
     let name = name.unwrap_or_else(|| layer.generate_name());
     let mut children = Vec::new();
-    let mut names_backing = false;
+    let (mut names_data_file, mut names_backing) = (false, false);
     let mut below = |child, reference| {
         let below = match reference {
             Child::Named(name) => Below::Named(name),
@@ -194,13 +213,19 @@ fn define_part(
             }
             Box::new(Overlay::new(size, cluster_size))
         }
-        Kind::Qcow2 { file, backing, caches, read_only } => {
+        Kind::Qcow2 { file, data_file, backing, caches, read_only, key_secret } => {
             below("file", file)?;
+            names_data_file = matches!(data_file, Child::LeftOut);
+            if !names_data_file {
+                below("data-file", data_file)?;
+            }
             names_backing = matches!(backing, Some(Child::LeftOut));
             if let Some(backing) = backing.filter(|backing| !matches!(backing, Child::LeftOut)) {
                 below("backing", backing)?;
             }
-            Box::new(Qcow2::new(name.as_str(), caches, read_only))
+            let secret = key_secret.map(|id| monitor.secret(&id)).transpose();
+            let secret = secret.map_err(|error| error.within("encrypt"))?;
+            Box::new(Qcow2::new(name.as_str(), caches, read_only, secret))
         }
         Kind::Raw { file } => {
             below("file", file)?;
@@ -213,7 +238,9 @@ fn define_part(
     };
     let new = layer.new_node(&name, made);
     let id = new.id();
-    parts.push(Part { new, driver, general, children, driver_options, names_backing });
+    let part =
+        Part { new, driver, general, children, driver_options, names_data_file, names_backing };
+    parts.push(part);
     Ok(id)
 }
 
@@ -264,11 +291,6 @@ impl Definition {
     /// The options that the driver of each node was made with.
     pub fn driver_options(&self) -> impl Iterator<Item = (NodeId, DriverOptions)> {
         self.parts.iter().map(|part| (part.new.id(), part.driver_options.clone()))
-    }
-
-    /// The nodes, each with whether it wants the backing child that it names itself.
-    pub fn opened(&self) -> impl Iterator<Item = (&NewNode, bool)> {
-        self.parts.iter().map(|part| (&part.new, part.names_backing))
     }
 
     /// Refuses nodes that have to be opened before anybody uses them, where they would be used at once.

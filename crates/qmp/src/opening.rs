@@ -1,6 +1,7 @@
-//! Opening images, with the chains of backing files that they name.
+//! Opening images, with the data files and the chains of backing files that they name.
 //!
-//! Source: QEMU's documented behaviour of `backing` where it is left out, of relative names and of `json:`.
+//! Source: QEMU's documented behaviour of `backing` where it is left out, of relative names and of `json:`; and what
+//! QEMU 10.0 does with the name of a data file, which is not seen from the image's directory.
 //! Differs: the format of a backing file is never guessed, as what a guest wrote would decide it.
 
 use alloc::format;
@@ -16,9 +17,9 @@ use crate::blockdev::Blockdev;
 use crate::error::QmpError;
 use crate::json::parse_json;
 use crate::monitor::Monitor;
-use crate::nodes::{Definition, define};
+use crate::nodes::{Definition, Part, define};
 use crate::value::{Dict, Value};
-use crate::visitor::Mode;
+use crate::visitor::{Mode, VisitError};
 
 /// The most images in one chain: more is a loop.
 const LONGEST_CHAIN: usize = 10_000;
@@ -39,7 +40,7 @@ pub(crate) fn removal(graph: &Graph, nodes: &[NodeId]) -> Plan {
 }
 
 impl Monitor {
-    /// Opens nodes that are in the graph, and the backing files that they name.
+    /// Opens nodes that are in the graph, and the files that they name.
     ///
     /// # Errors
     /// What is wrong with one of them; all of them are gone again.
@@ -63,12 +64,19 @@ impl Monitor {
         let mut next = Some(definition);
         while let Some(definition) = next.take() {
             // Whoever is above goes first when they go.
-            added.extend(definition.opened().map(|(new, _)| new.id()));
-            for (new, names_backing) in definition.opened() {
+            added.extend(definition.parts.iter().map(|part| part.new.id()));
+            for part in &definition.parts {
+                let new = &part.new;
                 self.layer().open_node(new.node()).await?;
-                let Some(file) = new.node().backing_file().filter(|_| names_backing) else {
-                    continue;
-                };
+                let (data_file, backing) = part.named();
+                if let Some(name) = data_file {
+                    let definition = self.add_data_file(part, &name).await?;
+                    for part in &definition.parts {
+                        added.push(part.new.id());
+                        self.layer().open_node(part.new.node()).await?;
+                    }
+                }
+                let Some(file) = backing else { continue };
                 if added.len() > LONGEST_CHAIN {
                     let name = new.node().name();
                     let said = format!("node '{name}': its chain of backing files does not end");
@@ -110,15 +118,36 @@ impl Monitor {
         let beside = self.filename_of(image.id());
         let options = backing_options(file, beside.as_deref()).map_err(within)?;
         let parsed = Blockdev::parse_filter(options, Mode::Strings);
-        let definition = parsed.map_err(QmpError::from).and_then(|options| define(self, options));
-        let definition = definition.map_err(within)?;
+        self.add_named(image, "backing", parsed).await.map_err(within)
+    }
+
+    /// Adds the node of the data file that `image` names.
+    async fn add_data_file(&self, image: &Part, name: &str) -> Result<Definition, QmpError> {
+        let node = image.new.node().name();
+        let within = |error: QmpError| error.within(&format!("the data file of node '{node}'"));
+        let options = match of_json(name).map_err(within)? {
+            Some(options) => options,
+            None => of_file(name),
+        };
+        let parsed = Blockdev::parse_data_file(image.general, options, Mode::Strings);
+        self.add_named(&image.new, "data-file", parsed).await.map_err(within)
+    }
+
+    /// Adds the node of a file that `image` names, as its child.
+    async fn add_named(
+        &self,
+        image: &NewNode,
+        child: &str,
+        options: Result<Blockdev, VisitError>,
+    ) -> Result<Definition, QmpError> {
+        let definition = define(self, options?)?;
         let derive = |graph: &Graph| {
             let mut plan = definition.plan(graph, None)?;
-            let edges = child_edges(image.id(), "qcow2", &[("backing", definition.top())]);
+            let edges = child_edges(image.id(), "qcow2", &[(child, definition.top())]);
             plan.edits.extend(edges.into_iter().map(Edit::AddEdge));
             Ok(plan)
         };
-        self.layer().reconfigure("add backing file", derive).await?;
+        self.layer().reconfigure("add a file that an image names", derive).await?;
         self.note_added(&definition);
         Ok(definition)
     }
@@ -130,16 +159,28 @@ impl Monitor {
     }
 }
 
+/// The options in a name that begins with `json:`.
+fn of_json(name: &str) -> Result<Option<Dict>, QmpError> {
+    let Some(json) = name.strip_prefix("json:") else { return Ok(None) };
+    match parse_json(json).map_err(|error| QmpError::generic(format!("{error}")))? {
+        Value::Dict(options) => Ok(Some(options)),
+        _ => Err(QmpError::generic("json: an object is needed")),
+    }
+}
+
+/// The options of a file.
+fn of_file(name: &str) -> Dict {
+    let mut options = Dict::new();
+    options.insert("driver", "file");
+    options.insert("filename", name);
+    options
+}
+
 /// The options of the node that reads a backing file; `beside`: the filename of the image that names it.
 fn backing_options(file: &BackingFile, beside: Option<&str>) -> Result<Dict, QmpError> {
     let BackingFile { name, format } = file;
-    let mut options = match name.strip_prefix("json:") {
-        Some(json) => {
-            match parse_json(json).map_err(|error| QmpError::generic(format!("{error}")))? {
-                Value::Dict(options) => options,
-                _ => return Err(QmpError::generic("json: an object is needed")),
-            }
-        }
+    let mut options = match of_json(name)? {
+        Some(options) => options,
         None => {
             let format = format.as_ref().ok_or_else(|| {
                 QmpError::generic(format!(
@@ -147,12 +188,9 @@ fn backing_options(file: &BackingFile, beside: Option<&str>) -> Result<Dict, Qmp
                      '{name}' into the image"
                 ))
             })?;
-            let mut disk = Dict::new();
-            disk.insert("driver", "file");
-            disk.insert("filename", beside_image(name, beside).as_str());
             let mut options = Dict::new();
             options.insert("driver", format.as_str());
-            options.insert("file", Value::Dict(disk));
+            options.insert("file", Value::Dict(of_file(&beside_image(name, beside))));
             options
         }
     };

@@ -97,7 +97,8 @@ impl Kind {
                 let size = size.map_or_else(String::new, |size| size.to_string());
                 [("size", size), number("cluster-size", cluster_size)].into()
             }
-            Self::Qcow2 { caches, read_only, .. } => [
+            Self::Qcow2 { caches, read_only, key_secret, .. } => [
+                ("encrypt.key-secret", key_secret.clone().unwrap_or_default()),
                 number("l2-cache-size", &caches.l2),
                 number("refcount-cache-size", &caches.refcount),
                 ("read-only", read_only.to_string()),
@@ -125,8 +126,9 @@ impl Kind {
             Self::File { .. } | Self::Memory { .. } | Self::Null { .. } => Vec::new(),
             Self::Blkdebug { image, .. } => [("image", Some(image))].into(),
             Self::Overlay { backing, .. } => [("backing", backing.as_ref())].into(),
-            Self::Qcow2 { file, backing, .. } => {
-                [("file", Some(file)), ("backing", backing.as_ref())].into()
+            Self::Qcow2 { file, data_file, backing, .. } => {
+                let data_file = ("data-file", Some(data_file));
+                [("file", Some(file)), data_file, ("backing", backing.as_ref())].into()
             }
             Self::CopyOnRead { file, .. }
             | Self::Luks { file, .. }

@@ -151,6 +151,8 @@ words! {
             "an L2 table that makes room for another is written without what it refers to";
         Qcow2FlushSkipsFile = "qcow2-flush-skips-file",
             "a flush writes the structures and does not flush the file";
+        Qcow2FlushSkipsDataFile = "qcow2-flush-skips-data-file",
+            "a flush makes the structures durable and not the external file with the data";
         Qcow2ReleasesBeforeFlush = "qcow2-releases-before-flush",
             "clusters are given back before it is durable that nothing refers to them";
         Qcow2ReleasesInUse = "qcow2-releases-in-use",

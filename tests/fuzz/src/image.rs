@@ -93,7 +93,8 @@ fn read_all(disk: &Disk) -> Vec<Option<Vec<u8>>> {
     let opened =
         run(Image::open("image", ImageFile::Disk(disk), Caches { l2: 0, refcount: 0 }, true));
     let Ok(image) = opened else { return Vec::new() };
-    let (files, len) = (Files::of_disk(disk), image.len().0);
+    let (data, len) = (Disk::new(Vec::new()), image.len().0);
+    let files = files(disk, &data, &image);
     let pieces = (0..PIECES).map(|piece| {
         // The beginning, and the end.
         let start =
@@ -102,6 +103,12 @@ fn read_all(disk: &Disk) -> Vec<Option<Vec<u8>>> {
     });
     let read = |range| run(image.read(&files, range, ReadFlags::default())).ok();
     pieces.map(|range| read(range).map(|bytes| bytes.to_vec())).collect()
+}
+
+/// What the image reaches: a data file of its own, if it has one.
+fn files<'a>(disk: &'a Disk, data: &'a Disk, image: &Image) -> Files<'a> {
+    let data = if image.is_external() { data } else { disk };
+    Files { data: ImageFile::Disk(data), ..Files::of_disk(disk) }
 }
 
 fn checked(disk: &Disk, memory: u64) -> Option<Check> {
@@ -141,7 +148,8 @@ fn write_to(disk: &Disk) {
     let opened =
         run(Image::open("image", ImageFile::Disk(disk), Caches { l2: 0, refcount: 0 }, false));
     let Ok(image) = opened else { return };
-    let (files, len) = (Files::of_disk(disk), image.len().0);
+    let (data, len) = (Disk::new(Vec::new()), image.len().0);
+    let files = files(disk, &data, &image);
     for offset in [0, 512, 5000, len / 2, len.saturating_sub(700)] {
         let range = ByteRange::between(offset, (offset + 700).min(len));
         let how = Zeroes { may_unmap: true, no_fallback: false };
@@ -176,7 +184,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             ..CreateOptions::new(96 << 10)
         };
         let disk = Disk::default();
-        run(create(ImageFile::Disk(&disk), &options)).expect("seeds-are-images");
+        run(create(&Files::of_disk(&disk), &options)).expect("seeds-are-images");
         seeds.push(disk.bytes());
         let image = Image::open("image", ImageFile::Disk(&disk), Caches::default(), false);
         let image = run(image).expect("seeds-are-images");

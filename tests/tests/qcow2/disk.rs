@@ -56,6 +56,10 @@ impl Storage for Disk {
         Box::pin(ready(Ok(())))
     }
 
+    fn write_zeroes(&self, range: ByteRange, _may_unmap: bool) -> BoxFuture<'static, Io<()>> {
+        self.write(range.start(), IoBuffer::zeroes(range.len().as_usize()), false)
+    }
+
     fn discard(&self, range: ByteRange) -> BoxFuture<'static, Io<()>> {
         // Whoever reads it all the same shall not take it for anything.
         self.with(|bytes| {
@@ -67,6 +71,11 @@ impl Storage for Disk {
     }
 
     fn flush(&self) -> BoxFuture<'static, Io<()>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn truncate(&self, len: ByteLen, _reserve: bool) -> BoxFuture<'static, Io<()>> {
+        self.with(|bytes| bytes.resize(len.as_usize(), 0));
         Box::pin(ready(Ok(())))
     }
 }

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use blockyard_block::{Preallocation, ReadFlags, Truncate};
 use blockyard_qcow2::{
-    Caches, Compression, CreateOptions, Files, Image, ImageFile, NewSnapshot, Zeroes, create,
+    Caches, Compression, CreateOptions, DataFile, Files, Image, ImageFile, NewSnapshot, Zeroes,
+    create,
 };
+use blockyard_runtime::Storage;
 use blockyard_units::{ByteLen, ByteRange};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
@@ -13,6 +15,17 @@ use rand_core::{Rng, SeedableRng};
 use super::disk::{Disk, run};
 use super::model::Model;
 use super::peer;
+
+/// As QEMU makes them.
+const PLAIN: Sort = Sort {
+    version: 3,
+    cluster_size: 64 << 10,
+    refcount_bits: 16,
+    extended_l2: false,
+    zstd: false,
+    backing: false,
+    external: None,
+};
 
 /// A sort of image.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +36,8 @@ struct Sort {
     extended_l2: bool,
     zstd: bool,
     backing: bool,
+    /// The data are in a file of their own; whether that one reads as the guest's disk does.
+    external: Option<bool>,
 }
 
 impl Sort {
@@ -31,10 +46,7 @@ impl Sort {
     fn all() -> Vec<Self> {
         let mut sorts = Vec::new();
         for cluster_size in [512, 4 << 10, 64 << 10, 2 << 20] {
-            let (refcount_bits, backing) = (16, false);
-            let (extended_l2, zstd) = (false, false);
-            let plain =
-                Self { version: 3, cluster_size, refcount_bits, extended_l2, zstd, backing };
+            let plain = Self { cluster_size, ..PLAIN };
             sorts.push(Self { version: 2, ..plain });
             sorts.push(Self { version: 2, backing: true, ..plain });
             sorts.push(Self { backing: true, ..plain });
@@ -46,14 +58,23 @@ impl Sort {
                 sorts.push(Self { extended_l2: true, backing: true, ..plain });
             }
         }
+        // A data file is as long as the disk, so clusters are small.
+        for (cluster_size, extended_l2) in [(512, false), (4 << 10, false), (16 << 10, true)] {
+            let plain = Self { cluster_size, extended_l2, ..PLAIN };
+            sorts.push(Self { external: Some(false), ..plain });
+            sorts.push(Self { external: Some(false), backing: true, ..plain });
+            sorts.push(Self { external: Some(true), ..plain });
+        }
         sorts
     }
 
     fn name(&self) -> String {
-        let Self { version, cluster_size, refcount_bits, extended_l2, zstd, backing } = self;
+        let Self { version, cluster_size, refcount_bits, extended_l2, zstd, backing, .. } = self;
         let flag = |on: bool, name| if on { name } else { "" };
+        let (data, raw) = (self.external == Some(false), self.external == Some(true));
+        let data = [flag(data, "-data"), flag(raw, "-raw")].concat();
         let more = [flag(*extended_l2, "-x"), flag(*zstd, "-zstd"), flag(*backing, "-b")].concat();
-        format!("v{version}-c{cluster_size}-r{refcount_bits}{more}")
+        format!("v{version}-c{cluster_size}-r{refcount_bits}{more}{data}")
     }
 
     /// Bytes of the disk that one L2 table maps.
@@ -74,9 +95,19 @@ impl Sort {
             extended_l2: self.extended_l2,
             compression: if self.zstd { Compression::Zstd } else { Compression::Zlib },
             backing: self.backing.then(|| ("base.raw".into(), Some("raw".into()))),
+            data_file: self.external.map(|raw| {
+                // QEMU does not look beside the image.
+                let path = directory(&self.name()).join("data.raw");
+                DataFile { name: path.to_string_lossy().into_owned(), raw }
+            }),
             ..CreateOptions::new(self.size())
         }
     }
+}
+
+/// Where the files of a case are.
+fn directory(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
 /// An image and what should be in it.
@@ -84,6 +115,8 @@ struct Case {
     image: Image,
     disk: Disk,
     backing: Option<Disk>,
+    /// With the data, if they are in a file of their own, and whether that one reads as the guest's disk does.
+    data: Option<(Disk, bool)>,
     model: Model,
     random: ChaCha8Rng,
     /// Around these offsets things happen.
@@ -100,7 +133,13 @@ impl Case {
     fn new(sort: &Sort) -> Self {
         let options = sort.options();
         let disk = Disk::default();
-        run(create(ImageFile::Disk(&disk), &options)).expect("it is made");
+        // What it is filled with before shows only if the file is raw.
+        let rubbish = vec![0xee; sort.cluster_size as usize * 2];
+        let data = sort.external.map(|raw| {
+            let bytes = if raw { Vec::new() } else { rubbish };
+            (Disk::new(bytes), raw)
+        });
+        run(create(&files(&disk, None, data.as_ref()), &options)).expect("it is made");
         let seed = sort.cluster_size ^ u64::from(sort.refcount_bits);
         let mut model = Model::new(options.size);
         // It ends inside a cluster, before the image does.
@@ -113,6 +152,7 @@ impl Case {
             image: Self::open(&disk),
             disk,
             backing,
+            data,
             model,
             random: ChaCha8Rng::seed_from_u64(seed),
             places: vec![0, sort.reach(), options.size],
@@ -150,8 +190,8 @@ impl Case {
     }
 
     fn step(&mut self) {
-        let (disk, backing) = (self.disk.clone(), self.backing.clone());
-        let files = files(&disk, backing.as_ref());
+        let (disk, backing, data) = (self.disk.clone(), self.backing.clone(), self.data.clone());
+        let files = files(&disk, backing.as_ref(), data.as_ref());
         let range = self.range();
         match self.below(16) {
             0..4 => {
@@ -177,7 +217,7 @@ impl Case {
                 run(self.image.close(&files)).expect("it closes");
                 self.image = Self::open(&disk);
             }
-            10..12 => {
+            10..12 if self.data.is_none() => {
                 let whole = range.align_outward(self.image.cluster_size());
                 let range = whole.intersection(&ByteRange::new(0, self.model.len));
                 let mut fill = self.fill(range);
@@ -189,11 +229,16 @@ impl Case {
                 let written = run(self.image.write_compressed(&files, range.start(), fill.into()));
                 written.expect("it writes compressed data");
             }
-            12 if self.below(3) == 0 => self.snapshot(&files),
+            12 if self.below(3) == 0 && self.data.is_none() => self.snapshot(&files),
             _ => {
                 let read = self.read(&files, range);
                 assert!(read == self.model.read(range), "what is read at {range} is what is there");
             }
+        }
+        let range = range.intersection(&ByteRange::new(0, self.model.len));
+        if let Some((data, true)) = self.data.as_ref().filter(|_| !range.is_empty()) {
+            let raw = run(data.read(range)).expect("it reads").to_vec();
+            assert!(raw == self.model.read(range), "a raw file has at {range} what the guest sees");
         }
     }
 
@@ -240,9 +285,15 @@ impl Case {
 
     /// What is in it now and in its snapshots is there for QEMU too, which finds nothing wrong.
     fn finish(self, name: &str) {
-        run(self.image.close(&files(&self.disk, self.backing.as_ref()))).expect("it closes");
-        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let files = files(&self.disk, self.backing.as_ref(), self.data.as_ref());
+        run(self.image.close(&files)).expect("it closes");
+        let directory = directory(name);
         std::fs::create_dir_all(&directory).expect("the directory is writable");
+        if let Some((data, raw)) = &self.data {
+            std::fs::write(directory.join("data.raw"), data.bytes()).expect("there is room");
+            let expected = self.model.read(ByteRange::new(0, self.model.len));
+            assert!(!raw || data.bytes() == expected, "{name}: a raw file is the guest's disk");
+        }
         let image = directory.join("image.qcow2");
         std::fs::write(&image, self.disk.bytes()).expect("there is room for the image");
         if let Some(backing) = &self.backing {
@@ -262,8 +313,16 @@ impl Case {
     }
 }
 
-fn files<'a>(disk: &'a Disk, backing: Option<&'a Disk>) -> Files<'a> {
-    Files { backing: backing.map(|disk| ImageFile::Disk(disk)), ..Files::of_disk(disk) }
+fn files<'a>(
+    disk: &'a Disk,
+    backing: Option<&'a Disk>,
+    data: Option<&'a (Disk, bool)>,
+) -> Files<'a> {
+    Files {
+        data: ImageFile::Disk(data.map_or(disk, |(data, _)| data)),
+        backing: backing.map(|disk| ImageFile::Disk(disk)),
+        ..Files::of_disk(disk)
+    }
 }
 
 #[test]
@@ -286,21 +345,14 @@ fn tables_longer_than_one_refcount_block_counts_are_moved_whole() {
     if !peer::is_there() {
         return;
     }
-    let sort = Sort {
-        version: 3,
-        cluster_size: 512,
-        refcount_bits: 64,
-        extended_l2: false,
-        zstd: false,
-        backing: false,
-    };
+    let sort = Sort { cluster_size: 512, refcount_bits: 64, ..PLAIN };
     let mut case = Case::new(&sort);
     for len in [64 << 20, 160 << 20, 256 << 20] {
         for _ in 0..100 {
             case.step();
         }
         let (disk, len) = (case.disk.clone(), ByteLen(len));
-        let files = files(&disk, None);
+        let files = files(&disk, None, None);
         let truncate = Truncate { len, preallocation: Preallocation::Off };
         run(case.image.truncate(&files, truncate)).expect("it becomes longer");
         case.model.resize(len.0);

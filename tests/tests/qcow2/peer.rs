@@ -32,7 +32,12 @@ fn text(path: &Path) -> String {
 
 /// It finds neither errors nor leaks.
 pub fn checks_clean(image: &Path, what: &str) {
-    let output = call("qemu-img", &["check", "-f", "qcow2", &text(image)]);
+    opens_clean(&["-f", "qcow2", &text(image)], what);
+}
+
+/// The same of an image that is opened with these options.
+pub fn opens_clean(options: &[&str], what: &str) {
+    let output = call("qemu-img", &[&["check"], options].concat());
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("No errors were found"), "{what}: {said}");
 }

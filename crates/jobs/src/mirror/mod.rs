@@ -101,8 +101,8 @@ impl JobDriver for Mirror {
         Box::pin(self.work(job))
     }
 
-    fn works_on(&self) -> NodeId {
-        self.source
+    fn works_on(&self) -> Option<NodeId> {
+        Some(self.source)
     }
 
     fn begin_end(&self, job: &Job) {

@@ -81,7 +81,10 @@ async fn mend(
     watch: &mut Watch<'_>,
 ) -> Result<bool, ImageError> {
     // What lies behind the end of the file, or is not counted, may be what somebody refers to who cannot be followed.
-    let (rebuild, copy) = (needs.rebuild && !needs.unfollowed, needs.copy && !needs.unfollowed);
+    let rebuild = needs.rebuild && !needs.unfollowed;
+    // What is encrypted is so by where it is.
+    let movable = read_header(file).await?.encryption == 0;
+    let copy = needs.copy && !needs.unfollowed && movable;
     if rebuild {
         run(file, options, Action::Rebuild, watch).await?;
     } else if needs.raise && !needs.rebuild {

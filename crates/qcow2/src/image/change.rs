@@ -59,7 +59,11 @@ impl Image {
             let is_zero = run.kind.reads_as_zeroes(at, || files.backing_len());
             let widens =
                 run.kind == Kind::Unallocated && self.design.is_mutant(Mutant::Qcow2ZeroesWiden);
-            at += if is_zero && widens {
+            at += if let (Kind::Data(host), true) = (run.kind, self.raw) {
+                let host = ByteRange::new(host, run.len);
+                files.data.write_zeroes_for(host, how).await?;
+                run.len
+            } else if is_zero && widens {
                 let whole = self.geometry.clusters_around(ByteRange::new(at, run.len));
                 self.change_clusters(files, whole, Become::Zero).await?;
                 run.len
@@ -87,6 +91,9 @@ impl Image {
         let whole_to = if end == self.len().0 { end } else { end - end % unit };
         if start % unit == 0 && whole_to > start && self.zeroes_need_no_data(files, kind, how) {
             let to = if how.may_unmap { Become::Zero } else { Become::ZeroKept };
+            if self.geometry.external && how.may_unmap {
+                self.unmap_external(files, ByteRange::between(start, whole_to)).await?;
+            }
             return self.change_clusters(files, ByteRange::between(start, whole_to), to).await;
         }
         let to = (start / unit + 1) * unit;
@@ -134,7 +141,7 @@ impl Image {
         };
         let start = range.start().next_multiple_of(cluster);
         let shows = !self.geometry.has_zero && files.backing_len() > start;
-        if start >= end || shows || self.geometry.external {
+        if start >= end || shows {
             return Ok(());
         }
         let inner = ByteRange::between(start, end);
@@ -142,10 +149,33 @@ impl Image {
     }
 
     async fn discard_as_user(&self, files: &Files<'_>, range: ByteRange) -> Result<(), ImageError> {
-        let mut at = range.start();
+        if self.geometry.external {
+            self.unmap_external(files, range).await?;
+        }
+        let mut at = if self.raw { range.end() } else { range.start() };
         while at < range.end() {
             let rest = ByteRange::between(at, range.end());
             at += self.change_clusters(files, rest, Become::Discarded).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the space of `range` in the external data file back, as far as it can be had to read as zeroes then: a
+    /// crash may leave structures that still refer to it.
+    async fn unmap_external(&self, files: &Files<'_>, range: ByteRange) -> Result<(), ImageError> {
+        if self.is_encrypted() {
+            // Zeroes there would be noise.
+            return Ok(());
+        }
+        let how = Zeroes { may_unmap: true, no_fallback: true };
+        let mut at = range.start();
+        while at < range.end() {
+            let run = self.look(files, at, range.end()).await?;
+            if let Kind::Data(host) = run.kind {
+                // What is left undone is only space.
+                let _left = files.data.write_zeroes_for(ByteRange::new(host, run.len), how).await;
+            }
+            at += run.len;
         }
         Ok(())
     }

@@ -32,6 +32,10 @@ impl Image {
             let message = "only whole clusters can be compressed, and not in an external data file";
             return Err(ImageError::Unsupported(message.into()));
         }
+        if self.is_encrypted() {
+            let message = "compressed clusters would not be encrypted, as the rest of the image is";
+            return Err(ImageError::Unsupported(message.into()));
+        }
         self.as_user(range, self.compressed_as_user(files, range, &data)).await
     }
 

@@ -43,7 +43,7 @@ impl Image {
             let read = match run.kind {
                 Kind::Unallocated => self.read_below(files, piece, flags).await?,
                 Kind::Zero(_) => IoBuffer::zeroes(piece.len().as_usize()),
-                Kind::Data(host) => files.data.read(ByteRange::new(host, run.len)).await?,
+                Kind::Data(host) => self.read_data(files, ByteRange::new(host, run.len)).await?,
                 Kind::Compressed(data) => self.read_compressed(files, data, piece).await?,
             };
             if piece == range {

@@ -40,12 +40,18 @@ impl Image {
     }
 
     async fn shrink(&self, files: &Files<'_>, old: u64, new: u64) -> Result<(), ImageError> {
-        let edge = new.next_multiple_of(self.geometry.cluster()).min(old);
-        let zeroes = Zeroes { may_unmap: false, no_fallback: false };
+        let edge =
+            if self.raw { old } else { new.next_multiple_of(self.geometry.cluster()).min(old) };
+        let zeroes = Zeroes { may_unmap: self.raw, no_fallback: false };
         // Should it grow again, nothing of this is to be seen.
         self.write_zeroes(files, ByteRange::between(new, edge), zeroes).await?;
         self.discard(files, ByteRange::between(edge, old)).await?;
-        self.set_size(files, new).await
+        self.set_size(files, new).await?;
+        if self.geometry.external {
+            // What is left is only space.
+            let _left = files.data.truncate(new, Preallocation::Off).await;
+        }
+        Ok(())
     }
 
     async fn grow(&self, files: &Files<'_>, old: u64, new: u64) -> Result<(), ImageError> {
@@ -54,6 +60,9 @@ impl Image {
         let grown = self.grow_l1(files, needed).await;
         turn.unlock();
         grown?;
+        if self.geometry.external && files.data.len()? < new {
+            files.data.truncate(new, Preallocation::Off).await?;
+        }
         self.set_size(files, new).await?;
         let shown = files.backing_len().min(new);
         if shown <= old {

@@ -69,7 +69,7 @@ impl Image {
             at += match run.kind {
                 Kind::Data(host) if run.in_place => {
                     let piece = part(data, range, ByteRange::new(at, run.len));
-                    files.data.write(host, piece).await?;
+                    self.write_data(files, host, piece).await?;
                     run.len
                 }
                 _ => {
@@ -174,7 +174,11 @@ impl Image {
     }
 
     /// How many clusters from the start of `range` on need new space, and are in the same slice.
-    async fn count_new(&self, files: &Files<'_>, range: ByteRange) -> Result<u64, ImageError> {
+    pub(super) async fn count_new(
+        &self,
+        files: &Files<'_>,
+        range: ByteRange,
+    ) -> Result<u64, ImageError> {
         let geometry = &self.geometry;
         let reach = geometry.slice_entries() * geometry.cluster();
         let end = range.end().min((range.start() / reach + 1) * reach);
@@ -266,19 +270,19 @@ impl Image {
         let head = ByteRange::between(written.start(), range.start());
         let tail = ByteRange::between(range.end(), written.end());
         let at = |offset: u64| host + (offset - guest.start());
-        let is_virgin = fresh && files.data.len()? <= host;
+        let is_virgin = fresh && !self.is_encrypted() && files.data.len()? <= host;
         if is_virgin && self.is_zero(files, head).await? && self.is_zero(files, tail).await? {
             // What lies behind the end of the file reads as zeroes already.
-            return Ok(files.data.write(at(range.start()), data).await?);
+            return self.write_data(files, at(range.start()), data).await;
         }
         if head.is_empty() && tail.is_empty() {
-            return Ok(files.data.write(at(range.start()), data).await?);
+            return self.write_data(files, at(range.start()), data).await;
         }
         let mut bytes = Vec::with_capacity(written.len().as_usize());
         bytes.extend_from_slice(&self.read_old(files, head).await?);
         bytes.extend_from_slice(&data);
         bytes.extend_from_slice(&self.read_old(files, tail).await?);
-        Ok(files.data.write(at(written.start()), bytes.into()).await?)
+        self.write_data(files, at(written.start()), bytes.into()).await
     }
 
     async fn read_old(&self, files: &Files<'_>, range: ByteRange) -> Result<IoBuffer, ImageError> {

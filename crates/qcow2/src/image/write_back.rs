@@ -66,7 +66,7 @@ impl Image {
     }
 
     async fn flush_files(&self, files: &Files<'_>) -> Result<(), ImageError> {
-        if self.geometry.external {
+        if self.geometry.external && !self.design.is_mutant(Mutant::Qcow2FlushSkipsDataFile) {
             files.data.flush().await?;
         }
         Ok(files.image.flush().await?)

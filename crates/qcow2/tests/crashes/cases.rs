@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blockyard_models::data;
-use blockyard_qcow2::{Caches, CreateOptions, Files, Image, ImageFile, create};
+use blockyard_qcow2::{Caches, CreateOptions, DataFile, Image, ImageFile, create};
 use blockyard_runtime::{Runtime, Storage};
 use blockyard_sim::{
     Budgets, DiskImage, Execution, Exploration, Explorer, Finding, Limits, Program, RandomWalk,
@@ -11,7 +11,7 @@ use blockyard_sim::{
 };
 use blockyard_units::{ByteLen, ByteRange, Design};
 
-use crate::program::{CLUSTER, Images, Op, Plain};
+use crate::program::{CLUSTER, Images, Op, Plain, files};
 use Op::{Apply, Delete, Discard, Flush, Read, Snapshot, Truncate, Unmap, Write, Zeroes};
 
 /// Clusters that one L2 table maps.
@@ -24,6 +24,8 @@ pub struct Case {
     pub name: &'static str,
     images: Images,
     bytes: Vec<u8>,
+    /// On the disk with the data, if there is one.
+    data: Option<Vec<u8>>,
     capacity: u64,
 }
 
@@ -36,8 +38,11 @@ impl Case {
         let faulty = budgets.faults > 0;
         let program = Images { design, faulty, ..self.images.clone() };
         let capacity = ByteLen(self.capacity.max(self.bytes.len() as u64));
-        let image = DiskImage { capacity, ..DiskImage::new("image", self.bytes.clone()) };
-        let setup = Setup { images: vec![image], budgets, ..Setup::default() };
+        let disk =
+            |name: &str, bytes: Vec<u8>| DiskImage { capacity, ..DiskImage::new(name, bytes) };
+        let mut images = vec![disk("image", self.bytes.clone())];
+        images.extend(self.data.clone().map(|data| disk("data", data)));
+        let setup = Setup { images, budgets, ..Setup::default() };
         let limits = Limits { executions: limit, ..Limits::default() };
         let mut go_on = |_: &Summary| true;
         Explorer::new(&program, setup, limits, &mut go_on).depth_first(Reduction::Optimal)
@@ -61,6 +66,8 @@ struct Plan {
     snapshot: bool,
     /// The image is made by the tasks' program.
     made: bool,
+    /// The data are in a file of their own; whether that is to read as the guest's disk does.
+    external: Option<bool>,
     tasks: Vec<Vec<Op>>,
 }
 
@@ -76,6 +83,7 @@ impl Default for Plan {
             file_clusters: None,
             snapshot: false,
             made: false,
+            external: None,
             tasks: Vec::new(),
         }
     }
@@ -198,6 +206,26 @@ pub fn all() -> Vec<Case> {
             ..Plan::default()
         },
         Plan {
+            name: "an external data file",
+            filled: (0, 1),
+            external: Some(false),
+            tasks: vec![vec![Unmap(0, CLUSTER), write(1), Flush, Write(0, 64), write(1)]],
+            ..Plan::default()
+        },
+        Plan {
+            name: "a raw external data file",
+            filled: (0, 2),
+            external: Some(true),
+            tasks: vec![vec![
+                Zeroes(0, CLUSTER),
+                write(2),
+                Flush,
+                Discard(CLUSTER, CLUSTER),
+                write(0),
+            ]],
+            ..Plan::default()
+        },
+        Plan {
             name: "two writers, one cluster",
             tasks: vec![vec![Write(0, 256), Flush], vec![Write(256, 256)]],
             ..Plan::default()
@@ -236,16 +264,17 @@ impl Plan {
             version,
             refcount_bits,
             cluster_size: CLUSTER,
+            data_file: self.external.map(|raw| DataFile { name: "data".into(), raw }),
             ..CreateOptions::new(size)
         };
-        let mut bytes = prepare(&options, &ranges(filled));
+        let [mut bytes, data] = prepare(&options, &ranges(filled));
         while let Some(wanted) = self.file_clusters {
             let clusters = bytes.len() as u64 / CLUSTER;
             if clusters == wanted {
                 break;
             }
             filled.1 = (filled.1 + wanted).checked_sub(clusters).expect("it is found");
-            bytes = prepare(&options, &ranges(filled));
+            [bytes, _] = prepare(&options, &ranges(filled));
         }
         if self.snapshot {
             add_snapshot(&mut bytes);
@@ -282,10 +311,12 @@ impl Plan {
             looked_at: Arc::new(looked_at),
             faulty: false,
             made: self.made.then_some(options),
+            external: self.external.is_some(),
         };
         let capacity = bytes.len() as u64 + 256 * CLUSTER;
         let is_small = images.tasks.len() == 1 && bytes.len() < 256 << 10;
-        Case { is_small, name, images, bytes, capacity }
+        let data = self.external.map(|_| data);
+        Case { is_small, name, images, bytes, data, capacity }
     }
 }
 
@@ -329,15 +360,17 @@ fn add_snapshot(bytes: &mut Vec<u8>) {
     put(bytes, 64, &(table as u64).to_be_bytes());
 }
 
-/// An image with these data, closed.
-fn prepare(options: &CreateOptions, filled: &[(ByteRange, u64)]) -> Vec<u8> {
+/// An image with these data, closed, and what is on the disk for those that it has in a file of their own.
+fn prepare(options: &CreateOptions, filled: &[(ByteRange, u64)]) -> [Vec<u8>; 2] {
     const MOST: ByteLen = ByteLen(4 << 20);
-    let image = DiskImage { capacity: MOST, ..DiskImage::new("image", Vec::new()) };
-    let mut world = World::new(&[image], Budgets::NONE, 0);
+    let names = ["image", "data"];
+    let image = |name| DiskImage { capacity: MOST, ..DiskImage::new(name, Vec::new()) };
+    let mut world = World::new(&names.map(image), Budgets::NONE, 0);
     let program = Prepare { options: options.clone(), filled: filled.to_vec() };
     let limits = Limits { steps: u32::MAX, ..Limits::default() };
     run_once(&mut world, &program, &mut RandomWalk::new(0), limits, &mut |_, _| ());
-    world.disk("image").expect("there is one disk").observe_quietly(<[u8]>::to_vec)
+    let bytes = |name: &str| world.disk(name).expect("it is there").observe_quietly(<[u8]>::to_vec);
+    names.map(bytes)
 }
 
 struct Prepare {
@@ -350,14 +383,16 @@ struct Prepared;
 impl Program for Prepare {
     fn start(&self, world: &mut World) -> Box<dyn Execution> {
         let disk = Plain(world.disk("image").expect("there is one disk"));
+        let data = Plain(world.disk("data").expect("there is another disk"));
+        let data = self.options.data_file.is_some().then_some(data);
         let (options, filled) = (self.options.clone(), self.filled.clone());
         world.begin(|runtime: &Runtime| {
             drop(runtime.spawn("prepare", async move {
                 let file = ImageFile::Disk(&disk as &dyn Storage);
-                create(file, &options).await.expect("it is made");
+                let files = files(&disk, data.as_ref());
+                create(&files, &options).await.expect("it is made");
                 let caches = Caches::default();
                 let image = Image::open("image", file, caches, false).await.expect("it opens");
-                let files = Files::of_disk(&disk);
                 // One behind the other, from the first on.
                 let end = filled.last().map_or(0, |(range, _)| range.end());
                 let mut bytes = vec![0; ByteLen(end).as_usize()];

@@ -13,6 +13,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant::Qcow2L2BeforeReferred,
     Mutant::Qcow2EvictsL2Alone,
     Mutant::Qcow2FlushSkipsFile,
+    Mutant::Qcow2FlushSkipsDataFile,
     Mutant::Qcow2ReleasesBeforeFlush,
     Mutant::Qcow2ReleasesInUse,
     Mutant::Qcow2HeaderBeforeReferred,

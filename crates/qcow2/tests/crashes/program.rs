@@ -56,6 +56,8 @@ pub struct Images {
     pub faulty: bool,
     /// The image is made first.
     pub made: Option<CreateOptions>,
+    /// The data are on the disk `data`.
+    pub external: bool,
 }
 
 /// A disk that has no fast way to make zeroes, and leaves rubbish where something was discarded.
@@ -79,6 +81,9 @@ impl Storage for Plain {
     }
     fn flush(&self) -> BoxFuture<'static, Io<()>> {
         self.0.flush()
+    }
+    fn truncate(&self, len: ByteLen, reserve: bool) -> BoxFuture<'static, Io<()>> {
+        self.0.truncate(len, reserve)
     }
 }
 
@@ -116,6 +121,8 @@ struct Tools {
     runtime: Runtime,
     handle: SimHandle,
     disk: Arc<Plain>,
+    /// With the data, if they are on a disk of their own.
+    data: Option<Arc<Plain>>,
     /// Orders invocations and responses of overlapping requests: an invocation reads, a response adds.
     order: Arc<Shared<()>>,
     observed: Arc<Quiet<Observed>>,
@@ -125,6 +132,7 @@ struct Tools {
 struct Actors {
     image: Arc<Image>,
     disk: Arc<Plain>,
+    data: Option<Arc<Plain>>,
     handle: SimHandle,
     order: Arc<Shared<()>>,
     observed: Arc<Quiet<Observed>>,
@@ -213,7 +221,7 @@ impl Actors {
     }
 
     fn files(&self) -> Files<'_> {
-        Files::of_disk(&*self.disk)
+        files(&self.disk, self.data.as_deref())
     }
 
     /// A request that writes data of `tag`.
@@ -277,6 +285,12 @@ fn finding(violation: Violation) -> Finding {
     Finding { property: violation.property.word().into(), message: violation.message }
 }
 
+/// What an image on `disk` reaches, with its data on another disk if there is one.
+pub fn files<'a>(disk: &'a Plain, data: Option<&'a Plain>) -> Files<'a> {
+    let data = ImageFile::Disk(data.unwrap_or(disk));
+    Files { data, ..Files::of_disk(disk) }
+}
+
 impl Tools {
     async fn open(&self) -> Result<Image, ImageError> {
         let file = ImageFile::Disk(&*self.disk);
@@ -288,14 +302,15 @@ impl Tools {
     async fn main(self, tasks: Vec<Vec<Op>>, looked_at: Vec<ByteRange>) {
         if let Some(options) = &self.program.made {
             let options = CreateOptions { design: self.program.design, ..options.clone() };
-            let made = create(ImageFile::Disk(&*self.disk), &options).await;
+            let made = create(&files(&self.disk, self.data.as_deref()), &options).await;
             let now = made.is_ok().then(|| self.handle.observe_step());
             self.observed.with(|observed| observed.made = now);
         }
         // Whoever cannot open it does nothing to it.
         let Ok(image) = self.open().await else { return };
-        let Tools { disk, handle, order, observed, .. } = self.clone();
-        let actors = Arc::new(Actors { image: Arc::new(image), disk, handle, order, observed });
+        let Tools { disk, data, handle, order, observed, .. } = self.clone();
+        let image = Arc::new(image);
+        let actors = Arc::new(Actors { image, disk, data, handle, order, observed });
         let mut ends = Vec::new();
         for (number, ops) in (0..).zip(tasks) {
             let actors = actors.clone();
@@ -360,7 +375,7 @@ impl Tools {
 
     async fn look(&self, range: ByteRange) -> Result<Found, ImageError> {
         let image = self.open().await?;
-        let files = Files::of_disk(&*self.disk);
+        let files = files(&self.disk, self.data.as_deref());
         let len = image.len().0;
         if len < range.end() {
             let len = ByteLen(range.end().next_multiple_of(CLUSTER));
@@ -392,9 +407,11 @@ impl Program for Images {
         let handle = world.handle();
         let observed = Arc::new(Quiet::new(observed));
         let disk = Arc::new(Plain(world.disk("image").expect("there is one disk")));
+        let data = self.external.then(|| world.disk("data").expect("there is another disk"));
+        let data = data.map(|data| Arc::new(Plain(data)));
         let tools = world.begin(|runtime| {
             let (program, runtime, order) = (self.clone(), runtime.clone(), Arc::default());
-            let tools = Tools { program, runtime, handle, disk, order, observed };
+            let tools = Tools { program, runtime, handle, disk, data, order, observed };
             let main = tools.clone().main((*self.tasks).clone(), (*self.looked_at).clone());
             drop(tools.runtime.spawn("main", main));
             tools
@@ -415,7 +432,7 @@ impl Execution for Run {
     }
 
     fn digest(&self, world: &World) -> u64 {
-        world.disk_digests()[0]
+        world.disk_digests().iter().fold(0, |digest, hash| digest.rotate_left(7) ^ hash)
     }
 
     fn counts(&self) -> Counts {

@@ -1,0 +1,378 @@
+//! `blockdev-create`: makes a file, or a qcow2 image in a node, as a job of the type `create`.
+//!
+//! Source: QEMU's QMP reference, BlockdevCreateOptions, with its defaults. Differs: a node is named, not defined in
+//! place; `nocow`, other drivers and other types of encryption are not implemented; what is wrong with options that
+//! are asked for together fails the job, as it does there.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+
+use blockyard_block::{Backend, BlockError, Preallocation, Truncate, Write, WriteFlags};
+use blockyard_crypto::{CipherSpec, Hash, Header as LuksHeader, Iterations, Secret};
+use blockyard_graph::Permissions;
+use blockyard_jobs::{JobOptions, check_job_id, run_once};
+use blockyard_qcow2::{Compression, CreateOptions, DataFile, Files, ImageFile, create};
+use blockyard_runtime::{BoxFuture, Io, IoBuffer, IoErrorKind, Storage};
+use blockyard_units::{ByteLen, ByteRange};
+use serde::Deserialize;
+
+use crate::error::QmpError;
+use crate::monitor::Monitor;
+use crate::value::{Dict, Value};
+use crate::visitor::{Mode, Size, VisitError, take, visit};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct BlockdevCreate {
+    job_id: String,
+    options: Dict,
+}
+
+/// What is to be made.
+enum Wanted {
+    File(FileOptions),
+    Qcow2(Box<Qcow2Options>),
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct FileOptions {
+    filename: String,
+    size: Size,
+    preallocation: Option<PreallocMode>,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Qcow2Options {
+    file: String,
+    data_file: Option<String>,
+    data_file_raw: Option<bool>,
+    extended_l2: Option<bool>,
+    size: Size,
+    version: Option<Version>,
+    backing_file: Option<String>,
+    backing_fmt: Option<String>,
+    encrypt: Option<Encrypt>,
+    cluster_size: Option<Size>,
+    preallocation: Option<PreallocMode>,
+    lazy_refcounts: Option<bool>,
+    refcount_bits: Option<u32>,
+    compression_type: Option<CompressionType>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum PreallocMode {
+    Off,
+    Metadata,
+    Falloc,
+    Full,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Version {
+    V2,
+    V3,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum CompressionType {
+    Zlib,
+    Zstd,
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Encrypt {
+    #[serde(rename = "format")]
+    _format: Luks,
+    key_secret: String,
+    cipher_alg: Option<String>,
+    cipher_mode: Option<String>,
+    ivgen_alg: Option<String>,
+    ivgen_hash_alg: Option<String>,
+    hash_alg: Option<String>,
+    /// Milliseconds that the passphrase shall take.
+    iter_time: Option<u64>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Luks {
+    Luks,
+}
+
+fn preallocation(mode: Option<PreallocMode>) -> Preallocation {
+    match mode {
+        None | Some(PreallocMode::Off) => Preallocation::Off,
+        Some(PreallocMode::Metadata) => Preallocation::Metadata,
+        Some(PreallocMode::Falloc) => Preallocation::Falloc,
+        Some(PreallocMode::Full) => Preallocation::Full,
+    }
+}
+
+impl BlockdevCreate {
+    pub fn check(self, mode: Mode) -> Result<(), QmpError> {
+        check_job_id(&self.job_id)?;
+        self.wanted(mode).map(drop)
+    }
+
+    fn wanted(self, mode: Mode) -> Result<Wanted, QmpError> {
+        let within = |error: VisitError| error.within("options");
+        let mut options = self.options;
+        let driver = take::<String>(&mut options, "driver", mode).map_err(within)?;
+        let value = Value::Dict(options);
+        Ok(match driver.as_str() {
+            "file" => Wanted::File(visit(&value, mode).map_err(within)?),
+            "qcow2" => Wanted::Qcow2(Box::new(visit(&value, mode).map_err(within)?)),
+            other => {
+                let said = format!("options.driver: '{other}' makes nothing; file and qcow2 do");
+                return Err(QmpError::generic(said));
+            }
+        })
+    }
+}
+
+impl Monitor {
+    pub(crate) fn blockdev_create(
+        &self,
+        arguments: BlockdevCreate,
+        mode: Mode,
+    ) -> Result<(), QmpError> {
+        let name = arguments.job_id.clone();
+        let wanted = Arc::new(arguments.wanted(mode)?);
+        let (monitor, job) = (self.clone(), name.clone());
+        let work = Box::new(move || {
+            let (monitor, wanted, job) = (monitor.clone(), wanted.clone(), job.clone());
+            let made = async move {
+                match &*wanted {
+                    Wanted::File(options) => monitor.create_file(options).await,
+                    Wanted::Qcow2(options) => monitor.create_qcow2(&job, options).await,
+                }
+            };
+            let made: BoxFuture<'static, Result<(), BlockError>> =
+                Box::pin(
+                    async move { made.await.map_err(|error| BlockError::Invalid(error.desc)) },
+                );
+            made
+        });
+        let options = JobOptions { name, auto_finalize: true, auto_dismiss: false };
+        Ok(run_once(self.layer(), self.jobs(), options, "create", work)?)
+    }
+
+    async fn create_file(&self, options: &FileOptions) -> Result<(), QmpError> {
+        let file = self.files().create(&options.filename).map_err(QmpError::generic)?;
+        let failed = |kind| QmpError::generic(format!("{}: {kind}", options.filename));
+        let how = preallocation(options.preallocation);
+        if how == Preallocation::Metadata {
+            let said = "preallocation: a file has no structures; give off, falloc or full";
+            return Err(QmpError::generic(said));
+        }
+        let len = ByteLen(options.size.0);
+        file.truncate(len, how == Preallocation::Falloc).await.map_err(failed)?;
+        let mut at = if how == Preallocation::Full { 0 } else { len.0 };
+        while at < len.0 {
+            let zeroes = IoBuffer::zeroes(ByteLen((len.0 - at).min(1 << 20)).as_usize());
+            let next = at + zeroes.len() as u64;
+            file.write(at, zeroes, false).await.map_err(failed)?;
+            at = next;
+        }
+        file.flush().await.map_err(failed)
+    }
+
+    async fn create_qcow2(&self, job: &str, options: &Qcow2Options) -> Result<(), QmpError> {
+        let made = self.qcow2_options(options)?;
+        let file = self.writable(&format!("{job}.file"), &options.file).await?;
+        let data = match &options.data_file {
+            Some(node) => self.writable(&format!("{job}.data-file"), node).await.map(Some),
+            None => Ok(None),
+        };
+        let done = match &data {
+            Ok(data) => create_in(&file, data.as_ref(), &made).await,
+            Err(error) => Err(error.clone()),
+        };
+        self.release(file).await;
+        if let Ok(Some(data)) = data {
+            self.release(data).await;
+        }
+        done
+    }
+
+    /// What the options come to.
+    fn qcow2_options(&self, options: &Qcow2Options) -> Result<CreateOptions, QmpError> {
+        let default = CreateOptions::new(options.size.0);
+        let raw = options.data_file_raw.unwrap_or(false);
+        let data_file = match &options.data_file {
+            None if raw => return Err(QmpError::generic("data-file-raw needs a data-file")),
+            None => None,
+            Some(node) => Some(DataFile { name: self.filename_of_node(node)?, raw }),
+        };
+        let backing = options.backing_file.clone();
+        if backing.is_none() && options.backing_fmt.is_some() {
+            return Err(QmpError::generic("backing-fmt needs a backing-file"));
+        }
+        let encrypt = options.encrypt.as_ref();
+        Ok(CreateOptions {
+            version: if let Some(Version::V2) = options.version { 2 } else { 3 },
+            cluster_size: options.cluster_size.map_or(default.cluster_size, |size| size.0),
+            refcount_bits: options.refcount_bits.unwrap_or(default.refcount_bits),
+            extended_l2: options.extended_l2.unwrap_or(false),
+            lazy_refcounts: options.lazy_refcounts.unwrap_or(false),
+            compression: match options.compression_type {
+                Some(CompressionType::Zstd) => Compression::Zstd,
+                Some(CompressionType::Zlib) | None => Compression::Zlib,
+            },
+            backing: backing.map(|name| (name, options.backing_fmt.clone())),
+            data_file,
+            luks: encrypt.map(|encrypt| self.luks_header(encrypt)).transpose()?,
+            preallocation: preallocation(options.preallocation),
+            ..default
+        })
+    }
+
+    fn filename_of_node(&self, name: &str) -> Result<String, QmpError> {
+        let node = self.layer().node(name)?.id();
+        let named = self.driver_options(node).and_then(|options| options.get("filename").cloned());
+        let said = || format!("data-file: node '{name}' has no filename that could be kept");
+        named.ok_or_else(|| QmpError::generic(said()))
+    }
+
+    /// A LUKS header and its key material, with a key that nobody can guess.
+    fn luks_header(&self, encrypt: &Encrypt) -> Result<Vec<u8>, QmpError> {
+        let said = |error| QmpError::generic(format!("encrypt: {error}"));
+        let Encrypt { cipher_alg, cipher_mode, ivgen_alg, ivgen_hash_alg, .. } = encrypt;
+        let words = [cipher_alg, cipher_mode, ivgen_alg, ivgen_hash_alg].map(Option::as_deref);
+        let [cipher_alg, cipher_mode, ivgen_alg, ivgen_hash_alg] = words;
+        let cipher = CipherSpec::from_options(cipher_alg, cipher_mode, ivgen_alg, ivgen_hash_alg);
+        let hash = Hash::named(encrypt.hash_alg.as_deref().unwrap_or("sha256")).map_err(said)?;
+        let secret = self.secret(&encrypt.key_secret).map_err(|error| error.within("encrypt"))?;
+        let runtime = self.layer().runtime();
+        let mut random = |bytes: &mut [u8]| {
+            for piece in bytes.chunks_mut(8) {
+                piece.copy_from_slice(&runtime.random_u64().to_be_bytes()[..piece.len()]);
+            }
+        };
+        let slot = self.iterations(hash, &secret, encrypt.iter_time.unwrap_or(2000));
+        // An eighth of it is for the digest, as QEMU has it.
+        let iterations = Iterations { slot, digest: (slot / 8).max(1000) };
+        let cipher = cipher.map_err(said)?;
+        let made = LuksHeader::create(cipher, hash, secret.bytes(), iterations, &mut random);
+        let update = made.map_err(said)?.update;
+        let end = ByteLen(update.header.payload_offset()).as_usize();
+        let mut area = vec![0; end];
+        area[..LuksHeader::LEN].copy_from_slice(&update.header.to_bytes());
+        let at = ByteLen(update.offset).as_usize();
+        area[at..at + update.material.len()].copy_from_slice(&update.material);
+        Ok(area)
+    }
+
+    /// How many rounds take so long here, and 1000 at least: in a world whose clock stands still, so many.
+    fn iterations(&self, hash: Hash, secret: &Secret, wanted_ms: u64) -> u32 {
+        const TRIED: u32 = 1 << 14;
+        let began = self.layer().runtime().now_ns();
+        drop(hash.derive(secret.bytes(), &[0; 32], TRIED, 32));
+        let took_ns = self.layer().runtime().now_ns().saturating_sub(began);
+        let rounds = u128::from(wanted_ms) * 1_000_000 * u128::from(TRIED);
+        let rounds = rounds.checked_div(u128::from(took_ns)).unwrap_or(0);
+        let most = u128::from(blockyard_crypto::MAX_ITERATIONS);
+        u32::try_from(rounds.clamp(1000, most)).unwrap_or(blockyard_crypto::MAX_ITERATIONS)
+    }
+
+    /// A node, to be written and given another length.
+    async fn writable(&self, holder: &str, node: &str) -> Result<NodeStorage, QmpError> {
+        let child = self.layer().node(node)?.id();
+        let backend = self.layer().add_backend(holder)?;
+        let needed = Permissions::CONSISTENT_READ.union(Permissions::WRITE);
+        let given = self.give_root(&backend, child, needed.union(Permissions::RESIZE)).await;
+        if given.is_err() {
+            self.layer().remove_backend(&backend);
+        }
+        given?;
+        Ok(NodeStorage { backend, node: node.into() })
+    }
+
+    async fn release(&self, storage: NodeStorage) {
+        // It holds the one edge that it was given.
+        if self.take_root(&storage.backend).await.is_ok() {
+            self.layer().remove_backend(&storage.backend);
+        }
+    }
+}
+
+async fn create_in(
+    file: &NodeStorage,
+    data: Option<&NodeStorage>,
+    options: &CreateOptions,
+) -> Result<(), QmpError> {
+    let said = |error| QmpError::generic(format!("{error}"));
+    // Refused before anything is lost.
+    blockyard_qcow2::layout(options).map_err(said)?;
+    let failed = |kind| QmpError::generic(format!("node '{}': {kind}", file.node));
+    file.truncate(ByteLen(0), false).await.map_err(failed)?;
+    let mut files = Files::of_disk(file);
+    if let Some(data) = data {
+        files.data = ImageFile::Disk(data);
+    }
+    create(&files, options).await.map_err(said)
+}
+
+/// A node as a disk, for who makes an image in it.
+struct NodeStorage {
+    backend: Backend,
+    node: String,
+}
+
+impl NodeStorage {
+    fn send(&self, write: Write) -> BoxFuture<'static, Io<()>> {
+        let backend = self.backend.clone();
+        Box::pin(async move { backend.write(write).await.map_err(|error| kind_of(&error)) })
+    }
+}
+
+fn kind_of(error: &BlockError) -> IoErrorKind {
+    match error {
+        BlockError::Io { kind, .. } => *kind,
+        _ => IoErrorKind::Io,
+    }
+}
+
+impl Storage for NodeStorage {
+    fn name(&self) -> &str {
+        &self.node
+    }
+
+    fn len(&self) -> ByteLen {
+        self.backend.len().unwrap_or_default()
+    }
+
+    fn read(&self, range: ByteRange) -> BoxFuture<'static, Io<IoBuffer>> {
+        let backend = self.backend.clone();
+        Box::pin(async move { backend.read(range).await.map_err(|error| kind_of(&error)) })
+    }
+
+    fn write(&self, offset: u64, data: IoBuffer, _fua: bool) -> BoxFuture<'static, Io<()>> {
+        self.send(Write::data(offset, data))
+    }
+
+    fn write_zeroes(&self, range: ByteRange, may_unmap: bool) -> BoxFuture<'static, Io<()>> {
+        let flags = WriteFlags { may_unmap, ..WriteFlags::default() };
+        self.send(Write { flags, ..Write::zeroes(range) })
+    }
+
+    fn truncate(&self, len: ByteLen, reserve: bool) -> BoxFuture<'static, Io<()>> {
+        let preallocation = if reserve { Preallocation::Falloc } else { Preallocation::Off };
+        self.send(Write::truncate(Truncate { len, preallocation }))
+    }
+
+    fn flush(&self) -> BoxFuture<'static, Io<()>> {
+        let backend = self.backend.clone();
+        Box::pin(async move { backend.flush().await.map_err(|error| kind_of(&error)) })
+    }
+}
