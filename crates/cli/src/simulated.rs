@@ -123,14 +123,21 @@ impl PowerLosses for Losses {
 
 struct Run(Arc<Stage>);
 
-impl Program for ScenarioProgram {
-    fn start(&self, world: &mut World) -> Box<dyn Execution> {
+impl ScenarioProgram {
+    fn stage(&self, world: &mut World) -> (Arc<Stage>, Arc<Simulated>) {
         let named = |name: &String| Some((name.clone(), world.disk(name)?));
         let disks = Arc::new(self.script.disks.keys().filter_map(named).collect());
         let may_lose_power = world.budgets().crashes > 0;
         let simulated = Arc::new(Simulated { handle: world.handle(), may_lose_power, disks });
         let (script, design) = (self.script.clone(), self.design);
-        Box::new(Run(world.begin(|_| Stage::start(script, design, simulated, false))))
+        let stage = world.begin(|_| Stage::start(script, design, simulated.clone(), false));
+        (stage, simulated)
+    }
+}
+
+impl Program for ScenarioProgram {
+    fn start(&self, world: &mut World) -> Box<dyn Execution> {
+        Box::new(Run(self.stage(world).0))
     }
 }
 
@@ -161,5 +168,43 @@ impl Execution for Run {
         });
         let bytes = hasher.finalize();
         u64::from_le_bytes(bytes.as_bytes()[..8].try_into().expect("a-hash-has-8-bytes"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use blockyard_scenario::BUILTIN;
+    use blockyard_sim::{Explorer, Limits};
+    use blockyard_sync::door::world::Quiet;
+
+    use super::*;
+
+    struct Watched(ScenarioProgram, Quiet<Vec<Weak<Simulated>>>);
+
+    impl Program for Watched {
+        fn start(&self, world: &mut World) -> Box<dyn Execution> {
+            let (stage, simulated) = self.0.stage(world);
+            self.1.with(|worlds| worlds.push(Arc::downgrade(&simulated)));
+            Box::new(Run(stage))
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_over_leaves_nothing_in_memory() {
+        for (name, text) in BUILTIN {
+            let script =
+                Script::compile(text, &BTreeMap::new()).expect("it comes with the program");
+            let setup = setup_of(&script, 0);
+            let program = ScenarioProgram { script: Arc::new(script), design: Design::default() };
+            let program = Watched(program, Quiet::default());
+            let mut go_on = |_: &sim::Summary| true;
+            Explorer::new(&program, setup, Limits::default(), &mut go_on).random(0..5);
+            program.1.with(|worlds| {
+                let left = worlds.iter().filter(|world| world.strong_count() > 0).count();
+                assert!(worlds.len() >= 5 && left == 0, "{name}: {left} of {}", worlds.len());
+            });
+        }
     }
 }

@@ -132,7 +132,7 @@ impl Monitor {
             "block_resize" => self.resize(visit(value, mode)?).await?,
             "query-blockstats" => {
                 let Query { query_nodes } = visit(value, mode)?;
-                return self.blockstats(query_nodes.unwrap_or(false));
+                return Ok(self.blockstats(query_nodes.unwrap_or(false)));
             }
             _ => {
                 visit::<Nothing>(value, mode)?;
@@ -172,10 +172,12 @@ impl Monitor {
         self.take_root(backend).await.and(resized)
     }
 
-    fn blockstats(&self, nodes: bool) -> Result<Value, QmpError> {
+    fn blockstats(&self, nodes: bool) -> Value {
         let graph = self.layer().graph();
-        let of_node = |name: &str| -> Result<Dict, QmpError> {
-            let stats = self.layer().node(name)?.stats();
+        // None of a node that is gone since.
+        let of_node = |id: NodeId| -> Option<Dict> {
+            let node = self.layer().node_by_id(id)?;
+            let stats = node.stats();
             let mut members = Dict::new();
             for (kind, word) in [
                 (Counted::Read, "rd"),
@@ -195,25 +197,22 @@ impl Monitor {
                 }
             }
             members.insert("wr_highest_offset", stats.write_highest_offset);
-            Ok(Dict::from_iter([("node-name", Value::from(name)), ("stats", Value::Dict(members))]))
+            let members =
+                [("node-name", Value::from(node.name())), ("stats", Value::Dict(members))];
+            Some(Dict::from_iter(members))
         };
         let mut all = Vec::new();
         if nodes {
-            for (_, node) in graph.nodes() {
-                all.push(Value::Dict(of_node(&node.name)?));
-            }
-            return Ok(Value::List(all));
+            all.extend(graph.nodes().filter_map(|(id, _)| of_node(id)).map(Value::Dict));
+            return Value::List(all);
         }
         for (backend, name) in graph.backends() {
             let root = graph.child(Parent::Backend(backend), ROOT);
-            let mut members = match root.and_then(|root| graph.node(root)) {
-                Some(node) => of_node(&node.name)?,
-                None => Dict::new(),
-            };
+            let mut members = root.and_then(of_node).unwrap_or_default();
             members.insert("device", name);
             all.push(Value::Dict(members));
         }
-        Ok(Value::List(all))
+        Value::List(all)
     }
 }
 

@@ -372,3 +372,10 @@ pub(crate) fn guest_data(tag: u64, range: ByteRange) -> IoBuffer {
     data::fill_pattern(tag, range, &mut bytes);
     bytes.into()
 }
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // The layer tells who watches it, and he knows the devices, which lead to the layer.
+        drop(self.devices.with(core::mem::take));
+    }
+}
