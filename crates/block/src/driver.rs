@@ -179,8 +179,7 @@ pub trait BlockDriver: Send + Sync {
         None
     }
 
-    /// The file that has its data, if what it has opened names one: a filename as the world knows it, or `json:` and
-    /// options.
+    /// The file that has its data, if what it has opened names one: a filename as the world knows it.
     fn data_file(&self) -> Option<String> {
         None
     }

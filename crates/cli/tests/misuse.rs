@@ -114,6 +114,24 @@ fn a_mirror_that_can_never_begin_is_refused_with_its_step() {
 }
 
 #[test]
+fn what_is_done_for_ever_is_the_last_step_of_an_actor() {
+    let folder = folder("misuse-always");
+    let always = json!({ "always": [{ "wait": "STOP" }, { "execute": "cont" }] });
+    let flush = json!({ "flush": { "device": "disk0" } });
+    for text in [
+        scenario(std::slice::from_ref(&always), &[]),
+        scenario(&[], &[always.clone(), flush]),
+        scenario(&[], &[json!({ "either": [[always.clone()], []] })]),
+    ] {
+        fs::write(folder.join("always.json"), text).expect("the folder is writable");
+        check_refused(&folder, &["explore", "always.json"], &["always: it is the last step"]);
+    }
+    let text = scenario(&[], &[always]);
+    fs::write(folder.join("always.json"), text).expect("the folder is writable");
+    assert_eq!(blockyard(&folder, &["explore", "always.json"]).status, 0);
+}
+
+#[test]
 fn names_that_could_not_be_kept_are_refused() {
     let folder = folder("misuse-names");
     let text = scenario(&[], &[]).replace("\"misuse\"", "\"../misuse\"");

@@ -1,7 +1,7 @@
 //! Walks over a graph, and what differs between two of them.
 //!
-//! A walk down costs what it finds, as edges are sorted by who holds them; a walk up sweeps the topological order
-//! backwards. Neither follows a path twice, whatever the shape.
+//! A walk down follows edges, which are sorted by who holds them; a walk up sweeps the topological
+//! order backwards. Neither follows a path twice, whatever the shape.
 
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;

@@ -64,12 +64,20 @@ impl Qcow2 {
         };
         let header = image.header();
         match (header.is_external(), io.len(DATA_FILE).is_ok()) {
-            (false, true) => refuse("data-file: the image has its data in its own file"),
-            (true, false) if header.data_file().is_none() => {
-                refuse("the image has an external data file and does not name it: give 'data-file'")
+            (false, true) => {
+                return refuse("data-file: the image has its data in its own file");
             }
-            _ => Ok(image.with_design(io.layer().design())),
+            (true, false) if header.data_file().is_none() => {
+                return refuse(
+                    "the image has an external data file and does not name it: give 'data-file'",
+                );
+            }
+            _ => {}
         }
+        if !self.read_only {
+            image.clear_autoclear(file).await?;
+        }
+        Ok(image.with_design(io.layer().design()))
     }
 
     fn opened(&self) -> Result<Arc<Image>, BlockError> {

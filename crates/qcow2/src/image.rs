@@ -73,9 +73,8 @@ pub struct Image {
 
 impl Image {
     /// Opens the image in `file`, of the node `node`. What an encrypted one has can be read and written only when it is
-    /// [unlocked](Self::unlocked). Nothing is written, but if it is to be written: then it is
-    /// repaired if it was not closed properly, and what its autoclear bits vouch for is vouched for no more, but for
-    /// a raw external data file: nothing else of that is kept up here.
+    /// [unlocked](Self::unlocked). Nothing is written, but if it is to be written: then it is repaired if it was not
+    /// closed properly, and its autoclear bits are to be [cleared](Self::clear_autoclear).
     ///
     /// # Errors
     /// It is no image, is wrong, or has features that are not supported.
@@ -94,14 +93,28 @@ impl Image {
             put_right(file).await?;
             header = read_header(file).await?;
         }
-        let kept = if header.is_raw() { autoclear::RAW_EXTERNAL } else { 0 };
-        if !read_only && header.autoclear != kept {
-            header.autoclear = kept;
-            file.write(0, header.bytes()?.into()).await?;
-            // Before anything that the bits would be wrong about.
-            file.flush().await?;
-        }
         Self::of_header(node, file, header, caches).await
+    }
+
+    /// What the autoclear bits vouch for is vouched for no more, but for a raw external data file: nothing else of that
+    /// is kept up here. When nothing speaks against writing the image any more, and before anything that the bits
+    /// would be wrong about.
+    ///
+    /// # Errors
+    /// The file failed.
+    ///
+    /// # Yields
+    /// As the file does.
+    pub async fn clear_autoclear(&self, file: ImageFile<'_>) -> Result<(), ImageError> {
+        let header = self.meta.read(|meta| meta.header.clone());
+        let autoclear = if header.is_raw() { autoclear::RAW_EXTERNAL } else { 0 };
+        if header.autoclear == autoclear {
+            return Ok(());
+        }
+        file.write(0, Header { autoclear, ..header }.bytes()?.into()).await?;
+        file.flush().await?;
+        self.meta.write(|meta| meta.header.autoclear = autoclear);
+        Ok(())
     }
 
     /// The image in `file`, whose header is checked.

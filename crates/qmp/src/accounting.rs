@@ -166,7 +166,7 @@ impl Monitor {
         node: NodeId,
         len: ByteLen,
     ) -> Result<(), BlockError> {
-        self.give_root(backend, node, Permissions::RESIZE).await?;
+        self.give_root(backend, node, Permissions::RESIZE, Permissions::ALL).await?;
         let truncate = Truncate { len, preallocation: Preallocation::Off };
         let resized = backend.write_drained(Write::truncate(truncate)).await;
         self.take_root(backend).await.and(resized)

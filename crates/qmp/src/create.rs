@@ -1,8 +1,8 @@
 //! `blockdev-create`: makes a file, or a qcow2 image in a node, as a job of the type `create`.
 //!
 //! Source: QEMU's QMP reference, BlockdevCreateOptions, with its defaults. Differs: a node is named, not defined in
-//! place; `nocow`, other drivers and other types of encryption are not implemented; what is wrong with options that
-//! are asked for together fails the job, as it does there.
+//! place; `nocow`, other drivers, other types of encryption, and preallocation of what is encrypted are not there. What
+//! is wrong with options that are asked for together fails the job, as it does in QEMU.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -168,13 +168,13 @@ impl Monitor {
     }
 
     async fn create_file(&self, options: &FileOptions) -> Result<(), QmpError> {
-        let file = self.files().create(&options.filename).map_err(QmpError::generic)?;
-        let failed = |kind| QmpError::generic(format!("{}: {kind}", options.filename));
         let how = preallocation(options.preallocation);
         if how == Preallocation::Metadata {
             let said = "preallocation: a file has no structures; give off, falloc or full";
             return Err(QmpError::generic(said));
         }
+        let file = self.files().create(&options.filename).map_err(QmpError::generic)?;
+        let failed = |kind| QmpError::generic(format!("{}: {kind}", options.filename));
         let len = ByteLen(options.size.0);
         file.truncate(len, how == Preallocation::Falloc).await.map_err(failed)?;
         let mut at = if how == Preallocation::Full { 0 } else { len.0 };
@@ -289,8 +289,10 @@ impl Monitor {
     async fn writable(&self, holder: &str, node: &str) -> Result<NodeStorage, QmpError> {
         let child = self.layer().node(node)?.id();
         let backend = self.layer().add_backend(holder)?;
-        let needed = Permissions::CONSISTENT_READ.union(Permissions::WRITE);
-        let given = self.give_root(&backend, child, needed.union(Permissions::RESIZE)).await;
+        let read = Permissions::CONSISTENT_READ;
+        let required = read.union(Permissions::WRITE).union(Permissions::RESIZE);
+        // Nobody else writes what is made anew.
+        let given = self.give_root(&backend, child, required, read).await;
         if given.is_err() {
             self.layer().remove_backend(&backend);
         }

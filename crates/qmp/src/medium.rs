@@ -59,14 +59,14 @@ impl RemoveMedium {
     }
 }
 
-/// A backend's hold on its node: it does what is `required`, and others may too.
-fn root(device: BackendId, child: NodeId, required: Permissions) -> Edge {
+/// A backend's hold on its node: it does what is `required`, and others what is `shared`.
+fn root(device: BackendId, child: NodeId, required: Permissions, shared: Permissions) -> Edge {
     Edge {
         parent: Parent::Backend(device),
         name: ROOT.into(),
         child,
         roles: Roles::of(&[Role::Primary]),
-        policy: EdgePolicy::Explicit { required, shared: Permissions::ALL },
+        policy: EdgePolicy::Explicit { required, shared },
         frozen: None,
     }
 }
@@ -79,7 +79,7 @@ impl Action for Insertion {
             let message = format!("refused: device '{device}' has a medium already: {medium}");
             return Err(BlockError::Invalid(message));
         }
-        let edits = [Edit::AddEdge(root(self.device, self.node, DEVICE))].into();
+        let edits = [Edit::AddEdge(root(self.device, self.node, DEVICE, Permissions::ALL))].into();
         Ok(Plan { edits, ..Plan::default() })
     }
 }
@@ -123,7 +123,7 @@ impl Monitor {
         let child = self.layer().node(node)?.id();
         let backend = self.layer().add_backend(id)?;
         // Nobody can make requests of it before it is returned, so it needs no drained section.
-        let attached = self.give_root(&backend, child, required).await;
+        let attached = self.give_root(&backend, child, required, Permissions::ALL).await;
         if attached.is_err() {
             self.layer().remove_backend(&backend);
         }
@@ -136,8 +136,9 @@ impl Monitor {
         backend: &Backend,
         child: NodeId,
         required: Permissions,
+        shared: Permissions,
     ) -> Result<(), BlockError> {
-        let edit = Edit::AddEdge(root(backend.id(), child, required));
+        let edit = Edit::AddEdge(root(backend.id(), child, required, shared));
         let derive = |_: &Graph| Ok(Plan { edits: [edit.clone()].into(), ..Plan::default() });
         self.layer().publish("attach device", OnLost::StartOver, derive).await
     }

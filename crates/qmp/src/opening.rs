@@ -125,11 +125,8 @@ impl Monitor {
     async fn add_data_file(&self, image: &Part, name: &str) -> Result<Definition, QmpError> {
         let node = image.new.node().name();
         let within = |error: QmpError| error.within(&format!("the data file of node '{node}'"));
-        let options = match of_json(name).map_err(within)? {
-            Some(options) => options,
-            None => of_file(name),
-        };
-        let parsed = Blockdev::parse_data_file(image.general, options, Mode::Strings);
+        // A name and never options: whoever could write the image would have the say over what is opened how.
+        let parsed = Blockdev::parse_data_file(image.general, of_file(name), Mode::Strings);
         self.add_named(&image.new, "data-file", parsed).await.map_err(within)
     }
 

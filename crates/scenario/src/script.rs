@@ -144,6 +144,12 @@ impl Script {
             }
             check_length(load.length.0).map_err(|error| format!("load.length: {error}"))?;
         }
+        let mut always = 0;
+        self.each_step(&mut |step| always += usize::from(matches!(step, Step::Always { .. })));
+        if always > self.keepers().len() {
+            let message = "always: it is the last step of an actor, and he does nothing after it";
+            return Err(ScriptError(message.into()));
+        }
         let mut unknown = None;
         self.each_step(&mut |step| {
             if let Step::Request { device, .. }
@@ -191,7 +197,7 @@ impl Script {
 
     /// The names of the actors whose end nobody waits for.
     pub(crate) fn keepers(&self) -> Vec<&str> {
-        let keeps = |steps: &[Step]| steps.iter().any(|step| matches!(step, Step::Always { .. }));
+        let keeps = |steps: &[Step]| matches!(steps.last(), Some(Step::Always { .. }));
         let keepers = self.actors.iter().filter(|(_, steps)| keeps(steps));
         keepers.map(|(name, _)| name.as_str()).collect()
     }

@@ -164,10 +164,23 @@ fn an_image_is_what_qemu_makes_of_the_same_options() {
         (json!({ "size": 1000 }), "a multiple of 512 bytes"),
         (json!({ "file": "none" }), "there is no node 'none'"),
         (json!({ "data-file-raw": true }), "data-file-raw needs a data-file"),
+        (json!({ "data-file": "file" }), "refused: "),
     ];
     for (wanted, said) in refused {
         let error = make(&ours, None, &wanted).expect_err("it cannot be made");
         assert!(error.contains(said), "not '{said}': {error}");
     }
     std::fs::remove_dir_all(folder).expect("it is there");
+}
+
+#[test]
+fn what_is_refused_leaves_the_file_that_was_there() {
+    let folder = folder("create-refused");
+    let path = folder.join("file");
+    std::fs::write(&path, [7; 1000]).expect("the directory is writable");
+    let wanted =
+        json!({ "driver": "file", "filename": path, "size": 512, "preallocation": "metadata" });
+    let said = create(&Nodes::new(), &wanted).expect_err("it has no structures");
+    assert!(said.contains("a file has no structures"), "{said}");
+    assert_eq!(std::fs::read(&path).expect("it is there"), [7; 1000]);
 }

@@ -137,6 +137,17 @@ fn external_data_files_that_qemu_made_are_found_by_their_names() {
     let node = json!({ "driver": "qcow2", "node-name": "top", "file": file(&image) });
     let said = nodes.execute("blockdev-add", &node).expect_err("its data file is gone");
     assert!(said.starts_with("the data file of node 'top': "), "{said}");
+    // Options in place of its name: what is in an image has no say over what is opened.
+    let mut bytes = std::fs::read(&image).expect("it is there");
+    let data = data.to_string_lossy();
+    let at = bytes.windows(data.len()).position(|window| window == data.as_bytes());
+    let at = at.expect("the image names its data file");
+    bytes[at..at + data.len()].fill(b' ');
+    let options = br#"json:{"driver":"null-co"}"#;
+    bytes[at..at + options.len()].copy_from_slice(options);
+    std::fs::write(&image, bytes).expect("it can be written");
+    let said = nodes.execute("blockdev-add", &node).expect_err("there is no file of that name");
+    assert!(said.starts_with("the data file of node 'top': "), "{said}");
     peer::call("qemu-img", &["create", "-q", "-f", "qcow2", &name, "1M"]);
     let node = json!({ "driver": "qcow2", "node-name": "top", "file": file(&image),
                        "data-file": { "driver": "null-co", "size": 1 << 20 } });

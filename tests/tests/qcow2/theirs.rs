@@ -119,6 +119,8 @@ fn bitmaps_are_not_believed_once_we_may_have_written() {
     drop(open(true));
     assert!(disk.bytes() == before, "who only reads changes nothing");
     let image = open(false);
+    assert!(disk.bytes() == before, "who may not write after all changes nothing");
+    run(image.clear_autoclear(ImageFile::Disk(&disk))).expect("it writes");
     assert_eq!(autoclear(&disk), 0, "nobody vouches for it before the first write");
     let files = Files::of_disk(&disk);
     run(image.write(&files, 4 << 20, vec![7; 1000].into())).expect("it writes");

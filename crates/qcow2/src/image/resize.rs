@@ -1,6 +1,7 @@
 //! Changing the length of the guest's disk.
 
 use blockyard_block::{Preallocation, Truncate};
+use blockyard_crypto::SECTOR;
 use blockyard_units::{ByteRange, Mutant};
 
 use super::Image;
@@ -26,6 +27,10 @@ impl Image {
             return Err(ImageError::Unsupported(alloc::format!(
                 "preallocation '{word}' is not supported yet"
             )));
+        }
+        if self.is_encrypted() && !new.is_multiple_of(SECTOR as u64) {
+            let message = "the length of an encrypted image must be a multiple of 512 bytes";
+            return Err(ImageError::Unsupported(message.into()));
         }
         let snapshots = self.meta.read(|meta| meta.header.snapshots);
         if new < old {
@@ -64,7 +69,8 @@ impl Image {
             files.data.truncate(new, Preallocation::Off).await?;
         }
         self.set_size(files, new).await?;
-        let shown = files.backing_len().min(new);
+        // What is encrypted is written in whole sectors.
+        let shown = files.backing_len().next_multiple_of(SECTOR as u64).min(new);
         if shown <= old {
             return Ok(());
         }
