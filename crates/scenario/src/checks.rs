@@ -113,8 +113,12 @@ impl Checks {
 
     /// Data that faults have changed behind everybody's back are no violation.
     pub fn unless_excused(&self, verdict: Result<(), Violation>) -> Result<(), Violation> {
-        let about_data =
-            [Property::GuestConsistency, Property::MirrorConvergence, Property::Durability];
+        let about_data = [
+            Property::GuestConsistency,
+            Property::MirrorConvergence,
+            Property::MetadataIntegrity,
+            Property::Durability,
+        ];
         verdict.or_else(|violation| {
             let excused = about_data.contains(&violation.property) && self.world.damaged();
             if excused { Ok(()) } else { Err(violation) }

@@ -136,7 +136,9 @@ impl Told {
             "block-latency-histogram-set" if well => {
                 let Some(node) = timed_node(layer, arguments) else { return };
                 // Those under way may have begun before it.
-                let (stats, in_flight) = (node.stats(), node.in_flight() as u64);
+                let in_flight = node.in_flight() as u64;
+                // After that: what ends in between counts twice, and not never.
+                let stats = node.stats();
                 let behind = |kind: &Counted| ended(stats.of(*kind)) + in_flight;
                 let behind = Counted::ALL.iter().map(behind).collect();
                 self.state.with(|state| state.timed.insert(node.name().into(), behind));
