@@ -32,6 +32,8 @@ pub struct Backend {
     holder: u64,
     in_flight: Arc<Shared<u64>>,
     policies: ErrorPolicies,
+    /// It stands still when guests do.
+    is_guest: bool,
 }
 
 impl Backend {
@@ -43,7 +45,13 @@ impl Backend {
         in_flight: Arc<Shared<u64>>,
     ) -> Self {
         let policies = ErrorPolicies::default();
-        Self { layer, id, name: name.into(), holder, in_flight, policies }
+        Self { layer, id, name: name.into(), holder, in_flight, policies, is_guest: true }
+    }
+
+    /// The same backend; through this handle requests are made while guests stand still, too.
+    #[must_use]
+    pub fn of_no_guest(self) -> Self {
+        Self { is_guest: false, ..self }
     }
 
     /// The same backend, whose requests through this handle are treated so when they fail.
@@ -216,7 +224,7 @@ impl Backend {
     async fn enter(&self) {
         let parent = Parent::Backend(self.id);
         loop {
-            if !self.layer.is_running() {
+            if self.is_guest && !self.layer.is_running() {
                 self.layer.stopped().wait_until(|stopped| !*stopped).await;
             }
             self.in_flight.add(|count| *count += 1);

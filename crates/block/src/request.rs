@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use blockyard_runtime::IoBuffer;
+use blockyard_runtime::{IoBuffer, IoErrorKind, Storage};
 use blockyard_units::{BackendId, ByteLen, ByteRange, JobId, NodeId};
 
 use crate::error::BlockError;
@@ -86,6 +86,33 @@ pub struct Truncate {
     pub len: ByteLen,
     /// Of what is added.
     pub preallocation: Preallocation,
+}
+
+impl Truncate {
+    /// Does it on a disk, which has no structures of its own.
+    ///
+    /// # Errors
+    /// What the disk says: it may have become longer, and not all of that be had as asked.
+    ///
+    /// # Yields
+    /// As the disk does.
+    pub async fn on(self, disk: &dyn Storage) -> Result<(), IoErrorKind> {
+        const AT_ONCE: u64 = 1 << 20;
+        let Self { len, preallocation } = self;
+        let mut at = disk.len().0;
+        match preallocation {
+            Preallocation::Metadata => return Err(IoErrorKind::Unsupported),
+            Preallocation::Off => return disk.truncate(len, false).await,
+            Preallocation::Falloc => return disk.truncate(len, true).await,
+            Preallocation::Full => disk.truncate(len, false).await?,
+        }
+        while at < len.0 {
+            let next = len.0.min(at + AT_ONCE);
+            disk.write(at, IoBuffer::zeroes(ByteLen(next - at).as_usize()), false).await?;
+            at = next;
+        }
+        Ok(())
+    }
 }
 
 /// Where a copy takes its data from: read when it is needed, by whoever can do no better.

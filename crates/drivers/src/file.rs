@@ -9,7 +9,6 @@ use alloc::vec::Vec;
 use blockyard_block::{
     BlockDriver, BlockError, Change, Extent, Io, Limits, ReadFlags, Write, WriteKind,
 };
-use blockyard_block::{Preallocation, Truncate};
 use blockyard_graph::{Graph, NodeAttributes};
 use blockyard_runtime::{Access, BoxFuture, IoBuffer, IoErrorKind, Storage};
 use blockyard_sync::door::world::Quiet;
@@ -95,33 +94,6 @@ impl FileDriver {
     fn error(&self, kind: IoErrorKind, range: ByteRange) -> BlockError {
         BlockError::Io { kind, node: self.node.clone(), range }
     }
-
-    async fn truncate(&self, truncate: Truncate) -> Result<(), IoErrorKind> {
-        let Truncate { len, preallocation, .. } = truncate;
-        let old = self.storage().len();
-        match preallocation {
-            // It has no structures of its own.
-            Preallocation::Metadata => Err(IoErrorKind::Unsupported),
-            Preallocation::Off => self.storage().truncate(len, false).await,
-            Preallocation::Falloc => self.storage().truncate(len, true).await,
-            Preallocation::Full => {
-                self.storage().truncate(len, false).await?;
-                self.write_zero_bytes(ByteRange::between(old.0, len.0)).await
-            }
-        }
-    }
-
-    async fn write_zero_bytes(&self, range: ByteRange) -> Result<(), IoErrorKind> {
-        const AT_ONCE: u64 = 1 << 20;
-        let mut start = range.start();
-        while start < range.end() {
-            let piece = ByteRange::between(start, range.end().min(start + AT_ONCE));
-            let zeroes = IoBuffer::zeroes(piece.len().as_usize());
-            self.storage().write(start, zeroes, false).await?;
-            start = piece.end();
-        }
-        Ok(())
-    }
 }
 
 impl BlockDriver for FileDriver {
@@ -163,7 +135,7 @@ impl BlockDriver for FileDriver {
                 WriteKind::Zeroes => self.storage().write_zeroes(range, flags.may_unmap).await,
                 WriteKind::Discard => self.storage().discard(range).await,
                 WriteKind::Compressed(_) => Err(IoErrorKind::Unsupported),
-                WriteKind::Truncate(truncate) => self.truncate(*truncate).await,
+                WriteKind::Truncate(truncate) => truncate.on(&*self.storage()).await,
             };
             done.map_err(|kind| self.error(kind, range))
         })

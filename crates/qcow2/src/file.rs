@@ -130,27 +130,10 @@ impl ImageFile<'_> {
                 io.write(name, Write::truncate(Truncate { len, preallocation })).await
             }
             Self::Disk(disk) => {
-                let added = ByteRange::between(disk.len().0.min(len.0), len.0);
-                let reserve = preallocation == Preallocation::Falloc;
-                let done = disk.truncate(len, reserve).await;
-                done.map_err(|kind| failed(*disk, kind, ByteRange::new(0, len.0)))?;
-                match preallocation {
-                    Preallocation::Full => self.write_zero_bytes(added).await,
-                    _ => Ok(()),
-                }
+                let done = Truncate { len, preallocation }.on(*disk).await;
+                done.map_err(|kind| failed(*disk, kind, ByteRange::new(0, len.0)))
             }
         }
-    }
-
-    async fn write_zero_bytes(&self, range: ByteRange) -> Result<(), BlockError> {
-        const AT_ONCE: u64 = 1 << 20;
-        let mut at = range.start();
-        while at < range.end() {
-            let piece = ByteRange::between(at, range.end().min(at + AT_ONCE));
-            self.write(at, IoBuffer::zeroes(piece.len().as_usize())).await?;
-            at = piece.end();
-        }
-        Ok(())
     }
 
     /// Makes what was written durable.

@@ -175,15 +175,8 @@ impl Monitor {
         }
         let file = self.files().create(&options.filename).map_err(QmpError::generic)?;
         let failed = |kind| QmpError::generic(format!("{}: {kind}", options.filename));
-        let len = ByteLen(options.size.0);
-        file.truncate(len, how == Preallocation::Falloc).await.map_err(failed)?;
-        let mut at = if how == Preallocation::Full { 0 } else { len.0 };
-        while at < len.0 {
-            let zeroes = IoBuffer::zeroes(ByteLen((len.0 - at).min(1 << 20)).as_usize());
-            let next = at + zeroes.len() as u64;
-            file.write(at, zeroes, false).await.map_err(failed)?;
-            at = next;
-        }
+        let truncate = Truncate { len: ByteLen(options.size.0), preallocation: how };
+        truncate.on(&*file).await.map_err(failed)?;
         file.flush().await.map_err(failed)
     }
 
@@ -198,11 +191,11 @@ impl Monitor {
             Ok(data) => create_in(&file, data.as_ref(), &made).await,
             Err(error) => Err(error.clone()),
         };
-        self.release(file).await;
+        let mut released = self.release(file).await;
         if let Ok(Some(data)) = data {
-            self.release(data).await;
+            released = released.and(self.release(data).await);
         }
-        done
+        done.and(released)
     }
 
     /// What the options come to.
@@ -297,14 +290,13 @@ impl Monitor {
             self.layer().remove_backend(&backend);
         }
         given?;
-        Ok(NodeStorage { backend, node: node.into() })
+        Ok(NodeStorage { backend: backend.of_no_guest(), node: node.into() })
     }
 
-    async fn release(&self, storage: NodeStorage) {
-        // It holds the one edge that it was given.
-        if self.take_root(&storage.backend).await.is_ok() {
-            self.layer().remove_backend(&storage.backend);
-        }
+    async fn release(&self, storage: NodeStorage) -> Result<(), QmpError> {
+        self.take_root(&storage.backend).await?;
+        self.layer().remove_backend(&storage.backend);
+        Ok(())
     }
 }
 

@@ -91,6 +91,8 @@ fn create(nodes: &Nodes, options: &Value) -> Result<(), String> {
 /// Makes an image by commands: its file, a node with that, and the image in it.
 fn make(image: &Path, data: Option<&Path>, options: &Value) -> Result<(), String> {
     let nodes = Nodes::new();
+    // Who makes an image does not stand still with the guests.
+    nodes.done("stop", &json!({}));
     add_secret(&nodes, "correct horse");
     let mut wanted = json!({ "driver": "qcow2", "file": "file", "size": 10 << 20 });
     let members = wanted.as_object_mut().expect("it has members");
