@@ -6,6 +6,7 @@ mod qcow2 {
     pub mod check;
     pub mod create;
     pub mod disk;
+    pub mod hostile;
     pub mod matrix;
     pub mod model;
     pub mod nodes;

@@ -20,6 +20,7 @@ mod tally;
 
 pub use repair::{Repair, repair};
 pub use report::{Check, Expected, Finding, Severity};
+pub(crate) use tally::Tally;
 
 use blockyard_units::ByteLen;
 

@@ -91,28 +91,29 @@ pub fn parse(bytes: &[u8], offset: u64, count: u32, disk_size: u64) -> Result<Pa
             found: found as u64,
             expected,
         };
-        let Some(head) = bytes.get(start..start + FIXED) else {
+        let more = || {
             let fits = bytes.len() < TABLE_MAX;
-            return if fits {
+            if fits {
                 Ok(Parsed::More)
             } else {
                 Err(corrupt(TABLE_MAX, "a table of at most 64 MiB"))
-            };
+            }
         };
+        let Some(head) = bytes.get(start..start + FIXED) else { return more() };
         let extra = u32::from_be_bytes(head[36..40].try_into().expect("four-bytes")) as usize;
         if extra > EXTRA_MAX {
             return Err(corrupt(extra, "at most 1024 bytes of extra data"));
         }
         match parse_one(&mut reader, disk_size) {
-            Some(snapshot) => snapshots.push(snapshot),
-            None => return Ok(Parsed::More),
+            Some(snapshot) => snapshots.push(snapshot?),
+            None => return more(),
         }
         reader.at = reader.at.next_multiple_of(8);
     }
     Ok(Parsed::Whole(snapshots, reader.at))
 }
 
-fn parse_one(reader: &mut Reader<'_>, disk_size: u64) -> Option<Snapshot> {
+fn parse_one(reader: &mut Reader<'_>, disk_size: u64) -> Option<Result<Snapshot, ImageError>> {
     let (l1_offset, l1_entries) = (reader.u64()?, reader.u32()?);
     let (id_len, name_len) = (reader.u16()?, reader.u16()?);
     let date = (reader.u32()?, reader.u32()?);
@@ -123,8 +124,12 @@ fn parse_one(reader: &mut Reader<'_>, disk_size: u64) -> Option<Snapshot> {
         let bytes = extra.get(at..at + 8)?;
         Some(u64::from_be_bytes(bytes.try_into().expect("eight-bytes")))
     };
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Some(Snapshot {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    let (Some(id), Some(name)) = (text(reader.take(id_len)?), text(reader.take(name_len)?)) else {
+        let message = "the id or the name of a snapshot is not UTF-8";
+        return Some(Err(ImageError::Unsupported(message.into())));
+    };
+    Some(Ok(Snapshot {
         l1_offset,
         l1_entries,
         date,
@@ -133,9 +138,9 @@ fn parse_one(reader: &mut Reader<'_>, disk_size: u64) -> Option<Snapshot> {
         disk_size: known(8).unwrap_or(disk_size),
         icount: known(16).unwrap_or(u64::MAX),
         additional: extra.get(EXTRA..).unwrap_or_default().to_vec(),
-        id: text(reader.take(id_len)?),
-        name: text(reader.take(name_len)?),
-    })
+        id,
+        name,
+    }))
 }
 
 /// The table as it stands in the image.

@@ -139,15 +139,17 @@ impl Pass<'_, '_> {
             let count = window.min(clusters.saturating_sub(start).next_multiple_of(counts));
             let count = usize::try_from(count.max(counts)).expect("windows-are-small");
             let mut tally = Tally::new(start, count);
-            // Behind the end of the file there is nothing to refer to.
+            // Behind the end of the file there is nothing to refer to. What the first walk meets later ones meet again;
+            // the counts of a window are looked at once.
             if start < clusters {
+                self.quiet = start > 0;
                 self.walk(&mut tally).await?;
+                self.quiet = false;
             }
             if let Some(rebuilt) = &mut rebuilt {
                 self.rebuild_window(&tally, rebuilt).await?;
                 start = tally.end();
                 if start < clusters {
-                    self.quiet = true;
                     continue;
                 }
                 return self.finish_rebuilding(rebuilt).await;
@@ -161,7 +163,6 @@ impl Pass<'_, '_> {
             let next = next.into_iter().chain(tally.beyond).min();
             let Some(next) = next else { return Ok(()) };
             start = next / counts * counts;
-            self.quiet = true;
         }
     }
 

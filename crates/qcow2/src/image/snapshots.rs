@@ -12,11 +12,16 @@ use alloc::vec::Vec;
 use blockyard_units::{ByteRange, Mutant};
 
 use super::Image;
+use crate::check::Tally;
 use crate::entry::L1Entry;
 use crate::error::ImageError;
 use crate::file::Files;
+use crate::header::L1_MAX;
 use crate::meta::{Looked, Table, Which, entry_in, table_bytes};
 use crate::snapshot::{self, Parsed, Snapshot};
+
+/// Clusters whose references are counted at once: 16 MiB of memory, for a file of 256 GiB.
+const WINDOW: u64 = 4 << 20;
 
 /// What people say of a snapshot that is to be taken.
 #[derive(Clone, Debug, Default)]
@@ -192,11 +197,14 @@ impl Image {
         self.flush_in_turn(files).await?;
         let mut new = self.read_l1(files, snapshot).await?;
         let (header, old) = self.meta.read(|meta| (meta.header.clone(), meta.l1.entries.clone()));
+        let needed = self.geometry.l1_needed(snapshot.disk_size);
+        if needed * 8 > L1_MAX {
+            return unsupported("the disk was longer than clusters of this size can map");
+        }
         self.check_room(files, &new).await?;
         self.count_all(files, &new, By::Up).await?;
         // None of its tables is the disk's own.
         new.iter_mut().for_each(|entry| *entry = L1Entry(*entry).shared().0);
-        let needed = self.geometry.l1_needed(snapshot.disk_size);
         new.resize(usize::try_from(needed.max(new.len() as u64)).expect("tables-are-in-memory"), 0);
         let offset = self.store(files, &table_bytes(&new)).await?.unwrap_or(0);
         if !self.design.is_mutant(Mutant::Qcow2SnapshotOverDirty) {
@@ -225,7 +233,7 @@ impl Image {
     /// The L1 table of a snapshot.
     async fn read_l1(&self, files: &Files<'_>, of: &Snapshot) -> Result<Vec<u64>, ImageError> {
         let len = u64::from(of.l1_entries) * 8;
-        let fits = len <= crate::header::L1_MAX && self.geometry.within(of.l1_offset) == 0;
+        let fits = len <= L1_MAX && self.geometry.within(of.l1_offset) == 0;
         if !fits {
             let (structure, expected) = ("a snapshot's L1 table", "at most 32 MiB, at a cluster");
             return Err(ImageError::Corrupt {
@@ -283,23 +291,53 @@ impl Image {
         self.count_clusters(files, &mut clusters, By::Down).await
     }
 
-    /// Whether every count has room for one more reference.
+    /// Whether every count covers the references from `l1`, and has room for as many more. They are counted for a
+    /// window of the file's clusters at a time: a table that is referred to twice refers to everything twice.
     async fn check_room(&self, files: &Files<'_>, l1: &[u64]) -> Result<(), ImageError> {
-        let max = self.geometry.refcount_max();
-        for entry in l1 {
-            let mut clusters = self.references(files, L1Entry(*entry)).await?;
-            clusters.sort_unstable();
-            for run in clusters.chunk_by(|a, b| a == b) {
-                let count = self.count(files, run[0]).await?;
-                if max - count.min(max) < run.len() as u64 {
-                    let bits = 1 << self.geometry.refcount_order;
-                    let message = format!(
-                        "refcounts of {bits} bits have no room for one more snapshot: cluster {} has {count} already",
-                        run[0]
-                    );
-                    return Err(ImageError::Unsupported(message));
+        let clusters = self.geometry.clusters_for(files.image.len()?);
+        let mut start = 0;
+        loop {
+            let window = clusters.saturating_sub(start).min(WINDOW);
+            let mut tally = Tally::new(start, usize::try_from(window).expect("windows-are-small"));
+            for entry in l1 {
+                for cluster in self.references(files, L1Entry(*entry)).await? {
+                    tally.add(cluster, cluster + 1, 0, 1);
                 }
             }
+            for cluster in start..tally.end() {
+                match u64::from(tally.marks(cluster)) {
+                    0 => {}
+                    references => self.check_count(files, cluster, references).await?,
+                }
+            }
+            match tally.beyond {
+                Some(next) => start = next,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Whether the refcount of `cluster` covers these references, and has room for as many more.
+    async fn check_count(
+        &self,
+        files: &Files<'_>,
+        cluster: u64,
+        references: u64,
+    ) -> Result<(), ImageError> {
+        let count = self.count(files, cluster).await?;
+        if count < references {
+            return Err(ImageError::Corrupt {
+                structure: "a refcount",
+                offset: cluster * self.geometry.cluster(),
+                found: count,
+                expected: "one for each reference to its cluster",
+            });
+        }
+        if self.geometry.refcount_max() - count < references {
+            let bits = 1 << self.geometry.refcount_order;
+            return unsupported(&format!(
+                "refcounts of {bits} bits have no room for one more snapshot: cluster {cluster} has {count} already"
+            ));
         }
         Ok(())
     }
@@ -317,13 +355,28 @@ impl Image {
     async fn references(&self, files: &Files<'_>, entry: L1Entry) -> Result<Vec<u64>, ImageError> {
         let geometry = &self.geometry;
         let Some(table) = entry.table() else { return Ok(Vec::new()) };
+        let all = geometry.clusters_for(files.image.len()?);
+        let check = |structure, offset, found, host: u64, len: u64| {
+            let aligned = len != geometry.cluster() || geometry.within(host) == 0;
+            let is_there = aligned && geometry.clusters_for(host.saturating_add(len)) <= all;
+            let expected = "a place inside the file, at a cluster";
+            if is_there {
+                Ok(())
+            } else {
+                Err(ImageError::Corrupt { structure, offset, found, expected })
+            }
+        };
+        check("an L1 entry", table, entry.0, table, geometry.cluster())?;
         let bytes = files.image.read(ByteRange::new(table, geometry.cluster())).await?;
         let mut clusters = alloc::vec![table / geometry.cluster()];
         for index in 0..geometry.l2_entries() {
             let entry = entry_in(&bytes, index, geometry);
+            let at = table + index * geometry.l2_entry();
             if let Some(host) = entry.host(geometry) {
+                check("an L2 entry", at, entry.descriptor, host, geometry.cluster())?;
                 clusters.push(host / geometry.cluster());
             } else if let Some(data) = entry.compressed(geometry) {
+                check("an L2 entry", at, entry.descriptor, data.offset, data.len)?;
                 let last = (data.offset + data.len - 1) / geometry.cluster();
                 clusters.extend(data.offset / geometry.cluster()..=last);
             }
