@@ -1,9 +1,9 @@
 //! Edits of a large graph, and what nodes weigh that do nothing.
 
-use crate::figure::{Absent, Row, Target, Unit};
-use crate::layer::Layer;
-use crate::machine::{processor_s, resident_kib};
-use crate::qemu::Daemon;
+use crate::common::figure::{Absent, Row, Target, Unit};
+use crate::common::layer::Layer;
+use crate::common::machine::{processor_s, resident_kib};
+use crate::common::qemu::Daemon;
 
 const NODES: usize = 2000;
 const STACK: usize = 200;

@@ -1,9 +1,9 @@
 //! Requests that no device delays: what the layer itself costs, and each node that only passes them on.
 
-use crate::figure::{Absent, Row, Target, Unit};
-use crate::layer::{Layer, Load, REQUEST};
-use crate::machine::timed;
-use crate::qemu;
+use crate::common::figure::{Absent, Row, Target, Unit};
+use crate::common::layer::{Layer, Load, REQUEST};
+use crate::common::machine::timed;
+use crate::common::qemu;
 
 const LEN: u64 = 1 << 30;
 const COUNT: u64 = 400_000;
@@ -19,7 +19,7 @@ fn ours_us(nodes: usize, write: bool) -> Result<f64, Absent> {
     let null = [format!("node-name=node0,{}", null(""))];
     layer.execute("blockdev-add", null.into_iter().chain((0..nodes).map(raw)));
     let backend = layer.backend(&format!("node{nodes}"));
-    let load = Load { count: COUNT, depth: 1, step: REQUEST, len: LEN, write };
+    let load = Load { count: COUNT, depth: 1, size: REQUEST, step: REQUEST, len: LEN, write };
     layer.requests(&backend, Load { count: COUNT / 10, ..load });
     let (processor_s, _) = timed(|| layer.requests(&backend, load));
     Ok(processor_s * 1e6 / COUNT as f64)
@@ -44,8 +44,8 @@ const fn row(
     name: &'static str,
     what: &'static str,
     most_us: f64,
-    qemu: crate::figure::Measure,
-    ours: crate::figure::Measure,
+    qemu: crate::common::figure::Measure,
+    ours: crate::common::figure::Measure,
 ) -> Row {
     Row { name, what, unit: Unit::Microseconds, target: Target::AtMost(most_us), qemu, ours }
 }

@@ -1,6 +1,6 @@
 //! What is asked of the machine: time, memory, and where files may be put.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -34,8 +34,23 @@ pub fn processor_of_s(process: u32) -> f64 {
 
 /// Resident size of a process.
 pub fn resident_kib(process: u32) -> f64 {
+    status_kib(process, "VmRSS:")
+}
+
+/// The largest that this process was.
+pub fn peak_kib() -> f64 {
+    status_kib(std::process::id(), "VmHWM:")
+}
+
+/// The largest that any child was that has ended.
+pub fn children_peak_kib() -> f64 {
+    let used = getrusage(UsageWho::RUSAGE_CHILDREN).expect("the system counts its children");
+    used.max_rss() as f64
+}
+
+fn status_kib(process: u32, key: &str) -> f64 {
     let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
     kib.expect("the system tells how large processes are")
 }
@@ -47,14 +62,23 @@ pub fn timed(work: impl FnOnce()) -> (f64, f64) {
     (processor_s() - began_s, began.elapsed().as_secs_f64())
 }
 
-/// A directory that goes with its owner.
-pub struct Scratch(PathBuf);
+/// A folder that goes with its owner.
+pub struct Folder(PathBuf);
 
-impl Scratch {
-    pub fn new() -> Self {
-        let name = format!("blockyard-requests-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path).expect("the directory for temporary files is writable");
+impl Folder {
+    /// Of this process alone.
+    pub fn own() -> Self {
+        Self::of("own", std::process::id())
+    }
+
+    /// Of the whole bench, whose process this is: what it has made each side finds.
+    pub fn of_bench() -> Self {
+        Self::of("bench", std::process::id())
+    }
+
+    fn of(what: &str, process: u32) -> Self {
+        let path = std::env::temp_dir().join(format!("blockyard-{what}-{process}"));
+        fs::create_dir_all(&path).expect("the folder for temporary files is writable");
         Self(path)
     }
 
@@ -63,10 +87,23 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// The file of this name that the whole bench has in common; the first that wants it makes it.
+pub fn shared(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
+    let bench = format!("blockyard-bench-{}", std::os::unix::process::parent_id());
+    let path = std::env::temp_dir().join(bench).join(name);
+    if !path.exists() {
+        let half = path.with_extension("half");
+        make(&half);
+        File::open(&half).and_then(|file| file.sync_all()).expect("the disk takes it");
+        fs::rename(&half, &path).expect("the folder is writable");
+    }
+    path
 }
 
 /// As an option's value: commas would end it.

@@ -21,7 +21,7 @@ pub struct Row {
 pub enum Unit {
     /// Of processor time.
     Microseconds,
-    /// Of processor time.
+    /// Of time, and the row says of which.
     Seconds,
     /// Of time as it passes.
     PerSecond,
@@ -32,10 +32,10 @@ pub enum Unit {
 #[derive(Clone, Copy)]
 pub enum Target {
     AtMost(f64),
-    /// Of the peer's, at least: where the device is what limits both.
-    OfPeer(f64),
-    /// What the peer's is, at most: where nothing else says what is little.
-    AtMostPeer,
+    /// Of the peer's, at most.
+    PeerAtMost(f64),
+    /// Of the peer's, at least.
+    PeerAtLeast(f64),
 }
 
 impl Unit {
@@ -54,16 +54,18 @@ impl Target {
     pub fn is_met(self, ours: f64, peer: Option<f64>) -> Option<bool> {
         match self {
             Self::AtMost(most) => Some(ours <= most),
-            Self::OfPeer(part) => peer.map(|peer| ours >= peer * part),
-            Self::AtMostPeer => peer.map(|peer| ours <= peer),
+            Self::PeerAtMost(part) => peer.map(|peer| ours <= peer * part),
+            Self::PeerAtLeast(part) => peer.map(|peer| ours >= peer * part),
         }
     }
 
     pub fn shown(self, unit: Unit) -> String {
         match self {
             Self::AtMost(most) => format!("≤ {}", unit.format(most)),
-            Self::OfPeer(part) => format!("≥ {part} QEMU"),
-            Self::AtMostPeer => String::from("≤ QEMU"),
+            Self::PeerAtMost(1.0) => String::from("≤ QEMU"),
+            Self::PeerAtMost(part) => format!("≤ {part} QEMU"),
+            Self::PeerAtLeast(1.0) => String::from("≥ QEMU"),
+            Self::PeerAtLeast(part) => format!("≥ {part} QEMU"),
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::io::{BufRead, BufReader, ErrorKind, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::Instant;
 
-use crate::figure::Absent;
-use crate::machine::{children_s, processor_of_s, resident_kib};
+use super::figure::Absent;
+use super::machine::{children_s, processor_of_s, resident_kib};
 
 /// What requests took.
 pub struct Took {
@@ -18,6 +19,21 @@ pub fn bench(options: &[&str], image: &str, count: u64) -> Result<Took, Absent> 
     let one = run_bench(options, image, 1)?;
     let all = run_bench(options, image, count)?;
     Ok(Took { processor_s: all.processor_s - one.processor_s, passed_s: all.passed_s })
+}
+
+/// Time as it passes while `tool` does what `arguments` say, less what it takes to start.
+pub fn passed_s(tool: &str, arguments: &[&str]) -> Result<f64, Absent> {
+    let run = |arguments: &[&str]| {
+        let began = Instant::now();
+        let output = Command::new(tool).args(arguments).output();
+        let output = output.map_err(|error| missing(tool, &error))?;
+        let complained = String::from_utf8_lossy(&output.stderr);
+        match output.status.success() {
+            true => Ok(began.elapsed().as_secs_f64()),
+            false => Err(Absent(format!("{tool}: {}", complained.trim()))),
+        }
+    };
+    Ok(run(arguments)? - run(&["--version"])?)
 }
 
 fn run_bench(options: &[&str], image: &str, count: u64) -> Result<Took, Absent> {

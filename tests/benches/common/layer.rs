@@ -10,6 +10,7 @@ use blockyard_qmp::{Aio, Files, Monitor, NoWatcher, Opening, Options};
 use blockyard_runtime::{IoBuffer, Storage};
 use blockyard_units::{ByteRange, Design};
 
+/// Bytes of a short request.
 pub const REQUEST: u64 = 4096;
 
 /// The files of the machine, by their paths.
@@ -59,10 +60,18 @@ impl Layer {
 
     /// A backend above the node of that name, which may write.
     pub fn backend(&self, node: &str) -> Backend {
+        self.attached(node, Permissions::CONSISTENT_READ.union(Permissions::WRITE))
+    }
+
+    /// One that may only read.
+    pub fn reader(&self, node: &str) -> Backend {
+        self.attached(node, Permissions::CONSISTENT_READ)
+    }
+
+    fn attached(&self, node: &str, required: Permissions) -> Backend {
         let layer = self.monitor.layer();
-        let backend = layer.add_backend("disk0").expect("there is no other");
+        let backend = layer.add_backend(&format!("above-{node}")).expect("there is no other");
         let child = layer.node(node).expect("it is there").id();
-        let required = Permissions::CONSISTENT_READ.union(Permissions::WRITE);
         let root = Edge {
             parent: Parent::Backend(backend.id()),
             name: "root".into(),
@@ -81,18 +90,18 @@ impl Layer {
     /// `count` requests in all, `depth` of them at a time, at places that are `step` bytes apart, over again from the
     /// beginning of `len` bytes.
     pub fn requests(&self, backend: &Backend, load: Load) {
-        let Load { count, depth, step, len, write } = load;
-        let data = IoBuffer::from(vec![0x5A; REQUEST as usize]);
+        let Load { count, depth, size, step, len, write } = load;
+        let data = IoBuffer::from(vec![0x5A; size as usize]);
         let guest = |first: u64| {
             let (backend, data) = (backend.clone(), data.clone());
             async move {
                 for index in (first..count).step_by(depth as usize) {
-                    let place = index * step % (len - REQUEST);
+                    let place = index * step % (len - size);
                     let offset = place - place % REQUEST;
                     let done = if write {
                         backend.write(blockyard_block::Write::data(offset, data.clone())).await
                     } else {
-                        backend.read(ByteRange::new(offset, REQUEST)).await.map(drop)
+                        backend.read(ByteRange::new(offset, size)).await.map(drop)
                     };
                     done.expect("nothing fails here");
                 }
@@ -112,10 +121,13 @@ impl Layer {
 #[derive(Clone, Copy)]
 pub struct Load {
     pub count: u64,
+    /// How many at a time.
     pub depth: u64,
-    /// Bytes.
+    /// Bytes of each.
+    pub size: u64,
+    /// Bytes from one to the next.
     pub step: u64,
-    /// Bytes.
+    /// Bytes of the disk.
     pub len: u64,
     pub write: bool,
 }
