@@ -110,7 +110,7 @@ impl BlockLayer {
             // Inside one of its owner's own it goes with that one: whoever waits for the outer must not hold it up.
             let inside = |outer: &Section| {
                 let reached = state.covered(&outer.nodes);
-                outer.owner == owner && ids.iter().all(|id| reached.contains(id))
+                outer.owner == owner && ids.iter().all(|id| reached.binary_search(id).is_ok())
             };
             let outer = state.sections.iter().rposition(inside);
             let rank = outer.map_or(state.sections.len(), |index| index + 1);

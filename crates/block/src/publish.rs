@@ -155,10 +155,7 @@ impl BlockLayer {
         let changed = before.changed_edges(after);
         // A request looks at an edge's permissions too, and those change with what is above; and at the options of
         // the node that it leads to.
-        let permitted = after.edges().filter(|edge| {
-            before.permissions(edge.parent, &edge.name)
-                != after.permissions(edge.parent, &edge.name)
-        });
+        let permitted = before.edges_permitted_otherwise(after);
         let options = |graph: &Graph, id| graph.node(id).map(|node| node.options);
         let optioned = before
             .changed_nodes(after)

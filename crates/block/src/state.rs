@@ -117,22 +117,18 @@ impl State {
         false
     }
 
-    /// Nodes that a section over `nodes` covers: they and everything above them.
+    /// Nodes that a section over `nodes` covers, by id: they and everything above them.
     pub fn covered(&self, nodes: &[NodeId]) -> Vec<NodeId> {
-        let mut covered: Vec<NodeId> =
-            nodes.iter().flat_map(|node| self.graph.ancestors(*node)).collect();
+        let mut covered = self.graph.ancestors_of_any(nodes);
         covered.sort();
-        covered.dedup();
         covered
     }
 
     /// Nodes that requests in flight in those `covered` by a section may be in, and that it does not cover.
     pub fn below(&self, covered: &[NodeId]) -> Vec<NodeId> {
-        let mut below: Vec<NodeId> =
-            covered.iter().flat_map(|node| self.graph.descendants(*node)).collect();
-        below.retain(|node| !covered.contains(node));
+        let mut below = self.graph.descendants_of_any(covered);
+        below.retain(|node| covered.binary_search(node).is_err());
         below.sort();
-        below.dedup();
         below
     }
 
@@ -154,7 +150,8 @@ impl State {
         let older = self.sections.iter().take_while(|other| other.number != number);
         let overlaps = |other: &Section| {
             let theirs = self.covered(&other.nodes);
-            other.owner != section.owner && theirs.iter().any(|node| covered.contains(node))
+            other.owner != section.owner
+                && theirs.iter().any(|node| covered.binary_search(node).is_ok())
         };
         older.into_iter().any(overlaps) || self.job_runs(section)
     }

@@ -5,7 +5,6 @@
 //! an edge that is not as its edit expects. Everything else waits for the judgement of the final
 //! value.
 
-use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -90,9 +89,7 @@ impl<'a> Draft<'a> {
                 ),
             ));
         }
-        let mut used = BTreeSet::clone(&self.after.used);
-        used.insert(id);
-        self.after.used = Arc::new(used);
+        Arc::make_mut(&mut self.after.used).insert(id);
         insert(&mut self.after.nodes, id, Arc::new(attributes.clone()));
         Ok(())
     }

@@ -7,11 +7,12 @@ use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
 use blockyard_units::NodeId;
 
 use crate::edit::Edit;
-use crate::graph::{Graph, Tables};
+use crate::graph::{Graph, Held, Tables};
 use crate::parts::{Edge, EdgeKey, NodeAttributes, Parent};
 
 type Attributes<'a> = &'a Arc<NodeAttributes>;
@@ -22,28 +23,39 @@ impl Graph {
         if from == Parent::Node(to) {
             return self.node(to).is_some();
         }
-        self.0.below(from).contains(&to)
+        self.0.below(vec![from]).contains(&to)
     }
 
     /// Every node that `node` reaches, itself included, parents before children. Empty if it is not
     /// there.
     pub fn descendants(&self, node: NodeId) -> Vec<NodeId> {
-        let below = self.0.below(Parent::Node(node));
-        if below.is_empty() {
-            return self.node(node).map(|_| node).into_iter().collect();
+        self.descendants_of_any(&[node])
+    }
+
+    /// The same of several nodes, in one walk.
+    pub fn descendants_of_any(&self, nodes: &[NodeId]) -> Vec<NodeId> {
+        let mut found = self.0.below(nodes.iter().copied().map(Parent::Node).collect());
+        if let ([node], true) = (nodes, found.is_empty()) {
+            return self.node(*node).map(|_| *node).into_iter().collect();
         }
-        let found = self.0.order.iter().filter(|id| **id == node || below.contains(id));
-        found.copied().collect()
+        found.extend(nodes);
+        self.0.order.iter().filter(|id| found.contains(id)).copied().collect()
     }
 
     /// Every node that reaches `node`, itself included, parents before children. Empty if it is not
     /// there.
     pub fn ancestors(&self, node: NodeId) -> Vec<NodeId> {
+        self.ancestors_of_any(&[node])
+    }
+
+    /// The same of several nodes, in one walk.
+    pub fn ancestors_of_any(&self, nodes: &[NodeId]) -> Vec<NodeId> {
         let tables = &*self.0;
-        let mut found: Vec<NodeId> = Vec::new();
+        let (mut above, mut found) = (BTreeSet::new(), Vec::new());
         for id in tables.order.iter().rev() {
             let mut children = tables.held_by(Parent::Node(*id)).map(|held| held.edge.child);
-            if *id == node || children.any(|child| found.contains(&child)) {
+            if nodes.contains(id) || children.any(|child| above.contains(&child)) {
+                above.insert(*id);
                 found.push(*id);
             }
         }
@@ -59,13 +71,43 @@ impl Graph {
     /// The edges that were added, removed or redirected between this graph and `after`, by holder
     /// and child name.
     pub fn changed_edges(&self, after: &Self) -> Vec<EdgeKey> {
-        let gone = self.edges().filter(|edge| after.0.held(edge.parent, &edge.name).is_none());
-        let new = after.edges().filter(|edge| {
-            self.child(edge.parent, &edge.name).is_none_or(|child| child != edge.child)
-        });
-        let mut changed: Vec<EdgeKey> = gone.chain(new).map(Edge::key).collect();
-        changed.sort_unstable();
-        changed
+        let child = |held: Option<&Held>| held.map(|held| held.edge.child);
+        let changed = |(key, before, after)| (child(before) != child(after)).then_some(key);
+        self.edges_beside(after).filter_map(changed).map(Edge::key).collect()
+    }
+
+    /// The edges of `after` that this graph has not, or with other permissions, by holder and child
+    /// name.
+    pub fn edges_permitted_otherwise<'a>(
+        &'a self,
+        after: &'a Self,
+    ) -> impl Iterator<Item = &'a Edge> {
+        let permissions = |held: Option<&Held>| held.map(|held| held.permissions);
+        self.edges_beside(after).filter_map(move |(edge, before, after)| {
+            (after.is_some() && permissions(before) != permissions(after)).then_some(edge)
+        })
+    }
+
+    /// Each edge with what it is here and in `after`, by holder and child name: both tables are sorted so.
+    fn edges_beside<'a>(
+        &'a self,
+        after: &'a Self,
+    ) -> impl Iterator<Item = (&'a Edge, Option<&'a Held>, Option<&'a Held>)> {
+        let (mut old, mut new) = (self.0.edges.iter().peekable(), after.0.edges.iter().peekable());
+        core::iter::from_fn(move || {
+            let order = match (old.peek(), new.peek()) {
+                (None, None) => return None,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(old), Some(new)) => {
+                    let (old, new) = (&old.edge, &new.edge);
+                    old.parent.cmp(&new.parent).then_with(|| old.name.cmp(&new.name))
+                }
+            };
+            let before = old.next_if(|_| order != Ordering::Greater);
+            let after = new.next_if(|_| order != Ordering::Less);
+            before.or(after).map(|held| (&*held.edge, before, after))
+        })
     }
 
     /// The nodes of this graph that `after` has too, with other attributes; or auto-read-only, and
@@ -118,10 +160,9 @@ impl Graph {
 }
 
 impl Tables {
-    /// Every node that following edges down from `parent` comes to.
-    fn below(&self, parent: Parent) -> BTreeSet<NodeId> {
+    /// Every node that following edges down from `next` comes to.
+    fn below(&self, mut next: Vec<Parent>) -> BTreeSet<NodeId> {
         let mut found = BTreeSet::new();
-        let mut next = vec![parent];
         while let Some(parent) = next.pop() {
             for held in self.held_by(parent) {
                 if found.insert(held.edge.child) {
