@@ -48,6 +48,9 @@ pub struct Plan {
     pub options: Vec<(NodeId, Arc<dyn Any + Send + Sync>)>,
     /// Nodes that are to be drained beside those that the edits touch. For reconfiguring.
     pub drained: Vec<NodeId>,
+    /// Nodes that are to be flushed before the edits take place, and drained: what was written to them is out of reach
+    /// of the flushes that come after. For reconfiguring.
+    pub flushed: Vec<NodeId>,
 }
 
 /// What becomes of an edit if somebody else published in between.

@@ -13,6 +13,7 @@ use blockyard_units::{Mutant, NodeId};
 
 use crate::drain::Owner;
 use crate::error::BlockError;
+use crate::io::Io;
 use crate::layer::BlockLayer;
 use crate::publish::{OnLost, Plan};
 
@@ -80,7 +81,8 @@ impl BlockLayer {
         let owner = Owner::command();
         loop {
             let graph = self.graph();
-            let drained = to_be_drained(&graph, &derive(&graph)?)?;
+            let plan = derive(&graph)?;
+            let (drained, flushed) = (to_be_drained(&graph, &plan)?, plan.flushed);
             let section = match drained.as_slice() {
                 [] => None,
                 nodes => Some(self.drain(owner, nodes).await),
@@ -97,10 +99,11 @@ impl BlockLayer {
             let derive_within = |graph: &Graph| {
                 let plan = derive(graph)?;
                 let nodes = to_be_drained(graph, &plan)?;
-                beyond = nodes.iter().any(|node| !drained.contains(node));
+                beyond = nodes.iter().any(|node| !drained.contains(node))
+                    || plan.flushed.iter().any(|node| !flushed.contains(node));
                 if beyond { Err(BlockError::Lost) } else { Ok(plan) }
             };
-            let result = match inside() {
+            let result = match self.flush_nodes(owner, &flushed).await.and_then(|()| inside()) {
                 Ok(done) => {
                     let result = self.publish(what, OnLost::StartOver, derive_within).await;
                     if result.is_ok() {
@@ -118,6 +121,17 @@ impl BlockLayer {
             }
             sometimes!(true, "a reconfiguration drained again, as the graph had changed");
         }
+    }
+
+    async fn flush_nodes(&self, owner: Owner, nodes: &[NodeId]) -> Result<(), BlockError> {
+        if self.design().is_mutant(Mutant::SnapshotSkipsFlush) {
+            return Ok(());
+        }
+        for id in nodes {
+            let Some(node) = self.node_by_id(*id) else { continue };
+            node.flush(&Io::of_node(self, &node, owner.into())).await?;
+        }
+        Ok(())
     }
 }
 
@@ -140,7 +154,7 @@ fn to_be_drained(before: &Graph, plan: &Plan) -> Result<Vec<NodeId>, BlockError>
     };
     let edges = before.changed_edges(after).into_iter().filter_map(touched);
     let reopened = plan.options.iter().map(|(node, _)| *node);
-    let others = reopened.chain(plan.drained.iter().copied());
+    let others = reopened.chain(plan.drained.iter().copied()).chain(plan.flushed.iter().copied());
     let nodes: BTreeSet<NodeId> = edges.chain(before.changed_nodes(after)).chain(others).collect();
     Ok(nodes.into_iter().collect())
 }

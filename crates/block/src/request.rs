@@ -3,8 +3,9 @@
 use alloc::boxed::Box;
 
 use blockyard_runtime::{IoBuffer, IoErrorKind, Storage};
-use blockyard_units::{BackendId, ByteLen, ByteRange, JobId, NodeId};
+use blockyard_units::{BackendId, ByteLen, ByteRange, Id, JobId, NodeId};
 
+use crate::drain::Owner;
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::stats::Counted;
@@ -18,6 +19,17 @@ pub enum Requester {
     Job(JobId),
     /// A node of its own accord: it is opened or closed.
     Node(NodeId),
+    /// A command, in a drained section of its own.
+    Command(Id),
+}
+
+impl From<Owner> for Requester {
+    fn from(owner: Owner) -> Self {
+        match owner {
+            Owner::Job(job) => Self::Job(job),
+            Owner::Command(command) => Self::Command(command),
+        }
+    }
 }
 
 /// How a read is to be done.

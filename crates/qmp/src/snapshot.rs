@@ -1,7 +1,7 @@
 //! `blockdev-snapshot`: puts a node that was added without a backing node above another, as its overlay.
 //!
 //! Every edge to the node leads to the overlay afterwards, but for those of jobs, which stay at the nodes that they
-//! work with; and the overlay's backing edge leads to the node.
+//! work with; and the overlay's backing edge leads to the node. What was written to the node is durable before that.
 //!
 //! Differs: a node that a job holds is refused by the edge that the job holds, and the error names the job.
 
@@ -72,6 +72,7 @@ impl Action for Snapshot {
         let mut edits = graph.redirections(self.node, self.overlay);
         let edges = child_edges(self.overlay, driver, &[(BACKING, self.node)]);
         edits.extend(edges.into_iter().map(Edit::AddEdge));
-        Ok(Plan { edits, ..Plan::default() })
+        // A guest's next flush is the overlay's alone.
+        Ok(Plan { edits, flushed: [self.node].into(), ..Plan::default() })
     }
 }

@@ -259,6 +259,7 @@ fn plan_all(graph: &Graph, actions: &[Box<dyn Action>]) -> Result<Plan, BlockErr
         all.nodes.extend(plan.nodes);
         all.options.extend(plan.options);
         all.drained.extend(plan.drained);
+        all.flushed.extend(plan.flushed);
     }
     Ok(all)
 }

@@ -37,6 +37,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ),
     ("qcow2-refcount-block", include_str!("../../../tests/scenarios/qcow2-refcount-block.json")),
     ("qcow2-resize", include_str!("../../../tests/scenarios/qcow2-resize.json")),
+    ("qcow2-snapshot", include_str!("../../../tests/scenarios/qcow2-snapshot.json")),
     ("qcow2-under-mirror", include_str!("../../../tests/scenarios/qcow2-under-mirror.json")),
     ("reopen-during-mirror", include_str!("../../../tests/scenarios/reopen-during-mirror.json")),
     (

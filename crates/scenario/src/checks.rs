@@ -194,6 +194,10 @@ impl Checks {
                         roots.push((root, None));
                         state.switched.entry(job.into()).or_default().push(device.into());
                     }
+                    // A snapshot: whoever knows of it looks at the overlay from now on.
+                    None if roots.last().is_some_and(|last| root.is_over(&last.0)) => {
+                        roots.push((root, Some(self.world.step())));
+                    }
                     None => roots.clear(),
                 },
             }
@@ -457,6 +461,7 @@ fn number(requester: Requester) -> u64 {
         Requester::Backend(backend) => backend.0.as_u64(),
         Requester::Job(job) => job.0.as_u64(),
         Requester::Node(node) => node.0.as_u64(),
+        Requester::Command(command) => command.as_u64(),
     }
 }
 

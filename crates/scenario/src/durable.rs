@@ -45,6 +45,16 @@ pub(crate) enum Root {
 }
 
 impl Root {
+    /// Whether whatever is found at `other` shows here, where nothing was written since.
+    pub fn is_over(&self, other: &Self) -> bool {
+        match self {
+            Self::Image { backing: Some(backing), .. } => {
+                **backing == *other || backing.is_over(other)
+            }
+            Self::Image { .. } | Self::Disk(_) => false,
+        }
+    }
+
     fn disks<'a>(&'a self, all: &mut BTreeSet<&'a str>) {
         match self {
             Self::Disk(disk) => {

@@ -319,6 +319,7 @@ fn number(requester: Requester) -> u64 {
         Requester::Backend(backend) => backend.0.as_u64(),
         Requester::Job(job) => job.0.as_u64(),
         Requester::Node(node) => node.0.as_u64(),
+        Requester::Command(command) => command.as_u64(),
     }
 }
 

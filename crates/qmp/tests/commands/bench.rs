@@ -338,7 +338,8 @@ fn number(requester: Requester) -> u64 {
     match requester {
         Requester::Backend(BackendId(id))
         | Requester::Job(JobId(id))
-        | Requester::Node(NodeId(id)) => id.as_u64(),
+        | Requester::Node(NodeId(id))
+        | Requester::Command(id) => id.as_u64(),
     }
 }
 
