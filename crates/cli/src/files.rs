@@ -27,7 +27,7 @@ const COMPARED_MAX: u64 = 64 << 20;
 
 /// What was made for a run.
 pub(crate) struct Made {
-    /// Every image is there and filled.
+    /// Every image is there and filled, but for those that commands make.
     pub whole: bool,
     files: Vec<PathBuf>,
     /// Directories that were not there; inner ones first.
@@ -108,6 +108,10 @@ impl Images {
         let bar = bar(script.disks.values().filter(filled).map(|disk| disk.size).sum());
         for (name, disk) in &script.disks {
             let path = &self.0[name];
+            if !disk.is_there() {
+                made.push(path.clone());
+                continue;
+            }
             let file = HostFile::create(path, disk.size, CreateMode::New);
             let file = file.map_err(|error| match error.kind() {
                 HostErrorKind::Exists => exists(path),
@@ -132,9 +136,9 @@ impl Images {
         format!("{disk}.img")
     }
 
-    /// Every file.
+    /// Every file that is there.
     pub fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.0.values().map(PathBuf::as_path)
+        self.0.values().map(PathBuf::as_path).filter(|path| path.exists())
     }
 
     /// The first offset in the first `len` bytes at which two disks' files differ.
@@ -351,6 +355,12 @@ impl Files for Images {
             ..blockyard_host::Opening::new(opening.read_only)
         };
         let file = HostFile::open_with(path, opening);
+        Ok(Arc::new(file.map_err(|error| error.to_string())?))
+    }
+
+    fn create(&self, filename: &str) -> Result<Arc<dyn Storage>, String> {
+        let path = self.path(filename).ok_or_else(|| format!("there is no disk '{filename}'"))?;
+        let file = HostFile::create(path, 0, CreateMode::Replace);
         Ok(Arc::new(file.map_err(|error| error.to_string())?))
     }
 }

@@ -11,6 +11,7 @@ use blockyard_sim::{
     self as sim, Budgets, Counts, DiskImage, Execution, Finding, Left, Program, Setup, SimDisk,
     SimHandle, World,
 };
+use blockyard_sync::Shared;
 use blockyard_units::{ByteLen, ByteRange, Design};
 
 /// A scenario under a design.
@@ -38,16 +39,34 @@ struct Simulated {
     handle: SimHandle,
     may_lose_power: bool,
     disks: Arc<BTreeMap<String, SimDisk>>,
+    /// The disks that are not there yet.
+    absent: Vec<String>,
 }
 
-struct SimulatedFiles(Arc<BTreeMap<String, SimDisk>>);
+struct SimulatedFiles {
+    disks: Arc<BTreeMap<String, SimDisk>>,
+    /// The files that are not there until they are made, and whether they are. That is durable at once.
+    made: BTreeMap<String, Shared<bool>>,
+}
 
 impl Files for SimulatedFiles {
     fn open(&self, filename: &str, _opening: Opening) -> Result<Arc<dyn Storage>, String> {
-        match self.0.get(filename) {
+        match self.disks.get(filename) {
+            Some(_) if self.made.get(filename).is_some_and(|made| !made.read(|made| *made)) => {
+                Err(format!("{filename}: no such file"))
+            }
             Some(disk) => Ok(Arc::new(disk.clone())),
             None => Err(format!("there is no disk '{filename}'")),
         }
+    }
+
+    fn create(&self, filename: &str) -> Result<Arc<dyn Storage>, String> {
+        let disk = self.disks.get(filename);
+        let disk = disk.ok_or_else(|| format!("there is no disk '{filename}'"))?;
+        if let Some(made) = self.made.get(filename) {
+            made.write(|made| *made = true);
+        }
+        Ok(Arc::new(disk.clone()))
     }
 }
 
@@ -57,7 +76,8 @@ impl blockyard_scenario::World for Simulated {
     }
 
     fn files(&self) -> Arc<dyn Files> {
-        Arc::new(SimulatedFiles(self.disks.clone()))
+        let made = self.absent.iter().map(|name| (name.clone(), Shared::new(false))).collect();
+        Arc::new(SimulatedFiles { disks: self.disks.clone(), made })
     }
 
     fn report(&self, property: &str, message: String) {
@@ -128,7 +148,10 @@ impl ScenarioProgram {
         let named = |name: &String| Some((name.clone(), world.disk(name)?));
         let disks = Arc::new(self.script.disks.keys().filter_map(named).collect());
         let may_lose_power = world.budgets().crashes > 0;
-        let simulated = Arc::new(Simulated { handle: world.handle(), may_lose_power, disks });
+        let absent = self.script.disks.iter().filter(|(_, disk)| !disk.is_there());
+        let absent = absent.map(|(name, _)| name.clone()).collect();
+        let handle = world.handle();
+        let simulated = Arc::new(Simulated { handle, may_lose_power, disks, absent });
         let (script, design) = (self.script.clone(), self.design);
         let stage = world.begin(|_| Stage::start(script, design, simulated.clone(), false));
         (stage, simulated)

@@ -175,6 +175,9 @@ impl Monitor {
         }
         let file = self.files().create(&options.filename).map_err(QmpError::generic)?;
         let failed = |kind| QmpError::generic(format!("{}: {kind}", options.filename));
+        if file.len().0 > 0 {
+            file.truncate(ByteLen(0), false).await.map_err(failed)?;
+        }
         let truncate = Truncate { len: ByteLen(options.size.0), preallocation: how };
         truncate.on(&*file).await.map_err(failed)?;
         file.flush().await.map_err(failed)

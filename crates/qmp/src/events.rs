@@ -21,6 +21,14 @@ pub struct Event {
     pub data: Dict,
 }
 
+impl Event {
+    /// Whether it has this name, and data that contain `matching`.
+    pub fn is(&self, name: &str, matching: &Dict) -> bool {
+        let matches = |(key, value)| self.data.get(key) == Some(value);
+        self.name == name && matching.iter().all(matches)
+    }
+}
+
 /// Somebody who waits for events of some names; others do not reach him.
 pub struct Subscriber {
     names: Vec<String>,
@@ -65,13 +73,13 @@ impl EventHub {
 }
 
 impl Subscriber {
-    /// Waits for an event of this name whose data contain `matching`, or for one of the `others`, whatever their data;
-    /// earlier events are dropped with it.
+    /// Waits for one of the `wanted` events, each a name and what its data contain; earlier events are dropped with it.
     ///
     /// # Yields
     /// Always.
-    pub async fn wait(&self, name: &str, matching: Dict, others: Vec<String>) -> Event {
-        let fits = fits(name.into(), matching, others);
+    pub async fn wait(&self, wanted: Vec<(String, Dict)>) -> Event {
+        let fits =
+            move |event: &Event| wanted.iter().any(|(name, matching)| event.is(name, matching));
         let guard = fits.clone();
         self.mailbox
             .wait_for(
@@ -86,18 +94,6 @@ impl Subscriber {
                 },
             )
             .await
-    }
-}
-
-fn fits(
-    name: String,
-    matching: Dict,
-    others: Vec<String>,
-) -> impl Fn(&Event) -> bool + Clone + Send + Unpin + 'static {
-    move |event| {
-        let matches = |(key, value)| event.data.get(key) == Some(value);
-        (event.name == name && matching.iter().all(matches))
-            || others.iter().any(|other| event.name == other)
     }
 }
 

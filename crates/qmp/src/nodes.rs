@@ -30,7 +30,8 @@ pub trait Files: Send + Sync {
     /// Says which file, and why not.
     fn open(&self, filename: &str, opening: Opening) -> Result<Arc<dyn Storage>, String>;
 
-    /// Makes one without any bytes; what it held is gone.
+    /// Makes one that is not there, without any bytes, or opens the one that is, to be written: what that holds is for
+    /// the caller to cut off.
     ///
     /// # Errors
     /// Says which file, and why not; a world need not be able to.

@@ -69,9 +69,10 @@ impl Actor {
             }
             Step::Wait { event, data, or_end } => {
                 let events = self.events.as_ref().expect("an actor that waits has subscribed");
-                let came = events.wait(event, data.clone(), or_end.clone()).await;
+                let wanted = [(event.clone(), data.clone())].into_iter().chain(or_end.clone());
+                let came = events.wait(wanted.collect()).await;
                 note!("{}", came.name);
-                came.name == event
+                came.is(event, data)
             }
             Step::WaitLoad { writes } => {
                 self.wait_load(*writes).await;

@@ -31,6 +31,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
         "qcow2-cow-over-backing",
         include_str!("../../../tests/scenarios/qcow2-cow-over-backing.json"),
     ),
+    ("qcow2-create", include_str!("../../../tests/scenarios/qcow2-create.json")),
     (
         "qcow2-discard-and-reuse",
         include_str!("../../../tests/scenarios/qcow2-discard-and-reuse.json"),

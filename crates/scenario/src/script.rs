@@ -285,12 +285,12 @@ fn disks(disks: Dict) -> Result<BTreeMap<String, DiskSpec>, ScriptError> {
                 return Err(ScriptError(format!("disks.{name}: {message}")));
             }
         };
-        if size == 0 || !size.is_multiple_of(512) {
+        let capacity = options.capacity.map_or(size, |capacity| capacity.0);
+        if capacity == 0 || !size.is_multiple_of(512) {
             return Err(ScriptError(format!(
-                "disks.{name}.size: a positive multiple of 512 is needed"
+                "disks.{name}.size: a multiple of 512 is needed; 0 only beside a capacity"
             )));
         }
-        let capacity = options.capacity.map_or(size, |capacity| capacity.0);
         if capacity < size || !capacity.is_multiple_of(512) {
             return Err(ScriptError(format!(
                 "disks.{name}.capacity: a multiple of 512, not less than its size of {size}, is needed"

@@ -286,7 +286,7 @@ impl Stage {
             step.visit_all(&mut |step| {
                 if let Step::Wait { event, or_end, .. } = step {
                     names.push(event.clone());
-                    names.extend(or_end.iter().cloned());
+                    names.extend(or_end.iter().map(|(name, _)| name.clone()));
                 }
             });
         }

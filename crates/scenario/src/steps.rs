@@ -15,7 +15,7 @@ use crate::request::{Asked, Request, words};
 /// A disk as every run finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskSpec {
-    /// Bytes.
+    /// Bytes; with none it is a file which is not there until a command makes it.
     pub size: u64,
     /// Bytes that it can grow to, where it is simulated; not less than its size.
     pub capacity: u64,
@@ -28,6 +28,11 @@ pub struct DiskSpec {
 }
 
 impl DiskSpec {
+    /// Whether it is there before a command makes it.
+    pub fn is_there(&self) -> bool {
+        self.size > 0
+    }
+
     /// Whether there are only zeroes on it.
     pub fn is_blank(&self) -> bool {
         self.fill_tag == 0 && self.image.is_none()
@@ -191,7 +196,14 @@ fn on_error(word: Option<OnErrorWord>) -> OnError {
 struct WaitOptions {
     wait: String,
     data: Option<Dict>,
-    or_end: Option<Vec<String>>,
+    or_end: Option<Vec<Value>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct OrEnd {
+    event: String,
+    data: Dict,
 }
 
 #[derive(Deserialize)]
@@ -223,11 +235,11 @@ pub(crate) enum Step {
         resizes: bool,
         policies: ErrorPolicies,
     },
-    /// Waits for an event; if one of the others comes first, the actor ends.
+    /// Waits for an event; if one of the others comes first, the actor ends. Each is a name, and what its data contain.
     Wait {
         event: String,
         data: Dict,
-        or_end: Vec<String>,
+        or_end: Vec<(String, Dict)>,
     },
     WaitLoad {
         writes: u64,
@@ -285,8 +297,16 @@ impl Step {
             "wait" => {
                 let WaitOptions { wait, data, or_end } =
                     visit(whole, Mode::Strings).map_err(text)?;
-                let (data, or_end) = (data.unwrap_or_default(), or_end.unwrap_or_default());
-                return Ok(Self::Wait { event: wait, data, or_end });
+                let or_end = or_end.unwrap_or_default().into_iter().map(|event| match event {
+                    Value::Str(name) => Ok((name, Dict::new())),
+                    event => {
+                        let OrEnd { event, data } = visit(&event, Mode::Strings)?;
+                        Ok((event, data))
+                    }
+                });
+                let or_end = or_end.collect::<Result<_, VisitError>>();
+                let or_end = or_end.map_err(|error| error.within("or-end").to_string())?;
+                return Ok(Self::Wait { event: wait, data: data.unwrap_or_default(), or_end });
             }
             _ => {}
         }

@@ -38,7 +38,7 @@ impl Told {
         let matching =
             of.iter().map(|(key, value)| (String::from(*key), Value::from(value.as_str())));
         let matching: Dict = matching.collect();
-        self.0[job].wait("JOB_STATUS_CHANGE", matching, Vec::new()).await;
+        self.0[job].wait(vec![("JOB_STATUS_CHANGE".into(), matching)]).await;
     }
 
     async fn until_over(&self) {
@@ -163,8 +163,9 @@ fn a_grouped_job_that_fails_takes_the_other_with_it() {
                 let job = format!("m{index}");
                 let matching =
                     Dict::from_iter([(String::from("device"), Value::from(job.as_str()))]);
-                let ends = names[1..].iter().map(|name| String::from(*name)).collect();
-                ready.wait(names[0], matching, ends).await;
+                let ends = names[1..].iter().map(|name| (String::from(*name), Dict::new()));
+                let wanted = [(names[0].into(), matching)].into_iter().chain(ends);
+                ready.wait(wanted.collect()).await;
                 // It may have failed since.
                 let _ = task.execute("job-complete", &format!(r#"{{"id":"{job}"}}"#)).await;
             });

@@ -136,10 +136,10 @@ fn a_mirror_to_an_encrypted_image_ends_equal_whatever_the_order() {
         let guest = disk.clone();
         let write = async move { guest.write(Write::data(1024, vec![7; 512].into())).await };
         let written = bench.runtime.spawn("guest", write);
-        ready.wait("BLOCK_JOB_READY", Dict::new(), Vec::new()).await;
+        ready.wait(vec![("BLOCK_JOB_READY".into(), Dict::new())]).await;
         bench.done("job-complete", r#"{"id":"m"}"#).await;
         written.join().await.expect("no fault is budgeted");
-        ready.wait("BLOCK_JOB_COMPLETED", Dict::new(), Vec::new()).await;
+        ready.wait(vec![("BLOCK_JOB_COMPLETED".into(), Dict::new())]).await;
         assert_eq!(bench.child("disk0", "root").as_deref(), Some("top"));
         let mut expected = vec![1; 4096];
         expected[1024..1536].fill(7);
