@@ -9,6 +9,7 @@ mod compressed;
 mod encrypted;
 mod preallocate;
 mod read;
+mod references;
 mod resize;
 mod snapshots;
 mod write;

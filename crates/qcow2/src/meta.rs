@@ -106,6 +106,30 @@ pub enum Which {
     Counts,
 }
 
+/// Which way counts go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum By {
+    /// One more.
+    Up,
+    /// One less.
+    Down,
+}
+
+/// The refcounts of a slice.
+pub struct Counts<'a> {
+    /// None where there is no block: they are 0.
+    bytes: Option<&'a [u8]>,
+    geometry: &'a Geometry,
+}
+
+impl Counts<'_> {
+    /// That of a cluster that is in the slice.
+    pub fn of(&self, cluster: u64) -> u64 {
+        let index = cluster % self.geometry.slice_counts();
+        self.bytes.map_or(0, |bytes| count_in(bytes, index, self.geometry.refcount_order))
+    }
+}
+
 /// See the file head.
 pub struct Meta {
     pub header: Header,
@@ -201,6 +225,46 @@ impl Meta {
         Ok(())
     }
 
+    /// The host clusters of the slice with the entry for guest offset `at`, which is in memory, in the order of its
+    /// entries.
+    pub fn hosts(&mut self, at: u64, geometry: &Geometry) -> Result<Vec<u64>, ImageError> {
+        let (slice, _) = self.place(at, geometry)?.expect("changed-slices-are-here");
+        let bytes = self.l2.get(slice).expect("changed-slices-are-here");
+        let host = |index| entry_in(bytes, index, geometry).host(geometry);
+        let hosts = (0..geometry.slice_entries()).filter_map(host);
+        Ok(hosts.map(|host| host / geometry.cluster()).collect())
+    }
+
+    /// Says of each of those whether it is the disk's own, as `own` has it.
+    pub fn set_copied(
+        &mut self,
+        at: u64,
+        own: &[bool],
+        geometry: &Geometry,
+    ) -> Result<(), ImageError> {
+        let (slice, _) = self.place(at, geometry)?.expect("changed-slices-are-here");
+        let changed = |bytes: &[u8], index, own: bool| {
+            let entry = entry_in(bytes, index, geometry);
+            let new = if own { entry.own() } else { entry.shared() };
+            (new != entry).then_some(new.descriptor)
+        };
+        let bytes = self.l2.get(slice).expect("changed-slices-are-here");
+        let is_host = |index: &u64| entry_in(bytes, *index, geometry).host(geometry).is_some();
+        let hosts = (0..geometry.slice_entries()).filter(is_host);
+        let all =
+            hosts.zip(own).filter_map(|(index, own)| Some((index, changed(bytes, index, *own)?)));
+        let all: Vec<(u64, u64)> = all.collect();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let bytes = self.l2.change(slice);
+        for (index, descriptor) in all {
+            let start = usize::try_from(index * geometry.l2_entry()).expect("slices-are-small");
+            bytes[start..start + 8].copy_from_slice(&descriptor.to_be_bytes());
+        }
+        Ok(())
+    }
+
     /// What `old`, the entry of the cluster with guest offset `at`, referred to is not referred to by it any more.
     pub fn free_entry(&mut self, old: Entry, at: u64, discard: bool, geometry: &Geometry) {
         let compressed = old.compressed(geometry);
@@ -246,6 +310,17 @@ impl Meta {
         )))
     }
 
+    /// The refcounts of the slice that counts `cluster`, which was brought in.
+    pub fn counts_here<'a>(
+        &'a mut self,
+        cluster: u64,
+        geometry: &'a Geometry,
+    ) -> Result<Counts<'a>, ImageError> {
+        let slice = self.count_slice(cluster, geometry)?;
+        let bytes = slice.map(|slice| self.counts.get(slice).expect("looked-up-slices-are-here"));
+        Ok(Counts { bytes, geometry })
+    }
+
     /// Changes the refcount of a cluster, whose slice is in memory.
     pub fn set_count(
         &mut self,
@@ -253,21 +328,48 @@ impl Meta {
         count: u64,
         geometry: &Geometry,
     ) -> Result<(), ImageError> {
-        let Some(slice) = self.count_slice(cluster, geometry)? else {
+        self.change_counts(&[cluster], |_| count, geometry)
+    }
+
+    /// Changes the refcounts of clusters that one slice counts, which is in memory: by one each time that one is named.
+    pub fn count_each(
+        &mut self,
+        clusters: &[u64],
+        by: By,
+        geometry: &Geometry,
+    ) -> Result<(), ImageError> {
+        let change = |count: u64| match by {
+            By::Up => count + 1,
+            By::Down => count.saturating_sub(1),
+        };
+        self.change_counts(clusters, change, geometry)
+    }
+
+    fn change_counts(
+        &mut self,
+        clusters: &[u64],
+        change: impl Fn(u64) -> u64,
+        geometry: &Geometry,
+    ) -> Result<(), ImageError> {
+        let Some(slice) = self.count_slice(clusters[0], geometry)? else {
             return Err(ImageError::Corrupt {
                 structure: "a refcount table entry",
-                offset: self.header.reftable_offset + cluster / geometry.block_counts() * 8,
+                offset: self.header.reftable_offset + clusters[0] / geometry.block_counts() * 8,
                 found: 0,
                 expected: "the offset of the block that counts a cluster in use",
             });
         };
-        let index = cluster % geometry.slice_counts();
-        set_count_in(self.counts.change(slice), index, count, geometry.refcount_order);
-        if count == 0 {
-            self.hint = self.hint.min(cluster);
-            // Whatever the cluster is next, it is not that any more.
-            let is_in = |free: &u64| free / geometry.cluster() == cluster;
-            self.free_bytes = self.free_bytes.filter(|free| !is_in(free));
+        let bytes = self.counts.change(slice);
+        for cluster in clusters {
+            let index = cluster % geometry.slice_counts();
+            let count = change(count_in(bytes, index, geometry.refcount_order));
+            set_count_in(bytes, index, count, geometry.refcount_order);
+            if count == 0 {
+                self.hint = self.hint.min(*cluster);
+                // Whatever the cluster is next, it is not that any more.
+                let is_in = |free: &u64| free / geometry.cluster() == *cluster;
+                self.free_bytes = self.free_bytes.filter(|free| !is_in(free));
+            }
         }
         Ok(())
     }

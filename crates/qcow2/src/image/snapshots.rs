@@ -12,16 +12,12 @@ use alloc::vec::Vec;
 use blockyard_units::{ByteRange, Mutant};
 
 use super::Image;
-use crate::check::Tally;
 use crate::entry::L1Entry;
 use crate::error::ImageError;
 use crate::file::Files;
 use crate::header::L1_MAX;
-use crate::meta::{Looked, Table, Which, entry_in, table_bytes};
+use crate::meta::{By, Table, table_bytes};
 use crate::snapshot::{self, Parsed, Snapshot};
-
-/// Clusters whose references are counted at once: 16 MiB of memory, for a file of 256 GiB.
-const WINDOW: u64 = 4 << 20;
 
 /// What people say of a snapshot that is to be taken.
 #[derive(Clone, Debug, Default)]
@@ -32,13 +28,6 @@ pub struct NewSnapshot {
     pub date: (u32, u32),
     /// Nanoseconds that the guest had run.
     pub vm_clock_ns: u64,
-}
-
-/// Which way counts go.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum By {
-    Up,
-    Down,
 }
 
 impl Image {
@@ -290,167 +279,9 @@ impl Image {
         let mut clusters: Vec<u64> = (first..first + self.geometry.clusters_for(len)).collect();
         self.count_clusters(files, &mut clusters, By::Down).await
     }
-
-    /// Whether every count covers the references from `l1`, and has room for as many more. They are counted for a
-    /// window of the file's clusters at a time: a table that is referred to twice refers to everything twice.
-    async fn check_room(&self, files: &Files<'_>, l1: &[u64]) -> Result<(), ImageError> {
-        let clusters = self.geometry.clusters_for(files.image.len()?);
-        let mut start = 0;
-        loop {
-            let window = clusters.saturating_sub(start).min(WINDOW);
-            let mut tally = Tally::new(start, usize::try_from(window).expect("windows-are-small"));
-            for entry in l1 {
-                for cluster in self.references(files, L1Entry(*entry)).await? {
-                    tally.add(cluster, cluster + 1, 0, 1);
-                }
-            }
-            for cluster in start..tally.end() {
-                match u64::from(tally.marks(cluster)) {
-                    0 => {}
-                    references => self.check_count(files, cluster, references).await?,
-                }
-            }
-            match tally.beyond {
-                Some(next) => start = next,
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// Whether the refcount of `cluster` covers these references, and has room for as many more.
-    async fn check_count(
-        &self,
-        files: &Files<'_>,
-        cluster: u64,
-        references: u64,
-    ) -> Result<(), ImageError> {
-        let count = self.count(files, cluster).await?;
-        if count < references {
-            return Err(ImageError::Corrupt {
-                structure: "a refcount",
-                offset: cluster * self.geometry.cluster(),
-                found: count,
-                expected: "one for each reference to its cluster",
-            });
-        }
-        if self.geometry.refcount_max() - count < references {
-            let bits = 1 << self.geometry.refcount_order;
-            return unsupported(&format!(
-                "refcounts of {bits} bits have no room for one more snapshot: cluster {cluster} has {count} already"
-            ));
-        }
-        Ok(())
-    }
-
-    /// Changes the counts of all that `l1` refers to.
-    async fn count_all(&self, files: &Files<'_>, l1: &[u64], by: By) -> Result<(), ImageError> {
-        for entry in l1 {
-            let mut clusters = self.references(files, L1Entry(*entry)).await?;
-            self.count_clusters(files, &mut clusters, by).await?;
-        }
-        Ok(())
-    }
-
-    /// The clusters that an L1 entry refers to, directly and through its table, which is as it stands in the file.
-    async fn references(&self, files: &Files<'_>, entry: L1Entry) -> Result<Vec<u64>, ImageError> {
-        let geometry = &self.geometry;
-        let Some(table) = entry.table() else { return Ok(Vec::new()) };
-        let all = geometry.clusters_for(files.image.len()?);
-        let check = |structure, offset, found, host: u64, len: u64| {
-            let aligned = len != geometry.cluster() || geometry.within(host) == 0;
-            let is_there = aligned && geometry.clusters_for(host.saturating_add(len)) <= all;
-            let expected = "a place inside the file, at a cluster";
-            if is_there {
-                Ok(())
-            } else {
-                Err(ImageError::Corrupt { structure, offset, found, expected })
-            }
-        };
-        check("an L1 entry", table, entry.0, table, geometry.cluster())?;
-        let bytes = files.image.read(ByteRange::new(table, geometry.cluster())).await?;
-        let mut clusters = alloc::vec![table / geometry.cluster()];
-        for index in 0..geometry.l2_entries() {
-            let entry = entry_in(&bytes, index, geometry);
-            let at = table + index * geometry.l2_entry();
-            if let Some(host) = entry.host(geometry) {
-                check("an L2 entry", at, entry.descriptor, host, geometry.cluster())?;
-                clusters.push(host / geometry.cluster());
-            } else if let Some(data) = entry.compressed(geometry) {
-                check("an L2 entry", at, entry.descriptor, data.offset, data.len)?;
-                let last = (data.offset + data.len - 1) / geometry.cluster();
-                clusters.extend(data.offset / geometry.cluster()..=last);
-            }
-        }
-        Ok(clusters)
-    }
-
-    /// Changes the counts of clusters, one each time that it is named.
-    async fn count_clusters(
-        &self,
-        files: &Files<'_>,
-        clusters: &mut [u64],
-        by: By,
-    ) -> Result<(), ImageError> {
-        let geometry = &self.geometry;
-        clusters.sort_unstable();
-        for slice in
-            clusters.chunk_by(|a, b| a / geometry.slice_counts() == b / geometry.slice_counts())
-        {
-            // Brings in the slice that has all of them.
-            self.count(files, slice[0]).await?;
-            self.meta.write(|meta| {
-                for cluster in slice {
-                    let Looked::Found(count) = meta.count(*cluster, geometry)? else {
-                        unreachable!("a-slice-is-brought-in-whole")
-                    };
-                    let new = match by {
-                        By::Up => count + 1,
-                        By::Down => count.saturating_sub(1),
-                    };
-                    meta.set_count(*cluster, new, geometry)?;
-                }
-                Ok::<_, ImageError>(())
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Sets the flags of all that the disk refers to and nobody else does, or takes all flags away.
-    async fn set_copied(&self, files: &Files<'_>, on: bool) -> Result<(), ImageError> {
-        let geometry = &self.geometry;
-        let entries = self.meta.read(|meta| meta.l1.entries.clone());
-        for (index, entry) in (0_u64..).zip(entries).filter(|(_, entry)| *entry != 0) {
-            let entry = L1Entry(entry);
-            let Some(table) = entry.table() else { continue };
-            if on && self.count(files, table / geometry.cluster()).await? != 1 {
-                continue;
-            }
-            for cluster in 0..geometry.l2_entries() {
-                let at = index * geometry.l1_reach() + cluster * geometry.cluster();
-                self.set_copied_at(files, at, on).await?;
-            }
-            let new = if on { L1Entry::own(table) } else { entry.shared() };
-            if new != entry {
-                self.meta.write(|meta| meta.l1.set(index, new.0));
-            }
-        }
-        Ok(())
-    }
-
-    async fn set_copied_at(&self, files: &Files<'_>, at: u64, on: bool) -> Result<(), ImageError> {
-        let old = self.find(files, Which::L2, |meta| meta.entry(at, &self.geometry)).await?;
-        let Some(host) = old.host(&self.geometry) else { return Ok(()) };
-        let is_own = on && self.count(files, host / self.geometry.cluster()).await? == 1;
-        if is_own == old.is_own() {
-            return Ok(());
-        }
-        // The counts may have needed room, but not that of the L2 tables.
-        let new = if is_own { old.own() } else { old.shared() };
-        self.meta.write(|meta| meta.set_entry(at, new, &self.geometry))
-    }
 }
 
-fn unsupported<T>(message: &str) -> Result<T, ImageError> {
+pub(super) fn unsupported<T>(message: &str) -> Result<T, ImageError> {
     Err(ImageError::Unsupported(message.into()))
 }
 
