@@ -6,6 +6,8 @@
 //!
 //! It is told of writes from where their data are down: before that, whoever reads the node may still find what was
 //! there, and a bitmap that is cleared must not lose them.
+//!
+//! A bitmap that is *persistent* is stored when its node goes away, and there again when one of that name comes.
 
 use crate::{Property, Violation};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -28,6 +30,8 @@ pub enum BitmapChange {
         granularity: u64,
         /// Whether writes are recorded in it.
         records: bool,
+        /// Whether it outlives its node.
+        persistent: bool,
     },
     /// It is there no more.
     Remove(BitmapName),
@@ -48,16 +52,27 @@ pub struct BitmapView {
     pub granularity: u64,
     /// Whether writes are recorded in it.
     pub records: bool,
+    /// Whether it outlives its node.
+    pub persistent: bool,
     /// The dirty granules.
     pub dirty: BTreeSet<u64>,
 }
 
 type Bitmaps = BTreeMap<BitmapName, BitmapView>;
 
+/// What there may be.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Possible {
+    bitmaps: Bitmaps,
+    /// Those of nodes that are not there.
+    stored: Bitmaps,
+    /// Which of those under way have taken place.
+    done: BTreeSet<u64>,
+}
+
 /// Sees commands and writes begin and end; begins without bitmaps.
 pub struct DirtyBitmaps {
-    /// What the bitmaps may be, each with which of those under way have taken place.
-    possible: BTreeSet<(Bitmaps, BTreeSet<u64>)>,
+    possible: BTreeSet<Possible>,
     under_way: BTreeMap<u64, Vec<BitmapChange>>,
     count: u64,
 }
@@ -90,8 +105,8 @@ impl DirtyBitmaps {
         }
         let changes = self.under_way.remove(&number).expect("what-ends-has-begun");
         let possible = core::mem::take(&mut self.possible).into_iter();
-        let fits = possible.filter_map(|(bitmaps, mut done)| {
-            (done.remove(&number) == took_place).then_some((bitmaps, done))
+        let fits = possible.filter_map(|mut possible| {
+            (possible.done.remove(&number) == took_place).then_some(possible)
         });
         self.possible = fits.collect();
         match self.possible.is_empty() {
@@ -100,15 +115,29 @@ impl DirtyBitmaps {
         }
     }
 
-    /// A node is there no more, nor are its bitmaps.
+    /// A node is there no more: its persistent bitmaps are stored, and the others are gone.
     pub fn node_is_gone(&mut self, node: &str) {
-        let possible = core::mem::take(&mut self.possible).into_iter();
-        self.possible = possible
-            .map(|(mut bitmaps, done)| {
-                bitmaps.retain(|name, _| name.0 != node);
-                (bitmaps, done)
-            })
-            .collect();
+        self.each(|Possible { bitmaps, stored, .. }| {
+            take_those_of(stored, node);
+            let gone = take_those_of(bitmaps, node).into_iter();
+            stored.extend(gone.filter(|(_, bitmap)| bitmap.persistent));
+        });
+    }
+
+    /// A node has come, with the bitmaps that are stored.
+    pub fn node_is_there(&mut self, node: &str) {
+        self.each(|Possible { bitmaps, stored, .. }| {
+            bitmaps.append(&mut take_those_of(stored, node))
+        });
+    }
+
+    fn each(&mut self, change: impl Fn(&mut Possible)) {
+        let all = core::mem::take(&mut self.possible).into_iter();
+        let changed = all.map(|mut possible| {
+            change(&mut possible);
+            possible
+        });
+        self.possible = changed.collect();
     }
 
     /// These are all the bitmaps there are.
@@ -116,7 +145,8 @@ impl DirtyBitmaps {
     /// # Errors
     /// No order makes them so.
     pub fn check(&self, found: &Bitmaps) -> Result<(), Violation> {
-        let possible: Vec<Bitmaps> = self.reachable().into_iter().map(|(all, _)| all).collect();
+        let possible: Vec<Bitmaps> =
+            self.reachable().into_iter().map(|possible| possible.bitmaps).collect();
         if possible.contains(found) {
             return Ok(());
         }
@@ -153,21 +183,29 @@ impl DirtyBitmaps {
     }
 
     /// What the bitmaps may be if some of those under way have taken place.
-    fn reachable(&self) -> BTreeSet<(Bitmaps, BTreeSet<u64>)> {
+    fn reachable(&self) -> BTreeSet<Possible> {
         let mut all = self.possible.clone();
         let mut new: Vec<_> = all.iter().cloned().collect();
-        while let Some((bitmaps, done)) = new.pop() {
-            for (number, changes) in self.under_way.iter().filter(|(n, _)| !done.contains(n)) {
-                let Some(bitmaps) = after(bitmaps.clone(), changes) else { continue };
-                let mut done = done.clone();
-                done.insert(*number);
-                if all.insert((bitmaps.clone(), done.clone())) {
-                    new.push((bitmaps, done));
+        while let Some(possible) = new.pop() {
+            let left = self.under_way.iter().filter(|(n, _)| !possible.done.contains(n));
+            for (number, changes) in left {
+                let Some(bitmaps) = after(possible.bitmaps.clone(), changes) else { continue };
+                let mut next = Possible { bitmaps, ..possible.clone() };
+                next.done.insert(*number);
+                if all.insert(next.clone()) {
+                    new.push(next);
                 }
             }
         }
         all
     }
+}
+
+/// Takes those of a node out.
+fn take_those_of(all: &mut Bitmaps, node: &str) -> Bitmaps {
+    let (taken, rest) = core::mem::take(all).into_iter().partition(|(name, _)| name.0 == node);
+    *all = rest;
+    taken
 }
 
 fn is_dirty(all: &Bitmaps, name: &BitmapName, granule: u64) -> bool {
@@ -178,9 +216,9 @@ fn is_dirty(all: &Bitmaps, name: &BitmapName, granule: u64) -> bool {
 fn after(mut all: Bitmaps, changes: &[BitmapChange]) -> Option<Bitmaps> {
     for change in changes {
         match change {
-            BitmapChange::Add { name, granularity, records } => {
-                let (granularity, records, dirty) = (*granularity, *records, BTreeSet::new());
-                let new = BitmapView { granularity, records, dirty };
+            BitmapChange::Add { name, granularity, records, persistent } => {
+                let (granularity, records, persistent) = (*granularity, *records, *persistent);
+                let new = BitmapView { granularity, records, persistent, dirty: BTreeSet::new() };
                 if all.insert(name.clone(), new).is_some() {
                     return None;
                 }

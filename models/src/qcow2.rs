@@ -7,7 +7,11 @@
 //!
 //! Source: the public specification of the format, docs/interop/qcow2 of QEMU: "Header", "Host cluster management",
 //! "Cluster mapping", "Snapshots".
-//! Not for: compressed data and subclusters, which are counted and not looked into; bitmaps.
+//! Not for: compressed data and subclusters, which are counted and not looked into.
+
+mod bitmaps;
+
+pub use bitmaps::StoredBitmap;
 
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -55,6 +59,8 @@ pub struct Qcow2 {
     extended: bool,
     /// Data are in a file of their own, where nothing is counted.
     external: bool,
+    /// Where the header extensions begin, if the image vouches for its bitmaps.
+    vouches_from: Option<u64>,
 }
 
 const COPIED: u64 = 1 << 63;
@@ -105,6 +111,7 @@ impl Qcow2 {
             count_bits: 1 << order,
             extended: features & 16 != 0,
             external: features & 4 != 0,
+            vouches_from: (version > 2 && u64_at(88) & 1 != 0).then(|| u32_at(100)),
         })
     }
 
@@ -153,6 +160,7 @@ impl Qcow2 {
         }
         self.add_tables(bytes, &mut references, self.l1, true)?;
         self.add_snapshots(bytes, &mut references)?;
+        self.add_bitmaps(bytes, &mut references)?;
         self.compare(bytes, &references, &blocks)
     }
 

@@ -15,6 +15,7 @@
 //! Not for: names, persistence, busy and successor states, or the question which requests are
 //! recorded.
 
+use alloc::vec::Vec;
 use blockyard_units::{ByteLen, ByteOffset, ByteRange};
 use core::ops::Range;
 
@@ -60,6 +61,24 @@ impl DirtyBitmap {
     pub fn new(disk_len: ByteLen, granularity: ByteLen) -> Result<Self, BitmapError> {
         Self::check_granularity(granularity)?;
         let granules = HBitmap::new(disk_len.0.div_ceil(granularity.0));
+        Ok(Self { granules, disk_len, granularity, enabled: true })
+    }
+
+    /// An enabled bitmap of such [words](Self::words). Those that are missing are clean, and what they have past the
+    /// disk's end is left out.
+    ///
+    /// # Errors
+    /// [`BitmapError::Granularity`] if `granularity` is not a power of two between the two limits.
+    ///
+    /// # Panics
+    /// If the machine cannot address one bit a granule.
+    pub fn from_words(
+        disk_len: ByteLen,
+        granularity: ByteLen,
+        words: Vec<u64>,
+    ) -> Result<Self, BitmapError> {
+        Self::check_granularity(granularity)?;
+        let granules = HBitmap::from_words(disk_len.0.div_ceil(granularity.0), words);
         Ok(Self { granules, disk_len, granularity, enabled: true })
     }
 

@@ -48,6 +48,30 @@ impl HBitmap {
         bitmap
     }
 
+    /// A bitmap of `len` items, 64 to a word, the first one lowest. Words that are missing are clear, and what there is
+    /// past the last item is left out.
+    ///
+    /// # Panics
+    /// If the machine cannot address that many bits.
+    pub fn from_words(len: u64, mut words: Vec<u64>) -> Self {
+        let mut bitmap = Self::new(len);
+        words.resize(bitmap.levels[0].len(), 0);
+        if let (Some(last), 1..) = (words.last_mut(), len % WORD_BITS) {
+            *last &= (1 << (len % WORD_BITS)) - 1;
+        }
+        bitmap.count = words.iter().map(|word| u64::from(word.count_ones())).sum();
+        bitmap.levels[0] = words;
+        for upper in 1..bitmap.levels.len() {
+            let (below, level) = bitmap.levels.split_at_mut(upper);
+            for (bits, words) in level[0].iter_mut().zip(below[upper - 1].chunks(64)) {
+                let bit = |(index, word): (usize, &u64)| u64::from(*word != 0) << index;
+                *bits = words.iter().enumerate().map(bit).sum();
+            }
+        }
+        bitmap.self_check();
+        bitmap
+    }
+
     /// Number of items.
     pub fn len(&self) -> u64 {
         self.len

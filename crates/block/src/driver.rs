@@ -13,6 +13,7 @@ use crate::error::BlockError;
 use crate::io::Io;
 use crate::request::{ReadFlags, Write, WriteKind};
 use crate::status::Extent;
+use crate::stored::BitmapStore;
 
 /// A change of the graph that a driver is asked to prepare for.
 #[derive(Clone, Copy)]
@@ -171,6 +172,11 @@ pub trait BlockDriver: Send + Sync {
 
     /// Who is told of the points that requests come by, if this is a driver for tests.
     fn debugger(&self) -> Option<&dyn Debugger> {
+        None
+    }
+
+    /// Where the bitmaps of its node are stored, if it stores them.
+    fn bitmap_store(&self) -> Option<&dyn BitmapStore> {
         None
     }
 

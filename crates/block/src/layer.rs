@@ -110,7 +110,7 @@ impl BlockLayer {
         NewNode(Arc::new(Node::new(id, name.into(), driver)))
     }
 
-    /// Opens a node that is in the graph and that nobody uses yet.
+    /// Opens a node that is in the graph and that nobody uses yet, and brings in the bitmaps that are stored with it.
     ///
     /// # Errors
     /// What its driver found in its children, or met there.
@@ -118,10 +118,11 @@ impl BlockLayer {
     /// # Yields
     /// As its children do.
     pub async fn open_node(&self, node: &Node) -> Result<(), BlockError> {
-        node.driver().open(&Io::of_node(self, node, Requester::Node(node.id()))).await
+        node.driver().open(&Io::of_node(self, node, Requester::Node(node.id()))).await?;
+        self.load_bitmaps(node).await
     }
 
-    /// Closes a node that nobody uses any more, before it leaves the graph.
+    /// Closes a node that nobody uses any more, before it leaves the graph: its bitmaps are stored with it.
     ///
     /// # Errors
     /// What its driver met in its children: they lack what it kept.
@@ -129,6 +130,7 @@ impl BlockLayer {
     /// # Yields
     /// As its children do.
     pub async fn close_node(&self, node: &Node) -> Result<(), BlockError> {
+        self.store_bitmaps(node).await?;
         node.driver().close(&Io::of_node(self, node, Requester::Node(node.id()))).await
     }
 

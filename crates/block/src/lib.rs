@@ -38,6 +38,7 @@ mod request;
 mod state;
 mod stats;
 mod status;
+mod stored;
 mod tracked;
 
 pub use backend::Backend;
@@ -58,4 +59,5 @@ pub use request::{
 };
 pub use stats::{Account, Counted, Histogram, Outcome, Stats};
 pub use status::{Above, Extent};
+pub use stored::{BitmapStore, StoredBitmap};
 pub use tracked::LONGEST;

@@ -51,6 +51,8 @@ pub struct Plan {
     /// Nodes that are to be flushed before the edits take place, and drained: what was written to them is out of reach
     /// of the flushes that come after. For reconfiguring.
     pub flushed: Vec<NodeId>,
+    /// Nodes of which a bitmap that is stored is to change; they are drained too. For reconfiguring.
+    pub disowned: Vec<NodeId>,
 }
 
 /// What becomes of an edit if somebody else published in between.

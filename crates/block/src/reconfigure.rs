@@ -82,7 +82,7 @@ impl BlockLayer {
         loop {
             let graph = self.graph();
             let plan = derive(&graph)?;
-            let (drained, flushed) = (to_be_drained(&graph, &plan)?, plan.flushed);
+            let drained = to_be_drained(&graph, &plan)?;
             let section = match drained.as_slice() {
                 [] => None,
                 nodes => Some(self.drain(owner, nodes).await),
@@ -97,13 +97,14 @@ impl BlockLayer {
             };
             let mut beyond = false;
             let derive_within = |graph: &Graph| {
-                let plan = derive(graph)?;
-                let nodes = to_be_drained(graph, &plan)?;
+                let next = derive(graph)?;
+                let nodes = to_be_drained(graph, &next)?;
                 beyond = nodes.iter().any(|node| !drained.contains(node))
-                    || plan.flushed.iter().any(|node| !flushed.contains(node));
-                if beyond { Err(BlockError::Lost) } else { Ok(plan) }
+                    || next.flushed.iter().any(|node| !plan.flushed.contains(node));
+                if beyond { Err(BlockError::Lost) } else { Ok(next) }
             };
-            let result = match self.flush_nodes(owner, &flushed).await.and_then(|()| inside()) {
+            let ready = self.get_ready(owner, &plan).await;
+            let result = match ready.and_then(|()| inside()) {
                 Ok(done) => {
                     let result = self.publish(what, OnLost::StartOver, derive_within).await;
                     if result.is_ok() {
@@ -123,11 +124,13 @@ impl BlockLayer {
         }
     }
 
-    async fn flush_nodes(&self, owner: Owner, nodes: &[NodeId]) -> Result<(), BlockError> {
-        if self.design().is_mutant(Mutant::SnapshotSkipsFlush) {
-            return Ok(());
+    /// What is to be done before the edits take place, inside the section.
+    async fn get_ready(&self, owner: Owner, plan: &Plan) -> Result<(), BlockError> {
+        for id in &plan.disowned {
+            self.disown_bitmaps(*id).await?;
         }
-        for id in nodes {
+        let skips = self.design().is_mutant(Mutant::SnapshotSkipsFlush);
+        for id in plan.flushed.iter().filter(|_| !skips) {
             let Some(node) = self.node_by_id(*id) else { continue };
             node.flush(&Io::of_node(self, &node, owner.into())).await?;
         }
@@ -154,7 +157,7 @@ fn to_be_drained(before: &Graph, plan: &Plan) -> Result<Vec<NodeId>, BlockError>
     };
     let edges = before.changed_edges(after).into_iter().filter_map(touched);
     let reopened = plan.options.iter().map(|(node, _)| *node);
-    let others = reopened.chain(plan.drained.iter().copied()).chain(plan.flushed.iter().copied());
+    let others = reopened.chain(plan.drained.iter().chain(&plan.disowned).chain(&plan.flushed).copied());
     let nodes: BTreeSet<NodeId> = edges.chain(before.changed_nodes(after)).chain(others).collect();
     Ok(nodes.into_iter().collect())
 }

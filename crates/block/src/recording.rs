@@ -149,6 +149,9 @@ impl Node {
                  {GRANULES_MAX} are possible"
             ));
         }
+        if state.persistent {
+            self.check_storing(name, len, granularity)?;
+        }
         let mut bits = match DirtyBitmap::new(len, granularity) {
             Ok(bits) => bits,
             Err(error) => return invalid(&format!("granularity: {error}")),

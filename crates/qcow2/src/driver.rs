@@ -3,9 +3,11 @@
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use blockyard_block::{
-    BackingFile, BlockDriver, BlockError, Extent, Io, Limits, ReadFlags, Write, WriteKind,
+    BackingFile, BitmapStore, BlockDriver, BlockError, Extent, Io, Limits, ReadFlags, StoredBitmap,
+    Write, WriteKind,
 };
 use blockyard_crypto::{SECTOR, Secret};
 use blockyard_runtime::{BoxFuture, IoBuffer};
@@ -80,6 +82,11 @@ impl Qcow2 {
         Ok(image.with_design(io.layer().design()))
     }
 
+    /// The error of what is about all of the image.
+    fn failed(&self, image: &Image, error: ImageError) -> BlockError {
+        error.of_request(&self.node, ByteRange::new(0, image.len().0))
+    }
+
     fn opened(&self) -> Result<Arc<Image>, BlockError> {
         let closed = || BlockError::Invalid(alloc::format!("node {} is not open", self.node));
         self.image().ok_or_else(closed)
@@ -117,6 +124,10 @@ impl BlockDriver for Qcow2 {
         header.backing.map(|name| BackingFile { name, format })
     }
 
+    fn bitmap_store(&self) -> Option<&dyn BitmapStore> {
+        Some(self)
+    }
+
     fn data_file(&self) -> Option<String> {
         let header = self.image()?.header();
         header.data_file().filter(|_| header.is_external())
@@ -137,11 +148,8 @@ impl BlockDriver for Qcow2 {
     fn close<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
             let Some(image) = self.image().filter(|_| !self.read_only) else { return Ok(()) };
-            let everything = ByteRange::new(0, image.len().0);
-            image
-                .close(&files(io, &image))
-                .await
-                .map_err(|error| error.of_request(&self.node, everything))
+            let closed = image.close(&files(io, &image)).await;
+            closed.map_err(|error| self.failed(&image, error))
         })
     }
 
@@ -187,11 +195,8 @@ impl BlockDriver for Qcow2 {
                 return Ok(());
             }
             let image = self.opened()?;
-            let everything = ByteRange::new(0, image.len().0);
-            image
-                .flush(&files(io, &image))
-                .await
-                .map_err(|error| error.of_request(&self.node, everything))
+            let flushed = image.flush(&files(io, &image)).await;
+            flushed.map_err(|error| self.failed(&image, error))
         })
     }
 
@@ -204,6 +209,54 @@ impl BlockDriver for Qcow2 {
             let image = self.opened()?;
             let status = image.status(&files(io, &image), range, data_child(&image)).await;
             status.map_err(|error| error.of_request(&self.node, range))
+        })
+    }
+}
+
+impl BitmapStore for Qcow2 {
+    fn check(
+        &self,
+        name: &str,
+        len: ByteLen,
+        granularity: ByteLen,
+        others: usize,
+    ) -> Result<(), BlockError> {
+        let checked = match self.read_only {
+            true => Err("the node is read-only".into()),
+            false => self.opened()?.check_bitmap(name, len, granularity, others),
+        };
+        let node = &self.node;
+        checked.map_err(|why| {
+            let said = alloc::format!("bitmap '{name}' of node {node} cannot be persistent: {why}");
+            BlockError::Invalid(said)
+        })
+    }
+
+    fn load<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<Vec<StoredBitmap>, BlockError>> {
+        Box::pin(async move {
+            let image = self.opened()?;
+            let loaded = image.load_bitmaps(&files(io, &image)).await;
+            loaded.map_err(|error| self.failed(&image, error))
+        })
+    }
+
+    fn disown<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let image = self.opened()?;
+            let disowned = image.disown_bitmaps(&files(io, &image)).await;
+            disowned.map_err(|error| self.failed(&image, error))
+        })
+    }
+
+    fn store<'a>(
+        &'a self,
+        io: &'a Io,
+        bitmaps: Vec<StoredBitmap>,
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let Some(image) = self.image().filter(|_| !self.read_only) else { return Ok(()) };
+            let stored = image.store_bitmaps(&files(io, &image), &bitmaps).await;
+            stored.map_err(|error| self.failed(&image, error))
         })
     }
 }

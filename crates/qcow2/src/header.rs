@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 use blockyard_block::LONGEST;
 use blockyard_units::ByteRange;
 
+use crate::bitmap;
 use crate::error::ImageError;
 use crate::geometry::Geometry;
 
@@ -517,6 +518,35 @@ impl Header {
         };
         self.check_place(structure, 0, offset, len)?;
         Ok(ByteRange::new(offset, len))
+    }
+
+    /// Where the bitmap directory is, if what it says is to be believed: "Bitmaps extension".
+    ///
+    /// # Errors
+    /// What the extension says is wrong.
+    pub(crate) fn bitmaps(&self) -> Result<Option<bitmap::Extension>, ImageError> {
+        let found = self.extensions.iter().find(|found| found.kind == extension::BITMAPS);
+        match found {
+            Some(found) if self.autoclear & autoclear::BITMAPS != 0 => {
+                let parsed = bitmap::Extension::parse(&found.data)?;
+                self.check_place("bitmap_directory_offset", 0, parsed.offset, parsed.len)?;
+                Ok(Some(parsed))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Has it refer to another directory, or to none.
+    pub(crate) fn set_bitmaps(&mut self, bitmaps: Option<bitmap::Extension>) {
+        self.extensions.retain(|extension| extension.kind != extension::BITMAPS);
+        match bitmaps {
+            Some(bitmaps) => {
+                let data = bitmaps.bytes();
+                self.extensions.push(Extension { kind: extension::BITMAPS, data });
+                self.autoclear |= autoclear::BITMAPS;
+            }
+            None => self.autoclear &= !autoclear::BITMAPS,
+        }
     }
 
     /// The format of the backing file, if it is said.

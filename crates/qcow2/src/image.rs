@@ -4,6 +4,7 @@
 //! nothing.
 
 mod allocate;
+mod bitmaps;
 mod change;
 mod compressed;
 mod encrypted;
@@ -23,7 +24,7 @@ use alloc::vec::Vec;
 
 use blockyard_block::Extent;
 use blockyard_sync::door::Kind as Access;
-use blockyard_sync::{Mutex, Shared};
+use blockyard_sync::{Mutex, Rarely, Shared};
 use blockyard_units::{ByteLen, ByteRange, Design, Mutant};
 
 use crate::cache::{Cache, Room};
@@ -68,6 +69,8 @@ pub struct Image {
     /// Who has it may change the structures.
     turn: Mutex<()>,
     users: Users,
+    /// The file may vouch for its bitmaps.
+    vouches: Rarely<bool>,
     cipher: Cipher,
     design: Design,
 }
@@ -97,8 +100,8 @@ impl Image {
         Self::of_header(node, file, header, caches).await
     }
 
-    /// What the autoclear bits vouch for is vouched for no more, but for a raw external data file: nothing else of that
-    /// is kept up here. When nothing speaks against writing the image any more, and before anything that the bits
+    /// What the autoclear bits vouch for is vouched for no more, but for bitmaps and a raw external data file: nothing
+    /// else of that is kept up here. When nothing speaks against writing the image any more, and before anything that the bits
     /// would be wrong about.
     ///
     /// # Errors
@@ -108,7 +111,9 @@ impl Image {
     /// As the file does.
     pub async fn clear_autoclear(&self, file: ImageFile<'_>) -> Result<(), ImageError> {
         let header = self.meta.read(|meta| meta.header.clone());
-        let autoclear = if header.is_raw() { autoclear::RAW_EXTERNAL } else { 0 };
+        let raw = if header.is_raw() { autoclear::RAW_EXTERNAL } else { 0 };
+        let bitmaps = if header.bitmaps()?.is_some() { autoclear::BITMAPS } else { 0 };
+        let autoclear = raw | bitmaps;
         if header.autoclear == autoclear {
             return Ok(());
         }
@@ -146,8 +151,12 @@ impl Image {
             free_bytes: None,
         };
         let (turn, users, cipher) = (Mutex::new(()), Users::default(), Cipher::of(&meta.header));
+        let vouches = Rarely::default();
+        if meta.header.bitmaps()?.is_some() {
+            vouches.write(|vouches| *vouches = true);
+        }
         let (node, meta, design) = (node.into(), Shared::new(meta), Design::default());
-        Ok(Self { node, geometry, raw, meta, turn, users, cipher, design })
+        Ok(Self { node, geometry, raw, meta, turn, users, vouches, cipher, design })
     }
 
     /// The same under another design.
@@ -183,6 +192,17 @@ impl Image {
     /// What the header says now.
     pub fn header(&self) -> Header {
         self.meta.read(|meta| meta.header.clone())
+    }
+
+    /// Does `request`, which changes what the guest sees in `range`, as one of the image's users.
+    async fn as_writer<T>(
+        &self,
+        files: &Files<'_>,
+        range: ByteRange,
+        request: impl Future<Output = Result<T, ImageError>>,
+    ) -> Result<T, ImageError> {
+        self.disown_bitmaps(files).await?;
+        self.as_user(range, request).await
     }
 
     /// Does `request`, which is over `range`, as one of the image's users: from before it looks where its data are.

@@ -22,6 +22,7 @@
 
 extern crate alloc;
 
+mod bitmap;
 mod cache;
 mod check;
 mod compress;

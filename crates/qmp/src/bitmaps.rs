@@ -4,7 +4,7 @@
 //! drained section, in their order, and those that have are undone, the last first, if the transaction fails.
 //!
 //! Source: QEMU's QMP reference. Differs: a truncation marks what it adds; errors name the node, the bitmap and its
-//! holder. No node stores its bitmaps yet, so a persistent one is refused.
+//! holder. One that is stored with its node is changed in a drained section, as it is disowned before.
 
 use alloc::format;
 use alloc::string::String;
@@ -60,6 +60,7 @@ enum Change {
     Add {
         granularity: Option<ByteLen>,
         enabled: bool,
+        persistent: bool,
     },
     Remove,
     Clear,
@@ -132,18 +133,14 @@ impl BitmapCommand {
 impl Add {
     fn command(self) -> Result<BitmapCommand, QmpError> {
         let Self { node, name, granularity, persistent, disabled } = self;
-        if persistent == Some(true) {
-            return Err(QmpError::generic(format!(
-                "bitmap '{name}' of {node} cannot be persistent: no node stores its bitmaps yet"
-            )));
-        }
         let granularity = granularity.map(|size| ByteLen(size.0));
         if let Some(granularity) = granularity {
             let checked = DirtyBitmap::check_granularity(granularity);
             checked.map_err(|error| QmpError::generic(format!("granularity: {error}")))?;
         }
-        let enabled = disabled != Some(true);
-        Ok(BitmapCommand { node, name, change: Change::Add { granularity, enabled } })
+        let (enabled, persistent) = (disabled != Some(true), persistent == Some(true));
+        let change = Change::Add { granularity, enabled, persistent };
+        Ok(BitmapCommand { node, name, change })
     }
 }
 
@@ -177,6 +174,14 @@ impl BitmapAction {
         [&self.node].into_iter().chain(self.sources.iter().map(|(node, _)| node)).map(|n| n.id())
     }
 
+    /// Whether a bitmap that is stored with its node is to change, or to come.
+    fn is_about_stored(&self) -> bool {
+        match self.change {
+            Change::Add { persistent, .. } => persistent,
+            _ => self.node.stores_bitmap(&self.name),
+        }
+    }
+
     /// Does it, at one moment; how it is undone.
     ///
     /// # Errors
@@ -185,9 +190,9 @@ impl BitmapAction {
         let (node, name) = (self.node.clone(), self.name.clone());
         // What is undone is there, and nobody holds it: it was changed a moment ago.
         Ok(match &self.change {
-            Change::Add { granularity, enabled } => {
+            Change::Add { granularity, enabled, persistent } => {
                 let granularity = granularity.unwrap_or_else(|| node.default_granularity());
-                let state = BitmapState::default();
+                let state = BitmapState { persistent: *persistent, ..BitmapState::default() };
                 node.add_named_bitmap(&self.io, &name, granularity, *enabled, state)?;
                 Undo::new(move || drop(node.remove_named_bitmap(&name)))
             }
@@ -251,7 +256,8 @@ impl Action for BitmapAction {
             let name = if gone == self.node.id() { self.node.name() } else { "of a source" };
             return Err(BlockError::NotFound(format!("there is no node '{name}' any more")));
         }
-        Ok(Plan { drained: self.nodes().collect(), ..Plan::default() })
+        let (drained, disowned) = (self.nodes().collect(), [self.node.id()].into());
+        Ok(Plan { drained, disowned, ..Plan::default() })
     }
 
     fn inside(&self) -> Result<Option<Undo>, BlockError> {
@@ -277,7 +283,7 @@ pub(crate) fn check(command: &str, value: &Value, mode: Mode) -> Result<(), QmpE
 }
 
 impl Monitor {
-    pub(crate) fn change_bitmap(
+    pub(crate) async fn change_bitmap(
         &self,
         command: &str,
         value: &Value,
@@ -289,7 +295,12 @@ impl Monitor {
             return self.bitmap_hash(&graph, &node, &name);
         }
         if let Some(command) = BitmapCommand::parse(command, value, mode)? {
-            command.resolve(self, &graph)?.done()?.keep();
+            let action = command.resolve(self, &graph)?;
+            if action.is_about_stored() {
+                self.take_place("change a stored bitmap", action).await?;
+            } else {
+                action.done()?.keep();
+            }
         }
         Ok(Value::Dict(Dict::new()))
     }

@@ -9,7 +9,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 
-use blockyard_block::{BlockError, BlockLayer, OnLost};
+use blockyard_block::{BlockError, BlockLayer, Node, OnLost, Owner, Plan};
 use blockyard_crypto::Secret;
 use blockyard_graph::Graph;
 use blockyard_jobs::{EventSink, Jobs};
@@ -256,7 +256,7 @@ impl Monitor {
         }
         if bitmaps::knows(command) {
             check_known(command)?;
-            return self.change_bitmap(command, &value, mode);
+            return self.change_bitmap(command, &value, mode).await;
         }
         match command {
             "blockdev-create" => self.blockdev_create(visit(&value, mode)?, mode).map(done),
@@ -343,12 +343,25 @@ impl Monitor {
     async fn blockdev_del(&self, arguments: NodeName) -> Result<(), QmpError> {
         let node = self.layer().node(&arguments.node_name)?;
         let derive = |graph: &Graph| Ok(removal(graph, &[node.id()]));
+        // What another command is about to change or to undo is stored only when that has ended.
+        let section = self.layer().drain(Owner::command(), &[node.id()]).await;
+        let removed = self.close_and_remove(&node, derive).await;
+        section.end();
+        removed?;
+        self.note_removed(&[node.id()]);
+        Ok(())
+    }
+
+    async fn close_and_remove(
+        &self,
+        node: &Node,
+        derive: impl Fn(&Graph) -> Result<Plan, BlockError>,
+    ) -> Result<(), QmpError> {
         // Whether it may go at all.
         let graph = self.layer().graph();
         graph.apply(&derive(&graph)?.edits).map_err(BlockError::from)?;
-        self.layer().close_node(&node).await?;
+        self.layer().close_node(node).await?;
         self.layer().publish("blockdev-del", OnLost::StartOver, derive).await?;
-        self.note_removed(&[node.id()]);
         Ok(())
     }
 }

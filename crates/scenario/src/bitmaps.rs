@@ -95,6 +95,11 @@ impl Bitmaps {
         self.with(Kind::Write, |state| state.model.node_is_gone(node));
     }
 
+    /// One has come.
+    pub fn node_is_there(&self, node: &str) {
+        self.with(Kind::Write, |state| state.model.node_is_there(node));
+    }
+
     /// At the end.
     pub fn judge(&self, layer: &BlockLayer) -> Result<(), Violation> {
         if !self.are_watched() {
@@ -109,7 +114,8 @@ impl Bitmaps {
                 let granules =
                     |area: ByteRange| area.start() / granularity..area.end().div_ceil(granularity);
                 let dirty = bits.areas().flat_map(granules).collect();
-                let view = BitmapView { granularity, records: bitmap.is_recording(), dirty };
+                let (records, persistent) = (bitmap.is_recording(), bitmap.state().persistent);
+                let view = BitmapView { granularity, records, persistent, dirty };
                 let name = (attributes.name.clone(), String::from(bitmap.name()));
                 found.insert(name, (view, bits.count()));
             });
@@ -166,9 +172,12 @@ fn change(layer: &BlockLayer, graph: &Graph, kind: &str, data: &Dict) -> Option<
                 Some(size) => size.0,
                 None => layer.node(&of).ok()?.default_granularity().0,
             };
-            let disabled = take::<Option<bool>>(&mut data.clone(), "disabled", Mode::Strings);
-            let records = disabled.ok()? != Some(true);
-            BitmapChange::Add { name: name()?, granularity, records }
+            let is = |key| {
+                let said = take::<Option<bool>>(&mut data.clone(), key, Mode::Strings).ok()?;
+                Some(said == Some(true))
+            };
+            let (records, persistent) = (!is("disabled")?, is("persistent")?);
+            BitmapChange::Add { name: name()?, granularity, records, persistent }
         }
         "remove" => BitmapChange::Remove(name()?),
         "clear" => BitmapChange::Clear(name()?),

@@ -5,9 +5,14 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("attach-during-drain", include_str!("../../../tests/scenarios/attach-during-drain.json")),
     ("bitmap-clear", include_str!("../../../tests/scenarios/bitmap-clear.json")),
     ("bitmap-merge", include_str!("../../../tests/scenarios/bitmap-merge.json")),
+    ("bitmap-persistent", include_str!("../../../tests/scenarios/bitmap-persistent.json")),
     ("bitmap-qcow2", include_str!("../../../tests/scenarios/bitmap-qcow2.json")),
     ("bitmap-reopen", include_str!("../../../tests/scenarios/bitmap-reopen.json")),
     ("bitmap-resize", include_str!("../../../tests/scenarios/bitmap-resize.json")),
+    (
+        "bitmap-stored-beside-commands",
+        include_str!("../../../tests/scenarios/bitmap-stored-beside-commands.json"),
+    ),
     ("bitmap-transaction", include_str!("../../../tests/scenarios/bitmap-transaction.json")),
     ("bitmap-unchanged", include_str!("../../../tests/scenarios/bitmap-unchanged.json")),
     (

@@ -374,6 +374,8 @@ impl Observer for Checks {
         if self.bitmaps.are_watched() {
             let gone = before.gone_nodes(after).filter_map(|node| before.node(node));
             gone.for_each(|node| self.bitmaps.node_is_gone(&node.name));
+            let new = after.nodes().filter(|(id, _)| before.node(*id).is_none());
+            new.for_each(|(_, node)| self.bitmaps.node_is_there(&node.name));
         }
         for (device, disk) in self.state.with(|state| state.media.change(before, after)) {
             let spec = self.state.with(|state| {

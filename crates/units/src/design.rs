@@ -195,6 +195,16 @@ words! {
             "a new refcount block is put where clusters are being allocated";
         Qcow2WaitsWithTurn = "cache-reference-held-across-wait",
             "who waits for another's allocation keeps what others need";
+        Qcow2BitmapsOverDirty = "qcow2-bitmaps-over-dirty",
+            "a header refers to new bitmaps whose refcounts are in memory alone";
+        Qcow2BitmapsFreedFirst = "qcow2-bitmaps-freed-first",
+            "the clusters of old bitmaps are given back before it is durable that the header refers to new ones";
+        Qcow2BitmapsDisownedLate = "qcow2-bitmaps-disowned-late",
+            "a write begins before it is durable that the stored bitmaps are in use";
+        BitmapStoreErrorFreesWrongClusters = "bitmap-store-error-frees-wrong-clusters",
+            "when a bitmap's table cannot be written, clusters are given back by its entries in the other byte order";
+        DisabledBitmapEnabledAfterReload = "disabled-bitmap-enabled-after-reload",
+            "a stored bitmap that does not record does when it is loaded";
     }
 }
 

@@ -8,7 +8,7 @@ fn named(name: &str) -> BitmapName {
 }
 
 fn add(name: &str, granularity: u64) -> BitmapChange {
-    Add { name: named(name), granularity, records: true }
+    Add { name: named(name), granularity, records: true, persistent: false }
 }
 
 fn write(start: u64, len: u64) -> BitmapChange {
@@ -26,7 +26,7 @@ fn history(changes: impl IntoIterator<Item = BitmapChange>) -> DirtyBitmaps {
 }
 
 fn view(granularity: u64, records: bool, dirty: &[u64]) -> BitmapView {
-    BitmapView { granularity, records, dirty: dirty.iter().copied().collect() }
+    BitmapView { granularity, records, persistent: false, dirty: dirty.iter().copied().collect() }
 }
 
 /// Whether the bitmaps may be these; if not, which property says so.
@@ -73,7 +73,7 @@ fn commands_do_what_they_say() {
     for (changes, dirty) in cases {
         let adds = [add("a", 1024), add("b", 4096)];
         let model = history(adds.into_iter().chain(changes.iter().cloned()));
-        let all: Vec<&Bitmaps> = model.possible.iter().map(|(all, _)| all).collect();
+        let all: Vec<&Bitmaps> = model.possible.iter().map(|possible| &possible.bitmaps).collect();
         let [all] = all[..] else { panic!("one after another there is one order") };
         let found: Vec<u64> = all[&named("b")].dirty.iter().copied().collect();
         assert_eq!(found, dirty, "{changes:?}");
@@ -127,4 +127,19 @@ fn what_fails_has_changed_nothing_and_what_cannot_be_must_fail() {
     }
     model.node_is_gone("n");
     assert_eq!(judge(&model, &[]), None);
+}
+
+#[test]
+fn what_is_persistent_outlives_its_node_and_nothing_else_does() {
+    let stored = Add { name: named("s"), granularity: 512, records: true, persistent: true };
+    let mut model = history([stored, add("b", 512), write(0, 1)]);
+    let kept = |dirty| BitmapView { persistent: true, ..view(512, true, dirty) };
+    model.node_is_gone("n");
+    assert_eq!(judge(&model, &[]), None);
+    model.node_is_there("n");
+    assert_eq!(judge(&model, &[("s", kept(&[0]))]), None);
+    assert_eq!(judge(&model, &[("s", kept(&[]))]), Some(Property::BitmapSoundness));
+    let forgotten = view(512, true, &[0]);
+    assert_eq!(judge(&model, &[("s", forgotten)]), Some(Property::BitmapSoundness));
+    assert_eq!(judge(&model, &[]), Some(Property::BitmapSoundness));
 }

@@ -111,3 +111,56 @@ fn what_was_not_read_is_asked_for() {
     assert_eq!(asked[0], ByteRange::new(0, 104));
     assert!(asked.len() > 3, "{asked:?}");
 }
+
+/// The same with the bitmap `b` of 512-byte granules, of which the second is dirty, in the clusters from the sixth on:
+/// directory, table, bits.
+fn with_bitmap() -> Vec<u8> {
+    let mut image = image();
+    image.resize(9 * CLUSTER, 0);
+    (6..9).for_each(|cluster| put(&mut image, 2 * CLUSTER + 2 * cluster, 1, 2));
+    let at = |cluster: usize| (cluster * CLUSTER) as u64;
+    for (place, value, len) in [
+        (88, 1, 8),
+        (100, 104, 4),
+        (104, 0x2385_2875, 4),
+        (108, 24, 4),
+        (112, 1, 4),
+        (120, 32, 8),
+        (128, at(6), 8),
+        (6 * CLUSTER, at(7), 8),
+        (6 * CLUSTER + 8, 1, 4),
+        (6 * CLUSTER + 12, 2, 4),
+        (6 * CLUSTER + 16, 1, 1),
+        (6 * CLUSTER + 17, 9, 1),
+        (6 * CLUSTER + 18, 1, 2),
+        (6 * CLUSTER + 24, u64::from(b'b'), 1),
+        (7 * CLUSTER, at(8), 8),
+        (8 * CLUSTER, 2, 1),
+    ] {
+        put(&mut image, place, value, len);
+    }
+    image
+}
+
+#[test]
+fn a_bitmap_is_counted_and_read_while_the_image_vouches_for_it() {
+    let image = with_bitmap();
+    assert_eq!(check(&image), Ok(0));
+    let mut bytes = reader(&image);
+    let qcow2 = Qcow2::of(&mut bytes).expect("it is an image");
+    let [found] = &qcow2.bitmaps(&mut bytes).expect("they are read")[..] else {
+        panic!("one is there")
+    };
+    assert_eq!(
+        (&*found.name, found.in_use, found.auto, found.granularity),
+        ("b", false, true, 512)
+    );
+    let dirty = qcow2.dirty(&mut bytes, found).expect("it is read");
+    assert_eq!(dirty.into_iter().collect::<Vec<_>>(), [1]);
+    let mut lost = image.clone();
+    put(&mut lost, 2 * CLUSTER + 2 * 8, 0, 2);
+    assert!(matches!(check(&lost), Err(Stopped::Broken(_))));
+    let mut forgotten = image.clone();
+    put(&mut forgotten, 88, 0, 8);
+    assert_eq!(check(&forgotten), Ok(3), "what nobody vouches for has leaked");
+}

@@ -44,7 +44,7 @@ impl Image {
         range: ByteRange,
         how: Zeroes,
     ) -> Result<(), ImageError> {
-        self.as_user(range, self.zeroes_as_user(files, range, how)).await
+        self.as_writer(files, range, self.zeroes_as_user(files, range, how)).await
     }
 
     async fn zeroes_as_user(
@@ -145,7 +145,7 @@ impl Image {
             return Ok(());
         }
         let inner = ByteRange::between(start, end);
-        self.as_user(inner, self.discard_as_user(files, inner)).await
+        self.as_writer(files, inner, self.discard_as_user(files, inner)).await
     }
 
     async fn discard_as_user(&self, files: &Files<'_>, range: ByteRange) -> Result<(), ImageError> {

@@ -36,7 +36,7 @@ impl Image {
             let message = "compressed clusters would not be encrypted, as the rest of the image is";
             return Err(ImageError::Unsupported(message.into()));
         }
-        self.as_user(range, self.compressed_as_user(files, range, &data)).await
+        self.as_writer(files, range, self.compressed_as_user(files, range, &data)).await
     }
 
     async fn compressed_as_user(

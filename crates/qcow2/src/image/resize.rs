@@ -33,6 +33,7 @@ impl Image {
             return Err(ImageError::Unsupported(message.into()));
         }
         let snapshots = self.meta.read(|meta| meta.header.snapshots);
+        self.disown_bitmaps(files).await?;
         if new < old {
             if snapshots > 0 {
                 return Err(ImageError::Unsupported(

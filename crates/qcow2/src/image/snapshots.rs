@@ -181,6 +181,11 @@ impl Image {
     }
 
     async fn apply_in_turn(&self, files: &Files<'_>, which: &str) -> Result<(), ImageError> {
+        if self.has_bitmaps() {
+            return unsupported(
+                "the image has bitmaps, which would not say what going back changed: remove them first",
+            );
+        }
         let (snapshots, _) = self.read_snapshots(files).await?;
         let snapshot = &snapshots[position(&snapshots, which)?];
         self.flush_in_turn(files).await?;
@@ -269,7 +274,7 @@ impl Image {
         Ok(Some(host))
     }
 
-    async fn release_range(
+    pub(super) async fn release_range(
         &self,
         files: &Files<'_>,
         offset: u64,

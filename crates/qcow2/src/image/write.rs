@@ -53,7 +53,7 @@ impl Image {
         data: IoBuffer,
     ) -> Result<(), ImageError> {
         let range = ByteRange::new(offset, data.len() as u64);
-        self.as_user(range, self.write_as_user(files, range, &data)).await
+        self.as_writer(files, range, self.write_as_user(files, range, &data)).await
     }
 
     /// The same, for who is listed already.

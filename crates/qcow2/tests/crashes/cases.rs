@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use blockyard_bitmap::DirtyBitmap;
+use blockyard_block::StoredBitmap;
 use blockyard_models::data;
 use blockyard_qcow2::{Caches, CreateOptions, DataFile, Image, ImageFile, create};
 use blockyard_runtime::{Runtime, Storage};
@@ -12,7 +14,7 @@ use blockyard_sim::{
 use blockyard_units::{ByteLen, ByteRange, Design};
 
 use crate::program::{CLUSTER, Images, Op, Plain, files};
-use Op::{Apply, Delete, Discard, Flush, Read, Snapshot, Truncate, Unmap, Write, Zeroes};
+use Op::{Apply, Delete, Discard, Flush, Read, Snapshot, Store, Truncate, Unmap, Write, Zeroes};
 
 /// Clusters that one L2 table maps.
 const TABLE: u64 = CLUSTER / 8;
@@ -68,6 +70,8 @@ struct Plan {
     made: bool,
     /// The data are in a file of their own; whether that is to read as the guest's disk does.
     external: Option<bool>,
+    /// A bitmap is stored with it, in which these granules are dirty.
+    bitmap: Option<&'static [u64]>,
     tasks: Vec<Vec<Op>>,
 }
 
@@ -84,6 +88,7 @@ impl Default for Plan {
             snapshot: false,
             made: false,
             external: None,
+            bitmap: None,
             tasks: Vec::new(),
         }
     }
@@ -226,6 +231,46 @@ pub fn all() -> Vec<Case> {
             ..Plan::default()
         },
         Plan {
+            name: "a bitmap, read",
+            filled: (0, 1),
+            size: 8 * CLUSTER,
+            bitmap: Some(&[0]),
+            tasks: vec![vec![Read(0, CLUSTER), Flush]],
+            ..Plan::default()
+        },
+        Plan {
+            name: "a bitmap, written in place",
+            filled: (0, 2),
+            size: 8 * CLUSTER,
+            bitmap: Some(&[]),
+            tasks: vec![vec![write(0)]],
+            ..Plan::default()
+        },
+        Plan {
+            name: "a bitmap, written",
+            filled: (0, 1),
+            size: 8 * CLUSTER,
+            bitmap: Some(&[3]),
+            tasks: vec![vec![write(1), Flush]],
+            ..Plan::default()
+        },
+        Plan {
+            name: "a bitmap, stored",
+            filled: (0, 3),
+            size: 8 * CLUSTER,
+            bitmap: Some(&[]),
+            tasks: vec![vec![write(0), Store, write(1), Flush, write(2)]],
+            ..Plan::default()
+        },
+        Plan {
+            name: "a bitmap, unmapped",
+            filled: (0, 2),
+            size: 8 * CLUSTER,
+            bitmap: Some(&[5]),
+            tasks: vec![vec![Unmap(0, CLUSTER), Store, Discard(CLUSTER, CLUSTER), write(3)]],
+            ..Plan::default()
+        },
+        Plan {
             name: "two writers, one cluster",
             tasks: vec![vec![Write(0, 256), Flush], vec![Write(256, 256)]],
             ..Plan::default()
@@ -267,14 +312,14 @@ impl Plan {
             data_file: self.external.map(|raw| DataFile { name: "data".into(), raw }),
             ..CreateOptions::new(size)
         };
-        let [mut bytes, data] = prepare(&options, &ranges(filled));
+        let [mut bytes, data] = prepare(&options, &ranges(filled), self.bitmap);
         while let Some(wanted) = self.file_clusters {
             let clusters = bytes.len() as u64 / CLUSTER;
             if clusters == wanted {
                 break;
             }
             filled.1 = (filled.1 + wanted).checked_sub(clusters).expect("it is found");
-            [bytes, _] = prepare(&options, &ranges(filled));
+            [bytes, _] = prepare(&options, &ranges(filled), self.bitmap);
         }
         if self.snapshot {
             add_snapshot(&mut bytes);
@@ -294,7 +339,7 @@ impl Plan {
                     | Discard(at, len)
                     | Read(at, len) => ByteRange::new(at, len),
                     Truncate(len) => ByteRange::between(len.min(size), len.max(size)),
-                    Flush | Snapshot | Apply(_) | Delete => ByteRange::new(0, CLUSTER),
+                    Flush | Snapshot | Apply(_) | Delete | Store => ByteRange::new(0, CLUSTER),
                 };
                 let clusters = range.start() / CLUSTER..range.end().div_ceil(CLUSTER);
                 clusters.take(4).map(|cluster| ByteRange::new(cluster * CLUSTER, CLUSTER))
@@ -312,6 +357,7 @@ impl Plan {
             faulty: false,
             made: self.made.then_some(options),
             external: self.external.is_some(),
+            bitmap: self.bitmap.map(|dirty| dirty.iter().copied().collect()),
         };
         let capacity = bytes.len() as u64 + 256 * CLUSTER;
         let is_small = images.tasks.len() == 1 && bytes.len() < 256 << 10;
@@ -361,12 +407,22 @@ fn add_snapshot(bytes: &mut Vec<u8>) {
 }
 
 /// An image with these data, closed, and what is on the disk for those that it has in a file of their own.
-fn prepare(options: &CreateOptions, filled: &[(ByteRange, u64)]) -> [Vec<u8>; 2] {
+fn prepare(
+    options: &CreateOptions,
+    filled: &[(ByteRange, u64)],
+    bitmap: Option<&[u64]>,
+) -> [Vec<u8>; 2] {
     const MOST: ByteLen = ByteLen(4 << 20);
     let names = ["image", "data"];
     let image = |name| DiskImage { capacity: MOST, ..DiskImage::new(name, Vec::new()) };
     let mut world = World::new(&names.map(image), Budgets::NONE, 0);
-    let program = Prepare { options: options.clone(), filled: filled.to_vec() };
+    let bits = bitmap.map(|dirty| {
+        let bits = DirtyBitmap::new(ByteLen(options.size), ByteLen(CLUSTER));
+        let mut bits = bits.expect("it is a granularity");
+        dirty.iter().for_each(|granule| bits.mark(ByteRange::new(granule * CLUSTER, CLUSTER)));
+        bits
+    });
+    let program = Prepare { options: options.clone(), filled: filled.to_vec(), bits };
     let limits = Limits { steps: u32::MAX, ..Limits::default() };
     run_once(&mut world, &program, &mut RandomWalk::new(0), limits, &mut |_, _| ());
     let bytes = |name: &str| world.disk(name).expect("it is there").observe_quietly(<[u8]>::to_vec);
@@ -376,6 +432,7 @@ fn prepare(options: &CreateOptions, filled: &[(ByteRange, u64)]) -> [Vec<u8>; 2]
 struct Prepare {
     options: CreateOptions,
     filled: Vec<(ByteRange, u64)>,
+    bits: Option<DirtyBitmap>,
 }
 
 struct Prepared;
@@ -386,6 +443,8 @@ impl Program for Prepare {
         let data = Plain(world.disk("data").expect("there is another disk"));
         let data = self.options.data_file.is_some().then_some(data);
         let (options, filled) = (self.options.clone(), self.filled.clone());
+        let stored = |bits| StoredBitmap { name: "b".into(), bits, inconsistent: false };
+        let bitmaps: Vec<_> = self.bits.clone().map(stored).into_iter().collect();
         world.begin(|runtime: &Runtime| {
             drop(runtime.spawn("prepare", async move {
                 let file = ImageFile::Disk(&disk as &dyn Storage);
@@ -402,6 +461,7 @@ impl Program for Prepare {
                     data::fill_pattern(tag, range, piece);
                 }
                 image.write(&files, 0, bytes.into()).await.expect("it writes");
+                image.store_bitmaps(&files, &bitmaps).await.expect("they are stored");
                 image.close(&files).await.expect("it closes");
             }));
         });

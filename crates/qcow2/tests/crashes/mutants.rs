@@ -32,6 +32,10 @@ const MUTANTS: &[Mutant] = &[
     Mutant::Qcow2LateDiscard,
     Mutant::Qcow2BlockOverData,
     Mutant::Qcow2WaitsWithTurn,
+    Mutant::Qcow2BitmapsOverDirty,
+    Mutant::Qcow2BitmapsFreedFirst,
+    Mutant::Qcow2BitmapsDisownedLate,
+    Mutant::BitmapStoreErrorFreesWrongClusters,
 ];
 
 /// Executions until a bug is noticed, and by which property and case.

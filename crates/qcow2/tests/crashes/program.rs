@@ -1,10 +1,13 @@
 //! Images over a simulated disk: tasks that use one, what a power loss leaves of it, and who judges that.
 
-use std::collections::BTreeMap;
+mod judge;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use blockyard_block::{Preallocation, ReadFlags, Truncate};
-use blockyard_models::qcow2::{Qcow2, Stopped};
+use blockyard_bitmap::DirtyBitmap;
+use blockyard_block::{Preallocation, ReadFlags, StoredBitmap, Truncate};
+use blockyard_models::qcow2::{Bytes, Qcow2, Stopped};
 use blockyard_models::{Durability, GuestRegister, Property, Violation, WriteKind, data};
 use blockyard_qcow2::{
     Caches, CreateOptions, Files, Image, ImageError, ImageFile, NewSnapshot, Zeroes, create,
@@ -20,6 +23,15 @@ use blockyard_units::{ByteLen, ByteRange, Design};
 
 /// Bytes of a cluster.
 pub const CLUSTER: u64 = 512;
+
+/// Of a bitmap whose granules are as long as a cluster.
+pub type Granules = BTreeSet<u64>;
+
+/// The dirty ones.
+fn granules(bits: &DirtyBitmap) -> Granules {
+    let of = |area: ByteRange| area.start() / CLUSTER..area.end().div_ceil(CLUSTER);
+    bits.areas().flat_map(of).collect()
+}
 
 /// What a task does, in bytes of the guest's disk.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +49,8 @@ pub enum Op {
     Apply(u64),
     /// Deletes it.
     Delete,
+    /// Stores the bitmap.
+    Store,
 }
 
 /// An image and what is done to it.
@@ -58,6 +72,8 @@ pub struct Images {
     pub made: Option<CreateOptions>,
     /// The data are on the disk `data`.
     pub external: bool,
+    /// A bitmap is stored with the image, in which these granules were dirty when the tasks begin.
+    pub bitmap: Option<Granules>,
 }
 
 /// A disk that has no fast way to make zeroes, and leaves rubbish where something was discarded.
@@ -98,6 +114,8 @@ struct Observed {
     made: Option<u32>,
     /// What recovery came to.
     found: Option<Found>,
+    /// What has been dirty in the bitmap whenever it was stored.
+    stored: Vec<Granules>,
 }
 
 /// What recovery looked at, of what a power loss left.
@@ -107,6 +125,11 @@ enum Found {
     Unreadable(ImageError),
     /// The structures: how many clusters have leaked.
     Checked(Result<u64, Violation>),
+    /// The bitmap that is stored, and which granules are other than they were in the beginning.
+    Bitmap {
+        dirty: Granules,
+        changed: Granules,
+    },
     /// The guest's disk had this length, and these bytes at `range` when it was as long as ever.
     Read {
         len: u64,
@@ -136,6 +159,8 @@ struct Actors {
     handle: SimHandle,
     order: Arc<Shared<()>>,
     observed: Arc<Quiet<Observed>>,
+    /// What was stored, and what was written since.
+    bitmap: Quiet<Option<DirtyBitmap>>,
 }
 
 impl Actors {
@@ -209,6 +234,7 @@ impl Actors {
                 let apply = self.image.apply_snapshot(&files, "s");
                 self.change(range, 1, WriteKind::Fua, apply).await;
             }
+            Op::Store => drop(self.store().await),
             Op::Flush => {
                 let number = self.invoke(whole, |observed, number, now| {
                     observed.durability.begin_flush(number, now);
@@ -241,10 +267,24 @@ impl Actors {
             observed.durability.begin_write(number, range, tag, kind, now);
         });
         let well = request.await.is_ok();
+        self.bitmap.with(|bitmap| bitmap.as_mut().map_or((), |bitmap| bitmap.mark(range)));
         self.respond(range, |observed, now| {
             observed.durability.end(number, well, now);
             observed.register.respond_write(number, well)
         });
+    }
+
+    /// Stores the bitmap, if there is one.
+    async fn store(&self) -> Result<(), ImageError> {
+        let Some(bits) = self.bitmap.with(|bitmap| bitmap.clone()) else { return Ok(()) };
+        self.observed.with(|observed| observed.stored.push(granules(&bits)));
+        let stored = StoredBitmap { name: "b".into(), bits, inconsistent: false };
+        self.image.store_bitmaps(&self.files(), &[stored]).await
+    }
+
+    async fn close(&self) -> Result<(), ImageError> {
+        self.store().await?;
+        self.image.close(&self.files()).await
     }
 
     /// What a disk loses that becomes shorter is zero if it becomes longer again, and lasts without a flush.
@@ -309,8 +349,11 @@ impl Tools {
         // Whoever cannot open it does nothing to it.
         let Ok(image) = self.open().await else { return };
         let Tools { disk, data, handle, order, observed, .. } = self.clone();
+        let loaded = image.load_bitmaps(&files(&disk, data.as_deref())).await;
+        let Ok(mut loaded) = loaded else { return };
+        let bitmap = Quiet::new(loaded.pop().map(|stored| stored.bits));
         let image = Arc::new(image);
-        let actors = Arc::new(Actors { image, disk, data, handle, order, observed });
+        let actors = Arc::new(Actors { image, disk, data, handle, order, observed, bitmap });
         let mut ends = Vec::new();
         for (number, ops) in (0..).zip(tasks) {
             let actors = actors.clone();
@@ -330,18 +373,22 @@ impl Tools {
             }
         }
         // One fault may hit the first try.
-        if actors.image.close(&actors.files()).await.is_err() {
-            let _second = actors.image.close(&actors.files()).await;
+        if actors.close().await.is_err() {
+            let _second = actors.close().await;
         }
     }
 
     /// Looks at one thing, whichever: so that what a power loss left of the others needs no decision.
     async fn recover(self, looked_at: Vec<ByteRange>) {
-        let things = u32::try_from(looked_at.len() + 1).expect("tests are small");
-        let thing = self.runtime.choose(things).await;
+        let has_bitmap = self.program.bitmap.is_some();
+        let things = looked_at.len() + 1 + usize::from(has_bitmap);
+        let thing = self.runtime.choose(u32::try_from(things).expect("tests are small")).await;
         let found = match thing.checked_sub(1) {
             None => self.check().await,
-            Some(index) => self.look(looked_at[index as usize]).await,
+            Some(index) => match looked_at.get(index as usize) {
+                Some(range) => self.look(*range).await,
+                None => self.look_at_bitmap(looked_at).await,
+            },
         };
         let found = found.unwrap_or_else(Found::Unreadable);
         self.observed.with(|observed| observed.found = Some(found));
@@ -350,27 +397,55 @@ impl Tools {
     async fn check(&self) -> Result<Found, ImageError> {
         // The image opens.
         self.open().await?;
+        let checked = self.model(|image, bytes| image.check(bytes)).await;
+        Ok(checked.map_or(Found::Nothing, Found::Checked))
+    }
+
+    /// What the model says of what is there; nothing, if a fault hits recovery.
+    async fn model<T>(
+        &self,
+        look: impl Fn(&Qcow2, &mut Bytes<'_>) -> Result<T, Stopped>,
+    ) -> Option<Result<T, Violation>> {
         let mut known = BTreeMap::new();
         loop {
             let mut bytes = |range: ByteRange| known.get(&(range.start(), range.end())).cloned();
-            match Qcow2::of(&mut bytes).and_then(|image| image.check(&mut bytes)) {
-                Ok(leaks) => return Ok(Found::Checked(Ok(leaks))),
-                Err(Stopped::Broken(violation)) => return Ok(Found::Checked(Err(violation))),
+            match Qcow2::of(&mut bytes).and_then(|image| look(&image, &mut bytes)) {
+                Ok(found) => return Some(Ok(found)),
+                Err(Stopped::Broken(violation)) => return Some(Err(violation)),
                 Err(Stopped::Unread(range)) => {
                     let inside = range.intersection(&ByteRange::new(0, self.disk.len().0));
                     let mut read = Vec::new();
                     if !inside.is_empty() {
-                        // A fault may hit recovery, which then says nothing.
-                        let Ok(bytes) = self.disk.read(inside).await else {
-                            return Ok(Found::Nothing);
-                        };
-                        read.extend_from_slice(&bytes);
+                        read.extend_from_slice(&self.disk.read(inside).await.ok()?);
                     }
                     read.resize(range.len().as_usize(), 0);
                     known.insert((range.start(), range.end()), read);
                 }
             }
         }
+    }
+
+    /// Which granules are dirty, if the bitmap is not in use; and which have other data than in the beginning.
+    async fn look_at_bitmap(&self, looked_at: Vec<ByteRange>) -> Result<Found, ImageError> {
+        let image = self.open().await?;
+        let dirty = match self.model(judge::stored_bitmap).await {
+            None | Some(Ok(None)) => return Ok(Found::Nothing),
+            Some(Ok(Some(dirty))) => dirty,
+            Some(Err(violation)) => return Ok(Found::Checked(Err(violation))),
+        };
+        let files = files(&self.disk, self.data.as_deref());
+        let mut changed = Granules::new();
+        for range in looked_at {
+            let mut before = vec![0; range.len().as_usize()];
+            if let Some((_, tag)) = self.program.filled.iter().find(|(filled, _)| *filled == range)
+            {
+                data::fill_pattern(*tag, range, &mut before);
+            }
+            if *image.read(&files, range, ReadFlags::default()).await? != before[..] {
+                changed.insert(range.start() / CLUSTER);
+            }
+        }
+        Ok(Found::Bitmap { dirty, changed })
     }
 
     async fn look(&self, range: ByteRange) -> Result<Found, ImageError> {
@@ -402,8 +477,9 @@ impl Program for Images {
             durability.fill(*range, *tag);
         }
         let lens = vec![(self.size, 0, Some(0))];
-        let observed =
-            Observed { register, durability, lens, operations: 0, made: None, found: None };
+        let stored = self.bitmap.iter().cloned().collect();
+        let (operations, made, found) = (0, None, None);
+        let observed = Observed { register, durability, lens, operations, made, found, stored };
         let handle = world.handle();
         let observed = Arc::new(Quiet::new(observed));
         let disk = Arc::new(Plain(world.disk("image").expect("there is one disk")));
@@ -448,79 +524,5 @@ impl Execution for Run {
             });
             Box::new(Run { tools: self.tools.clone(), recovers: true })
         }))
-    }
-}
-
-impl Run {
-    /// The image was closed: it is in order, and has no leak unless something failed.
-    fn judge_end(&self) -> Result<(), Violation> {
-        let is_made = self.tools.observed.with(|observed| observed.made.is_some());
-        if self.tools.program.made.is_some() && !is_made {
-            return Ok(());
-        }
-        let checked = self.tools.disk.0.observe_quietly(|disk| {
-            let mut bytes = |range: ByteRange| {
-                let [from, to] =
-                    [range.start(), range.end()].map(|at| (at as usize).min(disk.len()));
-                let mut bytes = disk[from..to].to_vec();
-                bytes.resize(range.len().as_usize(), 0);
-                Some(bytes)
-            };
-            Qcow2::of(&mut bytes).and_then(|image| image.check(&mut bytes))
-        });
-        match checked {
-            Err(Stopped::Broken(violation)) => Err(violation),
-            Err(Stopped::Unread(range)) => unreachable!("everything is read, {range} too"),
-            Ok(leaks) if leaks > 0 && !self.tools.program.faulty => {
-                Err(broken(format!("{leaks} clusters have leaked, and nothing failed")))
-            }
-            Ok(_) => Ok(()),
-        }
-    }
-
-    fn judge_recovery(&self, cut: &Cut) -> Result<(), Violation> {
-        let happened = |step: u32| cut.contains(step);
-        self.tools.observed.with(|observed| match observed.found.take() {
-            // A fault may hit recovery.
-            None | Some(Found::Nothing) => Ok(()),
-            Some(Found::Unreadable(ImageError::File(_))) => Ok(()),
-            // It was not there yet.
-            Some(Found::Unreadable(ImageError::Unsupported(_)))
-                if self.tools.program.made.is_some() && !observed.made.is_some_and(happened) =>
-            {
-                Ok(())
-            }
-            Some(Found::Unreadable(error)) => Err(broken(error.to_string())),
-            Some(Found::Checked(checked)) => checked.map(drop),
-            Some(Found::Read { len, range, bytes }) => {
-                observed.judge_len(len, &happened)?;
-                let (inside, behind) = bytes
-                    .split_at((len.clamp(range.start(), range.end()) - range.start()) as usize);
-                if behind.iter().any(|byte| *byte != 0) {
-                    let message =
-                        format!("behind the end at {len} the disk grows by what was there");
-                    return Err(Violation { property: Property::Durability, message });
-                }
-                let inside_range = ByteRange::new(range.start(), inside.len() as u64);
-                observed.durability.check(inside_range, inside, &happened)
-            }
-        })
-    }
-}
-
-fn broken(message: String) -> Violation {
-    Violation { property: Property::MetadataIntegrity, message }
-}
-
-impl Observed {
-    /// The length is the last one that was promised, or one that came later.
-    fn judge_len(&self, len: u64, happened: &dyn Fn(u32) -> bool) -> Result<(), Violation> {
-        let promised = |(_, _, ended): &(u64, u32, Option<u32>)| ended.is_some_and(happened);
-        let last = self.lens.iter().rposition(promised).unwrap_or(0);
-        if self.lens[last..].iter().any(|(later, ..)| *later == len) {
-            return Ok(());
-        }
-        let message = format!("the disk has {len} bytes, and {} were promised", self.lens[last].0);
-        Err(Violation { property: Property::Durability, message })
     }
 }

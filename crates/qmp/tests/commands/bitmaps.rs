@@ -92,7 +92,7 @@ fn what_cannot_be_is_refused_and_leaves_everything_as_it_was() {
             (
                 "add",
                 r#"{"node":"a","name":"p","persistent":true}"#,
-                "'p' of a cannot be persistent",
+                "bitmap 'p' of node a cannot be persistent: only qcow2 nodes store bitmaps",
             ),
             (
                 "add",

@@ -1,0 +1,139 @@
+//! Bitmaps that are stored with their node's data.
+//!
+//! They come in when the node is opened, and go out when it is closed. In between what is stored is only vouched for as
+//! long as nothing has changed: before the first write, and before a command changes one of them, it is *disowned*. So
+//! after a crash a bitmap is what it was when its node was closed, and nothing was written since; or it says that it is
+//! inconsistent.
+//!
+//! Source: QEMU's documentation of persistent bitmaps. Differs: QEMU disowns them when it opens an image to write it,
+//! so that one that is only read loses them with a crash.
+//!
+//! Not for: where and how they are stored, which is a driver's business.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use blockyard_bitmap::DirtyBitmap;
+use blockyard_runtime::BoxFuture;
+use blockyard_units::{ByteLen, NodeId};
+
+use crate::bitmaps::{BitmapState, NodeBitmap};
+use crate::error::BlockError;
+use crate::io::Io;
+use crate::layer::BlockLayer;
+use crate::node::Node;
+use crate::request::Requester;
+
+/// A bitmap as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredBitmap {
+    /// Its name.
+    pub name: String,
+    /// What is dirty, and whether it records. Clean, if it is inconsistent.
+    pub bits: DirtyBitmap,
+    /// It was not stored well.
+    pub inconsistent: bool,
+}
+
+/// What a driver that stores its node's bitmaps can be asked for. `io`: the node's own view.
+pub trait BitmapStore: Send + Sync {
+    /// Whether another bitmap of these could be stored, for a disk of `len` bytes, beside `others`.
+    ///
+    /// # Errors
+    /// Says why not.
+    fn check(
+        &self,
+        name: &str,
+        len: ByteLen,
+        granularity: ByteLen,
+        others: usize,
+    ) -> Result<(), BlockError>;
+
+    /// All that are stored.
+    ///
+    /// # Errors
+    /// A child failed, or what is stored is wrong.
+    fn load<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<Vec<StoredBitmap>, BlockError>>;
+
+    /// What is stored is durably not vouched for any more.
+    ///
+    /// # Errors
+    /// A child failed: it may still be, and nothing must change.
+    fn disown<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>>;
+
+    /// These are all that are stored, vouched for from here on but for inconsistent ones, which stay as they are. What
+    /// was not disowned since the last time is not stored again.
+    ///
+    /// # Errors
+    /// A child failed: those of before are stored, disowned, or these.
+    fn store<'a>(
+        &'a self,
+        io: &'a Io,
+        bitmaps: Vec<StoredBitmap>,
+    ) -> BoxFuture<'a, Result<(), BlockError>>;
+}
+
+impl Node {
+    /// Whether a bitmap of this name is stored with its data.
+    pub fn stores_bitmap(&self, name: &str) -> bool {
+        self.look_at_bitmap(name, |bitmap| Ok(bitmap.state().persistent)).unwrap_or(false)
+    }
+
+    /// Whether another bitmap of these could be stored with its data.
+    pub(crate) fn check_storing(
+        &self,
+        name: &str,
+        len: ByteLen,
+        granularity: ByteLen,
+    ) -> Result<(), BlockError> {
+        let Some(store) = self.driver().bitmap_store() else {
+            return Err(BlockError::Invalid(format!(
+                "bitmap '{name}' of node {} cannot be persistent: only qcow2 nodes store bitmaps",
+                self.name()
+            )));
+        };
+        let mut others = 0;
+        self.each_bitmap(|bitmap| others += usize::from(bitmap.state().persistent));
+        store.check(name, len, granularity, others)
+    }
+}
+
+impl BlockLayer {
+    fn own_view(&self, node: &Node) -> Io {
+        Io::of_node(self, node, Requester::Node(node.id()))
+    }
+
+    /// Brings in what is stored with a node that has just been opened.
+    pub(crate) async fn load_bitmaps(&self, node: &Node) -> Result<(), BlockError> {
+        let Some(store) = node.driver().bitmap_store() else { return Ok(()) };
+        let bitmaps = store.load(&self.own_view(node)).await?;
+        let read_only = self.graph().node(node.id()).is_some_and(|node| node.read_only);
+        for StoredBitmap { name, bits, inconsistent } in bitmaps {
+            let state = BitmapState { persistent: true, read_only, inconsistent };
+            node.put_back(NodeBitmap::new(node.name(), &name, state, bits))?;
+        }
+        Ok(())
+    }
+
+    /// Stores what is to be stored with a node that nobody uses any more.
+    pub(crate) async fn store_bitmaps(&self, node: &Node) -> Result<(), BlockError> {
+        let Some(store) = node.driver().bitmap_store() else { return Ok(()) };
+        let mut bitmaps = Vec::new();
+        node.each_bitmap(|bitmap| {
+            let BitmapState { persistent, inconsistent, .. } = bitmap.state();
+            if persistent {
+                let (name, bits) = (bitmap.name().into(), bitmap.bits().clone());
+                bitmaps.push(StoredBitmap { name, bits, inconsistent });
+            }
+        });
+        store.store(&self.own_view(node), bitmaps).await
+    }
+
+    /// What is stored of the bitmaps of a node is not vouched for any more: one of them is about to change.
+    pub(crate) async fn disown_bitmaps(&self, node: NodeId) -> Result<(), BlockError> {
+        let Some(node) = self.node_by_id(node) else { return Ok(()) };
+        let Some(store) = node.driver().bitmap_store() else { return Ok(()) };
+        store.disown(&self.own_view(&node)).await
+    }
+}
