@@ -36,6 +36,7 @@ use crate::geometry::Geometry;
 use crate::header::{Header, autoclear, encryption, incompatible};
 use crate::meta::{Looked, Meta, Run, Table, Which};
 use crate::users::Users;
+use bitmaps::Vouches;
 use encrypted::Cipher;
 
 /// The key of the length, behind those of the guest's bytes.
@@ -69,8 +70,7 @@ pub struct Image {
     /// Who has it may change the structures.
     turn: Mutex<()>,
     users: Users,
-    /// The file may vouch for its bitmaps.
-    vouches: Rarely<bool>,
+    vouches: Rarely<Vouches>,
     cipher: Cipher,
     design: Design,
 }
@@ -153,7 +153,7 @@ impl Image {
         let (turn, users, cipher) = (Mutex::new(()), Users::default(), Cipher::of(&meta.header));
         let vouches = Rarely::default();
         if meta.header.bitmaps()?.is_some() {
-            vouches.write(|vouches| *vouches = true);
+            vouches.write(|vouches| *vouches = Vouches::Yes);
         }
         let (node, meta, design) = (node.into(), Shared::new(meta), Design::default());
         Ok(Self { node, geometry, raw, meta, turn, users, vouches, cipher, design })

@@ -260,6 +260,7 @@ fn plan_all(graph: &Graph, actions: &[Box<dyn Action>]) -> Result<Plan, BlockErr
         all.options.extend(plan.options);
         all.drained.extend(plan.drained);
         all.flushed.extend(plan.flushed);
+        all.disowned.extend(plan.disowned);
     }
     Ok(all)
 }

@@ -23,6 +23,16 @@ use crate::meta::{Table, table_bytes};
 /// Bytes that are read at once.
 const AT_ONCE: u64 = 4 << 20;
 
+/// Whether the file vouches for bitmaps as they are in memory.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Vouches {
+    #[default]
+    No,
+    /// It was to, or to do so no more, and that failed.
+    Perhaps,
+    Yes,
+}
+
 impl Image {
     /// Why the image can store no bitmaps, if it cannot; `others`: how many it is to store beside one of this name and
     /// granularity, of a disk of `len` bytes.
@@ -155,7 +165,7 @@ impl Image {
     /// # Yields
     /// Only if there is something to do; as the file does.
     pub async fn disown_bitmaps(&self, files: &Files<'_>) -> Result<(), ImageError> {
-        if !self.vouches.read(|vouches| *vouches) {
+        if self.vouches.read(|vouches| *vouches == Vouches::No) {
             return Ok(());
         }
         let turn = self.turn.lock().await;
@@ -166,9 +176,10 @@ impl Image {
 
     async fn disown_in_turn(&self, files: &Files<'_>) -> Result<(), ImageError> {
         // Somebody else may have.
-        if !self.vouches.read(|vouches| *vouches) {
+        if self.vouches.read(|vouches| *vouches == Vouches::No) {
             return Ok(());
         }
+        self.vouches.write(|vouches| *vouches = Vouches::Perhaps);
         // Another one, which was not written well, may vouch for others.
         self.settle_header(files).await?;
         let mut entries = self.directory(files).await?;
@@ -178,7 +189,7 @@ impl Image {
             files.image.write(offset, bitmap::bytes(&entries).into()).await?;
         }
         self.barrier(files, Mutant::Qcow2BitmapsDisownedLate).await?;
-        self.vouches.write(|vouches| *vouches = false);
+        self.vouches.write(|vouches| *vouches = Vouches::No);
         Ok(())
     }
 
@@ -209,7 +220,7 @@ impl Image {
     ) -> Result<(), ImageError> {
         let old = self.header().bitmaps()?;
         let nothing = old.is_none() && bitmaps.is_empty();
-        if nothing || self.vouches.read(|vouches| *vouches) {
+        if nothing || self.vouches.read(|vouches| *vouches == Vouches::Yes) {
             return Ok(());
         }
         let before = self.directory(files).await?;
@@ -287,9 +298,10 @@ impl Image {
         if !self.design.is_mutant(Mutant::Qcow2BitmapsOverDirty) {
             self.write_back(files).await?;
         }
-        // From here on the file may vouch for them.
-        self.vouches.write(|vouches| *vouches = true);
-        self.change_header(files, |header| header.set_bitmaps(extension)).await
+        self.vouches.write(|vouches| *vouches = Vouches::Perhaps);
+        self.change_header(files, |header| header.set_bitmaps(extension)).await?;
+        self.vouches.write(|vouches| *vouches = Vouches::Yes);
+        Ok(())
     }
 
     /// The same as [`store`](Self::store), and notes what it takes.
