@@ -11,9 +11,10 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use blockyard_graph::Parent;
 use blockyard_sync::door::{self, Kind};
 use blockyard_sync::{Shared, note, sometimes};
-use blockyard_units::{Id, JobId, Mutant, NodeId};
+use blockyard_units::{BackendId, Id, JobId, Mutant, NodeId};
 use tracing::{Instrument, debug_span};
 
 use crate::layer::BlockLayer;
@@ -51,11 +52,27 @@ impl BlockLayer {
     /// # Yields
     /// Always. When it returns, requests that were in flight have ended, and the graph may have changed.
     pub async fn drain(&self, owner: Owner, nodes: &[NodeId]) -> Drained {
-        self.drain_in_span(owner, nodes).instrument(debug_span!("drain", ?owner)).await
+        self.drain_and_hold(owner, nodes, &[]).await
     }
 
-    async fn drain_in_span(&self, owner: Owner, nodes: &[NodeId]) -> Drained {
-        let number = self.list_section(owner, nodes);
+    /// The same, and these backends begin nothing either, though they may not reach the nodes yet.
+    pub(crate) async fn drain_and_hold(
+        &self,
+        owner: Owner,
+        nodes: &[NodeId],
+        backends: &[BackendId],
+    ) -> Drained {
+        let span = debug_span!("drain", ?owner);
+        self.drain_in_span(owner, nodes, backends).instrument(span).await
+    }
+
+    async fn drain_in_span(
+        &self,
+        owner: Owner,
+        nodes: &[NodeId],
+        backends: &[BackendId],
+    ) -> Drained {
+        let number = self.list_section(owner, nodes, backends);
         let drained = Drained { layer: self.clone(), number, ended: false };
         let listed = nodes.to_vec();
         loop {
@@ -63,10 +80,10 @@ impl BlockLayer {
             let wait =
                 self.state().trusted_wait(Kind::Read, SECTIONS, END, free, |_: &mut State| ());
             wait.await;
-            for in_flight in self.backends_above(&listed) {
+            for in_flight in self.backends_of(&listed, backends) {
                 in_flight.wait_until(|count| *count == 0).await;
             }
-            if self.is_quiet(number, &listed) {
+            if self.is_quiet(number, &listed, backends) {
                 break;
             }
         }
@@ -82,7 +99,7 @@ impl BlockLayer {
         drained
     }
 
-    fn list_section(&self, owner: Owner, nodes: &[NodeId]) -> u64 {
+    fn list_section(&self, owner: Owner, nodes: &[NodeId], backends: &[BackendId]) -> u64 {
         let touched = [(Kind::Write, SECTIONS, VERSION), key(Kind::Read, VERSION)];
         let design = self.design();
         let (number, covered, below) = self.state().trusted(touched, |state| {
@@ -94,7 +111,8 @@ impl BlockLayer {
             };
             let (covered, below) = (found(&ids), found(&state.below(&ids)));
             let lets_go = design.is_mutant(Mutant::ChildSwapUndrainsParent);
-            let held = if lets_go { Vec::new() } else { state.above(nodes) };
+            let mut held = if lets_go { Vec::new() } else { state.above(nodes) };
+            held.extend(backends.iter().copied().map(Parent::Backend));
             let nodes = nodes.to_vec();
             let forgets = design.is_mutant(Mutant::DrainForgetsNewParents);
             let (covered_then, below_then) = (covered.clone(), below.clone());
@@ -132,18 +150,23 @@ impl BlockLayer {
         number
     }
 
-    fn backends_above(&self, nodes: &[NodeId]) -> Vec<Arc<Shared<u64>>> {
+    /// The counts of the backends that reach `nodes`, and of these.
+    fn backends_of(&self, nodes: &[NodeId], backends: &[BackendId]) -> Vec<Arc<Shared<u64>>> {
         if self.design().is_mutant(Mutant::DrainSkipsInFlight) {
             return Vec::new();
         }
-        self.state().trusted([key(Kind::Read, VERSION)], |state| state.backends_above(nodes))
+        self.state().trusted([key(Kind::Read, VERSION)], |state| {
+            let mut counts = state.backends_above(nodes);
+            counts.extend(backends.iter().filter_map(|id| state.backends.get(id).cloned()));
+            counts
+        })
     }
 
-    fn is_quiet(&self, number: u64, nodes: &[NodeId]) -> bool {
+    fn is_quiet(&self, number: u64, nodes: &[NodeId], backends: &[BackendId]) -> bool {
         let waits = self
             .state()
             .trusted([(Kind::Read, SECTIONS, END)], |state| state.section_waits(number));
-        !waits && self.backends_above(nodes).iter().all(|count| count.read(|n| *n == 0))
+        !waits && self.backends_of(nodes, backends).iter().all(|count| count.read(|n| *n == 0))
     }
 
     fn end_section(&self, number: u64) {

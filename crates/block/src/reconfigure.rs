@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use blockyard_graph::{EdgeKey, Graph, Parent};
 use blockyard_sync::sometimes;
-use blockyard_units::{Mutant, NodeId};
+use blockyard_units::{BackendId, Mutant, NodeId};
 
 use crate::drain::Owner;
 use crate::error::BlockError;
@@ -83,9 +83,9 @@ impl BlockLayer {
             let graph = self.graph();
             let plan = derive(&graph)?;
             let drained = to_be_drained(&graph, &plan)?;
-            let section = match drained.as_slice() {
+            let section = match drained.nodes.as_slice() {
                 [] => None,
-                nodes => Some(self.drain(owner, nodes).await),
+                nodes => Some(self.drain_and_hold(owner, nodes, &drained.backends).await),
             };
             let ends_early = self.design().is_mutant(Mutant::ReplaceNodeWithRequestsInside);
             let section = match section {
@@ -98,8 +98,7 @@ impl BlockLayer {
             let mut beyond = false;
             let derive_within = |graph: &Graph| {
                 let next = derive(graph)?;
-                let nodes = to_be_drained(graph, &next)?;
-                beyond = nodes.iter().any(|node| !drained.contains(node))
+                beyond = !drained.covers(&to_be_drained(graph, &next)?)
                     || next.flushed.iter().any(|node| !plan.flushed.contains(node));
                 if beyond { Err(BlockError::Lost) } else { Ok(next) }
             };
@@ -138,11 +137,25 @@ impl BlockLayer {
     }
 }
 
+/// See [`to_be_drained`].
+struct ToBeDrained {
+    nodes: Vec<NodeId>,
+    /// That get a root and have none: a request that found none must not find it inside.
+    backends: Vec<BackendId>,
+}
+
+impl ToBeDrained {
+    fn covers(&self, other: &Self) -> bool {
+        other.nodes.iter().all(|node| self.nodes.contains(node))
+            && other.backends.iter().all(|backend| self.backends.contains(backend))
+    }
+}
+
 /// What no request must pass while the plan takes place: the old child of each edge that is redirected or taken away,
 /// the holder of each that is new, and the nodes whose attributes or options change. Not what comes or goes itself. And
 /// what a backend gets as its root: a request of that backend may be under way, and must not come into what another
 /// owner has drained.
-fn to_be_drained(before: &Graph, plan: &Plan) -> Result<Vec<NodeId>, BlockError> {
+fn to_be_drained(before: &Graph, plan: &Plan) -> Result<ToBeDrained, BlockError> {
     let after = &before.apply(&plan.edits)?;
     let touched = |EdgeKey { parent, name }: EdgeKey| {
         after.parent_name(parent)?;
@@ -155,9 +168,16 @@ fn to_be_drained(before: &Graph, plan: &Plan) -> Result<Vec<NodeId>, BlockError>
             (None, Parent::Job(_)) => None,
         }
     };
-    let edges = before.changed_edges(after).into_iter().filter_map(touched);
+    let changed = before.changed_edges(after);
+    let backends = changed.iter().filter_map(|EdgeKey { parent, name }| match parent {
+        Parent::Backend(backend) => before.child(*parent, name).is_none().then_some(*backend),
+        _ => None,
+    });
+    let backends = backends.collect();
+    let edges = changed.into_iter().filter_map(touched);
     let reopened = plan.options.iter().map(|(node, _)| *node);
-    let others = reopened.chain(plan.drained.iter().chain(&plan.disowned).chain(&plan.flushed).copied());
+    let others =
+        reopened.chain(plan.drained.iter().chain(&plan.disowned).chain(&plan.flushed).copied());
     let nodes: BTreeSet<NodeId> = edges.chain(before.changed_nodes(after)).chain(others).collect();
-    Ok(nodes.into_iter().collect())
+    Ok(ToBeDrained { nodes: nodes.into_iter().collect(), backends })
 }

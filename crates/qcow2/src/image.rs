@@ -194,17 +194,6 @@ impl Image {
         self.meta.read(|meta| meta.header.clone())
     }
 
-    /// Does `request`, which changes what the guest sees in `range`, as one of the image's users.
-    async fn as_writer<T>(
-        &self,
-        files: &Files<'_>,
-        range: ByteRange,
-        request: impl Future<Output = Result<T, ImageError>>,
-    ) -> Result<T, ImageError> {
-        self.disown_bitmaps(files).await?;
-        self.as_user(range, request).await
-    }
-
     /// Does `request`, which is over `range`, as one of the image's users: from before it looks where its data are.
     async fn as_user<T>(&self, range: ByteRange, request: impl Future<Output = T>) -> T {
         let user = self.users.begin(self.geometry.clusters_around(range));

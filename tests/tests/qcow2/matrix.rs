@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use blockyard_block::{Preallocation, ReadFlags, Truncate};
+use blockyard_bitmap::DirtyBitmap;
+use blockyard_block::{Preallocation, ReadFlags, StoredBitmap, Truncate};
 use blockyard_qcow2::{
     Caches, Compression, CreateOptions, DataFile, Files, Image, ImageFile, NewSnapshot, Zeroes,
     create,
@@ -12,6 +13,7 @@ use blockyard_units::{ByteLen, ByteRange};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng, SeedableRng};
 
+use super::bitmaps::are_there;
 use super::disk::{Disk, run};
 use super::model::Model;
 use super::peer;
@@ -25,6 +27,7 @@ const PLAIN: Sort = Sort {
     zstd: false,
     backing: false,
     external: None,
+    bitmaps: false,
 };
 
 /// A sort of image.
@@ -38,6 +41,8 @@ struct Sort {
     backing: bool,
     /// The data are in a file of their own; whether that one reads as the guest's disk does.
     external: Option<bool>,
+    /// It has three bitmaps.
+    bitmaps: bool,
 }
 
 impl Sort {
@@ -53,7 +58,11 @@ impl Sort {
             sorts.push(Self { zstd: true, ..plain });
             let widths = [1, 2, 4, 8, 16, 32, 64];
             sorts.extend(widths.map(|refcount_bits| Self { refcount_bits, ..plain }));
+            let recorded = Self { bitmaps: true, ..plain };
+            sorts.push(Self { backing: true, ..recorded });
+            sorts.extend([1, 16, 64].map(|refcount_bits| Self { refcount_bits, ..recorded }));
             if cluster_size >= 16 << 10 {
+                sorts.push(Self { extended_l2: true, ..recorded });
                 sorts.push(Self { extended_l2: true, ..plain });
                 sorts.push(Self { extended_l2: true, backing: true, ..plain });
             }
@@ -64,6 +73,7 @@ impl Sort {
             sorts.push(Self { external: Some(false), ..plain });
             sorts.push(Self { external: Some(false), backing: true, ..plain });
             sorts.push(Self { external: Some(true), ..plain });
+            sorts.push(Self { external: Some(true), bitmaps: true, ..plain });
         }
         sorts
     }
@@ -74,6 +84,7 @@ impl Sort {
         let (data, raw) = (self.external == Some(false), self.external == Some(true));
         let data = [flag(data, "-data"), flag(raw, "-raw")].concat();
         let more = [flag(*extended_l2, "-x"), flag(*zstd, "-zstd"), flag(*backing, "-b")].concat();
+        let more = more + flag(self.bitmaps, "-bitmaps");
         format!("v{version}-c{cluster_size}-r{refcount_bits}{more}{data}")
     }
 
@@ -124,6 +135,7 @@ struct Case {
     writes: u64,
     /// Snapshots by id, with what they keep.
     kept: Vec<(String, Model)>,
+    bitmaps: Vec<StoredBitmap>,
 }
 
 /// One slice of each.
@@ -158,6 +170,7 @@ impl Case {
             places: vec![0, sort.reach(), options.size],
             writes: 0,
             kept: Vec::new(),
+            bitmaps: if sort.bitmaps { bitmaps(options.size) } else { Vec::new() },
         }
     }
 
@@ -193,7 +206,11 @@ impl Case {
         let (disk, backing, data) = (self.disk.clone(), self.backing.clone(), self.data.clone());
         let files = files(&disk, backing.as_ref(), data.as_ref());
         let range = self.range();
-        match self.below(16) {
+        let step = self.below(16);
+        if [0, 1, 2, 3, 4, 5, 6].contains(&step) {
+            self.bitmaps.iter_mut().for_each(|bitmap| bitmap.bits.record(range));
+        }
+        match step {
             0..4 => {
                 let fill = self.fill(range);
                 self.model.write(range.start(), &fill);
@@ -214,8 +231,10 @@ impl Case {
             7 => run(self.image.flush(&files)).expect("it flushes"),
             8 if self.below(4) == 0 => self.resize(&files),
             9 if self.below(8) == 0 => {
-                run(self.image.close(&files)).expect("it closes");
+                self.close(&files);
                 self.image = Self::open(&disk);
+                let loaded = run(self.image.load_bitmaps(&files)).expect("they are loaded");
+                assert!(loaded == self.bitmaps, "bitmaps are what was stored");
             }
             10..12 if self.data.is_none() => {
                 let whole = range.align_outward(self.image.cluster_size());
@@ -226,6 +245,7 @@ impl Case {
                     self.random.fill_bytes(&mut fill);
                 }
                 self.model.write(range.start(), &fill);
+                self.bitmaps.iter_mut().for_each(|bitmap| bitmap.bits.record(range));
                 let written = run(self.image.write_compressed(&files, range.start(), fill.into()));
                 written.expect("it writes compressed data");
             }
@@ -251,7 +271,13 @@ impl Case {
             let truncate = Truncate { len, preallocation: Preallocation::Off };
             run(self.image.truncate(files, truncate)).expect("it changes its length");
             self.model.resize(len.0);
+            self.bitmaps.iter_mut().for_each(|bitmap| bitmap.bits.resize(len));
         }
+    }
+
+    fn close(&self, files: &Files<'_>) {
+        run(self.image.store_bitmaps(files, &self.bitmaps)).expect("they are stored");
+        run(self.image.close(files)).expect("it closes");
     }
 
     /// Takes a snapshot, goes back to one, or forgets one.
@@ -286,7 +312,7 @@ impl Case {
     /// What is in it now and in its snapshots is there for QEMU too, which finds nothing wrong.
     fn finish(self, name: &str) {
         let files = files(&self.disk, self.backing.as_ref(), self.data.as_ref());
-        run(self.image.close(&files)).expect("it closes");
+        self.close(&files);
         let directory = directory(name);
         std::fs::create_dir_all(&directory).expect("the directory is writable");
         if let Some((data, raw)) = &self.data {
@@ -300,6 +326,7 @@ impl Case {
             std::fs::write(directory.join("base.raw"), backing.bytes()).expect("there is room");
         }
         peer::checks_clean(&image, name);
+        are_there(&image, &self.bitmaps, name);
         let raw = directory.join("expected.raw");
         self.model.save(&raw);
         peer::holds_the_same((&image, "driver=qcow2"), &raw, name);
@@ -311,6 +338,20 @@ impl Case {
         }
         std::fs::remove_dir_all(directory).expect("it is there");
     }
+}
+
+/// Of which one does not record.
+fn bitmaps(size: u64) -> Vec<StoredBitmap> {
+    let bitmap = |(name, granularity, records): (&str, _, bool)| {
+        let bits = DirtyBitmap::new(ByteLen(size), ByteLen(granularity));
+        let mut bits = bits.expect("it is a granularity");
+        bits.mark(ByteRange::new(0, 700));
+        if !records {
+            bits.disable();
+        }
+        StoredBitmap { name: name.into(), bits, inconsistent: false }
+    };
+    [("fine", 512, true), ("coarse", 64 << 10, true), ("off", 4096, false)].map(bitmap).into()
 }
 
 fn files<'a>(

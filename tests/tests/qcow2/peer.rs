@@ -1,7 +1,10 @@
-//! `qemu-img` and `qemu-io`, as anybody can call them.
+//! `qemu-img`, `qemu-io` and `qemu-storage-daemon`, as anybody can call them.
 
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::{Value as Json, json};
 
 /// Whether they are there; says so if not.
 pub fn is_there() -> bool {
@@ -48,6 +51,31 @@ pub fn holds_the_same(image: (&Path, &str), raw: &Path, what: &str) {
     let (image, raw) = (options(image.0, image.1), options(raw, "driver=raw"));
     eprintln!("comparing {what}");
     call("qemu-img", &["compare", "--image-opts", &image, &raw]);
+}
+
+/// What a `qemu-storage-daemon` replies to commands, each of which must succeed.
+pub fn daemon(commands: &[Json]) -> Vec<Json> {
+    let hello = json!({ "execute": "qmp_capabilities" });
+    let quit = json!({ "execute": "quit" });
+    let lines = [&hello].into_iter().chain(commands).chain([&quit]);
+    let text: String = lines.map(|line| format!("{line}\n")).collect();
+    let mut daemon = Command::new("qemu-storage-daemon")
+        .args(["--chardev", "stdio,id=c", "--monitor", "c"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it is there");
+    daemon.stdin.take().expect("it is piped").write_all(text.as_bytes()).expect("it listens");
+    let output = daemon.wait_with_output().expect("it ends");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let lines = said.lines().map(|line| serde_json::from_str::<Json>(line).expect("it is JSON"));
+    // Beside its greeting, and events.
+    let replies = lines.filter(|line| line.get("QMP").is_none() && line.get("event").is_none());
+    let replies: Vec<Json> = replies.skip(1).take(commands.len()).collect();
+    for (command, reply) in commands.iter().zip(&replies) {
+        assert!(reply.get("return").is_some(), "{command}: {reply}");
+    }
+    replies
 }
 
 /// Writes what a snapshot keeps to a raw file.

@@ -44,7 +44,8 @@ impl Image {
         range: ByteRange,
         how: Zeroes,
     ) -> Result<(), ImageError> {
-        self.as_writer(files, range, self.zeroes_as_user(files, range, how)).await
+        self.disown_bitmaps(files).await?;
+        self.as_user(range, self.zeroes_as_user(files, range, how)).await
     }
 
     async fn zeroes_as_user(
@@ -133,6 +134,7 @@ impl Image {
     /// # Yields
     /// As the files do, and while others allocate the same clusters.
     pub async fn discard(&self, files: &Files<'_>, range: ByteRange) -> Result<(), ImageError> {
+        self.disown_bitmaps(files).await?;
         let cluster = self.geometry.cluster();
         let end = if range.end() == self.len().0 {
             range.end()
@@ -145,7 +147,7 @@ impl Image {
             return Ok(());
         }
         let inner = ByteRange::between(start, end);
-        self.as_writer(files, inner, self.discard_as_user(files, inner)).await
+        self.as_user(inner, self.discard_as_user(files, inner)).await
     }
 
     async fn discard_as_user(&self, files: &Files<'_>, range: ByteRange) -> Result<(), ImageError> {

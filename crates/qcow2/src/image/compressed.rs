@@ -25,6 +25,7 @@ impl Image {
         offset: u64,
         data: IoBuffer,
     ) -> Result<(), ImageError> {
+        self.disown_bitmaps(files).await?;
         let range = ByteRange::new(offset, data.len() as u64);
         let whole = |at: u64| self.geometry.within(at) == 0;
         let fits = whole(offset) && (whole(range.end()) || range.end() == self.len().0);
@@ -36,7 +37,7 @@ impl Image {
             let message = "compressed clusters would not be encrypted, as the rest of the image is";
             return Err(ImageError::Unsupported(message.into()));
         }
-        self.as_writer(files, range, self.compressed_as_user(files, range, &data)).await
+        self.as_user(range, self.compressed_as_user(files, range, &data)).await
     }
 
     async fn compressed_as_user(

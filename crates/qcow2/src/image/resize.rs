@@ -21,6 +21,7 @@ impl Image {
     /// # Yields
     /// As the files do.
     pub async fn truncate(&self, files: &Files<'_>, truncate: Truncate) -> Result<(), ImageError> {
+        self.disown_bitmaps(files).await?;
         let (old, new) = (self.len().0, truncate.len.0);
         if truncate.preallocation != Preallocation::Off {
             let word = truncate.preallocation.word();
@@ -33,7 +34,6 @@ impl Image {
             return Err(ImageError::Unsupported(message.into()));
         }
         let snapshots = self.meta.read(|meta| meta.header.snapshots);
-        self.disown_bitmaps(files).await?;
         if new < old {
             if snapshots > 0 {
                 return Err(ImageError::Unsupported(

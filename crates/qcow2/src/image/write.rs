@@ -52,8 +52,9 @@ impl Image {
         offset: u64,
         data: IoBuffer,
     ) -> Result<(), ImageError> {
+        self.disown_bitmaps(files).await?;
         let range = ByteRange::new(offset, data.len() as u64);
-        self.as_writer(files, range, self.write_as_user(files, range, &data)).await
+        self.as_user(range, self.write_as_user(files, range, &data)).await
     }
 
     /// The same, for who is listed already.

@@ -1,0 +1,180 @@
+//! Persistent bitmaps, as a `qemu-storage-daemon` has them: by the hash of their bits, and what it says of them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use blockyard_bitmap::DirtyBitmap;
+use blockyard_block::StoredBitmap;
+use blockyard_crypto::Hash;
+use blockyard_qcow2::{Caches, Files, Image, ImageFile};
+use blockyard_units::{ByteLen, ByteRange};
+use serde_json::{Value as Json, json};
+
+use super::disk::{Disk, run};
+use super::peer;
+
+/// Bytes of the disks that QEMU makes here.
+const SIZE: u64 = (6 << 20) + 512;
+
+/// Options of `qemu-img create`, and granularities.
+const SORTS: &[(&str, u64)] = &[
+    ("compat=1.1", 64 << 10),
+    ("cluster_size=512", 512),
+    ("cluster_size=4k,refcount_bits=1", 1024),
+    ("cluster_size=2M", 4096),
+    ("extended_l2=on,cluster_size=16k", 512),
+];
+
+/// As QEMU has it: of a bit for each granule, in words of 64.
+pub fn hash(bits: &DirtyBitmap) -> String {
+    let bytes: Vec<u8> = bits.words().iter().flat_map(|word| word.to_le_bytes()).collect();
+    let digest = Hash::Sha256.digest(&[&bytes]);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// QEMU finds these in the image, and no others.
+pub fn are_there(image: &Path, expected: &[StoredBitmap], what: &str) {
+    let mut commands = vec![json!({ "execute": "blockdev-add", "arguments": {
+        "driver": "qcow2", "node-name": "image", "read-only": true,
+        // What it is an overlay of is of no interest.
+        "backing": null,
+        "file": { "driver": "file", "filename": image },
+    } })];
+    commands.push(json!({ "execute": "query-named-block-nodes" }));
+    let consistent = || expected.iter().filter(|bitmap| !bitmap.inconsistent);
+    for StoredBitmap { name, .. } in consistent() {
+        let arguments = json!({ "node": "image", "name": name });
+        let command = "x-debug-block-dirty-bitmap-sha256";
+        commands.push(json!({ "execute": command, "arguments": arguments }));
+    }
+    let replies = peer::daemon(&commands);
+    let nodes = replies[1]["return"].as_array().expect("a list of nodes");
+    let node = nodes.iter().find(|node| node["node-name"] == "image").expect("it is added");
+    let mut found = node["dirty-bitmaps"].as_array().cloned().unwrap_or_default();
+    found.sort_by_key(|bitmap| bitmap["name"].to_string());
+    let member = |StoredBitmap { name, bits, inconsistent }: &StoredBitmap| {
+        let granularity = bits.granularity().0;
+        let mut bitmap = json!({
+            "name": name, "recording": bits.is_enabled() && !inconsistent, "persistent": true,
+            "busy": false, "granularity": granularity, "count": bits.count() * granularity,
+        });
+        if *inconsistent {
+            bitmap["inconsistent"] = json!(true);
+        }
+        bitmap
+    };
+    let mut members: Vec<Json> = expected.iter().map(member).collect();
+    members.sort_by_key(|bitmap| bitmap["name"].to_string());
+    assert_eq!(found, members, "{what}");
+    for (StoredBitmap { name, bits, .. }, reply) in consistent().zip(&replies[2..]) {
+        assert_eq!(reply["return"]["sha256"], json!(hash(bits)), "{what}: {name}");
+    }
+}
+
+fn folder(name: &str) -> PathBuf {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::create_dir_all(&folder).expect("the directory is writable");
+    folder
+}
+
+/// An image of QEMU's with the bitmaps `on` and `off`, and something written that is in the first.
+fn make(folder: &Path, options: &str, granularity: u64) -> PathBuf {
+    let image = folder.join("theirs.qcow2");
+    let path = image.to_string_lossy().into_owned();
+    let create = ["create", "-q", "-f", "qcow2", "-o", options, &path, &SIZE.to_string()];
+    peer::call("qemu-img", &create);
+    let granularity = granularity.to_string();
+    for (name, state) in [("on", "--enable"), ("off", "--disable")] {
+        peer::call("qemu-img", &["bitmap", "--add", state, "-g", &granularity, &path, name]);
+    }
+    let writes = ["-c", "write -P 1 1M 300k", "-c", "write -z 3M 1M", "-c", "write 6M 512"];
+    peer::call("qemu-io", &[&["-f", "qcow2"], &writes[..], &[&path]].concat());
+    image
+}
+
+fn open(disk: &Disk, read_only: bool) -> Image {
+    let caches = Caches { l2: 0, refcount: 0 };
+    run(Image::open("image", ImageFile::Disk(disk), caches, read_only)).expect("it opens")
+}
+
+#[test]
+fn bitmaps_that_qemu_made_are_loaded_and_given_back() {
+    if !peer::is_there() {
+        return;
+    }
+    let folder = folder("their-bitmaps");
+    for (options, granularity) in SORTS {
+        let path = make(&folder, options, *granularity);
+        let before = fs::read(&path).expect("it was written");
+        let disk = Disk::new(before.clone());
+        let files = Files::of_disk(&disk);
+        let image = open(&disk, false);
+        let mut bitmaps = run(image.load_bitmaps(&files)).expect("they are loaded");
+        are_there(&path, &bitmaps, options);
+        let names: Vec<_> = bitmaps.iter().map(|bitmap| &*bitmap.name).collect();
+        assert_eq!(names, ["on", "off"], "{options}");
+        assert!(bitmaps[0].bits.count() > 0 && bitmaps[1].bits.count() == 0, "{options}");
+        run(image.store_bitmaps(&files, &bitmaps)).expect("nothing has changed");
+        run(image.close(&files)).expect("it closes");
+        assert!(disk.bytes() == before, "{options}: an image that is not written stays as it was");
+        let written = ByteRange::new(4 << 20, 1000);
+        run(image.write(&files, written.start(), vec![7; 1000].into())).expect("it writes");
+        fs::write(&path, disk.bytes()).expect("there is room for the image");
+        let clean = |bitmap: &StoredBitmap| {
+            let mut bits = bitmap.bits.clone();
+            bits.clear();
+            StoredBitmap { bits, inconsistent: true, ..bitmap.clone() }
+        };
+        let inconsistent: Vec<_> = bitmaps.iter().map(clean).collect();
+        are_there(&path, &inconsistent, options);
+        bitmaps.iter_mut().for_each(|bitmap| bitmap.bits.record(written));
+        run(image.store_bitmaps(&files, &bitmaps)).expect("they are stored");
+        run(image.close(&files)).expect("it closes");
+        fs::write(&path, disk.bytes()).expect("there is room for the image");
+        peer::checks_clean(&path, options);
+        are_there(&path, &bitmaps, options);
+        // Whoever writes next is QEMU, which knows them.
+        let name = path.to_string_lossy();
+        peer::call("qemu-io", &["-f", "qcow2", "-c", "write 5M 4k", &name]);
+        bitmaps.iter_mut().for_each(|bitmap| bitmap.bits.record(ByteRange::new(5 << 20, 4096)));
+        are_there(&path, &bitmaps, options);
+        peer::checks_clean(&path, options);
+    }
+    fs::remove_dir_all(folder).expect("it is there");
+}
+
+#[test]
+fn what_was_not_closed_is_inconsistent_and_can_be_taken_away() {
+    if !peer::is_there() {
+        return;
+    }
+    let folder = folder("lost-bitmaps");
+    let path = make(&folder, "compat=1.1", 64 << 10);
+    let disk = Disk::new(fs::read(&path).expect("it was written"));
+    let files = Files::of_disk(&disk);
+    let image = open(&disk, false);
+    run(image.write(&files, 0, vec![7; 1000].into())).expect("it writes");
+    run(image.flush(&files)).expect("it flushes");
+    // Power is lost.
+    let image = open(&disk, false);
+    let mut bitmaps = run(image.load_bitmaps(&files)).expect("they are loaded");
+    assert!(bitmaps.iter().all(|bitmap| bitmap.inconsistent && !bitmap.bits.is_enabled()));
+    run(image.disown_bitmaps(&files)).expect("it writes");
+    bitmaps.remove(0);
+    let len = image.len();
+    let bits = DirtyBitmap::new(len, ByteLen(512)).expect("it is a granularity");
+    bitmaps.push(StoredBitmap { name: "new".into(), bits, inconsistent: false });
+    run(image.store_bitmaps(&files, &bitmaps)).expect("they are stored");
+    run(image.close(&files)).expect("it closes");
+    fs::write(&path, disk.bytes()).expect("there is room for the image");
+    are_there(&path, &bitmaps, "one is taken away");
+    peer::checks_clean(&path, "one is taken away");
+    let image = open(&disk, false);
+    run(image.disown_bitmaps(&files)).expect("it writes");
+    run(image.store_bitmaps(&files, &[])).expect("all of them go");
+    run(image.close(&files)).expect("it closes");
+    fs::write(&path, disk.bytes()).expect("there is room for the image");
+    are_there(&path, &[], "none is left");
+    peer::checks_clean(&path, "none is left");
+    fs::remove_dir_all(folder).expect("it is there");
+}
