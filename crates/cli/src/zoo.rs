@@ -27,8 +27,9 @@ const FIRST_ROUND: u64 = 4;
 const FAMILIES: &str = "eio,eio-late,flush";
 
 /// What needs images that no scenario has yet (snapshots, thousands of clusters, one that is being made, one with an
-/// external data file), a disk that leaves rubbish where something was discarded, a recovery that makes a disk
-/// longer again, a header's write that fails late, or who tells what of a bitmap was stored: the test `crashes` of the crate `qcow2` hunts these.
+/// external data file), a disk that leaves rubbish where something was discarded, a recovery that makes a disk longer
+/// again, a header's write that fails late, or who tells what of a bitmap was stored: the test `crashes` of the crate
+/// `qcow2` hunts these.
 const BY_TESTS: &[Mutant] = &[
     Mutant::Qcow2FlushSkipsDataFile,
     Mutant::Qcow2MadeNotFlushed,

@@ -101,8 +101,8 @@ impl Image {
     }
 
     /// What the autoclear bits vouch for is vouched for no more, but for bitmaps and a raw external data file: nothing
-    /// else of that is kept up here. When nothing speaks against writing the image any more, and before anything that the bits
-    /// would be wrong about.
+    /// else of that is kept up here. When nothing speaks against writing the image any more, and before anything that
+    /// the bits would be wrong about.
     ///
     /// # Errors
     /// The file failed.

@@ -131,7 +131,7 @@ fn a_snapshot_table_without_end_is_not_read() {
     }
     let disk = Disk::new(image.0);
     let image = opened(&disk);
-    let said = run(image.snapshots(&Files::of_disk(&disk))).err().expect("it is too long");
+    let said = run(image.snapshots(&Files::of_disk(&disk))).expect_err("it is too long");
     assert!(said.to_string().contains("at most 64 MiB"), "{said}");
 }
 
