@@ -157,7 +157,7 @@ impl Storage for HostFile {
         }
         let (offset, needed) = (range.start(), range.len().as_usize());
         let alignment = self.image.alignment as usize;
-        let mut memory = Aligned::zeroes(needed.next_multiple_of(alignment), alignment);
+        let mut memory = Aligned::new(needed.next_multiple_of(alignment), alignment);
         let cached = !self.image.opening().direct && range.len().0 <= INLINE_MAX;
         if cached && self.image.read_cached(offset, memory.as_mut()) == needed {
             return Box::pin(ready(Ok(memory.into_buffer(needed))));

@@ -89,7 +89,7 @@ pub(crate) fn direct_alignment(file: &File) -> io::Result<u32> {
     }
     let sizes = std::iter::successors(Some(512), |size| Some(size * 2));
     let works = |size: &usize| {
-        let mut memory = Aligned::zeroes(*size, *size);
+        let mut memory = Aligned::new(*size, *size);
         file.read_at(memory.as_mut(), 0).is_ok()
     };
     let found = sizes.take_while(|size| *size <= MAX_ALIGNMENT).find(works);

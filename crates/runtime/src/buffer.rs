@@ -22,6 +22,11 @@ impl IoBuffer {
         }
     }
 
+    /// The bytes of `owner`, which is dropped with the last who holds a part of them.
+    pub fn of_owner(owner: impl AsRef<[u8]> + Send + 'static) -> Self {
+        Self(Bytes::from_owner(owner))
+    }
+
     /// The part at `range`, without copying.
     ///
     /// # Panics
