@@ -11,6 +11,7 @@ mod qcow2 {
     pub mod matrix;
     pub mod model;
     pub mod nodes;
+    pub mod overlap;
     pub mod peer;
     pub mod theirs;
 }

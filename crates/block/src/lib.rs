@@ -51,7 +51,7 @@ pub use io::Io;
 pub use layer::BlockLayer;
 pub use node::{BeforeWrite, Node, Serialised};
 pub use observer::{NoObserver, Observer};
-pub use policy::{ErrorAction, ErrorPolicies, GuestError, LayerEvents, OnError};
+pub use policy::{Corrupted, ErrorAction, ErrorPolicies, GuestError, LayerEvents, OnError};
 pub use publish::{NewNode, OnLost, Plan};
 pub use reconfigure::Undo;
 pub use request::{

@@ -1,13 +1,15 @@
-//! What a backend does about requests that fail, and guests that stand still because of it.
+//! What a backend does about requests that fail, and guests that stand still because of it; what management is told.
 //!
-//! Source: QEMU's documented `rerror` and `werror`, and its event `BLOCK_IO_ERROR`. Differs: the default is to report,
-//! also when no space is left; a guest that was stopped makes no request at all until it goes on, and then the failed
-//! one is made again.
+//! Source: QEMU's documented `rerror` and `werror`, and its events `BLOCK_IO_ERROR` and `BLOCK_IMAGE_CORRUPTED`.
+//! Differs: the default is to report, also when no space is left; a guest that was stopped makes no request at all
+//! until it goes on, and then the failed one is made again.
 
 use core::future::Future;
 
+use blockyard_graph::Parent;
 use blockyard_runtime::IoErrorKind;
 use blockyard_sync::{note, sometimes};
+use blockyard_units::{ByteRange, NodeId};
 
 use crate::backend::Backend;
 use crate::error::BlockError;
@@ -82,6 +84,38 @@ pub trait LayerEvents: Send + Sync {
 
     /// Guests stand still, or go on.
     fn running(&self, running: bool);
+
+    /// An image was found corrupt, and is not written any more; told once.
+    fn image_corrupted(&self, met: &Corrupted<'_>);
+}
+
+/// An image that was found corrupt.
+pub struct Corrupted<'a> {
+    /// The backend that it is the root of, if there is one.
+    pub device: Option<&'a str>,
+    /// The node.
+    pub node: &'a str,
+    /// What was found.
+    pub message: &'a str,
+    /// Bytes of the image's file, of the request that was not made.
+    pub range: ByteRange,
+}
+
+impl BlockLayer {
+    /// Tells that the image of `node` was found corrupt, by a request for `range` of its file.
+    pub fn image_is_corrupt(&self, node: NodeId, message: &str, range: ByteRange) {
+        let graph = self.graph();
+        let device = graph.parents(node).find_map(|edge| match edge.parent {
+            Parent::Backend(id) => graph.backend_name(id),
+            _ => None,
+        });
+        let name = graph.node(node).map_or("", |node| node.name.as_str());
+        sometimes!(true, "an image was found corrupt");
+        note!("{name} is corrupt: {message}");
+        self.tell(|events| {
+            events.image_corrupted(&Corrupted { device, node: name, message, range });
+        });
+    }
 }
 
 impl BlockLayer {

@@ -17,6 +17,7 @@ use blockyard_units::{ByteLen, ByteRange};
 use crate::error::ImageError;
 use crate::file::{Files, ImageFile};
 use crate::image::{Caches, Image, Zeroes};
+use crate::overlap::OverlapChecks;
 
 /// The child that the image is in.
 const FILE: &str = "file";
@@ -30,6 +31,7 @@ pub struct Qcow2 {
     node: String,
     caches: Caches,
     read_only: bool,
+    checks: OverlapChecks,
     /// The passphrase, if the image is encrypted.
     secret: Option<Arc<Secret>>,
     /// Replaced only while nobody uses the node.
@@ -44,7 +46,14 @@ impl Qcow2 {
         read_only: bool,
         secret: Option<Arc<Secret>>,
     ) -> Self {
-        Self { node: node.into(), caches, read_only, secret, image: Quiet::new(None) }
+        let (checks, image) = (OverlapChecks::default(), Quiet::new(None));
+        Self { node: node.into(), caches, read_only, checks, secret, image }
+    }
+
+    /// The same; writes are compared with these structures.
+    #[must_use]
+    pub fn with_overlap_checks(self, checks: OverlapChecks) -> Self {
+        Self { checks, ..self }
     }
 
     /// The image, once it is open.
@@ -55,7 +64,8 @@ impl Qcow2 {
     /// The image as it opens, its children as they are.
     async fn find(&self, io: &Io) -> Result<Image, ImageError> {
         let file = ImageFile::Child(io, FILE);
-        let image = Image::open(&*self.node, file, self.caches, self.read_only).await?;
+        let (caches, read_only, checks) = (self.caches, self.read_only, self.checks);
+        let image = Image::open_with(&*self.node, file, caches, read_only, checks).await?;
         let refuse = |message: &str| Err(ImageError::Unsupported(message.into()));
         let image = match &self.secret {
             Some(secret) => image.unlocked(file, secret.bytes()).await?,
@@ -83,8 +93,17 @@ impl Qcow2 {
     }
 
     /// The error of what is about all of the image.
-    fn failed(&self, image: &Image, error: ImageError) -> BlockError {
-        error.of_request(&self.node, ByteRange::new(0, image.len().0))
+    fn failed_whole(&self, io: &Io, image: &Image, error: ImageError) -> BlockError {
+        self.failed(io, image, error, ByteRange::new(0, image.len().0))
+    }
+
+    /// The error of a request over `range`. The first that finds the image corrupt tells of it.
+    fn failed(&self, io: &Io, image: &Image, error: ImageError, range: ByteRange) -> BlockError {
+        if let Some(overlap) = image.take_overlap() {
+            let message = alloc::format!("{overlap}");
+            io.layer().image_is_corrupt(io.node_id(), &message, overlap.range);
+        }
+        error.of_request(&self.node, range)
     }
 
     fn opened(&self) -> Result<Arc<Image>, BlockError> {
@@ -149,7 +168,7 @@ impl BlockDriver for Qcow2 {
         Box::pin(async move {
             let Some(image) = self.image().filter(|_| !self.read_only) else { return Ok(()) };
             let closed = image.close(&files(io, &image)).await;
-            closed.map_err(|error| self.failed(&image, error))
+            closed.map_err(|error| self.failed_whole(io, &image, error))
         })
     }
 
@@ -162,13 +181,14 @@ impl BlockDriver for Qcow2 {
         Box::pin(async move {
             let image = self.opened()?;
             let read = image.read(&files(io, &image), range, flags).await;
-            read.map_err(|error| error.of_request(&self.node, range))
+            read.map_err(|error| self.failed(io, &image, error, range))
         })
     }
 
     fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
             let (image, range) = (self.opened()?, write.range);
+            image.refuse_if_corrupt().map_err(|error| self.failed(io, &image, error, range))?;
             let files = files(io, &image);
             let done = match &write.kind {
                 WriteKind::Data(_) | WriteKind::Copy(_) => {
@@ -185,7 +205,7 @@ impl BlockDriver for Qcow2 {
                 }
                 WriteKind::Truncate(truncate) => image.truncate(&files, *truncate).await,
             };
-            done.map_err(|error| error.of_request(&self.node, range))
+            done.map_err(|error| self.failed(io, &image, error, range))
         })
     }
 
@@ -196,7 +216,7 @@ impl BlockDriver for Qcow2 {
             }
             let image = self.opened()?;
             let flushed = image.flush(&files(io, &image)).await;
-            flushed.map_err(|error| self.failed(&image, error))
+            flushed.map_err(|error| self.failed_whole(io, &image, error))
         })
     }
 
@@ -208,7 +228,7 @@ impl BlockDriver for Qcow2 {
         Box::pin(async move {
             let image = self.opened()?;
             let status = image.status(&files(io, &image), range, data_child(&image)).await;
-            status.map_err(|error| error.of_request(&self.node, range))
+            status.map_err(|error| self.failed(io, &image, error, range))
         })
     }
 }
@@ -236,7 +256,7 @@ impl BitmapStore for Qcow2 {
         Box::pin(async move {
             let image = self.opened()?;
             let loaded = image.load_bitmaps(&files(io, &image)).await;
-            loaded.map_err(|error| self.failed(&image, error))
+            loaded.map_err(|error| self.failed_whole(io, &image, error))
         })
     }
 
@@ -244,7 +264,7 @@ impl BitmapStore for Qcow2 {
         Box::pin(async move {
             let image = self.opened()?;
             let disowned = image.disown_bitmaps(&files(io, &image)).await;
-            disowned.map_err(|error| self.failed(&image, error))
+            disowned.map_err(|error| self.failed_whole(io, &image, error))
         })
     }
 
@@ -256,7 +276,7 @@ impl BitmapStore for Qcow2 {
         Box::pin(async move {
             let Some(image) = self.image().filter(|_| !self.read_only) else { return Ok(()) };
             let stored = image.store_bitmaps(&files(io, &image), &bitmaps).await;
-            stored.map_err(|error| self.failed(&image, error))
+            stored.map_err(|error| self.failed_whole(io, &image, error))
         })
     }
 }

@@ -6,6 +6,8 @@ use blockyard_block::BlockError;
 use blockyard_runtime::IoErrorKind;
 use blockyard_units::ByteRange;
 
+use crate::overlap::Overlap;
+
 /// Why an image cannot be opened, or a request on it failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
@@ -24,6 +26,12 @@ pub enum ImageError {
         /// What may.
         expected: &'static str,
     },
+    /// A write would have damaged a structure, and was not made.
+    #[error("{0}; the image is marked corrupt, and is not written any more")]
+    Overlap(Overlap),
+    /// That was found before.
+    #[error("the image is corrupt, and is not written any more: repair it, and open it again")]
+    Unwritable,
     /// The image, or what is asked of it, is beyond what this driver does.
     #[error("{0}")]
     Unsupported(String),
@@ -37,7 +45,7 @@ impl ImageError {
     pub(crate) fn of_request(self, node: &str, range: ByteRange) -> BlockError {
         match self {
             Self::File(error) => error,
-            Self::Corrupt { .. } => {
+            Self::Corrupt { .. } | Self::Overlap(_) | Self::Unwritable => {
                 BlockError::Corrupt { node: node.into(), what: alloc::format!("{self}") }
             }
             Self::Unsupported(_) | Self::Interrupted => {

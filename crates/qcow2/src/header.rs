@@ -549,6 +549,12 @@ impl Header {
         }
     }
 
+    /// Where the bitmap directory is, if there is one.
+    pub(crate) fn bitmap_directory(&self) -> Option<ByteRange> {
+        let found = self.bitmaps().ok().flatten()?;
+        Some(ByteRange::new(found.offset, found.len))
+    }
+
     /// The format of the backing file, if it is said.
     pub fn backing_format(&self) -> Option<String> {
         self.text(extension::BACKING_FORMAT)

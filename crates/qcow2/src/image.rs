@@ -8,6 +8,7 @@ mod bitmaps;
 mod change;
 mod compressed;
 mod encrypted;
+mod guarded;
 mod preallocate;
 mod read;
 mod references;
@@ -35,6 +36,7 @@ use crate::file::{Files, ImageFile};
 use crate::geometry::Geometry;
 use crate::header::{Header, autoclear, encryption, incompatible};
 use crate::meta::{Looked, Meta, Run, Table, Which};
+use crate::overlap::{Kept, OverlapChecks};
 use crate::users::Users;
 use bitmaps::Vouches;
 use encrypted::Cipher;
@@ -91,13 +93,31 @@ impl Image {
         caches: Caches,
         read_only: bool,
     ) -> Result<Self, ImageError> {
+        Self::open_with(node, file, caches, read_only, OverlapChecks::default()).await
+    }
+
+    /// The same, and writes are compared with these structures.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Yields
+    /// As the file does.
+    pub async fn open_with(
+        node: impl Into<String>,
+        file: ImageFile<'_>,
+        caches: Caches,
+        read_only: bool,
+        checks: OverlapChecks,
+    ) -> Result<Self, ImageError> {
         let mut header = read_header(file).await?;
         refuse_what_is_not_done(&header, read_only)?;
         if !read_only && header.incompatible & incompatible::DIRTY != 0 {
             put_right(file).await?;
             header = read_header(file).await?;
         }
-        Self::of_header(node, file, header, caches).await
+        let image = Self::of_header(node, file, header, caches).await?;
+        if read_only { Ok(image) } else { image.check_overlaps(file, checks).await }
     }
 
     /// What the autoclear bits vouch for is vouched for no more, but for bitmaps and a raw external data file: nothing
@@ -117,9 +137,11 @@ impl Image {
         if header.autoclear == autoclear {
             return Ok(());
         }
-        file.write(0, Header { autoclear, ..header }.bytes()?.into()).await?;
+        let files = Files { image: file, data: file, backing: None };
+        self.put_header(&files, Header { autoclear, ..header }.bytes()?).await?;
         file.flush().await?;
-        self.meta.write(|meta| meta.header.autoclear = autoclear);
+        self.meta
+            .write(|meta| (meta.header.autoclear, meta.header_is_unknown) = (autoclear, false));
         Ok(())
     }
 
@@ -141,6 +163,11 @@ impl Image {
         let meta = Meta {
             header,
             header_is_unknown: false,
+            header_is_on_its_way: false,
+            checks: OverlapChecks::NONE,
+            kept: Kept::default(),
+            is_corrupt: false,
+            untold: None,
             l1,
             reftable,
             l2: Cache::new(slices(caches.l2)),
@@ -247,6 +274,10 @@ impl Image {
     /// Brings a slice into memory; another may have to be written back for it. For who has the turn.
     async fn bring(&self, files: &Files<'_>, which: Which, slice: u64) -> Result<(), ImageError> {
         while let Room::Dirty(victim) = self.meta.write(|meta| meta.cache(which).make_room()) {
+            if self.is_corrupt() {
+                // It cannot be written, and is needed.
+                break;
+            }
             let alone = match which {
                 // A count may be written at any time: it covers what refers to its cluster.
                 Which::Counts => true,

@@ -35,6 +35,7 @@ mod geometry;
 mod header;
 mod image;
 mod meta;
+mod overlap;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -49,4 +50,5 @@ pub use error::ImageError;
 pub use file::{Files, ImageFile};
 pub use header::{Compression, Extension, Header};
 pub use image::{Caches, Image, NewSnapshot, Zeroes};
+pub use overlap::{Overlap, OverlapChecks, Structure};
 pub use snapshot::Snapshot;

@@ -11,6 +11,7 @@ use crate::entry::{Entry, Kind, L1Entry};
 use crate::error::ImageError;
 use crate::geometry::Geometry;
 use crate::header::Header;
+use crate::overlap::{Clusters, Kept, Overlap, OverlapChecks, Structure};
 
 /// Bytes of a table that are written at once: what a disk writes whole.
 const SECTOR: u64 = 512;
@@ -24,6 +25,13 @@ pub fn table_bytes(entries: &[u64]) -> Vec<u8> {
 pub struct Table {
     pub entries: Vec<u64>,
     dirty: BTreeSet<u64>,
+    /// What the entries refer to.
+    pub clusters: Clusters,
+}
+
+/// Where an entry of a table of offsets refers to; 0 if nowhere.
+fn referred(entry: u64) -> u64 {
+    L1Entry(entry).table().unwrap_or(0)
 }
 
 impl Table {
@@ -35,7 +43,9 @@ impl Table {
 
     /// As it stands in the file already.
     pub fn of(entries: Vec<u64>) -> Self {
-        Self { entries, dirty: BTreeSet::new() }
+        let mut clusters = Clusters::default();
+        entries.iter().for_each(|entry| clusters.add(referred(*entry)));
+        Self { entries, dirty: BTreeSet::new(), clusters }
     }
 
     /// The entry at `index`; 0 behind the end.
@@ -45,7 +55,12 @@ impl Table {
 
     /// Changes an entry.
     pub fn set(&mut self, index: u64, entry: u64) {
-        self.entries[usize::try_from(index).expect("tables-are-in-memory")] = entry;
+        let index_in_memory = usize::try_from(index).expect("tables-are-in-memory");
+        let old = core::mem::replace(&mut self.entries[index_in_memory], entry);
+        if referred(old) != referred(entry) {
+            self.clusters.remove(referred(old));
+            self.clusters.add(referred(entry));
+        }
         self.dirty.insert(index * 8 / SECTOR);
     }
 
@@ -135,6 +150,14 @@ pub struct Meta {
     pub header: Header,
     /// Another one may be in the file: one that was not written well.
     pub header_is_unknown: bool,
+    /// It is being written.
+    pub header_is_on_its_way: bool,
+    pub checks: OverlapChecks,
+    pub kept: Kept,
+    /// A write would have damaged a structure: nothing is written any more.
+    pub is_corrupt: bool,
+    /// That nobody was told of yet.
+    pub untold: Option<Overlap>,
     pub l1: Table,
     pub reftable: Table,
     pub l2: Cache,
@@ -154,6 +177,44 @@ impl Meta {
             Which::L2 => &mut self.l2,
             Which::Counts => &mut self.counts,
         }
+    }
+
+    /// The L1 table or the refcount table, and where it is.
+    pub fn table(&mut self, which: Structure) -> (&mut Table, u64) {
+        match which {
+            Structure::ActiveL1 => (&mut self.l1, self.header.l1_offset),
+            _ => (&mut self.reftable, self.header.reftable_offset),
+        }
+    }
+
+    /// Which structure a write to `range` of the file would damage. `own`: the sort that it is a part of.
+    pub fn overlapped(
+        &self,
+        range: ByteRange,
+        own: Option<Structure>,
+        geometry: &Geometry,
+    ) -> Option<Structure> {
+        if self.checks == OverlapChecks::NONE || range.is_empty() {
+            return None;
+        }
+        let (header, cluster) = (&self.header, geometry.cluster());
+        let reftable = u64::from(header.reftable_clusters) * cluster;
+        let at = |offset: u64, len: u64| ByteRange::new(offset, len).overlaps(&range);
+        let is_hit = |structure: &Structure| match structure {
+            Structure::MainHeader => at(0, cluster),
+            Structure::ActiveL1 => at(header.l1_offset, u64::from(header.l1_entries) * 8),
+            Structure::ActiveL2 => self.l1.clusters.touch(range, cluster),
+            Structure::RefcountTable => at(header.reftable_offset, reftable),
+            Structure::RefcountBlock => self.reftable.clusters.touch(range, cluster),
+            Structure::SnapshotTable => self.kept.table.is_some_and(|kept| kept.overlaps(&range)),
+            Structure::InactiveL1 => self.kept.l1.touch(range),
+            Structure::InactiveL2 => self.kept.l2.touch(range, cluster),
+            Structure::BitmapDirectory => {
+                header.bitmap_directory().is_some_and(|found| found.overlaps(&range))
+            }
+        };
+        let looked = |structure: &Structure| self.checks.has(*structure) && own != Some(*structure);
+        Structure::ALL.into_iter().filter(looked).find(is_hit)
     }
 
     /// The L1 entry for guest offset `at`, checked.

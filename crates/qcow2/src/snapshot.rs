@@ -14,7 +14,7 @@ const EXTRA: usize = 24;
 /// Bytes of extra data that are read, as QEMU has it.
 const EXTRA_MAX: usize = 1024;
 /// Bytes: the longest snapshot table that is read, as QEMU has it.
-const TABLE_MAX: usize = 64 << 20;
+pub const TABLE_MAX: usize = 64 << 20;
 
 /// An internal snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]

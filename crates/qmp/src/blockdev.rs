@@ -8,6 +8,7 @@
 //! sizes of `memory` and `null-co` and the bytes of a limit take suffixes, where QEMU wants numbers; errors name the
 //! whole dotted key.
 
+mod overlap;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +19,7 @@ use alloc::string::String;
 use blockyard_block::LONGEST;
 use blockyard_drivers::{Overlay, ThrottleLimits};
 use blockyard_graph::{DetectZeroes, Discard, NodeAttributes, NodeOptions};
-use blockyard_qcow2::Caches;
+use blockyard_qcow2::{Caches, OverlapChecks};
 use serde::Deserialize;
 use serde::de::Error as _;
 
@@ -102,6 +103,7 @@ pub(crate) enum Kind {
         data_file: Child,
         backing: Option<Child>,
         caches: Caches,
+        checks: OverlapChecks,
         read_only: bool,
         key_secret: Option<String>,
     },
@@ -179,6 +181,7 @@ struct Qcow2Options {
     backing: Option<ReferenceOrNull>,
     l2_cache_size: Option<Size>,
     refcount_cache_size: Option<Size>,
+    overlap_check: Option<Reference>,
     encrypt: Option<EncryptOptions>,
 }
 
@@ -423,9 +426,12 @@ impl Kind {
 impl Kind {
     fn qcow2(options: Qcow2Options, general: General, mode: Mode) -> Result<Self, VisitError> {
         let Qcow2Options { file, data_file, backing, .. } = options;
-        let Qcow2Options { l2_cache_size, refcount_cache_size, encrypt, .. } = options;
+        let Qcow2Options { l2_cache_size, refcount_cache_size, overlap_check, encrypt, .. } =
+            options;
         let key_secret = encrypt.map(EncryptOptions::key_secret).transpose();
         let key_secret = key_secret.map_err(|error| error.within("encrypt"))?;
+        let checks = overlap::parse(overlap_check, mode);
+        let checks = checks.map_err(|error| error.within("overlap-check"))?;
         let default = Caches::default();
         let bytes = |size: Option<Size>, default: u64| size.map_or(default, |size| size.0);
         Ok(Self::Qcow2 {
@@ -437,6 +443,7 @@ impl Kind {
                 l2: bytes(l2_cache_size, default.l2),
                 refcount: bytes(refcount_cache_size, default.refcount),
             },
+            checks,
             read_only: general.read_only,
             key_secret,
         })

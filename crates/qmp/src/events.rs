@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_block::{ErrorAction, GuestError, LayerEvents};
+use blockyard_block::{Corrupted, ErrorAction, GuestError, LayerEvents};
 use blockyard_jobs::{EventSink, Job, JobEvent};
 use blockyard_sync::Shared;
 
@@ -148,6 +148,19 @@ impl LayerEvents for EventHub {
                 ("action", Value::from(action)),
                 ("nospace", Value::Bool(met.no_space)),
                 ("reason", Value::from(format!("{}", met.error).as_str())),
+            ])
+        });
+    }
+
+    fn image_corrupted(&self, met: &Corrupted<'_>) {
+        self.publish("BLOCK_IMAGE_CORRUPTED", || {
+            Dict::from_iter([
+                ("device", Value::from(met.device.unwrap_or_default())),
+                ("node-name", Value::from(met.node)),
+                ("msg", Value::from(met.message)),
+                ("offset", Value::from(met.range.start())),
+                ("size", Value::from(met.range.len().0)),
+                ("fatal", Value::Bool(true)),
             ])
         });
     }

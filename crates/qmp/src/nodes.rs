@@ -214,7 +214,7 @@ fn define_part(
             }
             Box::new(Overlay::new(size, cluster_size))
         }
-        Kind::Qcow2 { file, data_file, backing, caches, read_only, key_secret } => {
+        Kind::Qcow2 { file, data_file, backing, caches, checks, read_only, key_secret } => {
             below("file", file)?;
             names_data_file = matches!(data_file, Child::LeftOut);
             if !names_data_file {
@@ -226,7 +226,8 @@ fn define_part(
             }
             let secret = key_secret.map(|id| monitor.secret(&id)).transpose();
             let secret = secret.map_err(|error| error.within("encrypt"))?;
-            Box::new(Qcow2::new(name.as_str(), caches, read_only, secret))
+            let driver = Qcow2::new(name.as_str(), caches, read_only, secret);
+            Box::new(driver.with_overlap_checks(checks))
         }
         Kind::Raw { file } => {
             below("file", file)?;

@@ -97,10 +97,11 @@ impl Kind {
                 let size = size.map_or_else(String::new, |size| size.to_string());
                 [("size", size), number("cluster-size", cluster_size)].into()
             }
-            Self::Qcow2 { caches, read_only, key_secret, .. } => [
+            Self::Qcow2 { caches, checks, read_only, key_secret, .. } => [
                 ("encrypt.key-secret", key_secret.clone().unwrap_or_default()),
                 number("l2-cache-size", &caches.l2),
                 number("refcount-cache-size", &caches.refcount),
+                ("overlap-check", format!("{checks:?}")),
                 ("read-only", read_only.to_string()),
             ]
             .into(),

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use blockyard_block::{
-    Account, BlockError, BlockLayer, Counted, ErrorPolicies, GuestError, LayerEvents, Node, OnError,
+    Account, BlockError, BlockLayer, Corrupted, Counted, ErrorPolicies, GuestError, LayerEvents,
+    Node, OnError,
 };
 use blockyard_graph::{Parent, ROOT};
 use blockyard_models::{Property, Violation};
@@ -277,5 +278,13 @@ impl LayerEvents for Told {
 
     fn running(&self, running: bool) {
         self.hub.running(running);
+    }
+
+    fn image_corrupted(&self, met: &Corrupted<'_>) {
+        // Nobody makes images that are wrong: one that has become so was written wrongly.
+        let message = format!("{}: {}", met.node, met.message);
+        let violation = Violation { property: Property::MetadataIntegrity, message };
+        self.checks.judge(Err(violation));
+        self.hub.image_corrupted(met);
     }
 }

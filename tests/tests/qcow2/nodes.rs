@@ -55,6 +55,22 @@ impl Nodes {
         assert!(done.is_ok(), "{command} {arguments}: {:?}", done.err());
     }
 
+    /// Has the guest of the node `top` write this; then everything is closed, which must succeed.
+    pub fn try_write(&self, offset: u64, bytes: Vec<u8>) -> Result<(), String> {
+        self.host.block_on(async {
+            let disk = self.monitor.attach_device("disk", "top", false).await;
+            let disk = disk.map_err(|error| error.desc).expect("it is attached");
+            let done = disk.write(Write::data(offset, bytes.into())).await;
+            self.monitor.close_all().await.expect("it closes");
+            done.map_err(|error| error.to_string())
+        })
+    }
+
+    /// What comes of waiting.
+    pub fn waited<T>(&self, task: impl Future<Output = T>) -> T {
+        self.host.block_on(task)
+    }
+
     /// What the guest reads of the node `top`, after it has written `writes`; then everything is closed.
     pub fn use_top(self, writes: &[(u64, Vec<u8>)]) -> Vec<u8> {
         self.host.block_on(async {

@@ -141,7 +141,7 @@ impl Image {
                 set_count_in(&mut block, count, 1, self.geometry.refcount_order);
             }
             let host = (first + index) * cluster;
-            files.image.write(host, block.into()).await?;
+            self.put(files, None, host, block.into()).await?;
             hosts.push(host);
         }
         Ok(hosts)
@@ -197,7 +197,7 @@ impl Image {
         let (copy, _) = self.allocate(files, 1, true).await?;
         self.set_count(files, copy / cluster, uses.min(self.geometry.refcount_max())).await?;
         let bytes = files.image.read(ByteRange::new(host, cluster)).await?;
-        files.image.write(copy, bytes).await?;
+        self.put(files, None, copy, bytes).await?;
         self.flush_in_turn(files).await?;
         Ok(copy)
     }
@@ -216,7 +216,7 @@ impl Image {
         if index >= self.meta.read(|meta| meta.reftable.entries.len() as u64) {
             return self.grow_reftable(files).await;
         }
-        files.image.write_zeroes(ByteRange::new(host, geometry.cluster())).await?;
+        self.put_zeroes(files, ByteRange::new(host, geometry.cluster())).await?;
         self.bring(files, Which::Counts, host).await?;
         let own = u64::from(!self.design.is_mutant(Mutant::Qcow2BlockOverData));
         self.meta.write(|meta| {
@@ -259,7 +259,7 @@ impl Image {
             0,
         );
         let at = (first + blocks) * cluster;
-        files.image.write(at, table_bytes(&entries).into()).await?;
+        self.put(files, None, at, table_bytes(&entries).into()).await?;
         self.change_header(files, |header| {
             header.reftable_offset = at;
             header.reftable_clusters = u32::try_from(table_clusters).expect("tables-are-in-memory");
@@ -281,8 +281,7 @@ impl Image {
         change(&mut header);
         let bytes = header.bytes()?;
         self.barrier(files, Mutant::Qcow2HeaderBeforeReferred).await?;
-        self.meta.write(|meta| meta.header_is_unknown = true);
-        files.image.write(0, bytes.into()).await?;
+        self.put_header(files, bytes).await?;
         self.barrier(files, Mutant::Qcow2HeaderNotFlushed).await?;
         self.meta.write(|meta| (meta.header, meta.header_is_unknown) = (header, false));
         Ok(())

@@ -19,6 +19,7 @@ use crate::bitmap::{self, Cluster, DirectoryEntry, Extension, flag};
 use crate::error::ImageError;
 use crate::file::Files;
 use crate::meta::{Table, table_bytes};
+use crate::overlap::Structure;
 
 /// Bytes that are read at once.
 const AT_ONCE: u64 = 4 << 20;
@@ -186,7 +187,8 @@ impl Image {
         if let Some(Extension { offset, .. }) = self.header().bitmaps()? {
             // Whatever was read: a write that failed may be seen, and be lost all the same.
             entries.iter_mut().for_each(|entry| entry.flags |= flag::IN_USE);
-            files.image.write(offset, bitmap::bytes(&entries).into()).await?;
+            let (own, bytes) = (Some(Structure::BitmapDirectory), bitmap::bytes(&entries));
+            self.put(files, own, offset, bytes.into()).await?;
         }
         self.barrier(files, Mutant::Qcow2BitmapsDisownedLate).await?;
         self.vouches.write(|vouches| *vouches = Vouches::No);
@@ -207,6 +209,10 @@ impl Image {
         files: &Files<'_>,
         bitmaps: &[StoredBitmap],
     ) -> Result<(), ImageError> {
+        if self.is_corrupt() {
+            // Nothing is written to it any more.
+            return Ok(());
+        }
         let turn = self.turn.lock().await;
         let result = self.store_in_turn(files, bitmaps).await;
         turn.unlock();
@@ -320,7 +326,7 @@ impl Image {
         taken.push(ByteRange::new(host, len));
         let mut whole = bytes.to_vec();
         whole.resize(usize::try_from(len).expect("bitmaps-are-in-memory"), 0);
-        files.image.write(host, whole.into()).await?;
+        self.put(files, None, host, whole.into()).await?;
         Ok(host)
     }
 

@@ -83,11 +83,11 @@ impl Image {
                 (None, None) => {}
             }
         };
-        let written = files.image.write(host, compressed).await;
+        let written = self.put(files, None, host, compressed).await;
         let turn = self.turn.lock().await;
         let result = match written {
             Ok(()) => self.link_compressed(files, guest.start(), Compressed::new(host, len)).await,
-            Err(error) => Err(error.into()),
+            failed => failed,
         };
         if result.is_err() {
             let cluster = host / self.geometry.cluster();

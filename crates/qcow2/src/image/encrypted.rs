@@ -103,7 +103,7 @@ impl Image {
         host: u64,
         data: IoBuffer,
     ) -> Result<(), ImageError> {
-        let Some(cipher) = self.cipher()? else { return Ok(files.data.write(host, data).await?) };
+        let Some(cipher) = self.cipher()? else { return self.put_data(files, host, data).await };
         let whole = host.is_multiple_of(SECTOR as u64) && data.len().is_multiple_of(SECTOR);
         if !whole {
             let message = "an encrypted image is written in whole sectors of 512 bytes";
@@ -111,6 +111,6 @@ impl Image {
         }
         let mut bytes = data.to_vec();
         cipher.encrypt(host, &mut bytes);
-        Ok(files.data.write(host, bytes.into()).await?)
+        self.put_data(files, host, bytes.into()).await
     }
 }

@@ -117,7 +117,7 @@ impl Image {
         let old_clusters = geometry.clusters_for(entries.len() as u64 * 8);
         entries.resize(usize::try_from(needed).expect("tables-are-in-memory"), 0);
         let (host, _) = self.allocate(files, geometry.clusters_for(needed * 8), true).await?;
-        files.image.write(host, table_bytes(&entries).into()).await?;
+        self.put(files, None, host, table_bytes(&entries).into()).await?;
         // The counts of its clusters, and what it refers to, are to be durable before the header refers to it.
         if !self.design.is_mutant(Mutant::Qcow2L1GrowsOverDirty) {
             self.write_back(files).await?;

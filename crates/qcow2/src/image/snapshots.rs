@@ -14,7 +14,7 @@ use blockyard_units::{ByteRange, Mutant};
 use super::Image;
 use crate::entry::L1Entry;
 use crate::error::ImageError;
-use crate::file::Files;
+use crate::file::{Files, ImageFile};
 use crate::header::L1_MAX;
 use crate::meta::{By, Table, table_bytes};
 use crate::snapshot::{self, Parsed, Snapshot};
@@ -39,21 +39,25 @@ impl Image {
     /// # Yields
     /// As the file does.
     pub async fn snapshots(&self, files: &Files<'_>) -> Result<Vec<Snapshot>, ImageError> {
-        Ok(self.read_snapshots(files).await?.0)
+        Ok(self.read_snapshots(files.image).await?.0)
     }
 
     /// The same, and the bytes that the table takes.
-    async fn read_snapshots(&self, files: &Files<'_>) -> Result<(Vec<Snapshot>, u64), ImageError> {
+    pub(super) async fn read_snapshots(
+        &self,
+        file: ImageFile<'_>,
+    ) -> Result<(Vec<Snapshot>, u64), ImageError> {
         let header = self.header();
         if header.snapshots == 0 {
             return Ok((Vec::new(), 0));
         }
-        let mut len = 64 << 10;
+        // Most have short names.
+        let mut len = u64::from(header.snapshots) * 128;
         loop {
-            let bytes = files.image.read(ByteRange::new(header.snapshots_offset, len)).await?;
+            let bytes = file.read(ByteRange::new(header.snapshots_offset, len)).await?;
             match snapshot::parse(&bytes, header.snapshots_offset, header.snapshots, header.size)? {
                 Parsed::Whole(snapshots, used) => return Ok((snapshots, used as u64)),
-                Parsed::More => len *= 4,
+                Parsed::More => len = (len * 4).min(snapshot::TABLE_MAX as u64),
             }
         }
     }
@@ -84,7 +88,7 @@ impl Image {
         if self.geometry.external {
             return unsupported("an image with an external data file has no internal snapshots");
         }
-        let (snapshots, _) = self.read_snapshots(files).await?;
+        let (snapshots, _) = self.read_snapshots(files.image).await?;
         if snapshots.iter().any(|snapshot| snapshot.name == new.name) {
             return unsupported(&format!("there is a snapshot '{}' already", new.name));
         }
@@ -149,7 +153,7 @@ impl Image {
     }
 
     async fn delete_in_turn(&self, files: &Files<'_>, which: &str) -> Result<(), ImageError> {
-        let (mut snapshots, _) = self.read_snapshots(files).await?;
+        let (mut snapshots, _) = self.read_snapshots(files.image).await?;
         let gone = snapshots.remove(position(&snapshots, which)?);
         self.flush_in_turn(files).await?;
         let l1 = self.read_l1(files, &gone).await?;
@@ -186,7 +190,7 @@ impl Image {
                 "the image has bitmaps, which would not say what going back changed: remove them first",
             );
         }
-        let (snapshots, _) = self.read_snapshots(files).await?;
+        let (snapshots, _) = self.read_snapshots(files.image).await?;
         let snapshot = &snapshots[position(&snapshots, which)?];
         self.flush_in_turn(files).await?;
         let mut new = self.read_l1(files, snapshot).await?;
@@ -246,9 +250,12 @@ impl Image {
         files: &Files<'_>,
         snapshots: &[Snapshot],
     ) -> Result<(), ImageError> {
-        let (_, old_len) = self.read_snapshots(files).await?;
+        let (_, old_len) = self.read_snapshots(files.image).await?;
         let old = self.header().snapshots_offset;
-        let offset = self.store(files, &snapshot::bytes(snapshots)).await?;
+        let bytes = snapshot::bytes(snapshots);
+        let offset = self.store(files, &bytes).await?;
+        let table = ByteRange::new(offset.unwrap_or(0), bytes.len() as u64);
+        let kept = self.kept(files.image, snapshots, table).await?;
         if !self.design.is_mutant(Mutant::Qcow2SnapshotOverDirty) {
             self.write_back(files).await?;
         }
@@ -257,6 +264,7 @@ impl Image {
             header.snapshots_offset = offset.unwrap_or(0);
         })
         .await?;
+        self.meta.write(|meta| meta.kept = kept);
         self.release_range(files, old, old_len).await
     }
 
@@ -270,7 +278,7 @@ impl Image {
         let mut whole = bytes.to_vec();
         let len = clusters * self.geometry.cluster();
         whole.resize(usize::try_from(len).expect("tables-are-in-memory"), 0);
-        files.image.write(host, whole.into()).await?;
+        self.put(files, None, host, whole.into()).await?;
         Ok(Some(host))
     }
 

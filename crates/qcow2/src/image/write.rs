@@ -253,10 +253,10 @@ impl Image {
         host: u64,
     ) -> Result<(), ImageError> {
         let table = ByteRange::new(host, self.geometry.cluster());
-        let Some(old) = old.table() else { return Ok(files.image.write_zeroes(table).await?) };
+        let Some(old) = old.table() else { return self.put_zeroes(files, table).await };
         // A table that others refer to does not change, so what is in the file is what is in memory.
         let bytes = files.image.read(ByteRange::new(old, self.geometry.cluster())).await?;
-        Ok(files.image.write(host, bytes).await?)
+        self.put(files, None, host, bytes).await
     }
 
     /// Writes `data`, which belong at `range`, and around them what was there before.

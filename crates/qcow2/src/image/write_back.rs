@@ -17,7 +17,8 @@ use blockyard_units::{ByteRange, Mutant};
 use super::Image;
 use crate::error::ImageError;
 use crate::file::Files;
-use crate::meta::{Freed, Meta, Which};
+use crate::meta::{Freed, Which};
+use crate::overlap::Structure;
 
 impl Image {
     /// Makes everything that was written durable.
@@ -35,7 +36,8 @@ impl Image {
         result
     }
 
-    /// The same, and gives back all clusters that have no use any more. For who is the last.
+    /// The same, and gives back all clusters that have no use any more. For who is the last. An image that was found
+    /// corrupt stays as it is.
     ///
     /// # Errors
     /// A file failed; what a crash would have left is left.
@@ -43,6 +45,9 @@ impl Image {
     /// # Yields
     /// As the files do.
     pub async fn close(&self, files: &Files<'_>) -> Result<(), ImageError> {
+        if self.is_corrupt() {
+            return Ok(());
+        }
         self.flush(files).await?;
         self.flush(files).await
     }
@@ -78,8 +83,7 @@ impl Image {
         self.write_slices(files, Which::Counts, 0..u64::MAX).await?;
         if self.meta.read(|meta| meta.reftable.is_dirty()) {
             self.barrier(files, Mutant::Qcow2ReftableBeforeBlocks).await?;
-            self.write_table(files, |meta| (&mut meta.reftable, meta.header.reftable_offset))
-                .await?;
+            self.write_table(files, Structure::RefcountTable).await?;
         }
         let (l2, l1) = self.meta.read(|meta| (meta.l2.is_dirty(), meta.l1.is_dirty()));
         if !l2 && !l1 {
@@ -89,7 +93,7 @@ impl Image {
         self.write_slices(files, Which::L2, 0..u64::MAX).await?;
         if l1 {
             // Needs no flush: what the L2 table was when it was made is durable by the one before.
-            self.write_table(files, |meta| (&mut meta.l1, meta.header.l1_offset)).await?;
+            self.write_table(files, Structure::ActiveL1).await?;
         }
         Ok(())
     }
@@ -101,6 +105,10 @@ impl Image {
         which: Which,
         offsets: Range<u64>,
     ) -> Result<(), ImageError> {
+        let own = match which {
+            Which::L2 => Structure::ActiveL2,
+            Which::Counts => Structure::RefcountBlock,
+        };
         let mut from = offsets.start;
         loop {
             let next = self.meta.write(|meta| {
@@ -108,28 +116,25 @@ impl Image {
                 (dirty < offsets.end).then(|| (dirty, meta.cache(which).take_dirty(dirty)))
             });
             let Some((offset, bytes)) = next else { return Ok(()) };
-            if let Err(error) = files.image.write(offset, bytes.into()).await {
+            if let Err(error) = self.put(files, Some(own), offset, bytes.into()).await {
                 self.meta.write(|meta| meta.cache(which).mark_dirty(offset));
-                return Err(error.into());
+                return Err(error);
             }
             from = offset + 1;
         }
     }
 
-    async fn write_table(
-        &self,
-        files: &Files<'_>,
-        table: impl Fn(&mut Meta) -> (&mut crate::meta::Table, u64),
-    ) -> Result<(), ImageError> {
+    /// Writes what has changed of the L1 table or the refcount table.
+    async fn write_table(&self, files: &Files<'_>, own: Structure) -> Result<(), ImageError> {
         loop {
             let next = self.meta.write(|meta| {
-                let (table, start) = table(meta);
+                let (table, start) = meta.table(own);
                 table.take_dirty().map(|(offset, bytes)| (start + offset, offset, bytes))
             });
             let Some((at, offset, bytes)) = next else { return Ok(()) };
-            if let Err(error) = files.image.write(at, bytes.into()).await {
-                self.meta.write(|meta| table(meta).0.mark_dirty(offset));
-                return Err(error.into());
+            if let Err(error) = self.put(files, Some(own), at, bytes.into()).await {
+                self.meta.write(|meta| meta.table(own).0.mark_dirty(offset));
+                return Err(error);
             }
         }
     }
@@ -177,8 +182,10 @@ impl Image {
         let count = self.count(files, cluster).await?;
         if count == 1 && discard {
             let bytes = self.geometry.cluster();
+            let range = ByteRange::new(cluster * bytes, bytes);
+            self.guard(files, None, range).await?;
             // Before anybody can be given it. Whether it succeeds is nobody's business.
-            let discard = files.image.discard(ByteRange::new(cluster * bytes, bytes));
+            let discard = files.image.discard(range);
             if self.design.is_mutant(Mutant::Qcow2LateDiscard) {
                 first_of(discard, ready(())).await;
             } else {

@@ -372,6 +372,9 @@ impl Tools {
                 actors.read(range).await;
             }
         }
+        if let Some(overlap) = actors.image.take_overlap() {
+            actors.handle.report(finding(judge::broken(overlap.to_string())));
+        }
         // One fault may hit the first try.
         if actors.close().await.is_err() {
             let _second = actors.close().await;

@@ -91,7 +91,7 @@ pub(super) fn stored_bitmap(
     if bitmap.in_use { Ok(None) } else { image.dirty(bytes, bitmap).map(Some) }
 }
 
-fn broken(message: String) -> Violation {
+pub(super) fn broken(message: String) -> Violation {
     Violation { property: Property::MetadataIntegrity, message }
 }
 
