@@ -22,11 +22,28 @@ impl Pass<'_, '_> {
         let geometry = self.geometry;
         let reserved = RESERVED | u64::from(geometry.extended);
         let mut expected = None;
+        // Clusters in a row are counted together: from `start` to the first of `run`, with the flag beside it.
+        let (mut start, mut run) = (0, (0, 0));
+        // The descriptor that would go on with it.
+        let mut next = None;
+        let is_counted = uses.is_active() && !self.quiet;
         for index in 0..geometry.l2_entries() {
             let entry = entry_in(bytes, index, &geometry);
             if entry == Entry::default() {
                 continue;
             }
+            // By far the most frequent: all that is looked at below was so of the entry before it.
+            if let Some((descriptor, end)) = next
+                && entry.descriptor == descriptor
+                && end <= self.len
+            {
+                run.0 += 1;
+                self.check.allocated_clusters += u64::from(is_counted);
+                expected = Some(end);
+                next = Some((descriptor + geometry.cluster(), end + geometry.cluster()));
+                continue;
+            }
+            next = None;
             let place = offset + index * geometry.l2_entry();
             if entry.is_compressed() {
                 expected = None;
@@ -42,7 +59,7 @@ impl Pass<'_, '_> {
                 self.judge_bitmap(place + 8, entry.bitmap, host.is_some());
             }
             let Some(host) = host else { continue };
-            if uses.is_active() && !self.quiet {
+            if is_counted {
                 self.check.allocated_clusters += 1;
                 let follows = expected.is_none_or(|expected| expected == host);
                 self.check.fragmented_clusters += u64::from(!follows);
@@ -65,8 +82,16 @@ impl Pass<'_, '_> {
                 (true, false) => mark::PLAIN,
             };
             let first = host >> geometry.cluster_bits;
-            tally.add(first, first + 1, mark::DATA | flag, uses.count);
+            if run != (first, flag) {
+                tally.add(start, run.0, mark::DATA | run.1, uses.count);
+                start = first;
+            }
+            run = (first + 1, flag);
+            let clean = entry.descriptor & reserved == 0 && !geometry.extended;
+            let end = host + geometry.cluster();
+            next = clean.then(|| (entry.descriptor + geometry.cluster(), end + geometry.cluster()));
         }
+        tally.add(start, run.0, mark::DATA | run.1, uses.count);
     }
 
     /// "Extended L2 Entries".
@@ -143,6 +168,7 @@ impl Pass<'_, '_> {
         self.told(first.saturating_mul(cluster).min(self.len))?;
         let order = self.geometry.refcount_order;
         let mut new: Option<Vec<u8>> = None;
+        let mut last = None;
         for index in 0..self.geometry.block_counts() {
             let number = first + index;
             let stored = if block.is_some() { count_in(&old, index, order) } else { 0 };
@@ -150,8 +176,7 @@ impl Pass<'_, '_> {
             if stored == 0 && marks == 0 {
                 continue;
             }
-            self.check.image_end_offset =
-                self.check.image_end_offset.max((number + 1).saturating_mul(cluster));
+            last = Some(number);
             self.judge(tally, number, stored, marks);
             self.needs.rebuild |= block.is_none();
             if let Some(count) = self.changed(stored, u64::from(marks & MANY_MAX)) {
@@ -159,6 +184,8 @@ impl Pass<'_, '_> {
                 set_count_in(new, index, count, order);
             }
         }
+        let end = last.map_or(0, |last| (last + 1).saturating_mul(cluster));
+        self.check.image_end_offset = self.check.image_end_offset.max(end);
         match (block, new) {
             (Some(block), Some(new)) => self.write_changed(block, &old, &new).await,
             _ => Ok(()),

@@ -60,10 +60,12 @@ impl Tally {
             self.beyond = Some(self.beyond.map_or(next, |beyond| beyond.min(next)));
         }
         let (first, end) = (first.max(self.start), end.min(self.end()));
-        for cluster in first..end {
-            let at = (cluster - self.start) as usize;
-            let count = (self.marks[at] & MANY_MAX).saturating_add(uses).min(MANY_MAX);
-            self.marks[at] = self.marks[at] & !MANY_MAX | marks | count;
+        if first >= end {
+            return;
+        }
+        for known in &mut self.marks[(first - self.start) as usize..(end - self.start) as usize] {
+            let count = (*known & MANY_MAX).saturating_add(uses).min(MANY_MAX);
+            *known = *known & !MANY_MAX | marks | count;
         }
     }
 
