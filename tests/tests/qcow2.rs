@@ -7,6 +7,7 @@ mod qcow2 {
     pub mod check;
     pub mod create;
     pub mod disk;
+    pub mod external;
     pub mod hostile;
     pub mod matrix;
     pub mod model;

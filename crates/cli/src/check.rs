@@ -4,7 +4,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 use blockyard_host::{Host, HostFile};
-use blockyard_qcow2::{Check, CheckOptions, ImageError, ImageFile, Repair, Severity, Watch};
+use blockyard_qcow2::{
+    Check, CheckOptions, Header, ImageError, ImageFile, Repair, Severity, Watch, read_header,
+};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
@@ -60,10 +62,22 @@ async fn run(
     watch: &mut Watch<'_>,
 ) -> Result<Check, ImageError> {
     let (file, options) = (ImageFile::Disk(file), CheckOptions::default());
+    // What is not even an image is told by the check.
+    let named = read_header(file).await.ok().filter(Header::is_external);
+    let data = named.and_then(|header| header.data_file()).map(|name| open_data(&name));
+    let data = data.transpose()?;
+    let data = data.as_ref().map(|data| ImageFile::Disk(data));
     match repair {
-        Some(what) => blockyard_qcow2::repair(file, what, options, watch).await,
-        None => blockyard_qcow2::check(file, options, watch).await,
+        Some(what) => blockyard_qcow2::repair(file, data, what, options, watch).await,
+        None => blockyard_qcow2::check(file, data, options, watch).await,
     }
+}
+
+/// The external data file, by the name that the image has for it: as QEMU has it, that is not seen from the image's
+/// directory.
+fn open_data(name: &str) -> Result<HostFile, ImageError> {
+    let said = |error| ImageError::Unsupported(format!("its data file '{name}': {error}"));
+    HostFile::open(Path::new(name), true).map_err(said)
 }
 
 fn style() -> ProgressStyle {

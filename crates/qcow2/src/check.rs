@@ -7,7 +7,11 @@
 //! Invariant `tables-are-read-once`: a table that several refer to is looked at once, and what it refers to counts that
 //! many times. So a small file is a small task, whatever it says.
 //!
-//! Differs: of a cluster that is counted behind the end of the file, QEMU does not say that it leaked.
+//! Of an external data file no cluster is counted: what is told of it is where the guest's data must be, and that they
+//! are.
+//!
+//! Differs: QEMU does not look whether data are in the data file, nor where. Of a cluster that is counted behind the
+//! end of the file, it does not say that it leaked.
 
 mod counts;
 mod flags;
@@ -55,7 +59,8 @@ pub struct Progress {
 /// Is told how far it is, and says whether to go on.
 pub type Watch<'a> = dyn FnMut(Progress) -> bool + Send + Sync + 'a;
 
-/// Checks the image in `file`. Nobody writes it meanwhile; of an open one, everything was flushed.
+/// Checks the image in `file`. `data`: its external data file, if it has one and what it says of that is to be compared
+/// with it. Nobody writes it meanwhile; of an open one, everything was flushed.
 ///
 /// # Errors
 /// It is no image, the file failed, or `watch` said no.
@@ -64,9 +69,10 @@ pub type Watch<'a> = dyn FnMut(Progress) -> bool + Send + Sync + 'a;
 /// As the file does.
 pub async fn check(
     file: ImageFile<'_>,
+    data: Option<ImageFile<'_>>,
     options: CheckOptions,
     watch: &mut Watch<'_>,
 ) -> Result<Check, ImageError> {
-    let (check, _) = pass::run(file, options, pass::Action::Look, watch).await?;
+    let (check, _) = pass::run((file, data), options, pass::Action::Look, watch).await?;
     Ok(check)
 }

@@ -315,7 +315,14 @@ impl Image {
     }
 }
 
-pub(crate) async fn read_header(file: ImageFile<'_>) -> Result<Header, ImageError> {
+/// The header of the image in `file`.
+///
+/// # Errors
+/// It is no image, what it says is wrong, or the file failed.
+///
+/// # Yields
+/// As the file does.
+pub async fn read_header(file: ImageFile<'_>) -> Result<Header, ImageError> {
     let len = file.len()?;
     let beginning = file.read(ByteRange::new(0, len.min(72))).await?;
     let needed = Header::bytes_needed(&beginning)?;
@@ -355,7 +362,7 @@ fn refuse_what_is_not_done(header: &Header, read_only: bool) -> Result<(), Image
 /// Repairs an image whose refcounts may be wrong, as it says.
 async fn put_right(file: ImageFile<'_>) -> Result<(), ImageError> {
     let options = CheckOptions { findings: 1, ..CheckOptions::default() };
-    let check = repair(file, Repair::All, options, &mut |_| true).await?;
+    let check = repair(file, None, Repair::All, options, &mut |_| true).await?;
     if check.is_sound() {
         return Ok(());
     }

@@ -15,7 +15,7 @@ pub fn ours(path: &Path) -> f64 {
     let began = Instant::now();
     let file = HostFile::open(path, true).expect("it is there");
     let mut watch = |_| true;
-    let checking = check(ImageFile::Disk(&file), CheckOptions::default(), &mut watch);
+    let checking = check(ImageFile::Disk(&file), None, CheckOptions::default(), &mut watch);
     let checked = host().block_on(checking).expect("it can be checked");
     assert!(checked.is_clean(), "{:?}", checked.findings);
     began.elapsed().as_secs_f64()

@@ -113,7 +113,7 @@ fn files<'a>(disk: &'a Disk, data: &'a Disk, image: &Image) -> Files<'a> {
 
 fn checked(disk: &Disk, memory: u64) -> Option<Check> {
     let options = CheckOptions { memory, findings: 4 };
-    run(check(ImageFile::Disk(disk), options, &mut |_| true)).ok()
+    run(check(ImageFile::Disk(disk), None, options, &mut |_| true)).ok()
 }
 
 /// Whatever the bytes are: nothing panics, looking changes nothing, a check finds the same whatever memory it has,
@@ -129,7 +129,7 @@ pub fn check_image(bytes: &[u8]) {
     assert!(disk.bytes() == bytes, "looking changes nothing");
     let Some(before) = before else { return };
     let options = CheckOptions { memory: 1 << 20, findings: 4 };
-    let repaired = run(repair(ImageFile::Disk(&disk), Repair::All, options, &mut |_| true));
+    let repaired = run(repair(ImageFile::Disk(&disk), None, Repair::All, options, &mut |_| true));
     let after = checked(&disk, 1 << 20).expect("a repaired image is one");
     if let Ok(repaired) = repaired {
         assert_eq!(repaired.corruptions, after.corruptions, "a repair tells what is left");
@@ -227,7 +227,7 @@ fn grow(bytes: &mut Vec<u8>) -> usize {
 fn counted(bytes: Vec<u8>) -> Vec<u8> {
     let disk = Disk::new(bytes);
     let options = CheckOptions::default();
-    let after = run(repair(ImageFile::Disk(&disk), Repair::All, options, &mut |_| true));
+    let after = run(repair(ImageFile::Disk(&disk), None, Repair::All, options, &mut |_| true));
     assert!(after.expect("seeds-are-images").is_clean(), "seeds-are-images");
     disk.bytes()
 }

@@ -46,12 +46,13 @@ fn checked_by_peer(image: &Path) -> Value {
 
 fn checked(disk: &Disk, memory: u64) -> Check {
     let options = CheckOptions { memory, ..CheckOptions::default() };
-    run(check(ImageFile::Disk(disk), options, &mut |_| true)).expect("it can be checked")
+    run(check(ImageFile::Disk(disk), None, options, &mut |_| true)).expect("it can be checked")
 }
 
 fn repaired(disk: &Disk, what: Repair) -> Check {
     let options = CheckOptions::default();
-    run(repair(ImageFile::Disk(disk), what, options, &mut |_| true)).expect("it can be repaired")
+    run(repair(ImageFile::Disk(disk), None, what, options, &mut |_| true))
+        .expect("it can be repaired")
 }
 
 /// Both say the same of an image.

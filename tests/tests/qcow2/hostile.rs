@@ -54,7 +54,7 @@ fn opened(disk: &Disk) -> Image {
 
 fn checked(disk: &Disk, memory: u64) -> Check {
     let options = CheckOptions { memory, findings: 1000 };
-    run(check(ImageFile::Disk(disk), options, &mut |_| true)).expect("it can be checked")
+    run(check(ImageFile::Disk(disk), None, options, &mut |_| true)).expect("it can be checked")
 }
 
 #[test]

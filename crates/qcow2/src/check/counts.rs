@@ -66,10 +66,8 @@ impl Pass<'_, '_> {
                 expected = Some(host + geometry.cluster());
             }
             if geometry.external {
-                if geometry.within(host) != 0 {
-                    let said = Expected::Said("a multiple of the cluster size");
-                    self.wrong("an L2 entry", place, entry.descriptor, said);
-                }
+                let guest = uses.guest + index * geometry.cluster();
+                self.judge_external(place, entry, host, (guest, uses.count));
                 continue;
             }
             let cluster = geometry.cluster();
@@ -92,6 +90,24 @@ impl Pass<'_, '_> {
             next = clean.then(|| (entry.descriptor + geometry.cluster(), end + geometry.cluster()));
         }
         tally.add(start, run.0, mark::DATA | run.1, uses.count);
+    }
+
+    /// "External data file bit": an entry of the data file's cluster at `host`.
+    fn judge_external(&mut self, place: u64, entry: Entry, host: u64, (guest, uses): (u64, u32)) {
+        let severity = Severity::Corruption;
+        // Two entries of the L1 table cannot both be right.
+        let (severity, said) = if host != guest || uses > 1 {
+            (severity, "the guest's offset, as the data file is an external one")
+        } else if self.data_len.is_some_and(|len| host >= len) {
+            (severity, "inside the data file")
+        } else if !entry.is_own() {
+            (Severity::ClearFlag, "a COPIED flag, as no cluster of a data file is shared")
+        } else {
+            return;
+        };
+        let (structure, expected) = ("an L2 entry", Expected::Said(said));
+        let found = entry.descriptor;
+        self.tell(Finding { severity, structure, offset: place, found, expected });
     }
 
     /// "Extended L2 Entries".

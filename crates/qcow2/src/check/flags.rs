@@ -75,10 +75,11 @@ impl Pass<'_, '_> {
             let entry = entry_in(old, index, &geometry);
             let descriptor = match entry.host(&geometry) {
                 None if entry.is_compressed() => self.flagged(entry.descriptor, mark::SHARED),
-                Some(host) if !geometry.external => {
+                Some(_) if geometry.external => self.flagged(entry.descriptor, mark::SINGLE),
+                Some(host) => {
                     self.flagged(entry.descriptor, tally.marks(host >> geometry.cluster_bits))
                 }
-                _ => continue,
+                None => continue,
             };
             put(&mut new, index * geometry.l2_entry(), descriptor);
         }

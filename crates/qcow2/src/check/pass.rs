@@ -64,6 +64,8 @@ pub struct Needs {
 pub struct Uses {
     /// How many.
     pub count: u32,
+    /// The guest's offset that it begins at, if the guest's own L1 table has it.
+    pub guest: u64,
     /// What the active table says of it.
     pub marks: u32,
 }
@@ -82,6 +84,8 @@ pub struct Pass<'a, 'w> {
     pub geometry: Geometry,
     /// Bytes of the file.
     pub len: u64,
+    /// Bytes of the external data file, if it is to be looked at.
+    pub data_len: Option<u64>,
     pub options: CheckOptions,
     pub action: Action,
     pub structures: Structures,
@@ -94,13 +98,14 @@ pub struct Pass<'a, 'w> {
 
 /// Runs a pass.
 pub async fn run<'w>(
-    file: ImageFile<'_>,
+    (file, data): (ImageFile<'_>, Option<ImageFile<'_>>),
     options: CheckOptions,
     action: Action,
     watch: &'w mut Watch<'w>,
 ) -> Result<(Check, Needs), ImageError> {
     let header = crate::image::read_header(file).await?;
     let (geometry, len) = (header.geometry(), file.len()?);
+    let data_len = data.filter(|_| geometry.external).map(|data| data.len()).transpose()?;
     let check = Check { total_clusters: geometry.clusters_for(header.size), ..Check::default() };
     let (structures, needs) = (Structures::default(), Needs::default());
     let quiet = false;
@@ -109,6 +114,7 @@ pub async fn run<'w>(
         header,
         geometry,
         len,
+        data_len,
         options,
         action,
         structures,
@@ -317,12 +323,12 @@ impl Pass<'_, '_> {
                 let range = ByteRange::between(at, l1.range().end().min(at + AT_ONCE));
                 self.told(at)?;
                 let bytes = self.file.read(range).await?;
-                for (index, entry) in bytes.chunks_exact(8).enumerate() {
+                for (index, entry) in (0_u64..).zip(bytes.chunks_exact(8)) {
                     let entry = L1Entry(u64::from_be_bytes(entry.try_into().expect("eight-bytes")));
                     if entry.0 == 0 {
                         continue;
                     }
-                    let place = at + index as u64 * 8;
+                    let place = at + index * 8;
                     if entry.0 & L1_RESERVED != 0 {
                         let said = Expected::Said("reserved bits that are 0");
                         self.wrong("an L1 entry", place, entry.0, said);
@@ -335,6 +341,7 @@ impl Pass<'_, '_> {
                     let uses = tables.entry(table).or_default();
                     uses.count = uses.count.saturating_add(l1.uses);
                     if l1.active {
+                        uses.guest = ((at - l1.offset) / 8 + index) * self.geometry.l1_reach();
                         uses.marks |= if entry.is_own() { mark::OWN } else { mark::PLAIN };
                     }
                     if tables.len() > most {

@@ -32,8 +32,8 @@ pub enum Repair {
 /// Where in the header the incompatible features stand.
 const FEATURES: u64 = 72;
 
-/// Checks the image in `file`, repairs what can be, and checks what has become of it. If nothing is wrong nothing is
-/// written. Nobody else uses the image meanwhile.
+/// Checks the image in `file`, whose external data file is `data`, repairs what can be, and checks what has become of
+/// it. If nothing is wrong nothing is written. Nobody else uses the image meanwhile.
 ///
 /// # Errors
 /// It is no image, the file failed, or `watch` said no: the image is as it was, or better.
@@ -42,28 +42,30 @@ const FEATURES: u64 = 72;
 /// As the file does.
 pub async fn repair(
     file: ImageFile<'_>,
+    data: Option<ImageFile<'_>>,
     what: Repair,
     options: CheckOptions,
     watch: &mut Watch<'_>,
 ) -> Result<Check, ImageError> {
-    let (before, needs) = run(file, options, Action::Look, watch).await?;
+    let files = (file, data);
+    let (before, needs) = run(files, options, Action::Look, watch).await?;
     let (mut check, mut needs) = (before.clone(), needs);
     if what == Repair::All && !before.is_sound() {
-        let changed = mend(file, needs, options, watch).await?;
+        let changed = mend(files, needs, options, watch).await?;
         if changed {
-            (check, needs) = run(file, options, Action::Look, watch).await?;
+            (check, needs) = run(files, options, Action::Look, watch).await?;
         }
     }
     let lower = check.leaks > 0 && !needs.unfollowed && !needs.rebuild;
     if lower {
-        run(file, options, Action::Lower, watch).await?;
+        run(files, options, Action::Lower, watch).await?;
         file.flush().await?;
-        (check, needs) = run(file, options, Action::Look, watch).await?;
+        (check, needs) = run(files, options, Action::Look, watch).await?;
     }
     if check.clear_flags > 0 && !needs.copy && !needs.rebuild && !needs.unfollowed {
-        run(file, options, Action::Set, watch).await?;
+        run(files, options, Action::Set, watch).await?;
         file.flush().await?;
-        (check, _) = run(file, options, Action::Look, watch).await?;
+        (check, _) = run(files, options, Action::Look, watch).await?;
     }
     if check.is_sound() {
         clear_marks(file, what).await?;
@@ -75,31 +77,32 @@ pub async fn repair(
 
 /// Puts what is wrong right, as far as it can be; whether anything was changed.
 async fn mend(
-    file: ImageFile<'_>,
+    files: (ImageFile<'_>, Option<ImageFile<'_>>),
     needs: Needs,
     options: CheckOptions,
     watch: &mut Watch<'_>,
 ) -> Result<bool, ImageError> {
+    let (file, _) = files;
     // What lies behind the end of the file, or is not counted, may be what somebody refers to who cannot be followed.
     let rebuild = needs.rebuild && !needs.unfollowed;
     // What is encrypted is so by where it is.
     let movable = read_header(file).await?.encryption == 0;
     let copy = needs.copy && !needs.unfollowed && movable;
     if rebuild {
-        run(file, options, Action::Rebuild, watch).await?;
+        run(files, options, Action::Rebuild, watch).await?;
     } else if needs.raise && !needs.rebuild {
-        run(file, options, Action::Raise, watch).await?;
+        run(files, options, Action::Raise, watch).await?;
         file.flush().await?;
     }
     if copy {
-        run(file, options, Action::Copy, watch).await?;
+        run(files, options, Action::Copy, watch).await?;
         file.flush().await?;
     }
-    let (_, left) = run(file, options, Action::Look, watch).await?;
+    let (_, left) = run(files, options, Action::Look, watch).await?;
     // A table that is in guest data, or has them in it, is better not written.
     let clear = left.clear && !left.copy && !left.rebuild && !left.unfollowed;
     if clear {
-        run(file, options, Action::Clear, watch).await?;
+        run(files, options, Action::Clear, watch).await?;
         file.flush().await?;
     }
     Ok(rebuild || needs.raise || copy || clear)
