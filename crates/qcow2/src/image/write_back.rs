@@ -6,6 +6,8 @@
 //! | refcount table | the blocks | a block that is found is there |
 //! | L2 tables | the counts, the data | `counts-cover-references`, `data-precede-references` |
 //! | L1 table | the L2 tables as they were made, with their counts | a table that is found is there |
+//! | a header that refers to other tables | those, with their counts | a table that is found is there |
+//! | what the guest wrote | that the bitmaps of the directory are in use | `vouched-is-unchanged` |
 //! | lower counts | the tables | `counts-cover-references` |
 
 use core::future::ready;
