@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 
 use blockyard_block::{BlockError, BlockLayer};
 use blockyard_runtime::BoxFuture;
-use blockyard_sync::door;
+use blockyard_sync::door::{self, world::Quiet};
 use blockyard_units::JobId;
 
 use crate::job::{Job, JobDriver, JobOptions};
@@ -15,11 +15,12 @@ use crate::status::Status;
 use crate::transaction::run_together;
 
 /// What such a job does.
-pub type Once = Box<dyn Fn() -> BoxFuture<'static, Result<(), BlockError>> + Send + Sync>;
+pub type Once = BoxFuture<'static, Result<(), BlockError>>;
 
 struct Work {
     kind: &'static str,
-    work: Once,
+    /// Gone once it is done, with whatever it holds: that may hold the job.
+    work: Quiet<Option<Once>>,
 }
 
 impl JobDriver for Work {
@@ -30,7 +31,8 @@ impl JobDriver for Work {
     fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
             job.set_progress(0, 1);
-            let done = (self.work)().await;
+            let work = self.work.with(Option::take).expect("a-job-runs-once");
+            let done = work.await;
             job.set_progress(1, 1);
             done
         })
@@ -49,6 +51,7 @@ pub fn run_once(
     work: Once,
 ) -> Result<(), BlockError> {
     jobs.check_name(&options.name)?;
+    let work = Quiet::new(Some(work));
     let (id, driver) = (JobId(door::new_object()), Box::new(Work { kind, work }));
     let job: Arc<Job> = Job::new(id, options, layer.clone(), jobs.clone(), driver);
     jobs.insert(job.clone());

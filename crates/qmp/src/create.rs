@@ -7,7 +7,6 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -147,21 +146,14 @@ impl Monitor {
         mode: Mode,
     ) -> Result<(), QmpError> {
         let name = arguments.job_id.clone();
-        let wanted = Arc::new(arguments.wanted(mode)?);
+        let wanted = arguments.wanted(mode)?;
         let (monitor, job) = (self.clone(), name.clone());
-        let work = Box::new(move || {
-            let (monitor, wanted, job) = (monitor.clone(), wanted.clone(), job.clone());
-            let made = async move {
-                match &*wanted {
-                    Wanted::File(options) => monitor.create_file(options).await,
-                    Wanted::Qcow2(options) => monitor.create_qcow2(&job, options).await,
-                }
+        let work = Box::pin(async move {
+            let made = match &wanted {
+                Wanted::File(options) => monitor.create_file(options).await,
+                Wanted::Qcow2(options) => monitor.create_qcow2(&job, options).await,
             };
-            let made: BoxFuture<'static, Result<(), BlockError>> =
-                Box::pin(
-                    async move { made.await.map_err(|error| BlockError::Invalid(error.desc)) },
-                );
-            made
+            made.map_err(|error| BlockError::Invalid(error.desc))
         });
         let options = JobOptions { name, auto_finalize: true, auto_dismiss: false };
         Ok(run_once(self.layer(), self.jobs(), options, "create", work)?)

@@ -11,6 +11,7 @@ use blockyard_units::{ByteLen, ByteRange};
 use serde_json::{Value as Json, json};
 
 use super::disk::{Disk, run};
+use super::nodes::{Nodes, file};
 use super::peer;
 
 /// Bytes of the disks that QEMU makes here.
@@ -176,5 +177,53 @@ fn what_was_not_closed_is_inconsistent_and_can_be_taken_away() {
     fs::write(&path, disk.bytes()).expect("there is room for the image");
     are_there(&path, &[], "none is left");
     peer::checks_clean(&path, "none is left");
+    fs::remove_dir_all(folder).expect("it is there");
+}
+
+#[test]
+fn commands_keep_what_a_guest_wrote_for_qemu() {
+    if !peer::is_there() {
+        return;
+    }
+    let folder = folder("own-bitmaps");
+    let path = folder.join("image.qcow2");
+    let name = path.to_string_lossy().into_owned();
+    peer::call("qemu-img", &["create", "-q", "-f", "qcow2", &name, &SIZE.to_string()]);
+    let nodes = Nodes::new();
+    let top = json!({ "driver": "qcow2", "node-name": "top", "file": file(&path) });
+    nodes.done("blockdev-add", &top);
+    for (name, disabled) in [("on", false), ("off", true)] {
+        nodes.done("block-dirty-bitmap-add", &json!({
+            "node": "top", "name": name, "granularity": 4096, "persistent": true, "disabled": disabled,
+        }));
+    }
+    nodes.done("block-dirty-bitmap-add", &json!({ "node": "top", "name": "in memory" }));
+    nodes.use_top(&[(0, vec![1; 100]), (1 << 20, vec![2; 8192])]);
+    let bitmap = |name: &str, enabled| {
+        let bits = DirtyBitmap::new(ByteLen(SIZE), ByteLen(4096));
+        let mut bits = bits.expect("it is a granularity");
+        if enabled {
+            bits.record(ByteRange::new(0, 100));
+            bits.record(ByteRange::new(1 << 20, 8192));
+        } else {
+            bits.disable();
+        }
+        StoredBitmap { name: name.into(), bits, inconsistent: false }
+    };
+    are_there(&path, &[bitmap("on", true), bitmap("off", false)], "by commands");
+    peer::checks_clean(&path, "by commands");
+    let nodes = Nodes::new();
+    nodes.done(
+        "blockdev-add",
+        &json!({
+            "driver": "qcow2", "node-name": "top", "read-only": true, "file": file(&path),
+        }),
+    );
+    let add = json!({ "node": "top", "name": "new", "persistent": true });
+    let refused = nodes.execute("block-dirty-bitmap-add", &add).expect_err("it is read-only");
+    assert!(refused.contains("the node is read-only"), "{refused}");
+    let clear = json!({ "node": "top", "name": "on" });
+    let refused = nodes.execute("block-dirty-bitmap-clear", &clear).expect_err("it is read-only");
+    assert!(refused.contains("is read-only"), "{refused}");
     fs::remove_dir_all(folder).expect("it is there");
 }

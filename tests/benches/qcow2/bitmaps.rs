@@ -1,0 +1,90 @@
+//! Bitmaps that are stored in an image: what it takes to open the image with them, and to close it.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use blockyard_bitmap::DirtyBitmap;
+use blockyard_block::StoredBitmap;
+use blockyard_host::HostFile;
+use blockyard_qcow2::{CreateOptions, Files};
+use blockyard_units::ByteLen;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
+
+use crate::common::figure::{Absent, Row, Target, Unit};
+use crate::common::layer::Layer;
+use crate::common::machine::{Folder, shared};
+use crate::common::qemu::Daemon;
+use crate::images::{self, host, make};
+
+const DISK: u64 = 1 << 40;
+const GRANULARITY: u64 = 64 << 10;
+
+/// An image of 1 TiB with the bitmap `b`, half of whose bits are set, anywhere.
+fn image() -> PathBuf {
+    shared("bitmap.qcow2", |path| {
+        make(path, &CreateOptions::new(DISK));
+        let file = HostFile::open(path, false).expect("it was just made");
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let words = (0..DISK / GRANULARITY / 64).map(|_| random.next_u64()).collect();
+        let bits = DirtyBitmap::from_words(ByteLen(DISK), ByteLen(GRANULARITY), words);
+        let bits = bits.expect("it is a granularity");
+        let bitmap = StoredBitmap { name: "b".into(), bits, inconsistent: false };
+        host().block_on(async {
+            let (image, files) = (images::open(&file).await, Files::of_disk(&file));
+            image.store_bitmaps(&files, &[bitmap]).await.expect("there is room");
+            image.close(&files).await.expect("it closes");
+        });
+    })
+}
+
+/// The commands that open it and have it changed, and the one that closes it.
+fn commands(path: &Path) -> [(&'static str, String); 3] {
+    let file = format!(r#"{{"driver": "file", "filename": "{}"}}"#, path.display());
+    [
+        ("blockdev-add", format!(r#"{{"driver": "qcow2", "node-name": "n", "file": {file}}}"#)),
+        ("block-dirty-bitmap-disable", r#"{"node": "n", "name": "b"}"#.into()),
+        ("blockdev-del", r#"{"node-name": "n"}"#.into()),
+    ]
+}
+
+/// What the first or the last of them takes.
+fn timed(stores: bool, mut execute: impl FnMut(&str, [String; 1])) -> f64 {
+    let folder = Folder::own();
+    let path = images::own_copy(&folder, &image());
+    let measured = if stores { 2 } else { 0 };
+    let mut passed_s = 0.0;
+    for (index, (command, arguments)) in commands(&path).into_iter().enumerate() {
+        let began = Instant::now();
+        execute(command, [arguments]);
+        if index == measured {
+            passed_s = began.elapsed().as_secs_f64();
+        }
+    }
+    crate::check::ours(&path);
+    passed_s
+}
+
+fn ours(stores: bool) -> Result<f64, Absent> {
+    let layer = Layer::new();
+    Ok(timed(stores, |command, arguments| layer.execute(command, arguments)))
+}
+
+fn qemu(stores: bool) -> Result<f64, Absent> {
+    let mut daemon = Daemon::start()?;
+    Ok(timed(stores, |command, arguments| daemon.execute(command, arguments)))
+}
+
+const fn row(
+    name: &'static str,
+    what: &'static str,
+    qemu: crate::common::figure::Measure,
+    ours: crate::common::figure::Measure,
+) -> Row {
+    Row { name, what, unit: Unit::Seconds, target: Target::PeerAtMost(0.5), qemu, ours }
+}
+
+pub const ROWS: &[Row] = &[
+    row("bitmap-load", "a bitmap of 1 TiB, loaded", || qemu(false), || ours(false)),
+    row("bitmap-store", "    stored", || qemu(true), || ours(true)),
+];
