@@ -86,6 +86,11 @@ impl Jobs {
         self.0.jobs.write(|jobs| jobs.remove(name));
     }
 
+    /// Nobody dismisses those that have ended any more: a job knows the registry, and so they would keep each other.
+    pub fn let_go(&self) {
+        drop(self.0.jobs.write(core::mem::take));
+    }
+
     /// The job called `name`.
     ///
     /// # Errors

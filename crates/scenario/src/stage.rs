@@ -377,5 +377,6 @@ impl Drop for Stage {
     fn drop(&mut self) {
         // The layer tells who watches it, and he knows the devices, which lead to the layer.
         drop(self.devices.with(core::mem::take));
+        self.monitor.jobs().let_go();
     }
 }
