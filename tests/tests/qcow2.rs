@@ -14,5 +14,6 @@ mod qcow2 {
     pub mod nodes;
     pub mod overlap;
     pub mod peer;
+    pub mod reopen;
     pub mod theirs;
 }

@@ -200,6 +200,24 @@ pub trait BlockDriver: Send + Sync {
         Box::pin(async { Ok(()) })
     }
 
+    /// The node is about to become read-only, or inactive, in a drained section over it, and may still write: all that
+    /// it keeps goes to its children, as when it is closed. From here on it writes nothing.
+    ///
+    /// # Errors
+    /// It is as writable as before.
+    fn becomes_read_only<'a>(&'a self, _io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    /// The node has become writable and active in a drained section over it: whatever has to be done before it is
+    /// written. Also if it was about to become read-only and does not after all.
+    ///
+    /// # Errors
+    /// It is read-only as before, and refuses writes.
+    fn becomes_writable<'a>(&'a self, _io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Gets ready for a change that touches this node: takes locks, opens what is needed. May yield; changes nothing
     /// that a request can see.
     fn prepare<'a>(&'a self, _change: Change<'a>) -> BoxFuture<'a, Result<(), BlockError>> {

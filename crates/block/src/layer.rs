@@ -130,8 +130,9 @@ impl BlockLayer {
     /// # Yields
     /// As its children do.
     pub async fn close_node(&self, node: &Node) -> Result<(), BlockError> {
-        self.store_bitmaps(node).await?;
-        node.driver().close(&Io::of_node(self, node, Requester::Node(node.id()))).await
+        let io = Io::of_node(self, node, Requester::Node(node.id()));
+        self.store_bitmaps(node, &io).await?;
+        node.driver().close(&io).await
     }
 
     /// A node-name that nobody gave; no user can give one like it.

@@ -40,6 +40,7 @@ mod stats;
 mod status;
 mod stored;
 mod tracked;
+mod turning;
 
 pub use backend::Backend;
 pub use bitmaps::{BitmapState, NodeBitmap};

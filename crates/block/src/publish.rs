@@ -109,11 +109,6 @@ impl BlockLayer {
                 if self.design().is_mutant(Mutant::ReopenReadOnlyDropsBitmaps) {
                     drop_bitmaps(&affected, change);
                 }
-                for (id, options) in &plan.options {
-                    self.node_by_id(*id)
-                        .into_iter()
-                        .for_each(|node| node.driver().reopen(&**options));
-                }
                 return Ok(());
             }
             affected.iter().rev().for_each(|node| node.driver().abort(change));

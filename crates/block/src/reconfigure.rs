@@ -16,6 +16,7 @@ use crate::error::BlockError;
 use crate::io::Io;
 use crate::layer::BlockLayer;
 use crate::publish::{OnLost, Plan};
+use crate::turning::{Turns, inverse};
 
 /// How what was done is undone; it is when this is dropped, the last first, unless it is [kept](Self::keep).
 #[derive(Default)]
@@ -95,32 +96,86 @@ impl BlockLayer {
                 }
                 section => section,
             };
-            let mut beyond = false;
-            let derive_within = |graph: &Graph| {
-                let next = derive(graph)?;
-                beyond = !drained.covers(&to_be_drained(graph, &next)?)
-                    || next.flushed.iter().any(|node| !plan.flushed.contains(node));
-                if beyond { Err(BlockError::Lost) } else { Ok(next) }
-            };
-            let ready = self.get_ready(owner, &plan).await;
-            let result = match ready.and_then(|()| inside()) {
-                Ok(done) => {
-                    let result = self.publish(what, OnLost::StartOver, derive_within).await;
-                    if result.is_ok() {
-                        done.keep();
-                    }
-                    result
-                }
-                Err(error) => Err(error),
-            };
+            let within = Within { owner, plan: &plan, drained: &drained };
+            let result = self.reconfigure_within(what, &within, &mut derive, &mut inside).await;
             if let Some(section) = section {
                 section.end();
             }
-            if !beyond {
-                return result;
+            match result {
+                Ok(()) => return Ok(()),
+                Err(Failed::Refused(error)) => return Err(error),
+                Err(Failed::Beyond) => {
+                    sometimes!(true, "a reconfiguration drained again, as the graph had changed");
+                }
             }
-            sometimes!(true, "a reconfiguration drained again, as the graph had changed");
         }
+    }
+
+    /// In the drained section.
+    async fn reconfigure_within(
+        &self,
+        what: &str,
+        within: &Within<'_>,
+        derive: &mut impl FnMut(&Graph) -> Result<Plan, BlockError>,
+        inside: &mut impl FnMut() -> Result<Undo, BlockError>,
+    ) -> Result<(), Failed> {
+        let (owner, turns) = (within.owner, &within.drained.turns);
+        if *turns != Turns::default() {
+            let now = self.graph();
+            within.check(&now, &derive(&now)?)?;
+        }
+        self.get_ready(owner, within.plan).await?;
+        self.become_read_only(owner, &turns.read_only).await?;
+        let mut edited = None;
+        let mut beyond = false;
+        let derive_within = |graph: &Graph| {
+            let plan = derive(graph)?;
+            let after = match within.check(graph, &plan) {
+                Ok(after) => after,
+                Err(Failed::Refused(error)) => return Err(error),
+                Err(Failed::Beyond) => {
+                    beyond = true;
+                    return Err(BlockError::Lost);
+                }
+            };
+            edited = Some((graph.clone(), after, plan.options.clone()));
+            Ok(plan)
+        };
+        let published = match inside() {
+            Ok(done) => {
+                let published = self.publish(what, OnLost::StartOver, derive_within).await;
+                published.map(|()| done)
+            }
+            Err(error) => Err(error),
+        };
+        let done = match published {
+            Ok(done) => done,
+            Err(error) => {
+                self.stay_writable(owner, &turns.read_only).await;
+                return Err(if beyond { Failed::Beyond } else { Failed::Refused(error) });
+            }
+        };
+        let (before, after, options) = edited.expect("what-is-published-was-derived");
+        if let Err(error) = self.become_writable(owner, &turns.writable).await {
+            self.take_back(what, (&before, &after), turns).await;
+            self.stay_writable(owner, &turns.read_only).await;
+            return Err(error.into());
+        }
+        for (id, options) in options {
+            self.node_by_id(id).into_iter().for_each(|node| node.driver().reopen(&*options));
+        }
+        done.keep();
+        Ok(())
+    }
+
+    /// Undoes an edit whose nodes have not become writable after all. If even that fails they are so in name only, and
+    /// refuse writes.
+    async fn take_back(&self, what: &str, (before, after): (&Graph, &Graph), turns: &Turns) {
+        sometimes!(!turns.writable.is_empty(), "a node could not become writable");
+        let derive =
+            |now: &Graph| Ok(Plan { edits: inverse(before, after, now), ..Plan::default() });
+        // The first error is the one to tell.
+        let _taken_back = self.publish(what, OnLost::StartOver, derive).await;
     }
 
     /// What is to be done before the edits take place, inside the section.
@@ -140,6 +195,10 @@ impl BlockLayer {
 /// See [`to_be_drained`].
 struct ToBeDrained {
     nodes: Vec<NodeId>,
+    /// The nodes that become read-only or writable.
+    turns: Turns,
+    /// The graph afterwards.
+    after: Graph,
     /// That get a root and have none: a request that found none must not find it inside.
     backends: Vec<BackendId>,
 }
@@ -148,6 +207,38 @@ impl ToBeDrained {
     fn covers(&self, other: &Self) -> bool {
         other.nodes.iter().all(|node| self.nodes.contains(node))
             && other.backends.iter().all(|backend| self.backends.contains(backend))
+            && other.turns == self.turns
+    }
+}
+
+/// What a section was begun for.
+struct Within<'a> {
+    owner: Owner,
+    plan: &'a Plan,
+    drained: &'a ToBeDrained,
+}
+
+/// Why a plan did not take place in its section.
+enum Failed {
+    /// It reaches beyond the section by now.
+    Beyond,
+    Refused(BlockError),
+}
+
+impl From<BlockError> for Failed {
+    fn from(error: BlockError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl Within<'_> {
+    /// What `plan` leaves, if it does not reach beyond the section, and has the same nodes become read-only or
+    /// writable.
+    fn check(&self, graph: &Graph, plan: &Plan) -> Result<Graph, Failed> {
+        let now = to_be_drained(graph, plan)?;
+        let beyond = !self.drained.covers(&now)
+            || plan.flushed.iter().any(|node| !self.plan.flushed.contains(node));
+        if beyond { Err(Failed::Beyond) } else { Ok(now.after) }
     }
 }
 
@@ -156,7 +247,7 @@ impl ToBeDrained {
 /// what a backend gets as its root: a request of that backend may be under way, and must not come into what another
 /// owner has drained.
 fn to_be_drained(before: &Graph, plan: &Plan) -> Result<ToBeDrained, BlockError> {
-    let after = &before.apply(&plan.edits)?;
+    let after = before.apply(&plan.edits)?;
     let touched = |EdgeKey { parent, name }: EdgeKey| {
         after.parent_name(parent)?;
         let there = |node: &NodeId| before.node(*node).is_some();
@@ -168,7 +259,7 @@ fn to_be_drained(before: &Graph, plan: &Plan) -> Result<ToBeDrained, BlockError>
             (None, Parent::Job(_)) => None,
         }
     };
-    let changed = before.changed_edges(after);
+    let changed = before.changed_edges(&after);
     let backends = changed.iter().filter_map(|EdgeKey { parent, name }| match parent {
         Parent::Backend(backend) => before.child(*parent, name).is_none().then_some(*backend),
         _ => None,
@@ -178,6 +269,7 @@ fn to_be_drained(before: &Graph, plan: &Plan) -> Result<ToBeDrained, BlockError>
     let reopened = plan.options.iter().map(|(node, _)| *node);
     let others =
         reopened.chain(plan.drained.iter().chain(&plan.disowned).chain(&plan.flushed).copied());
-    let nodes: BTreeSet<NodeId> = edges.chain(before.changed_nodes(after)).chain(others).collect();
-    Ok(ToBeDrained { nodes: nodes.into_iter().collect(), backends })
+    let nodes: BTreeSet<NodeId> = edges.chain(before.changed_nodes(&after)).chain(others).collect();
+    let turns = Turns::of(before, &after);
+    Ok(ToBeDrained { nodes: nodes.into_iter().collect(), turns, after, backends })
 }

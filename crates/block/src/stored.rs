@@ -116,8 +116,8 @@ impl BlockLayer {
         Ok(())
     }
 
-    /// Stores what is to be stored with a node that nobody uses any more.
-    pub(crate) async fn store_bitmaps(&self, node: &Node) -> Result<(), BlockError> {
+    /// Stores what is to be stored with a node that nobody writes any more.
+    pub(crate) async fn store_bitmaps(&self, node: &Node, io: &Io) -> Result<(), BlockError> {
         let Some(store) = node.driver().bitmap_store() else { return Ok(()) };
         let mut bitmaps = Vec::new();
         node.each_bitmap(|bitmap| {
@@ -127,7 +127,7 @@ impl BlockLayer {
                 bitmaps.push(StoredBitmap { name, bits, inconsistent });
             }
         });
-        store.store(&self.own_view(node), bitmaps).await
+        store.store(io, bitmaps).await
     }
 
     /// What is stored of the bitmaps of a node is not vouched for any more: one of them is about to change.

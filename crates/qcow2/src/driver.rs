@@ -30,7 +30,8 @@ const BACKING: &str = "backing";
 pub struct Qcow2 {
     node: String,
     caches: Caches,
-    read_only: bool,
+    /// Nothing is written. Changed only in drained sections.
+    read_only: Quiet<bool>,
     checks: OverlapChecks,
     /// The passphrase, if the image is encrypted.
     secret: Option<Arc<Secret>>,
@@ -46,7 +47,8 @@ impl Qcow2 {
         read_only: bool,
         secret: Option<Arc<Secret>>,
     ) -> Self {
-        let (checks, image) = (OverlapChecks::default(), Quiet::new(None));
+        let (read_only, image) = (Quiet::new(read_only), Quiet::new(None));
+        let checks = OverlapChecks::default();
         Self { node: node.into(), caches, read_only, checks, secret, image }
     }
 
@@ -61,18 +63,24 @@ impl Qcow2 {
         self.image.with(|image| image.clone())
     }
 
+    fn is_read_only(&self) -> bool {
+        self.read_only.with(|read_only| *read_only)
+    }
+
     /// The image as it opens, its children as they are.
-    async fn find(&self, io: &Io) -> Result<Image, ImageError> {
+    async fn find(&self, io: &Io, read_only: bool) -> Result<Image, ImageError> {
         let file = ImageFile::Child(io, FILE);
-        let (caches, read_only, checks) = (self.caches, self.read_only, self.checks);
+        let (caches, checks) = (self.caches, self.checks);
         let image = Image::open_with(&*self.node, file, caches, read_only, checks).await?;
         let refuse = |message: &str| Err(ImageError::Unsupported(message.into()));
-        let image = match &self.secret {
-            Some(secret) => image.unlocked(file, secret.bytes()).await?,
-            None if image.is_encrypted() => {
+        let image = match (&self.secret, self.image()) {
+            // The passphrase was right, and to try it takes a while.
+            (_, Some(open)) => image.unlocked_as(&open),
+            (Some(secret), None) => image.unlocked(file, secret.bytes()).await?,
+            (None, None) if image.is_encrypted() => {
                 return refuse("the image is encrypted: give 'encrypt' with 'key-secret'");
             }
-            None => image,
+            (None, None) => image,
         };
         let header = image.header();
         match (header.is_external(), io.len(DATA_FILE).is_ok()) {
@@ -86,7 +94,7 @@ impl Qcow2 {
             }
             _ => {}
         }
-        if !self.read_only {
+        if !read_only {
             image.clear_autoclear(file).await?;
         }
         Ok(image.with_design(io.layer().design()))
@@ -104,6 +112,20 @@ impl Qcow2 {
             io.layer().image_is_corrupt(io.node_id(), &message, overlap.range);
         }
         error.of_request(&self.node, range)
+    }
+
+    fn said(&self, error: ImageError) -> BlockError {
+        match error {
+            ImageError::File(error) => error,
+            error => BlockError::Invalid(alloc::format!("node {}: {error}", self.node)),
+        }
+    }
+
+    /// All that is kept goes to the files.
+    async fn close_image(&self, io: &Io) -> Result<(), BlockError> {
+        let Some(image) = self.image().filter(|_| !self.is_read_only()) else { return Ok(()) };
+        let closed = image.close(&files(io, &image)).await;
+        closed.map_err(|error| self.failed_whole(io, &image, error))
     }
 
     fn opened(&self) -> Result<Arc<Image>, BlockError> {
@@ -154,21 +176,32 @@ impl BlockDriver for Qcow2 {
 
     fn open<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
-            let said = |error| match error {
-                ImageError::File(error) => error,
-                error => BlockError::Invalid(alloc::format!("node {}: {error}", self.node)),
-            };
-            let image = self.find(io).await.map_err(said)?;
+            let image = self.find(io, self.is_read_only()).await;
+            let image = image.map_err(|error| self.said(error))?;
             self.image.with(|slot| *slot = Some(Arc::new(image)));
             Ok(())
         })
     }
 
     fn close<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(self.close_image(io))
+    }
+
+    fn becomes_read_only<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
-            let Some(image) = self.image().filter(|_| !self.read_only) else { return Ok(()) };
-            let closed = image.close(&files(io, &image)).await;
-            closed.map_err(|error| self.failed_whole(io, &image, error))
+            self.close_image(io).await?;
+            self.read_only.with(|read_only| *read_only = true);
+            Ok(())
+        })
+    }
+
+    fn becomes_writable<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            // Somebody else may have written it while it was not ours.
+            let image = self.find(io, false).await.map_err(|error| self.said(error))?;
+            self.image.with(|slot| *slot = Some(Arc::new(image)));
+            self.read_only.with(|read_only| *read_only = false);
+            Ok(())
         })
     }
 
@@ -189,6 +222,11 @@ impl BlockDriver for Qcow2 {
         Box::pin(async move {
             let (image, range) = (self.opened()?, write.range);
             image.refuse_if_corrupt().map_err(|error| self.failed(io, &image, error, range))?;
+            if self.is_read_only() {
+                let message = "it is read-only, as it could not be made ready to be written";
+                let message = alloc::format!("node {}: {message}", self.node);
+                return Err(BlockError::Invalid(message));
+            }
             let files = files(io, &image);
             let done = match &write.kind {
                 WriteKind::Data(_) | WriteKind::Copy(_) => {
@@ -211,7 +249,7 @@ impl BlockDriver for Qcow2 {
 
     fn flush<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
-            if self.read_only {
+            if self.is_read_only() {
                 return Ok(());
             }
             let image = self.opened()?;
@@ -241,7 +279,7 @@ impl BitmapStore for Qcow2 {
         granularity: ByteLen,
         others: usize,
     ) -> Result<(), BlockError> {
-        let checked = match self.read_only {
+        let checked = match self.is_read_only() {
             true => Err("the node is read-only".into()),
             false => self.opened()?.check_bitmap(name, len, granularity, others),
         };
@@ -274,7 +312,7 @@ impl BitmapStore for Qcow2 {
         bitmaps: Vec<StoredBitmap>,
     ) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
-            let Some(image) = self.image().filter(|_| !self.read_only) else { return Ok(()) };
+            let Some(image) = self.image().filter(|_| !self.is_read_only()) else { return Ok(()) };
             let stored = image.store_bitmaps(&files(io, &image), &bitmaps).await;
             stored.map_err(|error| self.failed_whole(io, &image, error))
         })

@@ -3,7 +3,8 @@
 //! `read-only`, `auto-read-only`, `discard` and `detect-zeroes` may change, and so may the `limits` of a throttle and
 //! the nodes that are `file` and `backing`; by that filters are put in, taken out and replaced. All other options must
 //! be as they were. The list becomes one edit, judged once on the final graph,
-//! in one drained section; a `file` node's driver opens its disk anew when it prepares.
+//! in one drained section; a `file` node's driver opens its disk anew when it prepares. What becomes read-only is
+//! written out before, and what becomes writable and cannot be made ready for it stays read-only, and so does the list.
 //!
 //! Source: QEMU's documented blockdev-reopen.
 //! Differs: a child is named, not defined in place, and never left out; it changes only if the edge leads where it
@@ -97,12 +98,11 @@ impl Kind {
                 let size = size.map_or_else(String::new, |size| size.to_string());
                 [("size", size), number("cluster-size", cluster_size)].into()
             }
-            Self::Qcow2 { caches, checks, read_only, key_secret, .. } => [
+            Self::Qcow2 { caches, checks, key_secret, .. } => [
                 ("encrypt.key-secret", key_secret.clone().unwrap_or_default()),
                 number("l2-cache-size", &caches.l2),
                 number("refcount-cache-size", &caches.refcount),
                 ("overlap-check", format!("{checks:?}")),
-                ("read-only", read_only.to_string()),
             ]
             .into(),
             Self::Raw { .. } => DriverOptions::new(),

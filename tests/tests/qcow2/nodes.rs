@@ -71,6 +71,20 @@ impl Nodes {
         self.host.block_on(task)
     }
 
+    /// A new device over the node `top` writes, and stays.
+    pub fn write_top(&self, device: &str, offset: u64, bytes: Vec<u8>) {
+        self.host.block_on(async {
+            let disk = self.monitor.attach_device(device, "top", false).await;
+            let disk = disk.map_err(|error| error.desc).expect("it is attached");
+            disk.write(Write::data(offset, bytes.into())).await.expect("it writes");
+        });
+    }
+
+    /// Closes everything.
+    pub fn close(self) {
+        self.host.block_on(self.monitor.close_all()).expect("it closes");
+    }
+
     /// What the guest reads of the node `top`, after it has written `writes`; then everything is closed.
     pub fn use_top(self, writes: &[(u64, Vec<u8>)]) -> Vec<u8> {
         self.host.block_on(async {

@@ -4,8 +4,8 @@
 //! Source: the specification, "Full disk encryption header pointer" and "Data encryption"; and what QEMU 10.0 does with
 //! compressed clusters. Differs: none is written, as it could be read without the passphrase.
 
-use alloc::boxed::Box;
 use alloc::format;
+use alloc::sync::Arc;
 
 use blockyard_crypto::{CryptoError, Header as LuksHeader, SECTOR, SectorCipher};
 use blockyard_runtime::IoBuffer;
@@ -17,12 +17,13 @@ use crate::file::{Files, ImageFile};
 use crate::header::{Header, encryption};
 
 /// Between the guest and the file.
+#[derive(Clone)]
 pub(super) enum Cipher {
     /// Nothing.
     None,
     /// What nobody has given the passphrase for.
     Locked,
-    Open(Box<SectorCipher>),
+    Open(Arc<SectorCipher>),
 }
 
 impl Cipher {
@@ -62,12 +63,17 @@ impl Image {
             let place = ByteRange::new(area.start() + place.start(), place.len().0);
             let material = file.read(place).await?;
             if let Some(key) = header.unlock(slot, passphrase, &material).map_err(said)? {
-                let cipher = Cipher::Open(Box::new(header.sector_cipher(&key)));
+                let cipher = Cipher::Open(Arc::new(header.sector_cipher(&key)));
                 return Ok(Self { cipher, ..self });
             }
         }
         let message = "the passphrase opens none of the key slots";
         Err(ImageError::Unsupported(message.into()))
+    }
+
+    /// The same image, opened with the passphrase that `other`, which is it too, was opened with.
+    pub(crate) fn unlocked_as(self, other: &Self) -> Self {
+        Self { cipher: other.cipher.clone(), ..self }
     }
 
     /// The cipher, if guest data are encrypted.

@@ -1,0 +1,150 @@
+//! Nodes that become read-only, or writable: what their drivers do at these moments, in the drained section of the
+//! edit that has them change.
+//!
+//! Who becomes read-only does so before the edit, while it may still write: all that it keeps goes to its children,
+//! parents first. Who becomes writable does so after the edit, when it may write already: it makes ready for that,
+//! children first. What fails on the way is undone: the edit does not take place, or is taken back.
+//!
+//! A node that is inactive is as good as read-only: somebody else may write what is below it meanwhile.
+
+use alloc::vec::Vec;
+
+use blockyard_graph::{Edit, Graph};
+use blockyard_units::NodeId;
+
+use crate::drain::Owner;
+use crate::error::BlockError;
+use crate::io::Io;
+use crate::layer::BlockLayer;
+
+/// The nodes that an edit makes read-only or writable.
+#[derive(Default, PartialEq, Eq)]
+pub(crate) struct Turns {
+    /// Parents first.
+    pub read_only: Vec<NodeId>,
+    /// Children first.
+    pub writable: Vec<NodeId>,
+}
+
+/// What a node becomes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Becomes {
+    ReadOnly,
+    Writable,
+}
+
+impl Turns {
+    pub fn of(before: &Graph, after: &Graph) -> Self {
+        let is = |graph: &Graph, id| graph.node(id).map(|node| !node.read_only && node.active);
+        let turns = |to: bool| {
+            move |id: &NodeId| is(before, *id) == Some(!to) && is(after, *id) == Some(to)
+        };
+        if before.changed_nodes(after).next().is_none() {
+            return Self::default();
+        }
+        let read_only = before.topological().into_iter().filter(turns(false)).collect();
+        let writable = after.topological().into_iter().rev().filter(turns(true)).collect();
+        Self { read_only, writable }
+    }
+}
+
+impl BlockLayer {
+    /// The nodes become read-only, all of them or none.
+    pub(crate) async fn become_read_only(
+        &self,
+        owner: Owner,
+        nodes: &[NodeId],
+    ) -> Result<(), BlockError> {
+        self.become_all(owner, nodes, Becomes::ReadOnly).await
+    }
+
+    /// The nodes become writable, all of them or none.
+    pub(crate) async fn become_writable(
+        &self,
+        owner: Owner,
+        nodes: &[NodeId],
+    ) -> Result<(), BlockError> {
+        self.become_all(owner, nodes, Becomes::Writable).await
+    }
+
+    /// What was to become read-only stays writable. Who cannot be made ready for that refuses writes.
+    pub(crate) async fn stay_writable(&self, owner: Owner, nodes: &[NodeId]) {
+        self.undo_all(owner, nodes, Becomes::ReadOnly).await;
+    }
+
+    async fn become_all(
+        &self,
+        owner: Owner,
+        nodes: &[NodeId],
+        becomes: Becomes,
+    ) -> Result<(), BlockError> {
+        for (index, id) in nodes.iter().enumerate() {
+            if let Err(error) = self.become_one(owner, *id, becomes).await {
+                self.undo_all(owner, &nodes[..index], becomes).await;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn undo_all(&self, owner: Owner, nodes: &[NodeId], became: Becomes) {
+        let back = match became {
+            Becomes::ReadOnly => Becomes::Writable,
+            Becomes::Writable => Becomes::ReadOnly,
+        };
+        for id in nodes.iter().rev() {
+            // The first error is the one to tell.
+            let _undone = self.become_one(owner, *id, back).await;
+        }
+    }
+
+    async fn become_one(
+        &self,
+        owner: Owner,
+        id: NodeId,
+        becomes: Becomes,
+    ) -> Result<(), BlockError> {
+        let Some(node) = self.node_by_id(id) else { return Ok(()) };
+        let io = Io::of_node(self, &node, owner.into());
+        match becomes {
+            Becomes::ReadOnly => {
+                self.store_bitmaps(&node, &io).await?;
+                node.driver().becomes_read_only(&io).await
+            }
+            Becomes::Writable => node.driver().becomes_writable(&io).await,
+        }
+    }
+}
+
+/// What makes of `now` what was `before` an edit that has led to `after`, as far as it is still as that left it. Nodes
+/// stay that came or went with the edit.
+pub(crate) fn inverse(before: &Graph, after: &Graph, now: &Graph) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    for (id, old) in before.nodes() {
+        let is_left = after.node(id).is_some_and(|left| left != old && now.node(id) == Some(left));
+        if is_left {
+            edits.push(Edit::SetAttributes { id, attributes: old.clone() });
+        }
+    }
+    for key in before.changed_edges(after) {
+        let (parent, name) = (key.parent, key.name);
+        let edge = |graph: &Graph| graph.edge(parent, &name).map(|edge| edge.child);
+        let (old, left) = (before.edge(parent, &name), edge(after));
+        if edge(now) != left || now.parent_name(parent).is_none() {
+            continue;
+        }
+        match (old, left) {
+            (Some(old), Some(_)) => edits.push(Edit::ReplaceChild {
+                parent,
+                name: name.clone(),
+                expected: left,
+                new: old.child,
+            }),
+            (Some(old), None) => edits.push(Edit::AddEdge(old.clone())),
+            (None, _) => {
+                edits.push(Edit::RemoveEdge { parent, name: name.clone(), expected: left })
+            }
+        }
+    }
+    edits
+}
