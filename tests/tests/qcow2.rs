@@ -3,6 +3,7 @@
 //! Where `qemu-img` is absent these tests say so and are skipped; `.ci/run` has it.
 
 mod qcow2 {
+    pub mod amend;
     pub mod bitmaps;
     pub mod check;
     pub mod create;

@@ -43,6 +43,7 @@ const BY_TESTS: &[Mutant] = &[
     Mutant::Qcow2L2CowFreesFirst,
     Mutant::Qcow2BitmapsDisownedLate,
     Mutant::BitmapStoreErrorFreesWrongClusters,
+    Mutant::Qcow2AmendsOverDirty,
 ];
 
 /// What noticed a bug.

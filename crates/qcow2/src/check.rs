@@ -22,6 +22,7 @@ mod report;
 mod structures;
 mod tally;
 
+pub(crate) use rebuild::count_anew;
 pub use repair::{Repair, repair};
 pub use report::{Check, Expected, Finding, Severity};
 pub(crate) use tally::Tally;

@@ -397,7 +397,7 @@ impl Header {
     }
 
     /// What does not go together with an external data file: "External data file bit", "Raw external data bit".
-    fn check_external(&self) -> Result<(), ImageError> {
+    pub(crate) fn check_external(&self) -> Result<(), ImageError> {
         if !self.is_external() {
             return Ok(());
         }

@@ -4,6 +4,7 @@
 //! nothing.
 
 mod allocate;
+mod amend;
 mod bitmaps;
 mod change;
 mod compressed;
@@ -315,10 +316,10 @@ impl Image {
     }
 }
 
-/// The header of the image in `file`.
+/// What the header of the image in `file` says.
 ///
 /// # Errors
-/// It is no image, what it says is wrong, or the file failed.
+/// It is no image, is wrong, or has features that are not supported; or the file failed.
 ///
 /// # Yields
 /// As the file does.

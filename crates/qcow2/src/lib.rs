@@ -22,6 +22,7 @@
 
 extern crate alloc;
 
+mod amend;
 mod bitmap;
 mod cache;
 mod check;
@@ -41,6 +42,7 @@ mod snapshot;
 mod tests;
 mod users;
 
+pub use amend::{AmendOptions, amend};
 pub use check::{
     Check, CheckOptions, Expected, Finding, Progress, Repair, Severity, Watch, check, repair,
 };

@@ -205,6 +205,8 @@ words! {
             "when a bitmap's table cannot be written, clusters are given back by its entries in the other byte order";
         DisabledBitmapEnabledAfterReload = "disabled-bitmap-enabled-after-reload",
             "a stored bitmap that does not record does when it is loaded";
+        Qcow2AmendsOverDirty = "qcow2-amends-over-dirty",
+            "an entry that is amended refers to a cluster that is not durable yet";
     }
 }
 

@@ -42,6 +42,15 @@ pub enum Action {
     Copy,
     /// New refcount blocks are made, and a new table; the old ones are not looked at.
     Rebuild,
+    /// The same, of 2 to the power of this bits; nothing else is wrong.
+    Widen(u32),
+}
+
+impl Action {
+    /// Whether the refcounts that there are go.
+    pub fn rebuilds(self) -> bool {
+        matches!(self, Self::Rebuild | Self::Widen(_))
+    }
 }
 
 /// What repairs an image needs.
@@ -104,7 +113,10 @@ pub async fn run<'w>(
     watch: &'w mut Watch<'w>,
 ) -> Result<(Check, Needs), ImageError> {
     let header = crate::image::read_header(file).await?;
-    let (geometry, len) = (header.geometry(), file.len()?);
+    let (mut geometry, len) = (header.geometry(), file.len()?);
+    if let Action::Widen(order) = action {
+        geometry.refcount_order = order;
+    }
     let data_len = data.filter(|_| geometry.external).map(|data| data.len()).transpose()?;
     let check = Check { total_clusters: geometry.clusters_for(header.size), ..Check::default() };
     let (structures, needs) = (Structures::default(), Needs::default());
@@ -219,7 +231,7 @@ impl Pass<'_, '_> {
     /// Counts all references to the clusters of a window.
     async fn walk(&mut self, tally: &mut Tally) -> Result<(), ImageError> {
         let cluster = self.geometry.cluster();
-        let rebuilding = self.action == Action::Rebuild;
+        let rebuilding = self.action.rebuilds();
         for (range, refcounts) in &self.structures.alone {
             let marks = if *refcounts { mark::ALONE | mark::REFCOUNTS } else { mark::ALONE };
             if !(rebuilding && *refcounts) {

@@ -4,14 +4,24 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::pass::{Action, Pass};
+use super::CheckOptions;
+use super::pass::{Action, Pass, run};
 use super::tally::{MANY_MAX, Tally};
 use crate::error::ImageError;
-use crate::header::REFTABLE_MAX;
+use crate::file::ImageFile;
+use crate::header::{Header, REFTABLE_MAX};
 use crate::meta::set_count_in;
 
 /// Where in the header the place of the refcount table stands.
 const REFTABLE_FIELDS: u64 = 48;
+
+/// Counts all references of a sound image anew, in refcounts of 2 to the power of `order` bits.
+///
+/// # Errors
+/// A cluster has more references than that has room for, or the file failed: the image is as it was.
+pub(crate) async fn count_anew(file: ImageFile<'_>, order: u32) -> Result<(), ImageError> {
+    run(file, CheckOptions::default(), Action::Widen(order), &mut |_| true).await.map(drop)
+}
 
 /// Where the new refcounts are to be. All numbers are of clusters.
 pub struct Rebuilt {
@@ -25,7 +35,7 @@ pub struct Rebuilt {
 impl Pass<'_, '_> {
     /// Where they are to be, if this pass is for them.
     pub(super) fn begin_rebuilding(&mut self) -> Result<Option<Rebuilt>, ImageError> {
-        if self.action != Action::Rebuild {
+        if !self.action.rebuilds() {
             return Ok(None);
         }
         let geometry = self.geometry;
@@ -60,7 +70,15 @@ impl Pass<'_, '_> {
                 let number = index * counts + count;
                 let references = u64::from(tally.marks(number) & MANY_MAX);
                 let own = (rebuilt.first..rebuilt.end).contains(&number);
-                let references = references.max(u64::from(own)).min(most);
+                let references = references.max(u64::from(own));
+                if references > most && self.action != Action::Rebuild {
+                    let bits = 1 << geometry.refcount_order;
+                    let message = alloc::format!(
+                        "refcounts of {bits} bits have no room for the {references} references to cluster {number}"
+                    );
+                    return Err(ImageError::Unsupported(message));
+                }
+                let references = references.min(most);
                 set_count_in(&mut block, count, references, geometry.refcount_order);
             }
             let at = (rebuilt.first + index) * cluster;
@@ -82,6 +100,13 @@ impl Pass<'_, '_> {
         self.file.write(at, bytes.into()).await?;
         self.file.flush().await?;
         let clusters = u32::try_from(table).expect("tables-are-in-memory");
+        if let Action::Widen(refcount_order) = self.action {
+            let header = self.header.clone();
+            let (reftable_offset, reftable_clusters) = (at, clusters);
+            let header = Header { reftable_offset, reftable_clusters, refcount_order, ..header };
+            self.file.write(0, header.bytes()?.into()).await?;
+            return Ok(self.file.flush().await?);
+        }
         let mut fields = at.to_be_bytes().to_vec();
         fields.extend_from_slice(&clusters.to_be_bytes());
         self.file.write(REFTABLE_FIELDS, fields.into()).await?;

@@ -229,7 +229,11 @@ impl Image {
     }
 
     /// The L1 table of a snapshot.
-    async fn read_l1(&self, files: &Files<'_>, of: &Snapshot) -> Result<Vec<u64>, ImageError> {
+    pub(super) async fn read_l1(
+        &self,
+        files: &Files<'_>,
+        of: &Snapshot,
+    ) -> Result<Vec<u64>, ImageError> {
         let len = u64::from(of.l1_entries) * 8;
         let fits = len <= L1_MAX && self.geometry.within(of.l1_offset) == 0;
         if !fits {
@@ -245,7 +249,7 @@ impl Image {
     }
 
     /// Writes a new table of snapshots and has the header refer to it; then the old one is given back.
-    async fn replace_snapshots(
+    pub(super) async fn replace_snapshots(
         &self,
         files: &Files<'_>,
         snapshots: &[Snapshot],

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use blockyard_bitmap::DirtyBitmap;
 use blockyard_block::StoredBitmap;
 use blockyard_models::data;
-use blockyard_qcow2::{Caches, CreateOptions, DataFile, Image, ImageFile, create};
+use blockyard_qcow2::{AmendOptions, Caches, CreateOptions, DataFile, Image, ImageFile, create};
 use blockyard_runtime::{Runtime, Storage};
 use blockyard_sim::{
     Budgets, DiskImage, Execution, Exploration, Explorer, Finding, Limits, Program, RandomWalk,
@@ -72,6 +72,10 @@ struct Plan {
     external: Option<bool>,
     /// A bitmap is stored with it, in which these granules are dirty.
     bitmap: Option<&'static [u64]>,
+    /// It names a backing file, in which nothing stands.
+    backing: bool,
+    /// It is changed in the end.
+    amended: Option<AmendOptions>,
     tasks: Vec<Vec<Op>>,
 }
 
@@ -89,6 +93,8 @@ impl Default for Plan {
             made: false,
             external: None,
             bitmap: None,
+            backing: false,
+            amended: None,
             tasks: Vec::new(),
         }
     }
@@ -134,6 +140,46 @@ pub fn all() -> Vec<Case> {
             name: "discard and use again",
             filled: (0, 2),
             tasks: vec![vec![Discard(0, CLUSTER), Flush, write(3), write(4), Flush]],
+            ..Plan::default()
+        },
+        Plan {
+            name: "amend to version 2",
+            filled: (0, 2),
+            backing: true,
+            tasks: vec![vec![Zeroes(0, CLUSTER), Zeroes(4 * CLUSTER, CLUSTER), Flush]],
+            amended: Some(AmendOptions { version: Some(2), ..AmendOptions::default() }),
+            ..Plan::default()
+        },
+        Plan {
+            name: "amend to version 2, nothing below",
+            filled: (0, 2),
+            tasks: vec![vec![Zeroes(0, CLUSTER), Flush]],
+            amended: Some(AmendOptions { version: Some(2), ..AmendOptions::default() }),
+            ..Plan::default()
+        },
+        Plan {
+            name: "amend to version 3 and more",
+            version: 2,
+            filled: (0, 2),
+            snapshot: true,
+            amended: Some(AmendOptions {
+                version: Some(3),
+                lazy_refcounts: Some(true),
+                refcount_bits: Some(8),
+                ..AmendOptions::default()
+            }),
+            tasks: vec![vec![]],
+            ..Plan::default()
+        },
+        Plan {
+            name: "amend refcounts and length",
+            filled: (0, 2),
+            amended: Some(AmendOptions {
+                refcount_bits: Some(64),
+                size: Some(4 * TABLE * CLUSTER),
+                ..AmendOptions::default()
+            }),
+            tasks: vec![vec![write(3), Flush]],
             ..Plan::default()
         },
         Plan {
@@ -310,6 +356,7 @@ impl Plan {
             refcount_bits,
             cluster_size: CLUSTER,
             data_file: self.external.map(|raw| DataFile { name: "data".into(), raw }),
+            backing: self.backing.then(|| ("below".into(), Some("raw".into()))),
             ..CreateOptions::new(size)
         };
         let [mut bytes, data] = prepare(&options, &ranges(filled), self.bitmap);
@@ -356,6 +403,7 @@ impl Plan {
             looked_at: Arc::new(looked_at),
             faulty: false,
             made: self.made.then_some(options),
+            amended: self.amended,
             external: self.external.is_some(),
             bitmap: self.bitmap.map(|dirty| dirty.iter().copied().collect()),
         };

@@ -36,6 +36,7 @@ const MUTANTS: &[Mutant] = &[
     Mutant::Qcow2BitmapsFreedFirst,
     Mutant::Qcow2BitmapsDisownedLate,
     Mutant::BitmapStoreErrorFreesWrongClusters,
+    Mutant::Qcow2AmendsOverDirty,
 ];
 
 /// Executions until a bug is noticed, and by which property and case.

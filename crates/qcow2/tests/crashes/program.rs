@@ -10,7 +10,8 @@ use blockyard_block::{Preallocation, ReadFlags, StoredBitmap, Truncate};
 use blockyard_models::qcow2::{Bytes, Qcow2, Stopped};
 use blockyard_models::{Durability, GuestRegister, Property, Violation, WriteKind, data};
 use blockyard_qcow2::{
-    Caches, CreateOptions, Files, Image, ImageError, ImageFile, NewSnapshot, Zeroes, create,
+    AmendOptions, Caches, CreateOptions, Files, Image, ImageError, ImageFile, NewSnapshot, Zeroes,
+    amend, create,
 };
 use blockyard_runtime::{BoxFuture, Io, IoBuffer, Runtime, Storage};
 use blockyard_sim::{
@@ -70,6 +71,8 @@ pub struct Images {
     pub faulty: bool,
     /// The image is made first.
     pub made: Option<CreateOptions>,
+    /// The image is changed so, when it is closed.
+    pub amended: Option<AmendOptions>,
     /// The data are on the disk `data`.
     pub external: bool,
     /// A bitmap is stored with the image, in which these granules were dirty when the tasks begin.
@@ -309,6 +312,22 @@ impl Actors {
         self.observed.with(|observed| observed.lens[index].2 = well.then_some(now));
     }
 
+    /// What the guest sees stays, but for the length.
+    async fn amend(&self, options: &AmendOptions, design: Design, faulty: bool) {
+        let began = self.handle.observe_step();
+        if let Some(size) = options.size {
+            self.observed.with(|observed| observed.lens.push((size, began, None)));
+        }
+        let amended = amend(&self.files(), options, design).await;
+        assert!(amended.is_ok() || faulty, "{amended:?}");
+        let now = self.handle.observe_step();
+        if options.size.is_some() && amended.is_ok() {
+            self.observed.with(|observed| {
+                observed.lens.last_mut().expect("it was listed").2 = Some(now);
+            });
+        }
+    }
+
     async fn read(&self, range: ByteRange) {
         let number = self.invoke(range, |observed, number, _| {
             observed.register.invoke_read(number, range);
@@ -378,6 +397,9 @@ impl Tools {
         // One fault may hit the first try.
         if actors.close().await.is_err() {
             let _second = actors.close().await;
+        }
+        if let Some(options) = &self.program.amended {
+            actors.amend(options, self.program.design, self.program.faulty).await;
         }
     }
 
