@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::Failure;
 use crate::report::{Output, Status};
-use crate::{check, explore, list, play, replay, shrink, zoo};
+use crate::{amend, check, explore, list, play, replay, shrink, zoo};
 
 /// Explores what may go wrong in a block layer: schedules of guests, jobs and operators over a graph of nodes.
 ///
@@ -75,6 +75,11 @@ enum Command {
     /// repaired, 2 if it is no image that can be checked. Leaked clusters alone cost only space, so the status is 0:
     /// "leaks" in the output of --json tells. Ctrl-C leaves the image as it was, or better.
     Check(CheckArgs),
+    /// Change what a qcow2 image is like, in place.
+    ///
+    /// What cannot be done is refused, and then nothing has changed. Whatever cuts it off leaves a sound image. Nobody
+    /// else may have it open.
+    Amend(AmendArgs),
 }
 
 /// What selects and changes a scenario.
@@ -274,6 +279,17 @@ pub(crate) struct CheckArgs {
 }
 
 #[derive(Args)]
+pub(crate) struct AmendArgs {
+    /// The image: a file, or a block device.
+    pub image: PathBuf,
+    /// What is to change, as `qemu-img amend` has it, with `,,` for a comma: compat=0.10 or 1.1, size,
+    /// lazy_refcounts=on or off, refcount_bits, backing_file and data_file (empty: none is named), backing_fmt,
+    /// data_file_raw=off.
+    #[arg(short = 'o', value_name = "KEY=VALUE,...", required = true)]
+    pub options: Vec<String>,
+}
+
+#[derive(Args)]
 pub(crate) struct ReplayArgs {
     /// The seed file.
     pub seed_file: PathBuf,
@@ -363,6 +379,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
         Command::Run(args) => play::play(args, &cli.out, &output),
         Command::Zoo(args) => zoo::zoo(args, &output),
         Command::Check(args) => check::check(args, &output),
+        Command::Amend(args) => amend::amend(args, &output),
     };
     match done {
         Ok(status) => status.code(),

@@ -6,6 +6,7 @@
 // Programs may know the time and stop when told to; nothing here is on the simulated path.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
+mod amend;
 mod args;
 mod check;
 mod checkpoint;
