@@ -227,6 +227,11 @@ impl NodeBitmap {
         self.bits = successor;
     }
 
+    /// It is read-only, if it is stored.
+    pub(crate) fn becomes_read_only(&mut self) {
+        self.state.read_only |= self.state.persistent;
+    }
+
     /// Its bits, and its successor's.
     pub(crate) fn each_bits(&mut self, change: impl FnMut(&mut DirtyBitmap)) {
         [Some(&mut self.bits), self.successor.as_mut()].into_iter().flatten().for_each(change);

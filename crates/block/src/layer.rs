@@ -118,8 +118,9 @@ impl BlockLayer {
     /// # Yields
     /// As its children do.
     pub async fn open_node(&self, node: &Node) -> Result<(), BlockError> {
-        node.driver().open(&Io::of_node(self, node, Requester::Node(node.id()))).await?;
-        self.load_bitmaps(node).await
+        let io = Io::of_node(self, node, Requester::Node(node.id()));
+        node.driver().open(&io).await?;
+        self.load_bitmaps(node, &io).await
     }
 
     /// Closes a node that nobody uses any more, before it leaves the graph: its bitmaps are stored with it.

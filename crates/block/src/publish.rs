@@ -210,7 +210,7 @@ impl BlockLayer {
 fn drop_bitmaps(affected: &[Arc<Node>], Change { before, after }: Change<'_>) {
     let read_only = |graph: &Graph, id| graph.node(id).is_some_and(|node| node.read_only);
     let closed = |node: &&Arc<Node>| read_only(after, node.id()) && !read_only(before, node.id());
-    affected.iter().filter(closed).for_each(|node| node.lose_named_bitmaps());
+    affected.iter().filter(closed).for_each(|node| node.lose_bitmaps(|_| true));
 }
 
 fn published_key(edge: &EdgeKey, before: &Graph, after: &Graph) -> u64 {

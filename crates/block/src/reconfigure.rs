@@ -181,7 +181,8 @@ impl BlockLayer {
     /// What is to be done before the edits take place, inside the section.
     async fn get_ready(&self, owner: Owner, plan: &Plan) -> Result<(), BlockError> {
         for id in &plan.disowned {
-            self.disown_bitmaps(*id).await?;
+            let Some(node) = self.node_by_id(*id) else { continue };
+            self.disown_bitmaps(&node, &Io::of_node(self, &node, owner.into())).await?;
         }
         let skips = self.design().is_mutant(Mutant::SnapshotSkipsFlush);
         for id in plan.flushed.iter().filter(|_| !skips) {

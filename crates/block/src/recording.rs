@@ -198,10 +198,17 @@ impl Node {
         })
     }
 
-    /// Removes them all, whatever they are: for a mutant.
-    pub(crate) fn lose_named_bitmaps(&self) {
+    /// Removes those that are `lost`, whoever holds them.
+    pub(crate) fn lose_bitmaps(&self, lost: impl Fn(&NodeBitmap) -> bool) {
         if let Some(all) = self.named() {
-            all.0.write(Vec::clear);
+            all.0.write(|all| all.retain(|bitmap| !lost(bitmap)));
+        }
+    }
+
+    /// What is stored with the node cannot be changed any more.
+    pub(crate) fn stored_bitmaps_become_read_only(&self) {
+        if let Some(all) = self.named() {
+            all.0.write(|all| all.iter_mut().for_each(NodeBitmap::becomes_read_only));
         }
     }
 

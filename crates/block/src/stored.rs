@@ -16,14 +16,13 @@ use alloc::vec::Vec;
 
 use blockyard_bitmap::DirtyBitmap;
 use blockyard_runtime::BoxFuture;
-use blockyard_units::{ByteLen, NodeId};
+use blockyard_units::ByteLen;
 
 use crate::bitmaps::{BitmapState, NodeBitmap};
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::layer::BlockLayer;
 use crate::node::Node;
-use crate::request::Requester;
 
 /// A bitmap as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,14 +99,12 @@ impl Node {
 }
 
 impl BlockLayer {
-    fn own_view(&self, node: &Node) -> Io {
-        Io::of_node(self, node, Requester::Node(node.id()))
-    }
-
-    /// Brings in what is stored with a node that has just been opened.
-    pub(crate) async fn load_bitmaps(&self, node: &Node) -> Result<(), BlockError> {
+    /// Brings in what is stored with a node that has just been opened, or has become writable: somebody else may have
+    /// written it before.
+    pub(crate) async fn load_bitmaps(&self, node: &Node, io: &Io) -> Result<(), BlockError> {
         let Some(store) = node.driver().bitmap_store() else { return Ok(()) };
-        let bitmaps = store.load(&self.own_view(node)).await?;
+        let bitmaps = store.load(io).await?;
+        node.lose_bitmaps(|bitmap| bitmap.state().persistent);
         let read_only = self.graph().node(node.id()).is_some_and(|node| node.read_only);
         for StoredBitmap { name, bits, inconsistent } in bitmaps {
             let state = BitmapState { persistent: true, read_only, inconsistent };
@@ -131,9 +128,8 @@ impl BlockLayer {
     }
 
     /// What is stored of the bitmaps of a node is not vouched for any more: one of them is about to change.
-    pub(crate) async fn disown_bitmaps(&self, node: NodeId) -> Result<(), BlockError> {
-        let Some(node) = self.node_by_id(node) else { return Ok(()) };
+    pub(crate) async fn disown_bitmaps(&self, node: &Node, io: &Io) -> Result<(), BlockError> {
         let Some(store) = node.driver().bitmap_store() else { return Ok(()) };
-        store.disown(&self.own_view(&node)).await
+        store.disown(io).await
     }
 }

@@ -109,9 +109,19 @@ impl BlockLayer {
         match becomes {
             Becomes::ReadOnly => {
                 self.store_bitmaps(&node, &io).await?;
-                node.driver().becomes_read_only(&io).await
+                node.driver().becomes_read_only(&io).await?;
+                node.stored_bitmaps_become_read_only();
+                Ok(())
             }
-            Becomes::Writable => node.driver().becomes_writable(&io).await,
+            Becomes::Writable => {
+                node.driver().becomes_writable(&io).await?;
+                let loaded = self.load_bitmaps(&node, &io).await;
+                if loaded.is_err() {
+                    // It has nothing to write yet.
+                    let _as_before = node.driver().becomes_read_only(&io).await;
+                }
+                loaded
+            }
         }
     }
 }

@@ -36,7 +36,7 @@ pub fn hash(bits: &DirtyBitmap) -> String {
 /// QEMU finds these in the image, and no others.
 pub fn are_there(image: &Path, expected: &[StoredBitmap], what: &str) {
     let mut commands = vec![json!({ "execute": "blockdev-add", "arguments": {
-        "driver": "qcow2", "node-name": "image", "read-only": true,
+        "driver": "qcow2", "node-name": "image", "read-only": true, "force-share": true,
         // What it is an overlay of is of no interest.
         "backing": null,
         "file": { "driver": "file", "filename": image },

@@ -1,7 +1,11 @@
 //! Nodes that become read-only and writable again while they are open, on real files.
 
+use blockyard_bitmap::DirtyBitmap;
+use blockyard_block::StoredBitmap;
+use blockyard_units::{ByteLen, ByteRange};
 use serde_json::{Value as Json, json};
 
+use super::bitmaps::are_there;
 use super::check::folder;
 use super::nodes::{Nodes, file};
 use super::peer;
@@ -44,6 +48,14 @@ fn what_becomes_read_only_is_written_out_and_what_becomes_writable_is_written_on
         below["node-name"] = "file".into();
         nodes.done("blockdev-add", &below);
         nodes.done("blockdev-add", &qcow2(false, "file".into()));
+        let bitmap = json!({ "node": "top", "name": "b" });
+        nodes.done(
+            "block-dirty-bitmap-add",
+            &json!({ "node": "top", "name": "b", "granularity": 4096, "persistent": true }),
+        );
+        let bits = DirtyBitmap::new(ByteLen(1 << 20), ByteLen(4096));
+        let bits = bits.expect("it is a granularity");
+        let mut stored = StoredBitmap { name: "b".into(), bits, inconsistent: false };
         for round in 0..3 {
             let pattern = round + 1;
             let offset = round * 300_000;
@@ -55,6 +67,10 @@ fn what_becomes_read_only_is_written_out_and_what_becomes_writable_is_written_on
             nodes.done("blockdev-remove-medium", &json!({ "id": format!("disk{round}") }));
             reopen(&nodes, true, &below).expect("nobody writes to it");
             assert!(are_read_only(&nodes));
+            stored.bits.record(ByteRange::new(offset, 150_000));
+            are_there(&image, std::slice::from_ref(&stored), "read-only");
+            let refused = nodes.execute("block-dirty-bitmap-clear", &bitmap);
+            assert!(refused.expect_err("it is read-only").contains("is read-only"));
             let write = format!("write -P {pattern} {offset} 150000");
             peer::call("qemu-io", &["-f", "raw", "-c", &write, &expected]);
             peer::opens_clean(&["-U", "-f", "qcow2", &name], "read-only");
@@ -64,9 +80,14 @@ fn what_becomes_read_only_is_written_out_and_what_becomes_writable_is_written_on
             );
             reopen(&nodes, false, &below).expect("it can be written");
             assert!(!are_read_only(&nodes));
+            if round == 1 {
+                nodes.done("block-dirty-bitmap-clear", &bitmap);
+                stored.bits.clear();
+            }
         }
         nodes.close();
         peer::opens_clean(&["-f", "qcow2", &name], "closed");
+        are_there(&image, &[stored], "closed");
     }
 }
 
