@@ -5,6 +5,7 @@
 mod qcow2 {
     pub mod amend;
     pub mod bitmaps;
+    pub mod caches;
     pub mod check;
     pub mod create;
     pub mod disk;
@@ -15,6 +16,8 @@ mod qcow2 {
     pub mod nodes;
     pub mod overlap;
     pub mod peer;
+    pub mod preallocate;
     pub mod reopen;
+    pub mod slots;
     pub mod theirs;
 }

@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::any::Any;
 use core::future::Future;
 
 use blockyard_graph::{Parent, ROOT};
@@ -201,6 +202,17 @@ impl Backend {
     pub async fn flush(&self) -> Result<(), BlockError> {
         let flush = || self.run(|io| async move { io.flush(ROOT).await });
         self.by_policy(false, flush, || ()).await
+    }
+
+    /// Has what its root has opened changed; what that can be, the root's driver and the caller know.
+    ///
+    /// # Errors
+    /// What the driver met or refused.
+    ///
+    /// # Yields
+    /// While a drained section covers what it reaches, and as the driver does.
+    pub async fn amend(&self, change: Arc<dyn Any + Send + Sync>) -> Result<(), BlockError> {
+        self.run(move |io| async move { io.amend(ROOT, &*change).await }).await
     }
 
     async fn run<T, F, R>(&self, request: R) -> T

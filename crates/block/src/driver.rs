@@ -230,6 +230,15 @@ pub trait BlockDriver: Send + Sync {
     /// The prepared change does not take place.
     fn abort(&self, _change: Change<'_>) {}
 
+    /// Changes what the image is like that it has opened, beside requests; what that can be, driver and caller know.
+    fn amend<'a>(
+        &'a self,
+        io: &'a Io,
+        _change: &'a (dyn Any + Send + Sync),
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        unsupported(io, ByteRange::new(0, 0))
+    }
+
     /// Takes new options of its own in a drained section over its node, together with a change of the graph.
     fn reopen(&self, _options: &dyn Any) {}
 

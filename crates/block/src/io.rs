@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::any::Any;
 use core::future::Future;
 
 use blockyard_graph::{NodeOptions, Parent, Permissions};
@@ -272,6 +273,22 @@ impl Io {
     ) -> Result<Above, BlockError> {
         let child = self.child(name, Permissions::NONE)?;
         self.layer.status_above(self.requester, child.id(), base, range).await
+    }
+
+    /// Has the child amended.
+    ///
+    /// # Errors
+    /// What the child's driver met or refused. Or there is no such child.
+    ///
+    /// # Yields
+    /// As the driver does; the graph may have changed.
+    pub async fn amend(
+        &self,
+        name: &str,
+        change: &(dyn Any + Send + Sync),
+    ) -> Result<(), BlockError> {
+        let child = self.child(name, Permissions::WRITE)?;
+        child.amend(&self.below(&child), change).await
     }
 
     /// Flushes the child.

@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 
 use blockyard_bitmap::SharedBitmap;
 use blockyard_graph::{DetectZeroes, Discard, NodeOptions, Parent};
@@ -417,6 +418,20 @@ impl Node {
                 io.layer().tell(|events| events.write_threshold(&self.name, exceeded, threshold));
             }
         }
+    }
+
+    /// Has its driver amend what it has opened: in flight like any other request.
+    pub(crate) async fn amend(
+        &self,
+        io: &Io,
+        change: &(dyn Any + Send + Sync),
+    ) -> Result<(), BlockError> {
+        let request = self.tracked.list(ByteRange::new(0, 0), false);
+        io.observe_begin();
+        let result = self.driver.amend(io, change).await;
+        io.observe_end();
+        self.tracked.end(request, false, None);
+        result
     }
 
     /// Flushes.

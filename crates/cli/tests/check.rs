@@ -1,4 +1,4 @@
-//! `blockyard check`, as a person would use it.
+//! `blockyard check` and `blockyard amend`, as a person would use them.
 
 mod common;
 
@@ -110,4 +110,35 @@ fn what_is_no_image_is_refused_in_one_line_and_left_alone() {
     // The L1 table is gone: that is no usage.
     assert_eq!(blockyard(&folder, &["check", "cut", "--repair", "all"]).status, 1);
     assert_eq!(blockyard(&folder, &["check", "text", "--repair", "some"]).status, 2);
+}
+
+#[test]
+fn an_image_is_amended_or_stays_as_it_was() {
+    let folder = folder("amend");
+    let before = put(&folder, "image", |_| ());
+    let refused = |options: &[&str], said: &str| {
+        let ran = blockyard(&folder, &[&["amend", "image"], options].concat());
+        assert_eq!(ran.status, 2, "{options:?}: {}", ran.stdout);
+        assert!(ran.stderr.contains(said), "{options:?}: {}", ran.stderr);
+        assert_eq!(ran.stderr.lines().count(), 1, "{options:?}: {}", ran.stderr);
+        assert!(fs::read(folder.join("image")).expect("it is there") == before, "{options:?}");
+    };
+    refused(&[], "-o");
+    refused(&["-o", "colour=red"], "colour");
+    refused(&["-o", "compat=2.0"], "compat");
+    refused(&["-o", "lazy_refcounts=maybe"], "lazy_refcounts");
+    refused(&["-o", "refcount_bits=3"], "power of two");
+    refused(&["-o", "compat=0.10,refcount_bits=8"], "refcounts of 16 bits");
+    refused(&["-o", "data_file=x"], "data_file");
+    let options = ["-o", "size=128k,backing_file=a,,b", "-o", "backing_fmt=raw,refcount_bits=64"];
+    let ran = blockyard(&folder, &[&["amend", "image"], &options[..]].concat());
+    assert_eq!((ran.status, ran.stdout.as_str()), (0, "image: amended\n"), "{}", ran.stderr);
+    let after = fs::read(folder.join("image")).expect("it is there");
+    assert_eq!(after[24..32], (128_u64 << 10).to_be_bytes(), "its length");
+    assert_eq!(after[96..100], 6_u32.to_be_bytes(), "its refcounts");
+    assert!(after[..CLUSTER].windows(3).any(|text| text == b"a,b"), "its backing file");
+    let (status, json) = blockyard_json(&folder, &["check", "image"]);
+    assert_eq!((status, &json["corruptions"], &json["leaks"]), (0, &0.into(), &0.into()));
+    let (status, json) = blockyard_json(&folder, &["amend", "image", "-o", "backing_file="]);
+    assert_eq!((status, &json["filename"]), (0, &"image".into()));
 }

@@ -3,11 +3,12 @@
 use alloc::vec;
 use alloc::vec::Vec;
 
-use pbkdf2::hmac::EagerHash;
 use pbkdf2::hmac::digest::Digest;
+use pbkdf2::hmac::{EagerHash, Hmac, KeyInit, Mac};
 use zeroize::Zeroizing;
 
 use crate::error::CryptoError;
+use crate::pieces::{PIECE, Pause, at_once};
 
 /// A hash, by which keys are derived and split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,22 +81,69 @@ impl Hash {
         iterations: u32,
         len: usize,
     ) -> Zeroizing<Vec<u8>> {
-        fn of<D: EagerHash>(password: &[u8], salt: &[u8], rounds: u32, key: &mut [u8])
-        where
-            D::Core: Sync,
-        {
-            pbkdf2::pbkdf2_hmac::<D>(password, salt, rounds, key);
-        }
+        at_once(|pause| self.derive_in_pieces(password, salt, iterations, len, pause))
+    }
+
+    /// The same in pieces.
+    ///
+    /// # Yields
+    /// `pause`, between the pieces.
+    pub async fn derive_in_pieces(
+        self,
+        password: &[u8],
+        salt: &[u8],
+        iterations: u32,
+        len: usize,
+        pause: Pause,
+    ) -> Zeroizing<Vec<u8>> {
         let mut key = Zeroizing::new(vec![0; len]);
-        let derive = match self {
-            Self::Ripemd160 => of::<ripemd::Ripemd160>,
-            Self::Sha1 => of::<sha1::Sha1>,
-            Self::Sha224 => of::<sha2::Sha224>,
-            Self::Sha256 => of::<sha2::Sha256>,
-            Self::Sha384 => of::<sha2::Sha384>,
-            Self::Sha512 => of::<sha2::Sha512>,
-        };
-        derive(password, salt, iterations, &mut key);
+        match self {
+            Self::Ripemd160 => {
+                pbkdf2::<ripemd::Ripemd160>(password, salt, iterations, &mut key, pause).await
+            }
+            Self::Sha1 => pbkdf2::<sha1::Sha1>(password, salt, iterations, &mut key, pause).await,
+            Self::Sha224 => {
+                pbkdf2::<sha2::Sha224>(password, salt, iterations, &mut key, pause).await
+            }
+            Self::Sha256 => {
+                pbkdf2::<sha2::Sha256>(password, salt, iterations, &mut key, pause).await
+            }
+            Self::Sha384 => {
+                pbkdf2::<sha2::Sha384>(password, salt, iterations, &mut key, pause).await
+            }
+            Self::Sha512 => {
+                pbkdf2::<sha2::Sha512>(password, salt, iterations, &mut key, pause).await
+            }
+        }
         key
+    }
+}
+
+/// PBKDF2 (RFC 8018, 5.2) with HMAC: fills `key`.
+async fn pbkdf2<D: EagerHash>(
+    password: &[u8],
+    salt: &[u8],
+    rounds: u32,
+    key: &mut [u8],
+    pause: Pause,
+) {
+    let keyed = Hmac::<D>::new_from_slice(password).expect("a-key-of-any-length-will-do");
+    let digest = |parts: &[&[u8]]| {
+        let mac = parts.iter().fold(keyed.clone(), |mac, part| mac.chain_update(part));
+        Zeroizing::new(mac.finalize().into_bytes().to_vec())
+    };
+    let len = digest(&[]).len();
+    for (block, number) in key.chunks_mut(len).zip(1_u32..) {
+        let mut last = digest(&[salt, &number.to_be_bytes()]);
+        block.copy_from_slice(&last[..block.len()]);
+        for round in 1..rounds {
+            if round % PIECE == 0 {
+                pause().await;
+            }
+            let mut mac = keyed.clone();
+            mac.update(&last);
+            last.copy_from_slice(&mac.finalize().into_bytes());
+            block.iter_mut().zip(&*last).for_each(|(byte, more)| *byte ^= more);
+        }
     }
 }

@@ -23,6 +23,7 @@ mod aes;
 mod error;
 mod hash;
 mod luks;
+mod pieces;
 mod secret;
 mod sector;
 mod spec;
@@ -33,8 +34,10 @@ mod tests;
 pub use error::CryptoError;
 pub use hash::Hash;
 pub use luks::{
-    Created, Header, Iterations, MAX_ITERATIONS, MAX_MATERIAL, MasterKey, SLOTS, SlotUpdate,
+    Created, Header, Iterations, MAX_ITERATIONS, MAX_MATERIAL, MasterKey, Random, SLOTS,
+    SlotChange, SlotUpdate,
 };
+pub use pieces::Pause;
 pub use secret::Secret;
 pub use sector::{SECTOR, SectorCipher};
 pub use spec::{CipherSpec, IvGenerator, Mode};

@@ -35,7 +35,12 @@ fn folded<'a>(hash: Hash, stripes: impl Iterator<Item = &'a [u8]>, len: usize) -
 type Secret = Zeroizing<Vec<u8>>;
 
 /// `key` as `stripes` stripes of its length, all but the last of them drawn from `random`.
-pub fn split(hash: Hash, key: &[u8], stripes: usize, random: &mut dyn FnMut(&mut [u8])) -> Secret {
+pub fn split(
+    hash: Hash,
+    key: &[u8],
+    stripes: usize,
+    random: &mut (dyn FnMut(&mut [u8]) + Send),
+) -> Secret {
     let mut material = Zeroizing::new(vec![0; key.len() * stripes]);
     let (drawn, last) = material.split_at_mut(key.len() * (stripes - 1));
     random(drawn);

@@ -2,10 +2,11 @@
 
 mod headers;
 mod hostile;
+mod pieces;
 mod sectors;
 
 /// Fills bytes with numbers that look random, the same every time.
-fn numbers(seed: u64) -> impl FnMut(&mut [u8]) {
+fn numbers(seed: u64) -> impl FnMut(&mut [u8]) + Send {
     let mut state = seed;
     move |bytes: &mut [u8]| {
         for byte in bytes {

@@ -12,12 +12,15 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
 
 use blockyard_block::{
     BlockDriver, BlockError, Extent, Io, Limits, ReadFlags, Truncate, Write, WriteKind,
 };
-use blockyard_crypto::{CryptoError, Header, SECTOR, Secret, SectorCipher};
+use blockyard_crypto::{CryptoError, Header, SECTOR, SLOTS, Secret, SectorCipher, SlotChange};
 use blockyard_runtime::{BoxFuture, IoBuffer};
+use blockyard_sync::door;
 use blockyard_sync::door::world::Quiet;
 use blockyard_units::{ByteLen, ByteOffset, ByteRange};
 
@@ -48,7 +51,11 @@ impl Opened {
         let header = Header::parse(&bytes, space).map_err(invalid)?;
         for slot in header.enabled_slots() {
             let material = read(header.key_material(slot)).await?;
-            if let Some(key) = header.unlock(slot, passphrase, &material).map_err(invalid)? {
+            if let Some(key) = header
+                .unlock_in_pieces(slot, passphrase, &material, || Box::pin(door::boundary()))
+                .await
+                .map_err(invalid)?
+            {
                 let cipher = header.sector_cipher(&key);
                 return Ok(Self { cipher, payload: header.payload_offset() });
             }
@@ -142,6 +149,18 @@ impl BlockDriver for Luks {
         })
     }
 
+    fn amend<'a>(
+        &'a self,
+        io: &'a Io,
+        change: &'a (dyn Any + Send + Sync),
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let change =
+                change.downcast_ref().ok_or_else(|| io.unsupported(ByteRange::new(0, 0)))?;
+            amend(io, change).await
+        })
+    }
+
     fn flush<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(io.flush(FILE))
     }
@@ -154,4 +173,32 @@ impl BlockDriver for Luks {
         // The child's zeroes are no zeroes here, and its bytes are not these.
         Box::pin(async move { Ok(Extent { offset: None, ..Extent::data(range) }) })
     }
+}
+
+/// Changes the key slots of the image in the child. A crash leaves each slot as it was or as it is to be, but for one
+/// that is overwritten.
+async fn amend(io: &Io, change: &SlotChange) -> Result<(), BlockError> {
+    let said = |error: CryptoError| BlockError::Invalid(format!("{error}"));
+    let read = |range| io.read(FILE, range, ReadFlags::default());
+    let space = io.len(FILE)?.0;
+    let bytes = read(ByteRange::new(0, space.min(Header::LEN as u64))).await?;
+    let header = Header::parse(&bytes, space).map_err(said)?;
+    let mut materials = Vec::new();
+    for slot in 0..SLOTS {
+        materials.push(read(header.key_material(slot)).await?.to_vec());
+    }
+    let runtime = io.layer().runtime();
+    let mut random = |bytes: &mut [u8]| {
+        for piece in bytes.chunks_mut(8) {
+            piece.copy_from_slice(&runtime.random_u64().to_be_bytes()[..piece.len()]);
+        }
+    };
+    let pause = || -> BoxFuture<'static, ()> { Box::pin(door::boundary()) };
+    for update in header.amend(change, &materials, &mut random, pause).await.map_err(said)? {
+        io.write(FILE, Write::data(update.offset, update.material.into())).await?;
+        io.flush(FILE).await?;
+        io.write(FILE, Write::data(0, update.header.to_bytes().to_vec().into())).await?;
+        io.flush(FILE).await?;
+    }
+    Ok(())
 }

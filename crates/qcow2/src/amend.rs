@@ -75,7 +75,7 @@ pub async fn amend(
     }
     let order = options.refcount_bits.map_or(before.refcount_order, u32::ilog2);
     if order != before.refcount_order {
-        let found = check(files.image, CheckOptions::default(), &mut |_| true).await?;
+        let found = check(files.image, None, CheckOptions::default(), &mut |_| true).await?;
         if !found.is_sound() {
             return refuse("the image is not sound; repair it first");
         }
@@ -86,7 +86,10 @@ pub async fn amend(
     if let Some(size) = options.size.filter(|size| *size != before.size) {
         image.clear_autoclear(files.image).await?;
         let len = ByteLen(size);
+        let mut bitmaps = image.load_bitmaps(files).await?;
         image.truncate(files, Truncate { len, preallocation: Preallocation::Off }).await?;
+        bitmaps.iter_mut().for_each(|bitmap| bitmap.bits.resize(len));
+        image.store_bitmaps(files, &bitmaps).await?;
     }
     if version == 2 && before.version > 2 {
         image.downgrade(files).await?;

@@ -97,6 +97,18 @@ impl Cache {
         }
     }
 
+    /// Forgets what was not looked at since this was done last, but for what is to be written; whether there is more that
+    /// may be forgotten the next time.
+    pub fn forget_unused(&mut self, forgets_dirty: bool) -> bool {
+        self.slices.retain(|_, slice| {
+            let stays = slice.used || (slice.dirty && !forgets_dirty);
+            self.dirty -= usize::from(!stays && slice.dirty);
+            slice.used = false;
+            stays
+        });
+        self.slices.len() > self.dirty
+    }
+
     /// Where the first changed slice from `offset` on is.
     pub fn first_dirty(&self, offset: u64) -> Option<u64> {
         if self.dirty == 0 {

@@ -100,8 +100,11 @@ impl CreateOptions {
                  extended L2 entries",
             );
         }
-        if self.preallocation != Preallocation::Off && self.luks.is_some() {
-            return refuse("preallocated clusters of an encrypted image would read as noise");
+        if self.preallocation != Preallocation::Off && self.luks.is_some() && self.version < 3 {
+            return refuse(
+                "preallocated clusters of an encrypted image are zero clusters, which need version 3 (compat=1.1 or \
+                 newer)",
+            );
         }
         let raw = self.data_file.as_ref().is_some_and(|data| data.raw);
         if raw && self.luks.is_some() {

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 
 use blockyard_block::{
     BackingFile, BitmapStore, BlockDriver, BlockError, Extent, Io, Limits, ReadFlags, StoredBitmap,
@@ -16,7 +17,7 @@ use blockyard_units::{ByteLen, ByteRange};
 
 use crate::error::ImageError;
 use crate::file::{Files, ImageFile};
-use crate::image::{Caches, Image, Zeroes};
+use crate::image::{Caches, Image, TableCaches, Zeroes};
 use crate::overlap::OverlapChecks;
 
 /// The child that the image is in.
@@ -29,7 +30,7 @@ const BACKING: &str = "backing";
 /// A qcow2 node. Until it is opened it has no length.
 pub struct Qcow2 {
     node: String,
-    caches: Caches,
+    caches: TableCaches,
     /// Nothing is written. Changed only in drained sections.
     read_only: Quiet<bool>,
     checks: OverlapChecks,
@@ -43,7 +44,7 @@ impl Qcow2 {
     /// Of the node `node`; `secret`: the passphrase, if the image is encrypted.
     pub fn new(
         node: impl Into<String>,
-        caches: Caches,
+        caches: TableCaches,
         read_only: bool,
         secret: Option<Arc<Secret>>,
     ) -> Self {
@@ -70,8 +71,9 @@ impl Qcow2 {
     /// The image as it opens, its children as they are.
     async fn find(&self, io: &Io, read_only: bool) -> Result<Image, ImageError> {
         let file = ImageFile::Child(io, FILE);
-        let (caches, checks) = (self.caches, self.checks);
+        let (caches, checks) = (Caches::default(), self.checks);
         let image = Image::open_with(&*self.node, file, caches, read_only, checks).await?;
+        let image = image.with_caches(&self.caches)?;
         let refuse = |message: &str| Err(ImageError::Unsupported(message.into()));
         let image = match (&self.secret, self.image()) {
             // The passphrase was right, and to try it takes a while.
@@ -126,6 +128,25 @@ impl Qcow2 {
         let Some(image) = self.image().filter(|_| !self.is_read_only()) else { return Ok(()) };
         let closed = image.close(&files(io, &image)).await;
         closed.map_err(|error| self.failed_whole(io, &image, error))
+    }
+
+    /// Has what is not used forgotten after a while, if that is asked for and nobody does it yet.
+    fn clean(&self, io: &Io, image: &Arc<Image>) {
+        let interval_ns = self.caches.clean_interval.saturating_mul(1_000_000_000);
+        if interval_ns == 0 || !image.begins_cleaning() {
+            return;
+        }
+        let (image, runtime) = (image.clone(), io.layer().runtime().clone());
+        let name = alloc::format!("{} cleans its caches", self.node);
+        drop(io.layer().runtime().spawn(name, async move {
+            // Two rounds after its last request nothing is left of it, and the image is let go.
+            loop {
+                runtime.sleep(interval_ns).await;
+                if !image.forget_unused().await {
+                    return;
+                }
+            }
+        }));
     }
 
     fn opened(&self) -> Result<Arc<Image>, BlockError> {
@@ -213,6 +234,7 @@ impl BlockDriver for Qcow2 {
     ) -> BoxFuture<'a, Result<IoBuffer, BlockError>> {
         Box::pin(async move {
             let image = self.opened()?;
+            self.clean(io, &image);
             let read = image.read(&files(io, &image), range, flags).await;
             read.map_err(|error| self.failed(io, &image, error, range))
         })
@@ -227,6 +249,7 @@ impl BlockDriver for Qcow2 {
                 let message = alloc::format!("node {}: {message}", self.node);
                 return Err(BlockError::Invalid(message));
             }
+            self.clean(io, &image);
             let files = files(io, &image);
             let done = match &write.kind {
                 WriteKind::Data(_) | WriteKind::Copy(_) => {
@@ -244,6 +267,26 @@ impl BlockDriver for Qcow2 {
                 WriteKind::Truncate(truncate) => image.truncate(&files, *truncate).await,
             };
             done.map_err(|error| self.failed(io, &image, error, range))
+        })
+    }
+
+    fn amend<'a>(
+        &'a self,
+        io: &'a Io,
+        change: &'a (dyn Any + Send + Sync),
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let change =
+                change.downcast_ref().ok_or_else(|| io.unsupported(ByteRange::new(0, 0)))?;
+            let runtime = io.layer().runtime();
+            let mut random = |bytes: &mut [u8]| {
+                for piece in bytes.chunks_mut(8) {
+                    piece.copy_from_slice(&runtime.random_u64().to_be_bytes()[..piece.len()]);
+                }
+            };
+            let image = self.opened()?;
+            let amended = image.amend_slots(ImageFile::Child(io, FILE), change, &mut random).await;
+            amended.map_err(|error| self.said(error))
         })
     }
 

@@ -2,8 +2,9 @@
 
 use blockyard_units::ByteRange;
 
-/// Bytes of tables that are brought in at once: a part of a table, or all of it if clusters are smaller.
-const SLICE: u64 = 4 << 10;
+/// Bytes of tables that are brought in at once, unless somebody says: a part of a table, or all of it if clusters are
+/// smaller.
+pub const SLICE: u64 = 4 << 10;
 
 /// See the specification, "Host cluster management" and "Cluster mapping".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,8 @@ pub struct Geometry {
     pub external: bool,
     /// Whether there are zero clusters, which version 2 does not have.
     pub has_zero: bool,
+    /// Bytes of an L2 table that are brought in at once: a power of two from 512 to a cluster.
+    pub l2_slice: u64,
 }
 
 impl Geometry {
@@ -51,14 +54,14 @@ impl Geometry {
         self.cluster() * self.l2_entries()
     }
 
-    /// Bytes of a table that are brought in at once.
+    /// Bytes of a refcount block that are brought in at once.
     pub fn slice(&self) -> u64 {
         self.cluster().min(SLICE)
     }
 
     /// Clusters that a slice of an L2 table maps.
     pub fn slice_entries(&self) -> u64 {
-        self.slice() / self.l2_entry()
+        self.l2_slice / self.l2_entry()
     }
 
     /// Refcounts in one block.

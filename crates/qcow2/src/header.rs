@@ -13,7 +13,7 @@ use blockyard_units::ByteRange;
 
 use crate::bitmap;
 use crate::error::ImageError;
-use crate::geometry::Geometry;
+use crate::geometry::{Geometry, SLICE};
 
 /// "QFI" and 0xfb.
 const MAGIC: u32 = 0x5146_49fb;
@@ -485,6 +485,7 @@ impl Header {
             extended: self.incompatible & incompatible::EXTENDED_L2 != 0,
             external: self.is_external(),
             has_zero: self.version >= 3,
+            l2_slice: SLICE.min(1 << self.cluster_bits),
         }
     }
 

@@ -6,6 +6,7 @@
 mod allocate;
 mod amend;
 mod bitmaps;
+mod caches;
 mod change;
 mod compressed;
 mod encrypted;
@@ -18,6 +19,7 @@ mod snapshots;
 mod write;
 mod write_back;
 
+pub use caches::TableCaches;
 pub use change::Zeroes;
 pub use snapshots::NewSnapshot;
 
@@ -177,6 +179,7 @@ impl Image {
             freed: Vec::new(),
             allocating: Vec::new(),
             free_bytes: None,
+            cleaned: false,
         };
         let (turn, users, cipher) = (Mutex::new(()), Users::default(), Cipher::of(&meta.header));
         let vouches = Rarely::default();
@@ -290,7 +293,11 @@ impl Image {
                 self.write_back(files).await?;
             }
         }
-        let range = ByteRange::new(slice, self.geometry.slice());
+        let len = match which {
+            Which::L2 => self.geometry.l2_slice,
+            Which::Counts => self.geometry.slice(),
+        };
+        let range = ByteRange::new(slice, len);
         let bytes = files.image.read(range).await?;
         self.meta.write(|meta| meta.cache(which).insert(slice, bytes.to_vec()));
         Ok(())

@@ -169,6 +169,8 @@ pub struct Meta {
     pub allocating: Vec<ByteRange>,
     /// Where the next compressed data may go, inside a cluster that has some.
     pub free_bytes: Option<u64>,
+    /// Somebody will have unused slices forgotten.
+    pub cleaned: bool,
 }
 
 impl Meta {
@@ -237,7 +239,7 @@ impl Meta {
         let Some(table) = self.l1_entry(at, geometry)?.table() else { return Ok(None) };
         let index = (at / geometry.cluster()) % geometry.l2_entries();
         let slice = index / geometry.slice_entries();
-        Ok(Some((table + slice * geometry.slice(), index % geometry.slice_entries())))
+        Ok(Some((table + slice * geometry.l2_slice, index % geometry.slice_entries())))
     }
 
     /// The beginning of the guest range from `at` to `end`.

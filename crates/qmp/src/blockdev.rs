@@ -19,7 +19,7 @@ use alloc::string::String;
 use blockyard_block::LONGEST;
 use blockyard_drivers::{Overlay, ThrottleLimits};
 use blockyard_graph::{DetectZeroes, Discard, NodeAttributes, NodeOptions};
-use blockyard_qcow2::{Caches, OverlapChecks};
+use blockyard_qcow2::{OverlapChecks, TableCaches};
 use serde::Deserialize;
 use serde::de::Error as _;
 
@@ -102,7 +102,7 @@ pub(crate) enum Kind {
         file: Child,
         data_file: Child,
         backing: Option<Child>,
-        caches: Caches,
+        caches: TableCaches,
         checks: OverlapChecks,
         read_only: bool,
         key_secret: Option<String>,
@@ -179,9 +179,12 @@ struct Qcow2Options {
     file: Option<Reference>,
     data_file: Option<Reference>,
     backing: Option<ReferenceOrNull>,
+    cache_size: Option<Size>,
     l2_cache_size: Option<Size>,
+    l2_cache_entry_size: Option<Size>,
     refcount_cache_size: Option<Size>,
     overlap_check: Option<Reference>,
+    cache_clean_interval: Option<u64>,
     encrypt: Option<EncryptOptions>,
 }
 
@@ -426,23 +429,28 @@ impl Kind {
 impl Kind {
     fn qcow2(options: Qcow2Options, general: General, mode: Mode) -> Result<Self, VisitError> {
         let Qcow2Options { file, data_file, backing, .. } = options;
-        let Qcow2Options { l2_cache_size, refcount_cache_size, overlap_check, encrypt, .. } =
-            options;
+        let Qcow2Options { cache_size, l2_cache_size, l2_cache_entry_size, .. } = options;
+        let Qcow2Options { refcount_cache_size, cache_clean_interval, .. } = options;
+        let Qcow2Options { overlap_check, encrypt, .. } = options;
         let key_secret = encrypt.map(EncryptOptions::key_secret).transpose();
         let key_secret = key_secret.map_err(|error| error.within("encrypt"))?;
         let checks = overlap::parse(overlap_check, mode);
         let checks = checks.map_err(|error| error.within("overlap-check"))?;
-        let default = Caches::default();
-        let bytes = |size: Option<Size>, default: u64| size.map_or(default, |size| size.0);
+        let bytes = |size: Option<Size>| size.map(|size| size.0);
+        let caches = TableCaches {
+            all: bytes(cache_size),
+            l2: bytes(l2_cache_size),
+            refcount: bytes(refcount_cache_size),
+            l2_entry: bytes(l2_cache_entry_size),
+            clean_interval: cache_clean_interval.unwrap_or(0),
+        };
+        caches.check().map_err(VisitError::custom)?;
         Ok(Self::Qcow2 {
             file: Child::parse("file", file, general, mode)?,
             data_file: Child::parse("data-file", data_file, general, mode)?,
             // What is below is only read.
             backing: Child::parse_backing(backing, General { read_only: true, ..general }, mode)?,
-            caches: Caches {
-                l2: bytes(l2_cache_size, default.l2),
-                refcount: bytes(refcount_cache_size, default.refcount),
-            },
+            caches,
             checks,
             read_only: general.read_only,
             key_secret,

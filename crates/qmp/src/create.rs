@@ -1,7 +1,7 @@
 //! `blockdev-create`: makes a file, or a qcow2 image in a node, as a job of the type `create`.
 //!
 //! Source: QEMU's QMP reference, BlockdevCreateOptions, with its defaults. Differs: a node is named, not defined in
-//! place; `nocow`, other drivers, other types of encryption, and preallocation of what is encrypted are not there. What
+//! place; `nocow`, other drivers and other types of encryption are not there. What
 //! is wrong with options that are asked for together fails the job, as it does in QEMU.
 
 use alloc::boxed::Box;
@@ -16,6 +16,7 @@ use blockyard_graph::Permissions;
 use blockyard_jobs::{JobOptions, check_job_id, run_once};
 use blockyard_qcow2::{Compression, CreateOptions, DataFile, Files, ImageFile, create};
 use blockyard_runtime::{BoxFuture, Io, IoBuffer, IoErrorKind, Storage};
+use blockyard_sync::door;
 use blockyard_units::{ByteLen, ByteRange};
 use serde::Deserialize;
 
@@ -104,7 +105,7 @@ struct Encrypt {
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Luks {
+pub(crate) enum Luks {
     Luks,
 }
 
@@ -176,7 +177,7 @@ impl Monitor {
     }
 
     async fn create_qcow2(&self, job: &str, options: &Qcow2Options) -> Result<(), QmpError> {
-        let made = self.qcow2_options(options)?;
+        let made = self.qcow2_options(options).await?;
         let file = self.writable(&format!("{job}.file"), &options.file).await?;
         let data = match &options.data_file {
             Some(node) => self.writable(&format!("{job}.data-file"), node).await.map(Some),
@@ -194,7 +195,7 @@ impl Monitor {
     }
 
     /// What the options come to.
-    fn qcow2_options(&self, options: &Qcow2Options) -> Result<CreateOptions, QmpError> {
+    async fn qcow2_options(&self, options: &Qcow2Options) -> Result<CreateOptions, QmpError> {
         let default = CreateOptions::new(options.size.0);
         let raw = options.data_file_raw.unwrap_or(false);
         let data_file = match &options.data_file {
@@ -219,7 +220,10 @@ impl Monitor {
             },
             backing: backing.map(|name| (name, options.backing_fmt.clone())),
             data_file,
-            luks: encrypt.map(|encrypt| self.luks_header(encrypt)).transpose()?,
+            luks: match encrypt {
+                Some(encrypt) => Some(self.luks_header(encrypt).await?),
+                None => None,
+            },
             preallocation: preallocation(options.preallocation),
             ..default
         })
@@ -233,7 +237,7 @@ impl Monitor {
     }
 
     /// A LUKS header and its key material, with a key that nobody can guess.
-    fn luks_header(&self, encrypt: &Encrypt) -> Result<Vec<u8>, QmpError> {
+    async fn luks_header(&self, encrypt: &Encrypt) -> Result<Vec<u8>, QmpError> {
         let said = |error| QmpError::generic(format!("encrypt: {error}"));
         let Encrypt { cipher_alg, cipher_mode, ivgen_alg, ivgen_hash_alg, .. } = encrypt;
         let words = [cipher_alg, cipher_mode, ivgen_alg, ivgen_hash_alg].map(Option::as_deref);
@@ -247,12 +251,19 @@ impl Monitor {
                 piece.copy_from_slice(&runtime.random_u64().to_be_bytes()[..piece.len()]);
             }
         };
-        let slot = self.iterations(hash, &secret, encrypt.iter_time.unwrap_or(2000));
+        let slot = self.iterations(hash, &secret, encrypt.iter_time.unwrap_or(2000)).await;
         // An eighth of it is for the digest, as QEMU has it.
         let iterations = Iterations { slot, digest: (slot / 8).max(1000) };
         let cipher = cipher.map_err(said)?;
-        let made = LuksHeader::create(cipher, hash, secret.bytes(), iterations, &mut random);
-        let update = made.map_err(said)?.update;
+        let made = LuksHeader::create_in_pieces(
+            cipher,
+            hash,
+            secret.bytes(),
+            iterations,
+            &mut random,
+            pause,
+        );
+        let update = made.await.map_err(said)?.update;
         let end = ByteLen(update.header.payload_offset()).as_usize();
         let mut area = vec![0; end];
         area[..LuksHeader::LEN].copy_from_slice(&update.header.to_bytes());
@@ -262,10 +273,10 @@ impl Monitor {
     }
 
     /// How many rounds take so long here, and 1000 at least: in a world whose clock stands still, so many.
-    fn iterations(&self, hash: Hash, secret: &Secret, wanted_ms: u64) -> u32 {
+    pub(crate) async fn iterations(&self, hash: Hash, secret: &Secret, wanted_ms: u64) -> u32 {
         const TRIED: u32 = 1 << 14;
         let began = self.layer().runtime().now_ns();
-        drop(hash.derive(secret.bytes(), &[0; 32], TRIED, 32));
+        drop(hash.derive_in_pieces(secret.bytes(), &[0; 32], TRIED, 32, pause).await);
         let took_ns = self.layer().runtime().now_ns().saturating_sub(began);
         let rounds = u128::from(wanted_ms) * 1_000_000 * u128::from(TRIED);
         let rounds = rounds.checked_div(u128::from(took_ns)).unwrap_or(0);
@@ -310,6 +321,11 @@ async fn create_in(
         files.data = ImageFile::Disk(data);
     }
     create(&files, options).await.map_err(said)
+}
+
+/// Others go on between the pieces of a long computation.
+fn pause() -> BoxFuture<'static, ()> {
+    Box::pin(door::boundary())
 }
 
 /// A node as a disk, for who makes an image in it.

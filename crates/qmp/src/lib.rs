@@ -12,6 +12,7 @@ extern crate alloc;
 
 mod accounting;
 mod active;
+mod amend;
 mod bitmaps;
 mod blkdebug;
 mod blockdev;

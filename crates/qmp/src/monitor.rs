@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use crate::accounting;
 use crate::active::SetActive;
+use crate::amend::BlockdevAmend;
 use crate::bitmaps;
 use crate::blkdebug::{Break, Stopped};
 use crate::blockdev::Blockdev;
@@ -82,6 +83,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
         "makes reads from a node copy up what comes from its backing child",
     ),
     ("transaction", "does several actions, all of them or none"),
+    ("x-blockdev-amend", "changes the key slots of an encrypted image"),
     ("x-blockdev-replace-child", "redirects an edge, named by both of its ends"),
     ("x-debug-block-dirty-bitmap-sha256", "hashes what a bitmap has recorded"),
     ("x-debug-query-block-graph", "shows nodes, edges and permissions"),
@@ -146,6 +148,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
     match command {
         "blockdev-add" => Ok(Blockdev::parse(arguments.clone(), mode).map(drop)?),
         "blockdev-create" => Ok(visit::<BlockdevCreate>(&value, mode)?.check(mode)?),
+        "x-blockdev-amend" => visit::<BlockdevAmend>(&value, mode)?.check(mode),
         "blockdev-del" => Ok(visit::<NodeName>(&value, mode).map(drop)?),
         "blockdev-mirror" => visit::<BlockdevMirror>(&value, mode)?.check(),
         "x-blkdebug-break" => visit::<Break>(&value, mode)?.check(),
@@ -260,6 +263,7 @@ impl Monitor {
         }
         match command {
             "blockdev-create" => self.blockdev_create(visit(&value, mode)?, mode).map(done),
+            "x-blockdev-amend" => self.blockdev_amend(visit(&value, mode)?, mode).map(done),
             "blockdev-del" => self.blockdev_del(visit(&value, mode)?).await.map(done),
             "object-del" => self.object_del(&visit(&value, mode)?).map(done),
             "x-blkdebug-break" => self.blkdebug_break(&visit(&value, mode)?).map(done),

@@ -74,6 +74,7 @@ impl Blockdev {
 impl Kind {
     fn driver_options(&self) -> DriverOptions {
         let number = |name, number: &u64| (name, number.to_string());
+        let size = |size: Option<u64>| size.map_or_else(String::new, |size| size.to_string());
         match self {
             Self::Blkdebug { rules, .. } => [("rules", format!("{rules:?}"))].into(),
             Self::CopyOnRead { bottom, .. } => {
@@ -100,8 +101,11 @@ impl Kind {
             }
             Self::Qcow2 { caches, checks, key_secret, .. } => [
                 ("encrypt.key-secret", key_secret.clone().unwrap_or_default()),
-                number("l2-cache-size", &caches.l2),
-                number("refcount-cache-size", &caches.refcount),
+                ("cache-size", size(caches.all)),
+                ("l2-cache-size", size(caches.l2)),
+                ("l2-cache-entry-size", size(caches.l2_entry)),
+                ("refcount-cache-size", size(caches.refcount)),
+                number("cache-clean-interval", &caches.clean_interval),
                 ("overlap-check", format!("{checks:?}")),
             ]
             .into(),

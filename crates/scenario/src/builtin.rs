@@ -32,6 +32,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ),
     ("mirror-passive", include_str!("../../../tests/scenarios/mirror-passive.json")),
     ("qcow2-allocate", include_str!("../../../tests/scenarios/qcow2-allocate.json")),
+    ("qcow2-clean-caches", include_str!("../../../tests/scenarios/qcow2-clean-caches.json")),
     (
         "qcow2-cow-over-backing",
         include_str!("../../../tests/scenarios/qcow2-cow-over-backing.json"),

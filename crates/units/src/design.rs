@@ -207,6 +207,8 @@ words! {
             "a stored bitmap that does not record does when it is loaded";
         Qcow2AmendsOverDirty = "qcow2-amends-over-dirty",
             "an entry that is amended refers to a cluster that is not durable yet";
+        Qcow2CleansDirty = "qcow2-cleans-dirty",
+            "what is not used is forgotten though it was not written";
     }
 }
 

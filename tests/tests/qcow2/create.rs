@@ -76,6 +76,11 @@ fn alike(a: &Value, b: &Value) -> bool {
 /// Runs a `blockdev-create` to its end: what it says then.
 fn create(nodes: &Nodes, options: &Value) -> Result<(), String> {
     nodes.execute("blockdev-create", &json!({ "job-id": "job", "options": options }))?;
+    concluded(nodes)
+}
+
+/// Waits for the end of the job `job`, and dismisses it: what it says then.
+pub fn concluded(nodes: &Nodes) -> Result<(), String> {
     let concluded = loop {
         let jobs = nodes.execute("query-jobs", &json!({})).expect("jobs can be listed");
         let text = format!("{jobs:?}");
@@ -89,7 +94,7 @@ fn create(nodes: &Nodes, options: &Value) -> Result<(), String> {
 }
 
 /// Makes an image by commands: its file, a node with that, and the image in it.
-fn make(image: &Path, data: Option<&Path>, options: &Value) -> Result<(), String> {
+pub fn make(image: &Path, data: Option<&Path>, options: &Value) -> Result<(), String> {
     let nodes = Nodes::new();
     // Who makes an image does not stand still with the guests.
     nodes.done("stop", &json!({}));

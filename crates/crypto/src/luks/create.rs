@@ -9,9 +9,10 @@ use zeroize::Zeroizing;
 
 use super::header::{DIGEST_LEN, Header, Iterations, SALT_LEN, Slot};
 use super::slots::check_iterations;
-use super::{MasterKey, SLOTS, STRIPES, SlotUpdate};
+use super::{MasterKey, Random, SLOTS, STRIPES, SlotUpdate};
 use crate::error::CryptoError;
 use crate::hash::Hash;
+use crate::pieces::{Pause, at_once};
 use crate::sector::SECTOR;
 use crate::spec::CipherSpec;
 
@@ -38,14 +39,33 @@ impl Header {
         hash: Hash,
         passphrase: &[u8],
         iterations: Iterations,
-        random: &mut dyn FnMut(&mut [u8]),
+        random: Random<'_>,
+    ) -> Result<Created, CryptoError> {
+        at_once(|pause| Self::create_in_pieces(cipher, hash, passphrase, iterations, random, pause))
+    }
+
+    /// The same in pieces.
+    ///
+    /// # Errors
+    /// The same.
+    ///
+    /// # Yields
+    /// `pause`, between the pieces.
+    pub async fn create_in_pieces(
+        cipher: CipherSpec,
+        hash: Hash,
+        passphrase: &[u8],
+        iterations: Iterations,
+        random: Random<'_>,
+        pause: Pause,
     ) -> Result<Created, CryptoError> {
         check_iterations(iterations.digest)?;
         let mut key = Zeroizing::new(alloc::vec![0; cipher.key_len()]);
         random(&mut key);
         let mut digest_salt = [0; SALT_LEN];
         random(&mut digest_salt);
-        let found = hash.derive(&key, &digest_salt, iterations.digest, DIGEST_LEN);
+        let rounds = iterations.digest;
+        let found = hash.derive_in_pieces(&key, &digest_salt, rounds, DIGEST_LEN, pause).await;
         let mut digest = [0; DIGEST_LEN];
         digest.copy_from_slice(&found);
         // At most 64 bytes of key: 500 sectors.
@@ -66,13 +86,14 @@ impl Header {
             slots,
         };
         let key = MasterKey(key);
-        let update = empty.add_slot(Some(0), &key, passphrase, iterations.slot, random)?;
-        Ok(Created { update, key })
+        let rounds = iterations.slot;
+        let added = empty.add_slot_in_pieces(Some(0), &key, passphrase, rounds, random, pause);
+        Ok(Created { update: added.await?, key })
     }
 }
 
 /// A random one (RFC 9562, 5.4).
-fn uuid(random: &mut dyn FnMut(&mut [u8])) -> String {
+fn uuid(random: Random<'_>) -> String {
     let mut bytes = [0; 16];
     random(&mut bytes);
     let drawn = u128::from_be_bytes(bytes);

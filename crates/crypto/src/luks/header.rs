@@ -9,7 +9,7 @@ use alloc::string::{String, ToString};
 
 use blockyard_units::ByteRange;
 
-use super::{MAX_ITERATIONS, SLOTS, STRIPES};
+use super::{MAX_ITERATIONS, MAX_TRIED, SLOTS, STRIPES};
 use crate::error::CryptoError;
 use crate::hash::Hash;
 use crate::sector::SECTOR;
@@ -111,6 +111,7 @@ impl Header {
             slots: slots(bytes)?,
         };
         header.check_places(space)?;
+        header.check_work()?;
         Ok(header)
     }
 
@@ -135,6 +136,19 @@ impl Header {
             }
         }
         Ok(())
+    }
+
+    /// Every slot in use is tried with its own rounds, and then with those of the digest.
+    fn check_work(&self) -> Result<(), CryptoError> {
+        let digest = u64::from(self.digest_iterations);
+        let tried =
+            self.enabled_slots().map(|slot| u64::from(self.slots[slot].iterations) + digest);
+        let tried: u64 = tried.sum();
+        if tried <= MAX_TRIED {
+            return Ok(());
+        }
+        let expected = "at most 134217728 in all slots in use, each with those of the digest";
+        Err(corrupt("iterations", SLOTS_AT + 4, tried.to_string(), expected))
     }
 
     /// The bytes that stand for it.

@@ -14,8 +14,12 @@ use zeroize::Zeroizing;
 use super::header::{DIGEST_LEN, Header, SALT_LEN, Slot};
 use super::{MAX_ITERATIONS, SLOTS, STRIPES};
 use crate::error::CryptoError;
+use crate::pieces::{Pause, at_once};
 use crate::sector::SectorCipher;
 use crate::split;
+
+/// Fills bytes with random numbers.
+pub type Random<'a> = &'a mut (dyn FnMut(&mut [u8]) + Send);
 
 /// The key of an image's payload.
 pub struct MasterKey(pub(super) Zeroizing<Vec<u8>>);
@@ -50,6 +54,23 @@ impl Header {
         passphrase: &[u8],
         material: &[u8],
     ) -> Result<Option<MasterKey>, CryptoError> {
+        at_once(|pause| self.unlock_in_pieces(slot, passphrase, material, pause))
+    }
+
+    /// The same in pieces.
+    ///
+    /// # Errors
+    /// The same.
+    ///
+    /// # Yields
+    /// `pause`, between the pieces.
+    pub async fn unlock_in_pieces(
+        &self,
+        slot: usize,
+        passphrase: &[u8],
+        material: &[u8],
+        pause: Pause,
+    ) -> Result<Option<MasterKey>, CryptoError> {
         let len = self.key_material(slot).len().as_usize();
         if material.len() != len {
             let what =
@@ -60,9 +81,10 @@ impl Header {
             return Ok(None);
         }
         let mut material = Zeroizing::new(material.to_vec());
-        self.slot_cipher(self.slot(slot), passphrase).decrypt(0, &mut material);
+        self.slot_cipher(self.slot(slot), passphrase, pause).await.decrypt(0, &mut material);
         let key = split::merge(self.hash, &material, self.cipher.key_len());
-        let found = self.hash.derive(&key, &self.digest_salt, self.digest_iterations, DIGEST_LEN);
+        let (salt, rounds) = (&self.digest_salt, self.digest_iterations);
+        let found = self.hash.derive_in_pieces(&key, salt, rounds, DIGEST_LEN, pause).await;
         Ok((*found == self.digest).then_some(MasterKey(key)))
     }
 
@@ -72,9 +94,9 @@ impl Header {
     }
 
     /// The cipher of a slot's key material, whose sectors are counted from the start of the material.
-    fn slot_cipher(&self, slot: &Slot, passphrase: &[u8]) -> SectorCipher {
-        let len = self.cipher.key_len();
-        let key = self.hash.derive(passphrase, &slot.salt, slot.iterations, len);
+    async fn slot_cipher(&self, slot: &Slot, passphrase: &[u8], pause: Pause) -> SectorCipher {
+        let (len, rounds) = (self.cipher.key_len(), slot.iterations);
+        let key = self.hash.derive_in_pieces(passphrase, &slot.salt, rounds, len, pause).await;
         SectorCipher::new(&self.cipher, &key)
     }
 
@@ -89,7 +111,26 @@ impl Header {
         key: &MasterKey,
         passphrase: &[u8],
         iterations: u32,
-        random: &mut dyn FnMut(&mut [u8]),
+        random: Random<'_>,
+    ) -> Result<SlotUpdate, CryptoError> {
+        at_once(|pause| self.add_slot_in_pieces(slot, key, passphrase, iterations, random, pause))
+    }
+
+    /// The same in pieces.
+    ///
+    /// # Errors
+    /// The same.
+    ///
+    /// # Yields
+    /// `pause`, between the pieces.
+    pub async fn add_slot_in_pieces(
+        &self,
+        slot: Option<usize>,
+        key: &MasterKey,
+        passphrase: &[u8],
+        iterations: u32,
+        random: Random<'_>,
+        pause: Pause,
     ) -> Result<SlotUpdate, CryptoError> {
         check_iterations(iterations)?;
         let free = |slot: &usize| !self.slots[*slot].enabled;
@@ -105,7 +146,7 @@ impl Header {
         random(&mut salt);
         let slot = Slot { enabled: true, iterations, salt, ..self.slots[index] };
         let mut material = split::split(self.hash, &key.0, STRIPES as usize, random);
-        self.slot_cipher(&slot, passphrase).encrypt(0, &mut material);
+        self.slot_cipher(&slot, passphrase, pause).await.encrypt(0, &mut material);
         Ok(self.update(index, slot, material.to_vec()))
     }
 
@@ -118,7 +159,7 @@ impl Header {
         &self,
         slot: usize,
         force: bool,
-        random: &mut dyn FnMut(&mut [u8]),
+        random: Random<'_>,
     ) -> Result<SlotUpdate, CryptoError> {
         let old = &self.slots[check_slot(slot)?];
         let refuse = |what: String| Err(CryptoError::Refused(what));
@@ -142,7 +183,7 @@ impl Header {
     }
 }
 
-fn check_slot(slot: usize) -> Result<usize, CryptoError> {
+pub(super) fn check_slot(slot: usize) -> Result<usize, CryptoError> {
     if slot < SLOTS {
         return Ok(slot);
     }

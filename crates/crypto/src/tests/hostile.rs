@@ -117,3 +117,21 @@ fn no_byte_that_is_changed_does_harm() {
         assert_eq!(Header::parse(&header.to_bytes(), SPACE).as_ref(), Ok(&header));
     }
 }
+
+#[test]
+fn what_all_slots_ask_for_together_is_bounded() {
+    let at = |slot: usize| 208 + 48 * slot;
+    let with = |slots: usize, rounds: u32| {
+        let mut bytes = good();
+        for slot in 0..slots {
+            bytes[at(slot)..at(slot) + 4].copy_from_slice(&0x00AC_71F3_u32.to_be_bytes());
+            bytes[at(slot) + 4..at(slot) + 8].copy_from_slice(&rounds.to_be_bytes());
+        }
+        said(&bytes, SPACE)
+    };
+    assert_eq!(with(8, 10_000_000), "fine");
+    assert_eq!(with(1, 1 << 26), "fine");
+    // Each is fine alone.
+    let refused = with(8, 1 << 26);
+    assert!(refused.contains("iterations at byte 212: 536870928"), "{refused}");
+}

@@ -20,7 +20,7 @@ const REFTABLE_FIELDS: u64 = 48;
 /// # Errors
 /// A cluster has more references than that has room for, or the file failed: the image is as it was.
 pub(crate) async fn count_anew(file: ImageFile<'_>, order: u32) -> Result<(), ImageError> {
-    run(file, CheckOptions::default(), Action::Widen(order), &mut |_| true).await.map(drop)
+    run((file, None), CheckOptions::default(), Action::Widen(order), &mut |_| true).await.map(drop)
 }
 
 /// Where the new refcounts are to be. All numbers are of clusters.

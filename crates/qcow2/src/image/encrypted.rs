@@ -4,11 +4,16 @@
 //! Source: the specification, "Full disk encryption header pointer" and "Data encryption"; and what QEMU 10.0 does with
 //! compressed clusters. Differs: none is written, as it could be read without the passphrase.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
-use blockyard_crypto::{CryptoError, Header as LuksHeader, SECTOR, SectorCipher};
+use blockyard_crypto::{
+    CryptoError, Header as LuksHeader, Random, SECTOR, SLOTS, SectorCipher, SlotChange,
+};
 use blockyard_runtime::IoBuffer;
+use blockyard_sync::door;
 use blockyard_units::{ByteLen, ByteRange};
 
 use super::Image;
@@ -62,13 +67,54 @@ impl Image {
             let place = header.key_material(slot);
             let place = ByteRange::new(area.start() + place.start(), place.len().0);
             let material = file.read(place).await?;
-            if let Some(key) = header.unlock(slot, passphrase, &material).map_err(said)? {
+            if let Some(key) = header
+                .unlock_in_pieces(slot, passphrase, &material, || Box::pin(door::boundary()))
+                .await
+                .map_err(said)?
+            {
                 let cipher = Cipher::Open(Arc::new(header.sector_cipher(&key)));
                 return Ok(Self { cipher, ..self });
             }
         }
         let message = "the passphrase opens none of the key slots";
         Err(ImageError::Unsupported(message.into()))
+    }
+
+    /// Changes the key slots of an encrypted image. A crash leaves each as it was or as it is to be, but for one that is
+    /// overwritten.
+    ///
+    /// # Errors
+    /// It is not encrypted, a passphrase is none of its own, the change is not allowed, or the file failed.
+    ///
+    /// # Yields
+    /// As the file does.
+    pub async fn amend_slots(
+        &self,
+        file: ImageFile<'_>,
+        change: &SlotChange,
+        random: Random<'_>,
+    ) -> Result<(), ImageError> {
+        if !self.is_encrypted() {
+            return Err(ImageError::Unsupported("the image is not encrypted".into()));
+        }
+        let said = |error: CryptoError| ImageError::Unsupported(format!("{error}"));
+        let area = self.header().luks_area()?;
+        let start = ByteRange::new(area.start(), area.len().0.min(LuksHeader::LEN as u64));
+        let header = LuksHeader::parse(&file.read(start).await?, area.len().0).map_err(said)?;
+        let mut materials = Vec::new();
+        for slot in 0..SLOTS {
+            let place = header.key_material(slot);
+            let place = ByteRange::new(area.start() + place.start(), place.len().0);
+            materials.push(file.read(place).await?.to_vec());
+        }
+        let amended = header.amend(change, &materials, random, || Box::pin(door::boundary())).await;
+        for update in amended.map_err(said)? {
+            file.write(area.start() + update.offset, update.material.into()).await?;
+            file.flush().await?;
+            file.write(area.start(), update.header.to_bytes().to_vec().into()).await?;
+            file.flush().await?;
+        }
+        Ok(())
     }
 
     /// The same image, opened with the passphrase that `other`, which is it too, was opened with.

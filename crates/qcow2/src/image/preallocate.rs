@@ -1,12 +1,19 @@
 //! Space for guest data before there are any.
 //!
-//! Source: QEMU's documented option `preallocation`. What is not written yet is read from the file, which has zeroes
-//! there; with subclusters nothing is said to be data.
+//! In a new file there are zeroes already: what is not written yet is read from it, and with subclusters nothing is said
+//! to be data. Elsewhere, and in an encrypted image, a cluster that has space is a zero cluster until it is written, and
+//! in version 2, which has none, is written with zeroes.
+//!
+//! Source: QEMU's documented option `preallocation`.
+//! Differs: what QEMU allocates when a disk becomes longer is data; and what it allocates in an encrypted image reads as
+//! noise.
 
 use blockyard_block::Preallocation;
-use blockyard_units::ByteRange;
+use blockyard_runtime::IoBuffer;
+use blockyard_units::{ByteLen, ByteRange};
 
 use super::Image;
+use super::change::Zeroes;
 use crate::entry::{COPIED, Entry};
 use crate::error::ImageError;
 use crate::file::Files;
@@ -32,7 +39,8 @@ impl Image {
         let (mut at, mut last) = (0, 0);
         while at < size {
             let turn = self.turn.lock().await;
-            let done = self.preallocate_in_turn(files, ByteRange::between(at, size)).await;
+            let rest = ByteRange::between(at, size);
+            let done = self.preallocate_in_turn(files, rest, None).await;
             turn.unlock();
             let (host, len) = done?;
             at += len;
@@ -43,6 +51,69 @@ impl Image {
             files.image.truncate(last, Preallocation::Off).await?;
         }
         Ok(files.image.flush().await?)
+    }
+
+    /// Gives each cluster of `range`, behind the end of the guest's disk, one of its own.
+    ///
+    /// # Errors
+    /// A file failed: some have one.
+    ///
+    /// # Yields
+    /// As the files do.
+    pub(super) async fn preallocate_added(
+        &self,
+        files: &Files<'_>,
+        range: ByteRange,
+        how: Preallocation,
+    ) -> Result<(), ImageError> {
+        let (mut at, mut last) = (range.start(), 0);
+        while at < range.end() {
+            let turn = self.turn.lock().await;
+            let rest = ByteRange::between(at, range.end());
+            let done = self.preallocate_in_turn(files, rest, Some(how)).await;
+            turn.unlock();
+            let (host, len) = done?;
+            at += len;
+            last = last.max(host + len);
+        }
+        if !self.geometry.external && files.image.len()? < last {
+            files.image.truncate(last, Preallocation::Off).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the space of `host`, which may have been used before, as it is wanted: with zeroes, if it has to be.
+    async fn fill(
+        &self,
+        files: &Files<'_>,
+        host: ByteRange,
+        how: Preallocation,
+    ) -> Result<(), ImageError> {
+        /// Bytes that are written at once.
+        const AT_ONCE: u64 = 1 << 20;
+        let shows = !self.geometry.has_zero;
+        match how {
+            Preallocation::Off | Preallocation::Metadata if !shows => return Ok(()),
+            Preallocation::Off | Preallocation::Metadata | Preallocation::Falloc
+                if !(shows && self.is_encrypted()) =>
+            {
+                let zeroes = Zeroes { may_unmap: false, no_fallback: false };
+                return Ok(files.image.write_zeroes_for(host, zeroes).await?);
+            }
+            _ => {}
+        }
+        let mut at = host.start();
+        while at < host.end() {
+            let len = AT_ONCE.min(host.end() - at);
+            let zeroes = IoBuffer::zeroes(ByteLen(len).as_usize());
+            if shows {
+                self.write_data(files, at, zeroes).await?;
+            } else {
+                files.image.write(at, zeroes).await?;
+            }
+            at += len;
+        }
+        Ok(())
     }
 
     /// Where a file ends whose image has all of its clusters, or a little behind it.
@@ -56,12 +127,13 @@ impl Image {
         Ok((clusters + blocks + table) * geometry.cluster())
     }
 
-    /// The same for the beginning of `range`; returns where its clusters are, and how many bytes. For who has the
-    /// turn.
+    /// The same for the beginning of `range`; returns where its clusters are, and how many bytes. `added`: the file is
+    /// not a new one, and they are to be had so. For who has the turn.
     async fn preallocate_in_turn(
         &self,
         files: &Files<'_>,
         range: ByteRange,
+        added: Option<Preallocation>,
     ) -> Result<(u64, u64), ImageError> {
         let geometry = &self.geometry;
         let first = range.start();
@@ -71,6 +143,16 @@ impl Image {
             true => (first, wanted),
             false => self.allocate(files, wanted, false).await?,
         };
+        if let Some(how) = added.filter(|_| !geometry.external) {
+            let filled =
+                self.fill(files, ByteRange::new(host, clusters * geometry.cluster()), how).await;
+            if filled.is_err() {
+                self.unallocate(files, host, clusters).await;
+            }
+            filled?;
+        }
+        let is_blank = added.is_none() || geometry.external;
+        let zero = geometry.has_zero && (self.is_encrypted() || !is_blank);
         // All of them are in one slice, and that is brought in by this.
         self.entry(files, first).await?;
         self.meta.write(|meta| {
@@ -78,7 +160,9 @@ impl Image {
                 let Looked::Found(_) = meta.entry(first + offset, geometry)? else {
                     unreachable!("an-allocation-is-in-one-slice")
                 };
-                let new = if geometry.extended {
+                let new = if zero {
+                    Entry::data(host + offset, geometry).zeroed(true, geometry)
+                } else if geometry.extended {
                     Entry { descriptor: (host + offset) | COPIED, bitmap: 0 }
                 } else {
                     Entry::data(host + offset, geometry)

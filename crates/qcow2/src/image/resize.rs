@@ -2,7 +2,7 @@
 
 use blockyard_block::{Preallocation, Truncate};
 use blockyard_crypto::SECTOR;
-use blockyard_units::{ByteRange, Mutant};
+use blockyard_units::{ByteLen, ByteRange, Mutant};
 
 use super::Image;
 use super::change::Zeroes;
@@ -23,18 +23,16 @@ impl Image {
     pub async fn truncate(&self, files: &Files<'_>, truncate: Truncate) -> Result<(), ImageError> {
         self.disown_bitmaps(files).await?;
         let (old, new) = (self.len().0, truncate.len.0);
-        if truncate.preallocation != Preallocation::Off {
-            let word = truncate.preallocation.word();
-            return Err(ImageError::Unsupported(alloc::format!(
-                "preallocation '{word}' is not supported yet"
-            )));
-        }
         if self.is_encrypted() && !new.is_multiple_of(SECTOR as u64) {
             let message = "the length of an encrypted image must be a multiple of 512 bytes";
             return Err(ImageError::Unsupported(message.into()));
         }
         let snapshots = self.meta.read(|meta| meta.header.snapshots);
         if new < old {
+            if truncate.preallocation != Preallocation::Off {
+                let message = "nothing can be preallocated where a disk becomes shorter";
+                return Err(ImageError::Unsupported(message.into()));
+            }
             if snapshots > 0 {
                 return Err(ImageError::Unsupported(
                     "an image with internal snapshots cannot shrink".into(),
@@ -42,7 +40,7 @@ impl Image {
             }
             return self.shrink(files, old, new).await;
         }
-        self.grow(files, old, new).await
+        self.grow(files, old, truncate).await
     }
 
     async fn shrink(&self, files: &Files<'_>, old: u64, new: u64) -> Result<(), ImageError> {
@@ -60,16 +58,37 @@ impl Image {
         Ok(())
     }
 
-    async fn grow(&self, files: &Files<'_>, old: u64, new: u64) -> Result<(), ImageError> {
+    async fn grow(
+        &self,
+        files: &Files<'_>,
+        old: u64,
+        truncate: Truncate,
+    ) -> Result<(), ImageError> {
+        let Truncate { len: ByteLen(new), preallocation: how } = truncate;
         let needed = self.geometry.l1_needed(new);
         let turn = self.turn.lock().await;
         let grown = self.grow_l1(files, needed).await;
         turn.unlock();
         grown?;
         if self.geometry.external && files.data.len()? < new {
-            files.data.truncate(new, Preallocation::Off).await?;
+            let how = if how == Preallocation::Metadata { Preallocation::Off } else { how };
+            files.data.truncate(new, how).await?;
         }
-        self.set_size(files, new).await?;
+        let added = ByteRange::between(old.next_multiple_of(self.geometry.cluster()).min(new), new);
+        if how != Preallocation::Off {
+            let had = self.preallocate_added(files, added, how).await;
+            let sized = match had {
+                Ok(()) => self.set_size(files, new).await,
+                failed => failed,
+            };
+            if let Err(error) = sized {
+                // Nobody sees it; what cannot be given back is space.
+                let _left = self.discard(files, added).await;
+                return Err(error);
+            }
+        } else {
+            self.set_size(files, new).await?;
+        }
         // What is encrypted is written in whole sectors.
         let shown = files.backing_len().next_multiple_of(SECTOR as u64).min(new);
         if shown <= old {

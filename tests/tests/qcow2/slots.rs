@@ -1,0 +1,100 @@
+//! Key slots that are amended by commands while the image is in use, and opened by QEMU afterwards.
+
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+
+use super::check::folder;
+use super::create::concluded;
+use super::nodes::{Nodes, file};
+use super::peer;
+
+fn secret(nodes: &Nodes, id: &str, data: &str) {
+    nodes.done("object-add", &json!({ "qom-type": "secret", "id": id, "data": data }));
+}
+
+/// Whether QEMU opens the image with this passphrase.
+fn opens(driver: &str, image: &Path, passphrase: &str) -> bool {
+    let key =
+        if driver == "luks" { "key-secret" } else { "encrypt.format=luks,encrypt.key-secret" };
+    let options = format!("driver={driver},{key}=s,file.filename={}", image.to_string_lossy());
+    let object = format!("secret,id=s,data={passphrase}");
+    let read = ["--object", &object, "-c", "read -P 5 0 64k", "--image-opts", &options];
+    let output = std::process::Command::new("qemu-io").args(read).output();
+    let output = output.expect("it is there");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    output.status.success() && said.contains("read 65536/65536") && !said.contains("failed")
+}
+
+#[test]
+fn passphrases_come_and_go_while_the_image_is_in_use() {
+    if !peer::is_there() {
+        return;
+    }
+    let folder = folder("slots");
+    for driver in ["qcow2", "luks"] {
+        let image = folder.join(driver);
+        let name = image.to_string_lossy().into_owned();
+        let prefix = if driver == "luks" { "" } else { "encrypt.format=luks,encrypt." };
+        let iterations = if driver == "luks" { "iter-time" } else { "encrypt.iter-time" };
+        let options = format!("{prefix}key-secret=s,{iterations}=10");
+        let object = "secret,id=s,data=first";
+        let create =
+            ["create", "-q", "-f", driver, "--object", object, "-o", &options, &name, "1M"];
+        peer::call("qemu-img", &create);
+        let nodes = Nodes::new();
+        secret(&nodes, "a", "first");
+        secret(&nodes, "b", "second");
+        let mut node = json!({ "driver": driver, "node-name": "top", "file": file(&image) });
+        match driver {
+            "luks" => node["key-secret"] = "a".into(),
+            _ => node["encrypt"] = json!({ "format": "luks", "key-secret": "a" }),
+        }
+        nodes.done("blockdev-add", &node);
+        nodes.write_top("disk", 0, vec![5; 64 << 10]);
+        let amend = |slots: Json| {
+            let options = match driver {
+                "luks" => {
+                    let mut options = slots;
+                    options["driver"] = "luks".into();
+                    options
+                }
+                _ => {
+                    let mut encrypt = slots;
+                    encrypt["format"] = "luks".into();
+                    json!({ "driver": "qcow2", "encrypt": encrypt })
+                }
+            };
+            let amend = json!({ "job-id": "job", "node-name": "top", "options": options });
+            nodes.execute("x-blockdev-amend", &amend)?;
+            concluded(&nodes)
+        };
+        let refused = |slots: Json, said: &str| {
+            let error = amend(slots).expect_err("it is refused");
+            assert!(error.contains(said), "{driver}: not '{said}': {error}");
+        };
+        refused(json!({ "state": "inactive", "old-secret": "a" }), "the data are lost");
+        refused(json!({ "state": "inactive" }), "give the slot");
+        refused(json!({ "state": "inactive", "old-secret": "b" }), "opens none");
+        refused(json!({ "state": "inactive", "keyslot": 3 }), "not in use");
+        refused(json!({ "state": "active" }), "new-secret is needed");
+        let again = json!({ "state": "active", "new-secret": "b", "keyslot": 0, "iter-time": 10 });
+        refused(again, "slot 0 is in use");
+        let other = json!({ "state": "active", "new-secret": "b", "secret": "b", "iter-time": 10 });
+        refused(other, "opens none");
+        let add = json!({ "state": "active", "new-secret": "b", "keyslot": 2, "iter-time": 10 });
+        amend(add).expect("a slot is free");
+        amend(json!({ "state": "inactive", "old-secret": "a" })).expect("another is left");
+        refused(json!({ "state": "inactive", "keyslot": 2 }), "the data are lost");
+        nodes.close();
+        assert!(opens(driver, &image, "second"), "{driver}");
+        assert!(!opens(driver, &image, "first"), "{driver}");
+        if driver == "qcow2" {
+            let opened = format!(
+                "driver=qcow2,encrypt.format=luks,encrypt.key-secret=s,file.filename={name}"
+            );
+            let object = "secret,id=s,data=second";
+            peer::opens_clean(&["--object", object, "--image-opts", &opened], driver);
+        }
+    }
+}
