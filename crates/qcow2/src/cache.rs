@@ -97,8 +97,8 @@ impl Cache {
         }
     }
 
-    /// Forgets what was not looked at since this was done last, but for what is to be written; whether there is more that
-    /// may be forgotten the next time.
+    /// Forgets what was not looked at since this was done last, but for what is to be written; whether there is more
+    /// that may be forgotten the next time.
     pub fn forget_unused(&mut self, forgets_dirty: bool) -> bool {
         self.slices.retain(|_, slice| {
             let stays = slice.used || (slice.dirty && !forgets_dirty);

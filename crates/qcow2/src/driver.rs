@@ -343,7 +343,8 @@ impl BitmapStore for Qcow2 {
 
     fn disown<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
-            let image = self.opened()?;
+            // Where nothing is written nothing changes.
+            let Some(image) = self.image().filter(|_| !self.is_read_only()) else { return Ok(()) };
             let disowned = image.disown_bitmaps(&files(io, &image)).await;
             disowned.map_err(|error| self.failed_whole(io, &image, error))
         })

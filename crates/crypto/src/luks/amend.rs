@@ -87,10 +87,9 @@ impl Header {
                         );
                     }
                 };
-                if gone.len() == self.enabled_slots().count() && !force {
-                    return refuse(
-                        "without the slots that are to be erased the data are lost; add another first".into(),
-                    );
+                if !force && self.enabled_slots().all(|slot| gone.contains(&slot)) {
+                    let lost = "without the slots that are to be erased the data are lost; add another first";
+                    return refuse(lost.into());
                 }
                 let mut updates: Vec<SlotUpdate> = Vec::new();
                 for slot in gone {

@@ -2,8 +2,8 @@
 //!
 //! Source: QEMU's documented options of qcow2 nodes, and its document on the caches of qcow2.
 //! Differs: what is not used is kept for ever unless an interval is given, where QEMU has ten minutes: a timer would be
-//! one more thing to happen in every simulated run. Less than QEMU's smallest caches can be asked for. Parts of L2 tables
-//! have 4 KiB where nothing is said, QEMU's 64 KiB.
+//! one more thing to happen in every simulated run. Less than QEMU's smallest caches can be asked for. Parts of L2
+//! tables have 4 KiB where nothing is said, QEMU's 64 KiB.
 
 use alloc::format;
 

@@ -80,8 +80,8 @@ impl Image {
         Err(ImageError::Unsupported(message.into()))
     }
 
-    /// Changes the key slots of an encrypted image. A crash leaves each as it was or as it is to be, but for one that is
-    /// overwritten.
+    /// Changes the key slots of an encrypted image. A crash leaves each as it was or as it is to be, but for one that
+    /// is overwritten.
     ///
     /// # Errors
     /// It is not encrypted, a passphrase is none of its own, the change is not allowed, or the file failed.

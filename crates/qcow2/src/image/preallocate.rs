@@ -1,12 +1,12 @@
 //! Space for guest data before there are any.
 //!
-//! In a new file there are zeroes already: what is not written yet is read from it, and with subclusters nothing is said
-//! to be data. Elsewhere, and in an encrypted image, a cluster that has space is a zero cluster until it is written, and
-//! in version 2, which has none, is written with zeroes.
+//! In a new file there are zeroes already: what is not written yet is read from it, and with subclusters nothing is
+//! said to be data. Elsewhere, and in an encrypted image, a cluster that has space is a zero cluster until it is
+//! written, and in version 2, which has none, is written with zeroes.
 //!
 //! Source: QEMU's documented option `preallocation`.
-//! Differs: what QEMU allocates when a disk becomes longer is data; and what it allocates in an encrypted image reads as
-//! noise.
+//! Differs: what QEMU allocates when a disk becomes longer is data; and what it allocates in an encrypted image reads
+//! as noise.
 
 use blockyard_block::Preallocation;
 use blockyard_runtime::IoBuffer;
