@@ -17,7 +17,10 @@ impl Future for Pause {
     }
 }
 
-fn all() -> [(Hash, fn(&[u8], &[u8], u32, &mut [u8])); 6] {
+/// What makes a key of a passphrase, a salt and a number of rounds.
+type Derive = fn(&[u8], &[u8], u32, &mut [u8]);
+
+fn all() -> [(Hash, Derive); 6] {
     [
         (Hash::Ripemd160, pbkdf2::pbkdf2_hmac::<ripemd::Ripemd160>),
         (Hash::Sha1, pbkdf2::pbkdf2_hmac::<sha1::Sha1>),
