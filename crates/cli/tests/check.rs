@@ -123,7 +123,6 @@ fn an_image_is_amended_or_stays_as_it_was() {
         assert_eq!(ran.stderr.lines().count(), 1, "{options:?}: {}", ran.stderr);
         assert!(fs::read(folder.join("image")).expect("it is there") == before, "{options:?}");
     };
-    refused(&[], "-o");
     refused(&["-o", "colour=red"], "colour");
     refused(&["-o", "compat=2.0"], "compat");
     refused(&["-o", "lazy_refcounts=maybe"], "lazy_refcounts");

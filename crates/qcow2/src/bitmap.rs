@@ -19,7 +19,7 @@ pub const BITMAPS_MAX: usize = 65_535;
 /// Bytes: the longest directory.
 pub const DIRECTORY_MAX: u64 = 65_535 * 1024;
 /// Bytes: the most bits of all the bitmaps of an image, which are in memory while it is open.
-const BITS_MAX: u64 = 1 << 30;
+const BITS_MAX: u64 = 512 << 20;
 /// Bytes of the longest name.
 const NAME_MAX: usize = 1023;
 /// A dirty tracking bitmap: the one kind there is.
@@ -176,7 +176,7 @@ pub fn parse(
         let bits = size.div_ceil(1 << granularity_bits).div_ceil(8);
         all_bits += bits;
         if all_bits > BITS_MAX {
-            return Err(corrupt(all_bits, "bitmaps of at most 1 GiB together"));
+            return Err(corrupt(all_bits, "bitmaps of at most 512 MiB together"));
         }
         // One in use may not have been stored since the disk had another size.
         let fits = u64::from(entry.entries) == geometry.clusters_for(bits);

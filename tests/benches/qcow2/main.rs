@@ -5,7 +5,8 @@
 //! The images are made by us and are the same for both. Time is as it passes, less what QEMU's tools take to start.
 //!
 //! Differs: QEMU's side is `qemu-img`, and for bitmaps and chains the QMP pipe of a `qemu-storage-daemon`; ours is the
-//! library and the commands in this process. What converts is eight tasks here, as there are eight in `qemu-img convert`.
+//! library and the commands in this process. What converts is eight tasks here, as there are eight in
+//! `qemu-img convert`.
 
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)] // a bench measures the machine, and runs other tools
 

@@ -1,14 +1,14 @@
-//! What a fuzzer's bytes are as a qcow2 image: opened, read, checked, repaired and written.
+//! What a fuzzer's bytes are as a qcow2 image: opened, read, checked, repaired, and changed in every way there is.
 
 use std::future::{Future, ready};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use blockyard_block::ReadFlags;
+use blockyard_block::{Preallocation, ReadFlags, Truncate};
 use blockyard_qcow2::{
-    Caches, Check, CheckOptions, CreateOptions, Files, Image, ImageFile, Repair, Zeroes, check,
-    create, repair,
+    Caches, Check, CheckOptions, CreateOptions, Files, Image, ImageError, ImageFile, NewSnapshot,
+    Repair, Snapshot, Zeroes, check, create, repair,
 };
 use blockyard_runtime::{BoxFuture, Io, IoBuffer, IoErrorKind, Storage};
 use blockyard_sync::Shared;
@@ -139,27 +139,117 @@ pub fn check_image(bytes: &[u8]) {
     let same = |(old, new): (&Option<Vec<u8>>, &Option<Vec<u8>>)| old.is_none() || old == new;
     assert!(read.is_empty() || stays.len() == read.len(), "what can be opened stays so");
     assert!(read.iter().zip(&stays).all(same), "what the guest reads stays as it was");
-    write_to(&disk);
-    write_to(&Disk::new(bytes.to_vec()));
+    let first = bytes.last().map_or(0, |byte| usize::from(*byte));
+    let sound = after.is_sound();
+    change(&disk, first);
+    if let (true, Some(after)) = (sound, checked(&disk, 1 << 20)) {
+        assert!(after.is_sound(), "what is sound stays so: {after:?}");
+    }
+    change(&Disk::new(bytes.to_vec()), first);
 }
 
-/// Writes a little. That it can be done is not said.
-fn write_to(disk: &Disk) {
+/// What is done to an image.
+#[derive(Clone, Copy)]
+enum Op {
+    Write(u64),
+    Zeroes(u64),
+    Discard(u64),
+    Compress(u64),
+    Take,
+    Apply,
+    Delete,
+    Resize(i64),
+    Flush,
+    /// Marks everything in all bitmaps, and stores them.
+    Store,
+}
+
+/// A length, or an offset, from the end of the disk.
+const END: u64 = 1 << 63;
+
+/// Everything once at least; a snapshot is taken, written over, gone back to and forgotten.
+const OPS: &[Op] = &[
+    Op::Write(0),
+    Op::Zeroes(512),
+    Op::Take,
+    Op::Write(5000),
+    Op::Compress(0),
+    Op::Discard(0),
+    Op::Flush,
+    Op::Apply,
+    Op::Store,
+    Op::Write(END),
+    Op::Resize(70_000),
+    Op::Write(END),
+    Op::Zeroes(END),
+    Op::Delete,
+    Op::Flush,
+    Op::Resize(-40_000),
+    Op::Compress(END),
+    Op::Discard(5000),
+];
+
+/// Changes an image in every way, beginning with one of them. That it can be done is not said.
+fn change(disk: &Disk, first: usize) {
     let opened =
         run(Image::open("image", ImageFile::Disk(disk), Caches { l2: 0, refcount: 0 }, false));
     let Ok(image) = opened else { return };
-    let (data, len) = (Disk::new(Vec::new()), image.len().0);
+    let data = Disk::new(Vec::new());
     let files = files(disk, &data, &image);
-    for offset in [0, 512, 5000, len / 2, len.saturating_sub(700)] {
-        let range = ByteRange::between(offset, (offset + 700).min(len));
-        let how = Zeroes { may_unmap: true, no_fallback: false };
-        let _done =
-            run(image.write(&files, range.start(), IoBuffer::zeroes(range.len().as_usize())));
-        let _done = run(image.write_zeroes(&files, range, how));
-        let _done = run(image.discard(&files, range));
-        let _done = run(image.flush(&files));
+    for index in 0..OPS.len() {
+        let _done = run(do_one(&image, &files, OPS[(first + index) % OPS.len()]));
     }
     let _done = run(image.close(&files));
+}
+
+async fn do_one(image: &Image, files: &Files<'_>, op: Op) -> Result<(), ImageError> {
+    let (len, cluster) = (image.len().0, image.cluster_size().0);
+    let range = |offset: u64, most: u64| {
+        let offset = if offset == END { len.saturating_sub(most) } else { offset.min(len) };
+        ByteRange::between(offset, (offset + most).min(len))
+    };
+    let first = |snapshots: Vec<Snapshot>| snapshots.into_iter().next().map(|found| found.id);
+    match op {
+        Op::Write(offset) => {
+            let range = range(offset, 700);
+            let bytes = vec![0x5a; range.len().as_usize()];
+            image.write(files, range.start(), bytes.into()).await
+        }
+        Op::Zeroes(offset) => {
+            let how = Zeroes { may_unmap: true, no_fallback: false };
+            image.write_zeroes(files, range(offset, 5000), how).await
+        }
+        Op::Discard(offset) => image.discard(files, range(offset, 3 * cluster)).await,
+        Op::Compress(offset) => {
+            let from = range(offset, 1).start();
+            let range = range(from - from % cluster, cluster);
+            let bytes = vec![1; range.len().as_usize()];
+            image.write_compressed(files, range.start(), bytes.into()).await
+        }
+        Op::Take => {
+            let new = NewSnapshot { name: "taken".into(), ..NewSnapshot::default() };
+            image.create_snapshot(files, new).await.map(|_| ())
+        }
+        Op::Apply => match first(image.snapshots(files).await?) {
+            Some(id) => image.apply_snapshot(files, &id).await,
+            None => Ok(()),
+        },
+        Op::Delete => match first(image.snapshots(files).await?) {
+            Some(id) => image.delete_snapshot(files, &id).await,
+            None => Ok(()),
+        },
+        Op::Resize(by) => {
+            let len = ByteLen(len.saturating_add_signed(by));
+            image.truncate(files, Truncate { len, preallocation: Preallocation::Off }).await
+        }
+        Op::Flush => image.flush(files).await,
+        Op::Store => {
+            let mut bitmaps = image.load_bitmaps(files).await?;
+            image.disown_bitmaps(files).await?;
+            bitmaps.iter_mut().for_each(|bitmap| bitmap.bits.mark_all());
+            image.store_bitmaps(files, &bitmaps).await
+        }
+    }
 }
 
 /// Small images of every sort, to begin with.
