@@ -231,6 +231,7 @@ pub trait BlockDriver: Send + Sync {
     fn abort(&self, _change: Change<'_>) {}
 
     /// Changes what the image is like that it has opened, beside requests; what that can be, driver and caller know.
+    /// The node has one of these under way at a time.
     fn amend<'a>(
         &'a self,
         io: &'a Io,

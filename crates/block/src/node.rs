@@ -420,13 +420,18 @@ impl Node {
         }
     }
 
-    /// Has its driver amend what it has opened: in flight like any other request.
+    /// Has its driver amend what it has opened: in flight like any other request, and one at a time, as each looks at
+    /// what the one before has left.
     pub(crate) async fn amend(
         &self,
         io: &Io,
         change: &(dyn Any + Send + Sync),
     ) -> Result<(), BlockError> {
-        let request = self.tracked.list(ByteRange::new(0, 0), false);
+        let behind_all_data = ByteRange::between(LONGEST, FAR_END);
+        let request = self.tracked.list(behind_all_data, true);
+        if request.waits {
+            self.tracked.wait(request).await;
+        }
         io.observe_begin();
         let result = self.driver.amend(io, change).await;
         io.observe_end();

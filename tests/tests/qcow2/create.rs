@@ -79,17 +79,22 @@ fn create(nodes: &Nodes, options: &Value) -> Result<(), String> {
     concluded(nodes)
 }
 
-/// Waits for the end of the job `job`, and dismisses it: what it says then.
+/// Waits for the end of the only job, `job`, and dismisses it: what it says then.
 pub fn concluded(nodes: &Nodes) -> Result<(), String> {
+    all_concluded(nodes, &["job"])
+}
+
+/// The same of all jobs, which have these names.
+pub fn all_concluded(nodes: &Nodes, names: &[&str]) -> Result<(), String> {
     let concluded = loop {
         let jobs = nodes.execute("query-jobs", &json!({})).expect("jobs can be listed");
         let text = format!("{jobs:?}");
-        if text.contains("concluded") {
+        if text.matches("concluded").count() == names.len() {
             break text;
         }
         std::thread::yield_now();
     };
-    nodes.done("job-dismiss", &json!({ "id": "job" }));
+    names.iter().for_each(|name| nodes.done("job-dismiss", &json!({ "id": name })));
     if concluded.contains("\"error\"") { Err(concluded) } else { Ok(()) }
 }
 

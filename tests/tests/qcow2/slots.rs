@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value as Json, json};
 
 use super::check::folder;
-use super::create::concluded;
+use super::create::{all_concluded, concluded};
 use super::nodes::{Nodes, file};
 use super::peer;
 
@@ -26,6 +26,41 @@ fn opens(driver: &str, image: &Path, passphrase: &str) -> bool {
     output.status.success() && said.contains("read 65536/65536") && !said.contains("failed")
 }
 
+/// An encrypted image of QEMU's that `first` opens, as the node `top` of a monitor with the secrets `a`, `b` and `c`.
+fn begin(driver: &str, image: &Path) -> Nodes {
+    let name = image.to_string_lossy().into_owned();
+    let prefix = if driver == "luks" { "" } else { "encrypt.format=luks,encrypt." };
+    let iterations = if driver == "luks" { "iter-time" } else { "encrypt.iter-time" };
+    let options = format!("{prefix}key-secret=s,{iterations}=10");
+    let object = "secret,id=s,data=first";
+    let create = ["create", "-q", "-f", driver, "--object", object, "-o", &options, &name, "1M"];
+    peer::call("qemu-img", &create);
+    let nodes = Nodes::new();
+    for (id, data) in [("a", "first"), ("b", "second"), ("c", "third")] {
+        secret(&nodes, id, data);
+    }
+    let mut node = json!({ "driver": driver, "node-name": "top", "file": file(image) });
+    match driver {
+        "luks" => node["key-secret"] = "a".into(),
+        _ => node["encrypt"] = json!({ "format": "luks", "key-secret": "a" }),
+    }
+    nodes.done("blockdev-add", &node);
+    nodes
+}
+
+/// Begins a job that changes the key slots.
+fn amend(nodes: &Nodes, driver: &str, job: &str, mut slots: Json) -> Result<(), String> {
+    let options = if driver == "luks" {
+        slots["driver"] = "luks".into();
+        slots
+    } else {
+        slots["format"] = "luks".into();
+        json!({ "driver": "qcow2", "encrypt": slots })
+    };
+    let amend = json!({ "job-id": job, "node-name": "top", "options": options });
+    nodes.execute("x-blockdev-amend", &amend).map(drop)
+}
+
 #[test]
 fn passphrases_come_and_go_while_the_image_is_in_use() {
     if !peer::is_there() {
@@ -35,38 +70,10 @@ fn passphrases_come_and_go_while_the_image_is_in_use() {
     for driver in ["qcow2", "luks"] {
         let image = folder.join(driver);
         let name = image.to_string_lossy().into_owned();
-        let prefix = if driver == "luks" { "" } else { "encrypt.format=luks,encrypt." };
-        let iterations = if driver == "luks" { "iter-time" } else { "encrypt.iter-time" };
-        let options = format!("{prefix}key-secret=s,{iterations}=10");
-        let object = "secret,id=s,data=first";
-        let create =
-            ["create", "-q", "-f", driver, "--object", object, "-o", &options, &name, "1M"];
-        peer::call("qemu-img", &create);
-        let nodes = Nodes::new();
-        secret(&nodes, "a", "first");
-        secret(&nodes, "b", "second");
-        let mut node = json!({ "driver": driver, "node-name": "top", "file": file(&image) });
-        match driver {
-            "luks" => node["key-secret"] = "a".into(),
-            _ => node["encrypt"] = json!({ "format": "luks", "key-secret": "a" }),
-        }
-        nodes.done("blockdev-add", &node);
+        let nodes = begin(driver, &image);
         nodes.write_top("disk", 0, vec![5; 64 << 10]);
         let amend = |slots: Json| {
-            let options = match driver {
-                "luks" => {
-                    let mut options = slots;
-                    options["driver"] = "luks".into();
-                    options
-                }
-                _ => {
-                    let mut encrypt = slots;
-                    encrypt["format"] = "luks".into();
-                    json!({ "driver": "qcow2", "encrypt": encrypt })
-                }
-            };
-            let amend = json!({ "job-id": "job", "node-name": "top", "options": options });
-            nodes.execute("x-blockdev-amend", &amend)?;
+            amend(&nodes, driver, "job", slots)?;
             concluded(&nodes)
         };
         let refused = |slots: Json, said: &str| {
@@ -95,6 +102,28 @@ fn passphrases_come_and_go_while_the_image_is_in_use() {
             );
             let object = "secret,id=s,data=second";
             peer::opens_clean(&["--object", object, "--image-opts", &opened], driver);
+        }
+    }
+}
+
+#[test]
+fn passphrases_that_come_at_once_are_all_there() {
+    if !peer::is_there() {
+        return;
+    }
+    let folder = folder("slots-at-once");
+    for driver in ["qcow2", "luks"] {
+        let image = folder.join(driver);
+        let nodes = begin(driver, &image);
+        nodes.write_top("disk", 0, vec![5; 64 << 10]);
+        for (job, secret) in [("one", "b"), ("two", "c")] {
+            let add = json!({ "state": "active", "new-secret": secret, "iter-time": 10 });
+            amend(&nodes, driver, job, add).expect("it begins");
+        }
+        all_concluded(&nodes, &["one", "two"]).expect("there are slots enough");
+        nodes.close();
+        for passphrase in ["first", "second", "third"] {
+            assert!(opens(driver, &image, passphrase), "{driver}: {passphrase}");
         }
     }
 }
