@@ -188,11 +188,7 @@ async fn amend(io: &Io, change: &SlotChange) -> Result<(), BlockError> {
         materials.push(read(header.key_material(slot)).await?.to_vec());
     }
     let runtime = io.layer().runtime();
-    let mut random = |bytes: &mut [u8]| {
-        for piece in bytes.chunks_mut(8) {
-            piece.copy_from_slice(&runtime.random_u64().to_be_bytes()[..piece.len()]);
-        }
-    };
+    let mut random = |bytes: &mut [u8]| runtime.fill_random(bytes);
     let pause = || -> BoxFuture<'static, ()> { Box::pin(door::boundary()) };
     for update in header.amend(change, &materials, &mut random, pause).await.map_err(said)? {
         io.write(FILE, Write::data(update.offset, update.material.into())).await?;

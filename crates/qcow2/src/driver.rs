@@ -279,13 +279,9 @@ impl BlockDriver for Qcow2 {
             let change =
                 change.downcast_ref().ok_or_else(|| io.unsupported(ByteRange::new(0, 0)))?;
             let runtime = io.layer().runtime();
-            let mut random = |bytes: &mut [u8]| {
-                for piece in bytes.chunks_mut(8) {
-                    piece.copy_from_slice(&runtime.random_u64().to_be_bytes()[..piece.len()]);
-                }
-            };
+            let mut random = |bytes: &mut [u8]| runtime.fill_random(bytes);
             let image = self.opened()?;
-            let amended = image.amend_slots(ImageFile::Child(io, FILE), change, &mut random).await;
+            let amended = image.amend_slots(&files(io, &image), change, &mut random).await;
             amended.map_err(|error| self.said(error))
         })
     }

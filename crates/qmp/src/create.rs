@@ -246,11 +246,7 @@ impl Monitor {
         let hash = Hash::named(encrypt.hash_alg.as_deref().unwrap_or("sha256")).map_err(said)?;
         let secret = self.secret(&encrypt.key_secret).map_err(|error| error.within("encrypt"))?;
         let runtime = self.layer().runtime();
-        let mut random = |bytes: &mut [u8]| {
-            for piece in bytes.chunks_mut(8) {
-                piece.copy_from_slice(&runtime.random_u64().to_be_bytes()[..piece.len()]);
-            }
-        };
+        let mut random = |bytes: &mut [u8]| runtime.fill_random(bytes);
         let slot = self.iterations(hash, &secret, encrypt.iter_time.unwrap_or(2000)).await;
         // An eighth of it is for the digest, as QEMU has it.
         let iterations = Iterations { slot, digest: (slot / 8).max(1000) };

@@ -70,6 +70,13 @@ impl Runtime {
         self.0.random_u64()
     }
 
+    /// Fills `bytes` with such numbers.
+    pub fn fill_random(&self, bytes: &mut [u8]) {
+        for piece in bytes.chunks_mut(8) {
+            piece.copy_from_slice(&self.random_u64().to_be_bytes()[..piece.len()]);
+        }
+    }
+
     /// Decides between `alternatives` (at least one) ways to go on: an exploration tries each, the host draws one.
     ///
     /// # Yields

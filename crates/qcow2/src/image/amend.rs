@@ -15,6 +15,7 @@ use crate::error::ImageError;
 use crate::file::Files;
 use crate::header::{Header, extension};
 use crate::meta::entry_in;
+use crate::overlap::Structure;
 
 impl Image {
     /// Changes the header. Nobody else uses the image.
@@ -126,7 +127,9 @@ impl Image {
         if !self.design.is_mutant(Mutant::Qcow2AmendsOverDirty) {
             self.flush_in_turn(files).await?;
         }
-        files.image.write(table, bytes.into()).await?;
+        let is_active = self.meta.read(|meta| meta.l1.clusters.touch(place, cluster));
+        let own = if is_active { Structure::ActiveL2 } else { Structure::InactiveL2 };
+        self.put(files, Some(own), table, bytes.into()).await?;
         self.meta.write(|meta| meta.l2.forget(table, table + cluster));
         files.image.flush().await?;
         for host in freed {
@@ -147,7 +150,7 @@ impl Image {
         }
         let (host, _) = self.allocate(files, 1, true).await?;
         self.set_count(files, host / self.geometry.cluster(), uses).await?;
-        files.image.write_zeroes(ByteRange::new(host, self.geometry.cluster())).await?;
+        self.put_zeroes(files, ByteRange::new(host, self.geometry.cluster())).await?;
         let own = if uses == 1 { COPIED } else { 0 };
         Ok(Entry { descriptor: host | own, bitmap: 0 })
     }

@@ -37,6 +37,21 @@ impl Cipher {
     }
 }
 
+fn said(error: CryptoError) -> ImageError {
+    ImageError::Unsupported(format!("{error}"))
+}
+
+/// That of one slot.
+async fn key_material(
+    file: ImageFile<'_>,
+    area: ByteRange,
+    header: &LuksHeader,
+    slot: usize,
+) -> Result<IoBuffer, ImageError> {
+    let place = header.key_material(slot);
+    Ok(file.read(ByteRange::new(area.start() + place.start(), place.len().0)).await?)
+}
+
 impl Image {
     /// Whether guest data are encrypted: then they are written in whole sectors of 512 bytes.
     pub fn is_encrypted(&self) -> bool {
@@ -59,14 +74,9 @@ impl Image {
         if !self.is_encrypted() {
             return Err(ImageError::Unsupported("the image is not encrypted".into()));
         }
-        let said = |error: CryptoError| ImageError::Unsupported(format!("{error}"));
-        let area = self.header().luks_area()?;
-        let start = ByteRange::new(area.start(), area.len().0.min(LuksHeader::LEN as u64));
-        let header = LuksHeader::parse(&file.read(start).await?, area.len().0).map_err(said)?;
+        let (area, header) = self.luks_header(file).await?;
         for slot in header.enabled_slots() {
-            let place = header.key_material(slot);
-            let place = ByteRange::new(area.start() + place.start(), place.len().0);
-            let material = file.read(place).await?;
+            let material = key_material(file, area, &header, slot).await?;
             if let Some(key) = header
                 .unlock_in_pieces(slot, passphrase, &material, || Box::pin(door::boundary()))
                 .await
@@ -90,31 +100,39 @@ impl Image {
     /// As the file does.
     pub async fn amend_slots(
         &self,
-        file: ImageFile<'_>,
+        files: &Files<'_>,
         change: &SlotChange,
         random: Random<'_>,
     ) -> Result<(), ImageError> {
         if !self.is_encrypted() {
             return Err(ImageError::Unsupported("the image is not encrypted".into()));
         }
-        let said = |error: CryptoError| ImageError::Unsupported(format!("{error}"));
-        let area = self.header().luks_area()?;
-        let start = ByteRange::new(area.start(), area.len().0.min(LuksHeader::LEN as u64));
-        let header = LuksHeader::parse(&file.read(start).await?, area.len().0).map_err(said)?;
+        let (area, header) = self.luks_header(files.image).await?;
         let mut materials = Vec::new();
         for slot in 0..SLOTS {
-            let place = header.key_material(slot);
-            let place = ByteRange::new(area.start() + place.start(), place.len().0);
-            materials.push(file.read(place).await?.to_vec());
+            materials.push(key_material(files.image, area, &header, slot).await?.to_vec());
         }
         let amended = header.amend(change, &materials, random, || Box::pin(door::boundary())).await;
         for update in amended.map_err(said)? {
-            file.write(area.start() + update.offset, update.material.into()).await?;
-            file.flush().await?;
-            file.write(area.start(), update.header.to_bytes().to_vec().into()).await?;
-            file.flush().await?;
+            let material = update.material.into();
+            self.put(files, None, area.start() + update.offset, material).await?;
+            files.image.flush().await?;
+            let header = update.header.to_bytes().to_vec();
+            self.put(files, None, area.start(), header.into()).await?;
+            files.image.flush().await?;
         }
         Ok(())
+    }
+
+    /// Where the LUKS header and its key material are, and what it says.
+    async fn luks_header(
+        &self,
+        file: ImageFile<'_>,
+    ) -> Result<(ByteRange, LuksHeader), ImageError> {
+        let area = self.header().luks_area()?;
+        let start = ByteRange::new(area.start(), area.len().0.min(LuksHeader::LEN as u64));
+        let header = LuksHeader::parse(&file.read(start).await?, area.len().0).map_err(said)?;
+        Ok((area, header))
     }
 
     /// The same image, opened with the passphrase that `other`, which is it too, was opened with.

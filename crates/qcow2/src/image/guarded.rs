@@ -14,7 +14,7 @@ use blockyard_runtime::IoBuffer;
 use blockyard_sync::door::Kind as Access;
 use blockyard_units::ByteRange;
 
-use super::Image;
+use super::{Image, Zeroes};
 use crate::entry::L1Entry;
 use crate::error::ImageError;
 use crate::file::{Files, ImageFile};
@@ -49,8 +49,18 @@ impl Image {
         files: &Files<'_>,
         range: ByteRange,
     ) -> Result<(), ImageError> {
+        self.put_zeroes_for(files, range, Zeroes { may_unmap: true, no_fallback: false }).await
+    }
+
+    /// The same, in a way that is asked for.
+    pub(super) async fn put_zeroes_for(
+        &self,
+        files: &Files<'_>,
+        range: ByteRange,
+        how: Zeroes,
+    ) -> Result<(), ImageError> {
         self.guard(files, None, range).await?;
-        Ok(files.image.write_zeroes(range).await?)
+        Ok(files.image.write_zeroes_for(range, how).await?)
     }
 
     /// Writes guest data to the file that has them.

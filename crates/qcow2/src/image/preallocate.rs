@@ -98,7 +98,7 @@ impl Image {
                 if !(shows && self.is_encrypted()) =>
             {
                 let zeroes = Zeroes { may_unmap: false, no_fallback: false };
-                return Ok(files.image.write_zeroes_for(host, zeroes).await?);
+                return self.put_zeroes_for(files, host, zeroes).await;
             }
             _ => {}
         }
@@ -109,7 +109,7 @@ impl Image {
             if shows {
                 self.write_data(files, at, zeroes).await?;
             } else {
-                files.image.write(at, zeroes).await?;
+                self.put(files, None, at, zeroes).await?;
             }
             at += len;
         }
