@@ -189,6 +189,12 @@ impl BlockLayer {
         self.set_activity(job, Some(Activity::Parked));
     }
 
+    /// Whether the job may be making requests.
+    pub fn is_active(&self, job: JobId) -> bool {
+        let activity = |state: &mut State| state.jobs.get(&job).copied();
+        self.state().trusted([key(Kind::Read, JOBS)], activity) == Some(Activity::Running)
+    }
+
     fn set_activity(&self, job: JobId, activity: Option<Activity>) {
         self.state().trusted([key(Kind::Write, JOBS)], |state| match activity {
             Some(activity) => {

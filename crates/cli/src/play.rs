@@ -188,7 +188,7 @@ impl Run<'_> {
             runtime.sleep(LOOK_NS).await;
             let log = world.log();
             let jobs = stage.monitor().jobs().query().into_iter().map(|job| {
-                let percent = 100 * job.current_progress / job.total_progress.max(1);
+                let percent = 100 * job.position.offset / job.position.len.max(1);
                 format!("{} {} {percent} %", job.id, job.status.word())
             });
             let jobs = jobs.collect::<Vec<_>>().join(", ");

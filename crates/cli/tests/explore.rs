@@ -184,6 +184,7 @@ const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("merge-leaves-count-stale", "bitmap-merge", "bitmap-soundness", 0, 0),
     ("reopen-ro-drops-bitmaps", "bitmap-reopen", "bitmap-soundness", 0, 0),
     ("bitmap-clear-undone-though-not-done", "bitmap-transaction", "bitmap-soundness", 0, 0),
+    ("complete-refused-while-drained", "replace-child-during-mirror", "progress", 0, 0),
     ("snapshot-skips-flush", "qcow2-snapshot", "durability", 0, 0),
     ("qcow2-cleans-dirty", "qcow2-clean-caches", "guest-consistency", 0, 0),
     ("write-acknowledged-early", "mirror-keeps-upper-filter", "guest-consistency", 0, 0),

@@ -1,7 +1,6 @@
-//! A job: its control state, the verbs that change it, and the points where it looks at it.
+//! A job: what it does, what it is called, and the states that it goes through.
 
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,8 +12,9 @@ use blockyard_sync::{Shared, note};
 use blockyard_units::{JobId, NodeId};
 use tracing::debug_span;
 
+use crate::control::{Control, Position};
 use crate::registry::Jobs;
-use crate::status::{Status, Verb};
+use crate::status::Status;
 
 /// What a job does, and what becomes of it in its transaction.
 pub trait JobDriver: Send + Sync {
@@ -26,6 +26,11 @@ pub trait JobDriver: Send + Sync {
 
     /// The node under the drained section in which the job ends, if it is about one.
     fn works_on(&self) -> Option<NodeId> {
+        None
+    }
+
+    /// Of a job that follows writes: whether it has seen all, and does each before it ends.
+    fn actively_synced(&self) -> Option<bool> {
         None
     }
 
@@ -92,32 +97,12 @@ pub struct JobOptions {
     pub auto_dismiss: bool,
 }
 
-/// Force outdoes soft.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Cancel {
-    /// Ends at a consistent point, without a pivot.
-    Soft,
-    /// Ends as soon as possible.
-    Force,
-}
-
-pub(crate) struct Control {
-    pub status: Status,
-    pub cancel: Option<Cancel>,
-    pub paused: bool,
-    pub complete: bool,
-    pub finalize: bool,
-    pub error: Option<String>,
-    pub done: u64,
-    pub total: u64,
-}
-
 /// A job.
 pub struct Job {
     id: JobId,
     options: JobOptions,
     layer: BlockLayer,
-    jobs: Jobs,
+    pub(crate) jobs: Jobs,
     pub(crate) driver: Box<dyn JobDriver>,
     pub(crate) control: Shared<Control>,
 }
@@ -130,17 +115,7 @@ impl Job {
         jobs: Jobs,
         driver: Box<dyn JobDriver>,
     ) -> Arc<Self> {
-        let control = Control {
-            status: Status::Undefined,
-            cancel: None,
-            paused: false,
-            complete: false,
-            finalize: false,
-            error: None,
-            done: 0,
-            total: 0,
-        };
-        Arc::new(Self { id, options, layer, jobs, driver, control: Shared::new(control) })
+        Arc::new(Self { id, options, layer, jobs, driver, control: Shared::new(Control::new()) })
     }
 
     /// Its id.
@@ -193,9 +168,19 @@ impl Job {
         self.jobs.emit(self, &event);
     }
 
-    /// What has been done and what there is to do, in bytes.
-    pub fn set_progress(&self, done: u64, total: u64) {
-        self.control.write(|control| (control.done, control.total) = (done, total));
+    /// Whether it works on nodes, and so is what the commands and events of block jobs are about.
+    pub fn is_block_job(&self) -> bool {
+        self.driver.works_on().is_some()
+    }
+
+    /// So many bytes more are done, and so many are left to be done.
+    pub(crate) fn progressed(&self, done: u64, left: u64) {
+        self.control.write(|control| (control.done, control.left) = (control.done + done, left));
+    }
+
+    /// How far it is.
+    pub fn position(&self) -> Position {
+        self.control.read(Control::position)
     }
 
     /// Announces that the job is in sync; once.
@@ -204,149 +189,5 @@ impl Job {
             self.enter(Status::Ready);
             self.emit(JobEvent::Ready);
         }
-    }
-
-    fn ask(
-        &self,
-        verb: Verb,
-        change: impl FnOnce(&mut Control) -> Result<(), String>,
-    ) -> Result<(), BlockError> {
-        let name = self.name();
-        self.control
-            .write(|control| {
-                if control.status.verbs().contains(&verb) {
-                    return change(control);
-                }
-                let status = control.status;
-                Err(format!("refused: job {name} in state {status} cannot take verb {verb}"))
-            })
-            .map_err(BlockError::Invalid)
-    }
-
-    /// Tells it to stop. Not by force, a job that is ready ends in sync, without a pivot.
-    ///
-    /// # Errors
-    /// If it is not in a state for that.
-    pub fn cancel(&self, force: bool) -> Result<(), BlockError> {
-        self.ask(Verb::Cancel, |control| {
-            let soft = !force && control.status == Status::Ready;
-            let cancel = if soft { Cancel::Soft } else { Cancel::Force };
-            control.cancel = control.cancel.max(Some(cancel));
-            control.paused = false;
-            Ok(())
-        })
-    }
-
-    /// Tells it to rest.
-    ///
-    /// # Errors
-    /// If it is not in a state for that, or rests already.
-    pub fn pause(&self) -> Result<(), BlockError> {
-        let name = self.name();
-        self.ask(Verb::Pause, |control| {
-            if core::mem::replace(&mut control.paused, true) {
-                return Err(format!("refused: job {name} is already paused"));
-            }
-            Ok(())
-        })
-    }
-
-    /// Tells it to go on.
-    ///
-    /// # Errors
-    /// If it is not in a state for that, or does not rest.
-    pub fn resume(&self) -> Result<(), BlockError> {
-        let name = self.name();
-        self.ask(Verb::Resume, |control| {
-            if !core::mem::replace(&mut control.paused, false) {
-                return Err(format!("refused: job {name} is not paused"));
-            }
-            Ok(())
-        })
-    }
-
-    /// Tells it to finish.
-    ///
-    /// # Errors
-    /// If it is not ready, or was told to cancel.
-    pub fn complete(&self) -> Result<(), BlockError> {
-        let name = self.name();
-        self.ask(Verb::Complete, |control| {
-            if control.cancel.is_some() {
-                return Err(format!("refused: job {name} is being cancelled"));
-            }
-            control.complete = true;
-            Ok(())
-        })
-    }
-
-    /// Tells it to change the graph now.
-    ///
-    /// # Errors
-    /// If it is not pending.
-    pub fn finalize(&self) -> Result<(), BlockError> {
-        self.ask(Verb::Finalize, |control| {
-            control.finalize = true;
-            Ok(())
-        })
-    }
-
-    /// Forgets it.
-    ///
-    /// # Errors
-    /// If it has not concluded.
-    pub fn dismiss(&self) -> Result<(), BlockError> {
-        self.ask(Verb::Dismiss, |_| Ok(()))?;
-        self.enter(Status::Null);
-        self.jobs.forget(self.name());
-        Ok(())
-    }
-
-    /// Where the job rests: while a user has paused it, and while somebody has drained what it reaches.
-    ///
-    /// # Errors
-    /// If it was cancelled by force.
-    ///
-    /// # Yields
-    /// Only while it rests.
-    pub async fn pause_point(&self) -> Result<(), BlockError> {
-        if self.control.read(|control| control.paused) {
-            self.rest().await;
-        }
-        if self.layer.is_quiesced(self.id) {
-            self.layer.park(self.id);
-            self.layer.unpark(self.id).await;
-        }
-        self.check_cancelled()
-    }
-
-    async fn rest(&self) {
-        let (rest, work) = match self.status() {
-            Status::Ready => (Status::Standby, Status::Ready),
-            Status::Running => (Status::Paused, Status::Running),
-            // It is past the states that take the verb resume: nobody could wake it.
-            _ => return,
-        };
-        self.enter(rest);
-        self.layer.park(self.id);
-        self.control.wait_until(|control| !control.paused).await;
-        self.layer.unpark(self.id).await;
-        self.enter(work);
-    }
-
-    pub(crate) fn check_cancelled(&self) -> Result<(), BlockError> {
-        match self.control.read(|control| control.cancel) {
-            Some(Cancel::Force) => Err(self.cancelled()),
-            _ => Ok(()),
-        }
-    }
-
-    pub(crate) fn cancelled(&self) -> BlockError {
-        BlockError::Invalid(format!("job {} was cancelled", self.name()))
-    }
-
-    /// Whether it was told to finish or to stop, so that it should not wait for more work.
-    pub(crate) fn wants_end(control: &Control) -> bool {
-        control.complete || control.cancel.is_some()
     }
 }

@@ -14,17 +14,20 @@
 
 extern crate alloc;
 
+mod control;
 mod job;
 mod mirror;
 mod once;
 mod registry;
+mod rest;
 mod status;
 mod transaction;
 
+pub use control::Position;
 pub use job::{Job, JobDriver, JobEvent, JobOptions};
 pub use mirror::{MirrorOptions, MirrorStart, SyncMode};
 pub use once::{Once, run_once};
-pub use registry::{EventSink, JobInfo, Jobs, check_job_id};
+pub use registry::{BlockJobInfo, EventSink, JobInfo, Jobs, check_job_id};
 pub use status::{Status, Verb, picture};
 pub use transaction::run_together;
 

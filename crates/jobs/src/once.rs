@@ -30,10 +30,10 @@ impl JobDriver for Work {
 
     fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
-            job.set_progress(0, 1);
+            job.progressed(0, 1);
             let work = self.work.with(Option::take).expect("a-job-runs-once");
             let done = work.await;
-            job.set_progress(1, 1);
+            job.progressed(1, 0);
             done
         })
     }

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 use blockyard_block::BlockError;
 use blockyard_sync::Shared;
 
+use crate::control::Position;
 use crate::job::{Job, JobEvent};
 use crate::status::Status;
 
@@ -36,12 +37,27 @@ pub struct JobInfo {
     pub kind: &'static str,
     /// Its state.
     pub status: Status,
-    /// Bytes done.
-    pub current_progress: u64,
-    /// Bytes to do.
-    pub total_progress: u64,
+    /// How far it is.
+    pub position: Position,
+    /// Neither parked nor at rest: it may be making requests.
+    pub busy: bool,
+    /// It is to rest, or does: a user has paused it, or somebody has drained what it reaches.
+    pub paused: bool,
+    /// For block jobs alone.
+    pub block: Option<BlockJobInfo>,
     /// Why it failed.
     pub error: Option<String>,
+}
+
+/// What can be asked about a job that works on nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockJobInfo {
+    /// Whether it finalizes by itself.
+    pub auto_finalize: bool,
+    /// Whether it is forgotten by itself.
+    pub auto_dismiss: bool,
+    /// Of one that follows writes: whether it has seen all, and does each before it ends.
+    pub actively_synced: Option<bool>,
 }
 
 /// Checks that `name` can be a job's.
@@ -91,13 +107,9 @@ impl Jobs {
         drop(self.0.jobs.write(core::mem::take));
     }
 
-    /// The job called `name`.
-    ///
-    /// # Errors
-    /// If there is none.
-    pub fn get(&self, name: &str) -> Result<Arc<Job>, BlockError> {
-        let found = self.0.jobs.read(|jobs| jobs.get(name).cloned());
-        found.ok_or_else(|| BlockError::NotFound(format!("there is no job '{name}'")))
+    /// The job called `name`, if there is one.
+    pub fn get(&self, name: &str) -> Option<Arc<Job>> {
+        self.0.jobs.read(|jobs| jobs.get(name).cloned())
     }
 
     /// Every job, by name.
@@ -108,12 +120,21 @@ impl Jobs {
 }
 
 fn info(job: &Job) -> JobInfo {
+    let options = job.options();
+    let block = job.is_block_job().then(|| BlockJobInfo {
+        auto_finalize: options.auto_finalize,
+        auto_dismiss: options.auto_dismiss,
+        actively_synced: job.driver.actively_synced(),
+    });
+    let (busy, drained) = (job.layer().is_active(job.id()), job.is_drained());
     job.control.read(|control| JobInfo {
         id: job.name().into(),
         kind: job.driver.kind(),
         status: control.status,
-        current_progress: control.done,
-        total_progress: control.total,
+        position: control.position(),
+        busy,
+        paused: control.paused || drained,
         error: control.error.clone(),
+        block,
     })
 }

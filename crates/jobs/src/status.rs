@@ -98,6 +98,11 @@ impl Status {
         }
     }
 
+    /// In sync, at work or at rest.
+    pub fn is_ready(self) -> bool {
+        matches!(self, Self::Ready | Self::Standby)
+    }
+
     /// The verbs it takes.
     pub fn verbs(self) -> &'static [Verb] {
         use Status::*;

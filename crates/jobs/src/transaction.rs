@@ -16,7 +16,8 @@ use blockyard_graph::Graph;
 use blockyard_sync::{Shared, door, first_of, note, sometimes};
 use blockyard_units::{Mutant, NodeId};
 
-use crate::job::{Cancel, Control, Job, JobEvent};
+use crate::control::{Cancel, Control};
+use crate::job::{Job, JobEvent};
 use crate::status::Status;
 
 /// Runs `jobs`, which have begun, in a task; they end together.
@@ -71,7 +72,7 @@ impl Transaction {
     fn judged<T>(&self, job: &Job, result: Result<T, BlockError>) -> Result<T, Failed> {
         result.map_err(|error| {
             note!("{}: {error}", job.name());
-            let told = job.control.read(|control| control.cancel == Some(Cancel::Force));
+            let told = job.control.read(Control::is_forced);
             if !told {
                 job.control.write(|control| control.error = Some(alloc::format!("{error}")));
             }
@@ -107,21 +108,20 @@ impl Transaction {
     }
 
     async fn work_beside(&self, job: &Job, progress: &Shared<Progress>) -> Result<(), BlockError> {
-        let cancelled = |control: &Control| control.cancel == Some(Cancel::Force);
         work(job).await?;
         job.enter(Status::Waiting);
         job.layer().park(job.id());
         progress.write(|progress| progress.worked += 1);
         let count = self.0.len();
         let all = move |progress: &Progress| progress.worked == count;
-        first_of(progress.wait_until(all), job.control.wait_until(cancelled)).await;
+        first_of(progress.wait_until(all), job.control.wait_until(Control::is_forced)).await;
         job.check_cancelled()?;
         job.enter(Status::Pending);
         if self.0.iter().any(|job| !job.options().auto_finalize) {
             if !job.options().auto_finalize {
                 job.emit(JobEvent::Pending);
             }
-            let told = move |control: &Control| control.finalize || cancelled(control);
+            let told = move |control: &Control| control.finalize || control.is_forced();
             let others = progress.wait_until(|progress| progress.finalize);
             first_of(job.control.wait_until(told), others).await;
             job.check_cancelled()?;
@@ -230,7 +230,7 @@ async fn work_alone(job: &Job) -> Result<(), BlockError> {
     if !job.options().auto_finalize {
         job.emit(JobEvent::Pending);
         job.layer().park(job.id());
-        let told = |control: &Control| control.finalize || control.cancel == Some(Cancel::Force);
+        let told = |control: &Control| control.finalize || control.is_forced();
         job.control.wait_until(told).await;
         job.layer().unpark(job.id()).await;
     }
@@ -239,7 +239,7 @@ async fn work_alone(job: &Job) -> Result<(), BlockError> {
 
 fn conclude(job: &Job) {
     let (error, cancelled) =
-        job.control.read(|control| (control.error.clone(), control.cancel == Some(Cancel::Force)));
+        job.control.read(|control| (control.error.clone(), control.is_forced()));
     job.emit(match error {
         None if cancelled && job.status() == Status::Aborting => JobEvent::Cancelled,
         error => JobEvent::Completed(error),

@@ -14,7 +14,9 @@ use crate::visitor::VisitError;
 pub enum ErrorClass {
     /// There is no such command.
     CommandNotFound,
-    /// There is no such device, node or job.
+    /// There is no such block job.
+    DeviceNotActive,
+    /// There is no such device or node.
     DeviceNotFound,
     /// Everything else.
     GenericError,
@@ -36,6 +38,7 @@ impl ErrorClass {
     pub fn word(self) -> &'static str {
         match self {
             Self::CommandNotFound => "CommandNotFound",
+            Self::DeviceNotActive => "DeviceNotActive",
             Self::DeviceNotFound => "DeviceNotFound",
             Self::GenericError => "GenericError",
         }

@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_block::{Corrupted, ErrorAction, GuestError, LayerEvents};
-use blockyard_jobs::{EventSink, Job, JobEvent};
+use blockyard_jobs::{EventSink, Job, JobEvent, Position};
 use blockyard_sync::Shared;
 
 use crate::value::{Dict, Value};
@@ -100,25 +100,30 @@ impl Subscriber {
 impl EventSink for EventHub {
     fn job_event(&self, job: &Job, event: &JobEvent) {
         self.watcher.job_event(job, event);
-        let id = || (String::from("id"), Value::from(job.name()));
-        let device = || (String::from("device"), Value::from(job.name()));
-        let kind = || (String::from("type"), Value::from(job.kind()));
+        let id = || ("id", Value::from(job.name()));
+        let kind = || ("type", Value::from(job.kind()));
+        // Where it is comes last: the closure runs when somebody listens.
+        let far = || {
+            let Position { offset, len } = job.position();
+            let device = ("device", Value::from(job.name()));
+            Dict::from_iter([kind(), device, ("offset", offset.into()), ("len", len.into())])
+        };
         match event {
             JobEvent::StatusChange(status) => self.publish("JOB_STATUS_CHANGE", || {
-                Dict::from_iter([id(), ("status".into(), Value::from(status.word()))])
+                Dict::from_iter([id(), ("status", Value::from(status.word()))])
             }),
-            JobEvent::Ready => {
-                self.publish("BLOCK_JOB_READY", || Dict::from_iter([kind(), device()]));
-            }
+            _ if !job.is_block_job() => {}
+            JobEvent::Ready => self.publish("BLOCK_JOB_READY", far),
             JobEvent::Pending => {
                 self.publish("BLOCK_JOB_PENDING", || Dict::from_iter([kind(), id()]));
             }
-            JobEvent::Cancelled => {
-                self.publish("BLOCK_JOB_CANCELLED", || Dict::from_iter([kind(), device()]));
-            }
+            JobEvent::Cancelled => self.publish("BLOCK_JOB_CANCELLED", far),
             JobEvent::Completed(error) => self.publish("BLOCK_JOB_COMPLETED", || {
-                let error = error.iter().map(|text| ("error".into(), Value::from(text.as_str())));
-                Dict::from_iter([kind(), device()].into_iter().chain(error))
+                let mut data = far();
+                if let Some(error) = error {
+                    data.insert("error", error.as_str());
+                }
+                data
             }),
         }
     }

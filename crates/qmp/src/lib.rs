@@ -19,6 +19,7 @@ mod blockdev;
 mod create;
 mod error;
 mod events;
+mod jobs;
 mod json;
 mod keyval;
 mod medium;

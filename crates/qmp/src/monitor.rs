@@ -26,6 +26,7 @@ use crate::blockdev::Blockdev;
 use crate::create::BlockdevCreate;
 use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
+use crate::jobs;
 use crate::medium::{InsertMedium, RemoveMedium};
 use crate::mirror::BlockdevMirror;
 use crate::nodes::{Definition, Files, define};
@@ -60,8 +61,13 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("blockdev-snapshot", "puts a node above another, as its overlay"),
     (
         "block-job-cancel",
-        "stops a job; one that is ready ends in sync without a pivot, unless by force",
+        "stops a block job; one that is ready ends in sync without a pivot, unless by force",
     ),
+    ("block-job-complete", "finishes a block job that is ready"),
+    ("block-job-dismiss", "forgets a concluded block job"),
+    ("block-job-finalize", "makes a pending block job change the graph"),
+    ("block-job-pause", "makes a block job rest"),
+    ("block-job-resume", "makes a block job go on"),
     ("cont", "lets guests go on that were stopped"),
     ("job-cancel", "stops a job"),
     ("job-complete", "finishes a job that is ready"),
@@ -71,6 +77,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("job-resume", "makes a job go on"),
     ("object-add", "keeps a secret, by its id"),
     ("object-del", "forgets a secret"),
+    ("query-block-jobs", "lists the jobs that work on nodes"),
     ("query-blockstats", "tells what was counted of requests"),
     ("query-jobs", "lists the jobs"),
     ("query-named-block-nodes", "lists the nodes"),
@@ -117,19 +124,6 @@ struct SetCopyOnRead {
     enable: bool,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct JobId {
-    id: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct BlockJobCancel {
-    device: String,
-    force: Option<bool>,
-}
-
 fn check_known(command: &str) -> Result<(), QmpError> {
     if COMMANDS.iter().any(|(name, _)| *name == command) {
         return Ok(());
@@ -163,10 +157,9 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "object-del" => Ok(visit::<ObjectDel>(&value, mode).map(drop)?),
         "transaction" => visit::<Transaction>(&value, mode)?.check(mode),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
-        "block-job-cancel" => Ok(visit::<BlockJobCancel>(&value, mode).map(drop)?),
         _ if accounting::knows(command) => accounting::check(command, &value, mode),
         _ if bitmaps::knows(command) => bitmaps::check(command, &value, mode),
-        _ if command.starts_with("job-") => Ok(visit::<JobId>(&value, mode).map(drop)?),
+        _ if jobs::knows(command) => jobs::check(command, &value, mode),
         _ => Ok(visit::<Nothing>(&value, mode).map(drop)?),
     }
 }
@@ -303,9 +296,6 @@ impl Monitor {
             "x-blockdev-replace-child" => {
                 self.replace_child(visit(&value, mode)?, mode).await.map(done)
             }
-            "query-jobs" => {
-                visit::<Nothing>(&value, mode).map(|_| self.query_jobs()).map_err(Into::into)
-            }
             "query-named-block-nodes" => {
                 visit::<Nothing>(&value, mode)?;
                 Ok(self.query_named_block_nodes())
@@ -314,25 +304,11 @@ impl Monitor {
                 visit::<Nothing>(&value, mode)?;
                 Ok(self.query_block_graph())
             }
-            _ => self.job_command(command, &value, mode).map(done),
+            _ => {
+                check_known(command)?;
+                self.job_command(command, &value, mode)
+            }
         }
-    }
-
-    fn job_command(&self, command: &str, value: &Value, mode: Mode) -> Result<(), QmpError> {
-        check_known(command)?;
-        if command == "block-job-cancel" {
-            let BlockJobCancel { device, force } = visit(value, mode)?;
-            return Ok(self.jobs().get(&device)?.cancel(force.unwrap_or(false))?);
-        }
-        let job = self.jobs().get(&visit::<JobId>(value, mode)?.id)?;
-        Ok(match command {
-            "job-cancel" => job.cancel(true),
-            "job-complete" => job.complete(),
-            "job-dismiss" => job.dismiss(),
-            "job-finalize" => job.finalize(),
-            "job-pause" => job.pause(),
-            _ => job.resume(),
-        }?)
     }
 
     async fn blockdev_add(&self, options: Dict, mode: Mode) -> Result<(), QmpError> {

@@ -7,7 +7,7 @@ use blockyard_graph::{Edge, Graph, Parent, Permissions};
 
 use crate::bitmaps;
 use crate::monitor::Monitor;
-use crate::value::{Dict, Value};
+use crate::value::Value;
 
 pub(crate) fn dict<'a>(members: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     Value::Dict(members.into_iter().map(|(key, value)| (String::from(key), value)).collect())
@@ -39,23 +39,6 @@ impl Monitor {
             dict(members)
         };
         Value::List(graph.nodes().map(node).collect())
-    }
-
-    pub(crate) fn query_jobs(&self) -> Value {
-        let job = |job: blockyard_jobs::JobInfo| {
-            let mut members = Dict::from_iter([
-                (String::from("id"), Value::from(job.id.as_str())),
-                ("type".into(), Value::from(job.kind)),
-                ("status".into(), Value::from(job.status.word())),
-                ("current-progress".into(), Value::from(job.current_progress)),
-                ("total-progress".into(), Value::from(job.total_progress)),
-            ]);
-            if let Some(error) = job.error {
-                members.insert("error", error.as_str());
-            }
-            Value::Dict(members)
-        };
-        Value::List(self.jobs().query().into_iter().map(job).collect())
     }
 
     pub(crate) fn query_block_graph(&self) -> Value {

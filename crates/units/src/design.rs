@@ -145,6 +145,8 @@ words! {
             "a clear or an add that was refused is undone as if it had taken place";
         SnapshotSkipsFlush = "snapshot-skips-flush",
             "a node is not flushed before an overlay comes above it";
+        CompleteRefusedWhileDrained = "complete-refused-while-drained",
+            "a job that is ready is not to be completed while what it reaches is drained";
         Qcow2ReftableBeforeBlocks = "qcow2-reftable-before-blocks",
             "a refcount table is written before the blocks that it refers to are durable";
         Qcow2L2BeforeReferred = "qcow2-l2-before-what-it-refers-to",

@@ -2,7 +2,7 @@
 
 use blockyard_block::{BlockError, Io, ReadFlags, Write};
 use blockyard_sync::note;
-use blockyard_units::{ByteRange, CopyMode};
+use blockyard_units::{ByteLen, ByteRange, CopyMode};
 
 use super::Mirror;
 use super::filter::{FILE, TARGET};
@@ -15,7 +15,7 @@ impl Mirror {
         let copied = match self.mode {
             CopyMode::Passive => match self.dirty.take_next() {
                 // Clean before it is read: a write that ends from now on marks it again.
-                Some(chunk) => self.copy(&io, chunk).await.map(|()| true),
+                Some(chunk) => self.copy(&io, chunk).await,
                 None => return Ok(false),
             },
             CopyMode::Active => match self.dirty.first() {
@@ -23,33 +23,31 @@ impl Mirror {
                     let serialised = self.filter.begin_serialising(chunk).await;
                     let copied = self.copy_if_dirty(&io, chunk).await;
                     self.filter.end_serialising(serialised);
-                    copied.map(|()| true)
+                    copied
                 }
                 None => return Ok(false),
             },
         };
-        if copied.is_ok() {
-            self.note_progress(job);
-        }
-        copied
+        self.note_progress(job, copied?);
+        Ok(true)
     }
 
     /// Nobody writes to the chunk while this runs; a guest may have done so before.
-    async fn copy_if_dirty(&self, io: &Io, chunk: ByteRange) -> Result<(), BlockError> {
+    async fn copy_if_dirty(&self, io: &Io, chunk: ByteRange) -> Result<ByteLen, BlockError> {
         if !self.dirty.dirty_in(chunk) {
-            return Ok(());
+            return Ok(ByteLen(0));
         }
         self.dirty.reset_inward(chunk);
         self.copy(io, chunk).await
     }
 
-    async fn copy(&self, io: &Io, chunk: ByteRange) -> Result<(), BlockError> {
+    async fn copy(&self, io: &Io, chunk: ByteRange) -> Result<ByteLen, BlockError> {
         note!("copies {chunk}");
         let copied = self.read_and_write(io, chunk).await;
         if copied.is_err() {
             self.dirty.mark(chunk);
         }
-        copied
+        copied.map(|()| chunk.len())
     }
 
     async fn read_and_write(&self, io: &Io, chunk: ByteRange) -> Result<(), BlockError> {

@@ -30,7 +30,8 @@ use blockyard_sync::door::world::Quiet;
 use blockyard_sync::first_of;
 use blockyard_units::{ByteLen, CopyMode, Mutant, NodeId};
 
-use crate::job::{Cancel, Job, JobDriver};
+use crate::control::{Cancel, Control};
+use crate::job::{Job, JobDriver};
 
 /// A mirror job's own part.
 pub(crate) struct Mirror {
@@ -40,7 +41,6 @@ pub(crate) struct Mirror {
     target: NodeId,
     dirty: Arc<SharedBitmap>,
     mode: CopyMode,
-    len: ByteLen,
     /// The filter's parents when the job began to end; only the transaction's task looks at it.
     recorded: Quiet<Vec<EdgeKey>>,
 }
@@ -57,21 +57,20 @@ impl Mirror {
         Io::of_node(job.layer(), &self.filter, Requester::Job(job.id()))
     }
 
-    fn note_progress(&self, job: &Job) {
-        let left = self.dirty.dirty_bytes().0;
-        job.set_progress(self.len.0 - left, self.len.0);
+    fn note_progress(&self, job: &Job, done: ByteLen) {
+        job.progressed(done.0, self.dirty.dirty_bytes().0);
     }
 
     /// In sync: waits until there is something to copy, or the job is to end. It makes no requests meanwhile.
     async fn follow(&self, job: &Job) -> Result<Next, BlockError> {
-        self.note_progress(job);
+        self.note_progress(job, ByteLen(0));
         job.announce_ready();
         job.layer().park(job.id());
-        let told = |control: &crate::job::Control| Job::wants_end(control) || control.paused;
+        let told = |control: &Control| control.wants_end() || control.paused;
         first_of(job.control.wait_until(told), self.dirty.wait_dirty()).await;
         job.layer().unpark(job.id()).await;
         job.pause_point().await?;
-        let ends = job.control.read(Job::wants_end);
+        let ends = job.control.read(Control::wants_end);
         Ok(if ends && self.dirty.count() == 0 { Next::Finish } else { Next::Copy })
     }
 
@@ -103,6 +102,10 @@ impl JobDriver for Mirror {
 
     fn works_on(&self) -> Option<NodeId> {
         Some(self.source)
+    }
+
+    fn actively_synced(&self) -> Option<bool> {
+        Some(self.mode == CopyMode::Active && self.dirty.count() == 0)
     }
 
     fn begin_end(&self, job: &Job) {
@@ -146,7 +149,7 @@ impl JobDriver for Mirror {
     }
 
     fn commit(&self, job: &Job) {
-        self.note_progress(job);
+        self.note_progress(job, ByteLen(0));
     }
 }
 

@@ -62,7 +62,6 @@ pub struct MirrorStart {
     dirty: Arc<SharedBitmap>,
     source: NodeId,
     target: NodeId,
-    len: ByteLen,
 }
 
 impl MirrorStart {
@@ -100,7 +99,6 @@ impl MirrorStart {
             dirty,
             source: source.id(),
             target: target.id(),
-            len,
         })
     }
 
@@ -128,14 +126,13 @@ impl MirrorStart {
 
     /// The job, once the graph is as planned. It runs when it is [run](crate::run_together), alone or with others.
     pub fn begin(self) -> Arc<Job> {
-        let Self { layer, jobs, options, id, filter, dirty, source, target, len } = self;
+        let Self { layer, jobs, options, id, filter, dirty, source, target } = self;
         let mirror = Mirror {
             filter: filter.node().clone(),
             source: below_filters(&layer.graph(), source),
             target,
             dirty,
             mode: options.copy_mode,
-            len,
             recorded: Quiet::default(),
         };
         let job = Job::new(id, options.job, layer.clone(), jobs.clone(), Box::new(mirror));

@@ -4,6 +4,7 @@ mod bench;
 mod bitmaps;
 mod busy;
 mod grouped;
+mod jobs;
 mod media;
 mod openings;
 mod reopening;

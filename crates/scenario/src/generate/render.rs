@@ -372,6 +372,11 @@ impl Device<'_> {
                 End::Complete => attempt("job-complete", json!({ "id": job })),
                 _ => self.cancel(index, end == End::CancelByForce),
             });
+            // What his administrator has paused is cancelled only by force.
+            let pauses = |step: &AdminStep| matches!(step, AdminStep::PauseMirror);
+            if end == End::Cancel && self.alone && self.plan.admin.iter().any(pauses) {
+                steps.push(self.cancel(index, true));
+            }
         }
         if finalize {
             steps.push(self.wait("BLOCK_JOB_PENDING", json!({ "id": job })));
