@@ -7,7 +7,8 @@
 //! It is told of writes from where their data are down: before that, whoever reads the node may still find what was
 //! there, and a bitmap that is cleared must not lose them.
 //!
-//! A bitmap that is *persistent* is stored when its node goes away, and there again when one of that name comes.
+//! A bitmap is a node's, of all that is written to it; or a device's, of what is written through it, whatever node it
+//! leads to. One that is *persistent* is stored when its node goes away, and there again when one of that name comes.
 
 use crate::{Property, Violation};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -15,9 +16,28 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use blockyard_units::ByteRange;
+use core::fmt;
 
-/// A bitmap by its node's name and its own.
-pub type BitmapName = (String, String);
+/// Whose a bitmap is, by name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BitmapOwner {
+    /// A node's.
+    Node(String),
+    /// A device's.
+    Device(String),
+}
+
+impl fmt::Display for BitmapOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(name) => write!(f, "node {name}"),
+            Self::Device(name) => write!(f, "device {name}"),
+        }
+    }
+}
+
+/// A bitmap by its owner and its own name.
+pub type BitmapName = (BitmapOwner, String);
 
 /// What happens to bitmaps.
 #[derive(Clone, Debug)]
@@ -41,8 +61,8 @@ pub enum BitmapChange {
     Record(BitmapName, bool),
     /// What is dirty in others is in this one too.
     Merge(BitmapName, Vec<BitmapName>),
-    /// A write to a node; if it was about the node's length, that is the new one in bytes.
-    Write(String, ByteRange, Option<u64>),
+    /// A write; if it was about the length of what its owner shows, that is the new one in bytes.
+    Write(BitmapOwner, ByteRange, Option<u64>),
 }
 
 /// A bitmap as it is, or as it is to be.
@@ -150,7 +170,7 @@ impl DirtyBitmaps {
         if possible.contains(found) {
             return Ok(());
         }
-        let text = |(node, name): &BitmapName| format!("bitmap {name} of node {node}");
+        let text = |(owner, name): &BitmapName| format!("bitmap {name} of {owner}");
         let always = |holds: &dyn Fn(&Bitmaps) -> bool| possible.iter().all(holds);
         for (name, bitmap) in possible.iter().flatten() {
             if !found.contains_key(name) && always(&|all| all.contains_key(name)) {
@@ -175,10 +195,9 @@ impl DirtyBitmaps {
     }
 
     /// A bitmap that says that another number of its granules is dirty.
-    pub fn miscounted((node, name): &BitmapName, view: &BitmapView, count: u64) -> Violation {
+    pub fn miscounted((owner, name): &BitmapName, view: &BitmapView, count: u64) -> Violation {
         let dirty = view.dirty.len();
-        let message =
-            format!("bitmap {name} of node {node} counts {count} granules and has {dirty}");
+        let message = format!("bitmap {name} of {owner} counts {count} granules and has {dirty}");
         Property::BitmapSoundness.broken(message)
     }
 
@@ -203,7 +222,8 @@ impl DirtyBitmaps {
 
 /// Takes those of a node out.
 fn take_those_of(all: &mut Bitmaps, node: &str) -> Bitmaps {
-    let (taken, rest) = core::mem::take(all).into_iter().partition(|(name, _)| name.0 == node);
+    let of = BitmapOwner::Node(node.into());
+    let (taken, rest) = core::mem::take(all).into_iter().partition(|(name, _)| name.0 == of);
     *all = rest;
     taken
 }
@@ -235,8 +255,8 @@ fn after(mut all: Bitmaps, changes: &[BitmapChange]) -> Option<Bitmaps> {
                     }
                 }
             }
-            BitmapChange::Write(node, range, len) => {
-                for (_, bitmap) in all.iter_mut().filter(|((of, _), _)| of == node) {
+            BitmapChange::Write(owner, range, len) => {
+                for (_, bitmap) in all.iter_mut().filter(|((of, _), _)| of == owner) {
                     bitmap.write(*range, *len);
                 }
             }

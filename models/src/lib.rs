@@ -22,7 +22,7 @@ mod progress;
 pub mod qcow2;
 mod violation;
 
-pub use bitmap::{BitmapChange, BitmapName, BitmapView, DirtyBitmaps};
+pub use bitmap::{BitmapChange, BitmapName, BitmapOwner, BitmapView, DirtyBitmaps};
 pub use drain::DrainedMeansQuiet;
 pub use durability::{Durability, WriteKind};
 pub use graph::{EdgeView, GraphValidity, GraphView, NodeView, ParentView, WRITE, WRITE_UNCHANGED};

@@ -17,8 +17,9 @@ use crate::error::BlockError;
 use crate::io::Io;
 use crate::layer::BlockLayer;
 use crate::policy::ErrorPolicies;
+use crate::recording::Bitmaps;
 use crate::request::{ReadFlags, Requester, Write, WriteFlags};
-use crate::state::{END, SECTIONS, State};
+use crate::state::{END, OfBackend, SECTIONS, State};
 use crate::status::Above;
 
 /// A source of requests. Clones are the same backend.
@@ -32,6 +33,7 @@ pub struct Backend {
     name: Arc<str>,
     holder: u64,
     in_flight: Arc<Shared<u64>>,
+    bitmaps: Arc<Bitmaps>,
     policies: ErrorPolicies,
     /// It stands still when guests do.
     is_guest: bool,
@@ -43,10 +45,11 @@ impl Backend {
         id: BackendId,
         name: String,
         holder: u64,
-        in_flight: Arc<Shared<u64>>,
+        OfBackend { in_flight, bitmaps }: OfBackend,
     ) -> Self {
         let policies = ErrorPolicies::default();
-        Self { layer, id, name: name.into(), holder, in_flight, policies, is_guest: true }
+        let name = name.into();
+        Self { layer, id, name, holder, in_flight, bitmaps, policies, is_guest: true }
     }
 
     /// The same backend; through this handle requests are made while guests stand still, too.
@@ -90,7 +93,8 @@ impl Backend {
 
     fn io(&self) -> Io {
         let requester = Requester::Backend(self.id);
-        Io::new(self.layer.clone(), Parent::Backend(self.id), self.holder, requester)
+        let io = Io::new(self.layer.clone(), Parent::Backend(self.id), self.holder, requester);
+        io.of_device(self.bitmaps.clone())
     }
 
     /// Reads.

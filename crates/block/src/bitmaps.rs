@@ -12,6 +12,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use core::fmt;
 
 use blockyard_bitmap::DirtyBitmap;
 
@@ -28,10 +29,28 @@ pub struct BitmapState {
     pub inconsistent: bool,
 }
 
-/// A dirty bitmap of a node. A clone is a copy, of which the node knows nothing.
+/// Whose a bitmap is, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BitmapOwner {
+    /// A node's: of all that is written to it, and as long as it is.
+    Node(String),
+    /// A device's: of what is written through it, whatever node it leads to. It becomes longer as it needs.
+    Device(String),
+}
+
+impl fmt::Display for BitmapOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(name) => write!(f, "node {name}"),
+            Self::Device(name) => write!(f, "device {name}"),
+        }
+    }
+}
+
+/// A dirty bitmap that has a name. A clone is a copy, of which its owner knows nothing.
 #[derive(Clone)]
-pub struct NodeBitmap {
-    node: String,
+pub struct NamedBitmap {
+    owner: BitmapOwner,
     name: String,
     state: BitmapState,
     bits: DirtyBitmap,
@@ -47,11 +66,15 @@ pub(crate) enum Use {
     Remove,
 }
 
-impl NodeBitmap {
+impl NamedBitmap {
     /// A bitmap that nobody holds.
-    pub(crate) fn new(node: &str, name: &str, state: BitmapState, bits: DirtyBitmap) -> Self {
-        let (node, name) = (node.into(), name.into());
-        Self { node, name, state, bits, successor: None, holder: None }
+    pub(crate) fn new(
+        owner: BitmapOwner,
+        name: &str,
+        state: BitmapState,
+        bits: DirtyBitmap,
+    ) -> Self {
+        Self { owner, name: name.into(), state, bits, successor: None, holder: None }
     }
 
     /// Its name.
@@ -80,8 +103,8 @@ impl NodeBitmap {
     }
 
     pub(crate) fn refused(&self, why: &str) -> BlockError {
-        let Self { node, name, .. } = self;
-        BlockError::Invalid(format!("refused: bitmap '{name}' of node {node} {why}"))
+        let Self { owner, name, .. } = self;
+        BlockError::Invalid(format!("refused: bitmap '{name}' of {owner} {why}"))
     }
 
     pub(crate) fn check(&self, wanted: Use) -> Result<(), BlockError> {
@@ -128,7 +151,7 @@ impl NodeBitmap {
     /// how the bits of one get into those of another.
     ///
     /// # Errors
-    /// It is busy, read-only or inconsistent, or one of them is not as long; it stays as it is.
+    /// It is busy, read-only or inconsistent, or both are nodes' and not as long as each other; it stays as it is.
     pub fn merge(
         &mut self,
         sources: &[Self],
@@ -136,15 +159,21 @@ impl NodeBitmap {
     ) -> Result<DirtyBitmap, BlockError> {
         self.check(Use::Change)?;
         let len = self.bits.disk_len();
-        if let Some(other) = sources.iter().find(|other| other.bits.disk_len() != len) {
-            let Self { node, name, bits, .. } = other;
+        let is_of_node = |bitmap: &Self| matches!(bitmap.owner, BitmapOwner::Node(_));
+        let differs = |other: &&Self| is_of_node(other) && other.bits.disk_len() != len;
+        if let Some(other) = sources.iter().find(differs).filter(|_| is_of_node(self)) {
+            let Self { owner, name, bits, .. } = other;
             return Err(self.refused(&format!(
-                "is of {len} bytes, and bitmap '{name}' of node {node}, of {} bytes, cannot be \
-                 merged into it",
+                "is of {len} bytes, and bitmap '{name}' of {owner}, of {} bytes, cannot be merged \
+                 into it",
                 bits.disk_len()
             )));
         }
         let before = self.bits.clone();
+        if !is_of_node(self) {
+            let longest = sources.iter().map(|source| source.bits.disk_len()).max();
+            longest.into_iter().for_each(|longest| self.bits.grow(longest));
+        }
         sources.iter().for_each(|source| merge(&mut self.bits, &source.bits));
         Ok(before)
     }

@@ -157,7 +157,8 @@ impl BlockLayer {
         }
         self.state().trusted([key(Kind::Read, VERSION)], |state| {
             let mut counts = state.backends_above(nodes);
-            counts.extend(backends.iter().filter_map(|id| state.backends.get(id).cloned()));
+            let in_flight = |id: &BackendId| Some(state.backends.get(id)?.in_flight.clone());
+            counts.extend(backends.iter().filter_map(in_flight));
             counts
         })
     }

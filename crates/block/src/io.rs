@@ -16,8 +16,8 @@ use tracing::{Instrument, trace_span};
 use crate::error::BlockError;
 use crate::layer::BlockLayer;
 use crate::links::Link;
-use crate::node::Node;
-use crate::recording::Length;
+use crate::node::{Node, Through};
+use crate::recording::{Bitmaps, Length};
 use crate::request::{CopySource, ReadFlags, Requester, Write, WriteFlags, WriteKind};
 use crate::state::{State, edge_key, key};
 use crate::status::{self, Above, Extent};
@@ -39,6 +39,8 @@ pub struct Io {
     parent: Parent,
     holder: u64,
     requester: Requester,
+    /// Of the device whose view it is.
+    device: Option<Arc<Bitmaps>>,
 }
 
 impl Io {
@@ -48,7 +50,12 @@ impl Io {
         holder: u64,
         requester: Requester,
     ) -> Self {
-        Self { layer, parent, holder, requester }
+        Self { layer, parent, holder, requester, device: None }
+    }
+
+    /// The view of a device that has these bitmaps.
+    pub(crate) fn of_device(self, bitmaps: Arc<Bitmaps>) -> Self {
+        Self { device: Some(bitmaps), ..self }
     }
 
     /// A node's own edges, for requests that `requester` makes in the node's place: a job that copies through its
@@ -93,11 +100,12 @@ impl Io {
             Length::Exactly(len) => Some(len),
             Length::Kept | Length::AtLeast(_) => None,
         };
-        self.layer.observer().write_lands(self.node_id(), number, range, len);
+        let write = (self.node_id(), number);
+        self.layer.observer().write_lands(write, self.requester, range, len);
     }
 
     pub(crate) fn observe_marked(&self, number: u64) {
-        self.layer.observer().write_is_marked(self.node_id(), number);
+        self.layer.observer().write_is_marked((self.node_id(), number));
     }
 
     pub(crate) fn observe_end(&self) {
@@ -217,7 +225,8 @@ impl Io {
             let (node, range) = (child.name(), write.range);
             let span = trace_span!("request", kind = write.kind.word(), node, %range);
             let grows = held.contains(Permissions::RESIZE);
-            in_span!(span, child.write(&self.below(&child), write, options, grows))
+            let through = Through { options, grows, device: self.device.as_ref() };
+            in_span!(span, child.write(&self.below(&child), write, through))
         }
     }
 

@@ -13,6 +13,7 @@ use blockyard_sync::door::{self, Kind};
 use blockyard_units::{BackendId, Design, JobId, Mutant, NodeId};
 
 use crate::backend::Backend;
+use crate::bitmaps::BitmapOwner;
 use crate::driver::BlockDriver;
 use crate::error::BlockError;
 use crate::io::Io;
@@ -20,8 +21,9 @@ use crate::node::Node;
 use crate::observer::Observer;
 use crate::policy::LayerEvents;
 use crate::publish::NewNode;
+use crate::recording::Bitmaps;
 use crate::request::Requester;
-use crate::state::{Activity, END, JOBS, SECTIONS, State, VERSION, holder_key, key};
+use crate::state::{Activity, END, JOBS, OfBackend, SECTIONS, State, VERSION, holder_key, key};
 
 /// A block layer. Clones are the same layer.
 #[derive(Clone)]
@@ -151,15 +153,17 @@ impl BlockLayer {
     pub fn add_backend(&self, name: &str) -> Result<Backend, BlockError> {
         let id = BackendId(door::new_object());
         let in_flight = Arc::new(Shared::remembered(0, u64::clone));
+        let bitmaps = Arc::new(Bitmaps::new(BitmapOwner::Device(name.into())));
+        let of_backend = OfBackend { in_flight, bitmaps };
         let edit = Edit::AddBackend { id, name: name.into() };
         self.state().trusted([key(Kind::Write, VERSION)], |state| {
             state.graph = state.graph.apply(&[edit])?;
             state.version += 1;
-            state.backends.insert(id, in_flight.clone());
+            state.backends.insert(id, of_backend.clone());
             Ok::<_, BlockError>(())
         })?;
         let holder = holder_key(Parent::Backend(id), name);
-        Ok(Backend::new(self.clone(), id, name.into(), holder, in_flight))
+        Ok(Backend::new(self.clone(), id, name.into(), holder, of_backend))
     }
 
     /// Takes away a backend that has no root.
@@ -172,6 +176,18 @@ impl BlockLayer {
                 state.backends.remove(&id);
             }
         });
+    }
+
+    /// The bitmaps of a backend, if it is still there.
+    pub fn device_bitmaps(&self, id: BackendId) -> Option<Arc<Bitmaps>> {
+        self.state().trusted([key(Kind::Read, VERSION)], |state| {
+            state.backends.get(&id).map(|backend| backend.bitmaps.clone())
+        })
+    }
+
+    /// The bitmaps of the backends that show what `node` does.
+    pub(crate) fn bitmaps_above(&self, node: NodeId) -> Vec<Arc<Bitmaps>> {
+        self.state().trusted([key(Kind::Read, VERSION)], |state| state.bitmaps_above(node))
     }
 
     /// Counts `job` among the sources of requests, running.
@@ -265,6 +281,6 @@ impl BlockLayer {
     /// Requests of backends in flight or parked, for the end of a run.
     pub fn backend_requests(&self) -> u64 {
         let counts: Vec<_> = self.state().read(|state| state.backends.values().cloned().collect());
-        counts.iter().map(|count: &Arc<Shared<u64>>| count.read(|n| *n)).sum()
+        counts.iter().map(|backend: &OfBackend| backend.in_flight.read(|n| *n)).sum()
     }
 }

@@ -43,7 +43,7 @@ mod tracked;
 mod turning;
 
 pub use backend::Backend;
-pub use bitmaps::{BitmapState, NodeBitmap};
+pub use bitmaps::{BitmapOwner, BitmapState, NamedBitmap};
 pub use debug::{DebugEvent, Debugger};
 pub use drain::{Drained, Owner};
 pub use driver::{BackingFile, BlockDriver, Change, Limits};
@@ -55,6 +55,7 @@ pub use observer::{NoObserver, Observer};
 pub use policy::{Corrupted, ErrorAction, ErrorPolicies, GuestError, LayerEvents, OnError};
 pub use publish::{NewNode, OnLost, Plan};
 pub use reconfigure::Undo;
+pub use recording::Bitmaps;
 pub use request::{
     CopySource, Preallocation, ReadFlags, Requester, Truncate, Write, WriteFlags, WriteKind,
 };

@@ -15,13 +15,14 @@ use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::{Rarely, sometimes};
 use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId, UnchangedMarks};
 
+use crate::bitmaps::{BitmapOwner, BitmapState};
 use crate::copy_on_read::copy_on_read;
 use crate::debug::{DebugEvent, Debugger};
 use crate::driver::{BackingFile, BlockDriver};
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::pieces::Pieces;
-use crate::recording::{Length, Recorder};
+use crate::recording::{ALWAYS_FITS, Bitmaps, Length};
 use crate::request::{ReadFlags, Write, WriteKind};
 use crate::state::holder_key;
 use crate::stats::{Counted, Histogram, Outcome, Stats};
@@ -37,6 +38,28 @@ pub trait BeforeWrite: Send + Sync {
 #[must_use = "the range is to be released"]
 pub struct Serialised(InFlight);
 
+/// Bytes: what a bitmap's granularity is between, if nobody says it.
+const GRANULARITY: (ByteLen, ByteLen) = (ByteLen(4096), ByteLen(65536));
+
+/// How a write comes in: what its edge allows, and the bitmaps of the device, if it comes from one.
+pub(crate) struct Through<'a> {
+    pub options: NodeOptions,
+    /// It may make the node longer.
+    pub grows: bool,
+    pub device: Option<&'a Arc<Bitmaps>>,
+}
+
+/// The end of a write, for bitmaps.
+struct Marks {
+    number: u64,
+    range: ByteRange,
+    length: Length,
+    /// Those that watch are to know of it.
+    observed: bool,
+    /// It is to be marked.
+    marked: bool,
+}
+
 /// A node of the block graph: a driver, its requests in flight, its bitmaps and hooks.
 pub struct Node {
     id: NodeId,
@@ -45,7 +68,7 @@ pub struct Node {
     holder: u64,
     driver: Box<dyn BlockDriver>,
     tracked: Tracked,
-    bitmaps: Rarely<Vec<Recorder>>,
+    bitmaps: Bitmaps,
     hooks: Rarely<Vec<Arc<dyn BeforeWrite>>>,
     /// Bytes; a write that ends behind it is told once. 0: none is.
     threshold: Rarely<u64>,
@@ -69,13 +92,14 @@ type Ended<'a, T> = (Option<Counted>, ByteRange, &'a Result<T, BlockError>, Opti
 impl Node {
     pub(crate) fn new(id: NodeId, name: String, driver: Box<dyn BlockDriver>) -> Self {
         let holder = holder_key(Parent::Node(id), &name);
+        let bitmaps = Bitmaps::new(BitmapOwner::Node(name.clone()));
         Self {
             id,
             name,
             holder,
             driver,
             tracked: Tracked::default(),
-            bitmaps: Rarely::default(),
+            bitmaps,
             hooks: Rarely::default(),
             threshold: Rarely::default(),
             copy_on_read: Rarely::default(),
@@ -117,11 +141,40 @@ impl Node {
 
     /// Every write-like request through this node is recorded in `bitmap` from its next end on.
     pub fn add_bitmap(&self, bitmap: Arc<SharedBitmap>) {
-        self.bitmaps.write(|bitmaps| bitmaps.push(Recorder::Job(bitmap)));
+        self.bitmaps.add_job(bitmap);
     }
 
-    pub(crate) fn recorders(&self) -> &Rarely<Vec<Recorder>> {
+    /// Its bitmaps.
+    pub fn bitmaps(&self) -> &Bitmaps {
         &self.bitmaps
+    }
+
+    /// Bytes: the granularity of a bitmap of which nobody says it.
+    pub fn default_granularity(&self) -> ByteLen {
+        let (least, most) = GRANULARITY;
+        let cluster = self.driver.cluster_size();
+        // What is written at once is no reason to know it so exactly.
+        let allocates = cluster > self.driver.limits().alignment();
+        if allocates { cluster.clamp(least, most) } else { most }
+    }
+
+    /// A clean bitmap, which records if it is `enabled` and consistent. `io`: the node's own view.
+    ///
+    /// # Errors
+    /// Its name is no name or taken, it cannot be of this granularity, or not be stored; nothing has changed.
+    pub fn add_named_bitmap(
+        &self,
+        io: &Io,
+        name: &str,
+        granularity: ByteLen,
+        enabled: bool,
+        state: BitmapState,
+    ) -> Result<(), BlockError> {
+        let len = self.len(io);
+        if state.persistent {
+            self.check_storing(name, len, granularity)?;
+        }
+        self.bitmaps.add(name, (len, granularity), enabled, state)
     }
 
     /// `hook` runs before every write-like request from the next one on.
@@ -235,13 +288,12 @@ impl Node {
         result
     }
 
-    /// Writes, of every kind. `grows`: its holder may make the node longer.
+    /// Writes, of every kind.
     pub(crate) async fn write(
         &self,
         io: &Io,
         mut write: Write,
-        options: NodeOptions,
-        grows: bool,
+        Through { options, grows, device }: Through<'_>,
     ) -> Result<(), BlockError> {
         if let WriteKind::Data(data) | WriteKind::Compressed(data) = &write.kind {
             assert_eq!(data.len() as u64, write.range.len().0, "data-fills-its-range");
@@ -272,7 +324,11 @@ impl Node {
             self.mark(range);
         }
         let mut reached_driver = false;
+        let devices = self.devices(io, &write, device);
         let mut ready = if request.waits { self.check(io, write.reach(), grows) } else { Ok(()) };
+        if write.reach().end() > ALWAYS_FITS {
+            ready = ready.and_then(|()| self.check_bitmaps(write.reach(), &devices));
+        }
         let hooks = self.hooks.read(Clone::clone);
         for hook in hooks {
             if ready.is_ok() {
@@ -293,21 +349,14 @@ impl Node {
         };
         // What failed behind the end is not there.
         let shown = length.clip(range);
-        if reached_driver && !flags.unchanged {
-            io.observe_write(request.number(), shown, length);
-        }
         let copy_skips = copies && design.is_mutant(Mutant::CopyRangeSkipsRequestEnd);
         let skips = result.is_err() && design.is_mutant(Mutant::RequestEndSkipsFailed);
         // A failed write may have changed the disk, so it is marked too.
         let marks = changes && !marks_early && !skips && !copy_skips;
-        if reached_driver && (marks || grows) {
-            let stays = design.is_mutant(Mutant::TruncateLeavesBitmapLimit);
-            let length = if stays { Length::AtLeast(ByteLen(0)) } else { length };
-            let bitmaps = self.bitmaps.read(Clone::clone);
-            bitmaps.iter().for_each(|bitmap| bitmap.write_ended(marks.then_some(shown), length));
-        }
-        if reached_driver && !flags.unchanged {
-            io.observe_marked(request.number());
+        if reached_driver {
+            let (number, observed) = (request.number(), !flags.unchanged);
+            let marks = Marks { number, range: shown, length, observed, marked: marks };
+            self.tell_bitmaps(io, &marks, &devices);
         }
         if result.is_ok() && kind == Some(Counted::Write) {
             self.look_at_threshold(io, range);
@@ -316,6 +365,46 @@ impl Node {
         let wrote = reached_driver && !copy_skips;
         self.end(io, request, wrote, (kind, range, &result, began_ns));
         result
+    }
+
+    /// The bitmaps of the devices whose guests see what this write changes, or made it.
+    fn devices(&self, io: &Io, write: &Write, from: Option<&Arc<Bitmaps>>) -> Vec<Arc<Bitmaps>> {
+        let design = io.layer().design();
+        match write.kind {
+            WriteKind::Truncate(_) if design.is_mutant(Mutant::DeviceBitmapMissesResize) => {
+                Vec::new()
+            }
+            WriteKind::Truncate(_) => io.layer().bitmaps_above(self.id),
+            WriteKind::Discard if design.is_mutant(Mutant::DeviceBitmapMissesDiscard) => Vec::new(),
+            _ => from.cloned().into_iter().collect(),
+        }
+    }
+
+    /// Whether bitmaps can be as long as this write makes what they are of.
+    #[cold]
+    fn check_bitmaps(&self, reach: ByteRange, devices: &[Arc<Bitmaps>]) -> Result<(), BlockError> {
+        let all = [&self.bitmaps].into_iter().chain(devices.iter().map(|bitmaps| &**bitmaps));
+        { all }.try_for_each(|bitmaps| bitmaps.check_len(ByteLen(reach.end())))
+    }
+
+    /// A write has ended: the node's bitmaps and the `devices`' are told.
+    fn tell_bitmaps(&self, io: &Io, marks: &Marks, devices: &[Arc<Bitmaps>]) {
+        let Marks { number, range, length, observed, marked } = *marks;
+        let stays = io.layer().design().is_mutant(Mutant::TruncateLeavesBitmapLimit);
+        let kept = if stays { Length::AtLeast(ByteLen(0)) } else { length };
+        let longer = !matches!(length, Length::Kept);
+        if observed {
+            io.observe_write(number, range, length);
+        }
+        if marked || longer {
+            let all = [&self.bitmaps].into_iter().chain(devices.iter().map(|all| &**all));
+            for recorder in all.flat_map(Bitmaps::recorders) {
+                recorder.write_ended(marked.then_some(range), kept);
+            }
+        }
+        if observed {
+            io.observe_marked(number);
+        }
     }
 
     /// Waits for those that a listed write must not overlap: what that is may be more when it has waited.
@@ -405,8 +494,8 @@ impl Node {
     }
 
     fn mark(&self, range: ByteRange) {
-        let bitmaps = self.bitmaps.read(Clone::clone);
-        bitmaps.iter().for_each(|bitmap| bitmap.write_ended(Some(range), Length::Kept));
+        let recorders = self.bitmaps.recorders();
+        recorders.iter().for_each(|all| all.write_ended(Some(range), Length::Kept));
     }
 
     fn look_at_threshold(&self, io: &Io, range: ByteRange) {

@@ -26,12 +26,19 @@ pub trait Observer: Send + Sync {
     /// It has left it.
     fn request_ends(&self, _node: NodeId, _requester: Requester) {}
 
-    /// A write-like request that may have changed what a node shows comes back from its driver. `number`: the node's
-    /// own. `len`: the node's from now on, if that is what the request was about.
-    fn write_lands(&self, _node: NodeId, _number: u64, _range: ByteRange, _len: Option<ByteLen>) {}
+    /// A write-like request that may have changed what a node shows comes back from its driver. `write`: the node, and
+    /// the number it has there. `len`: the node's from now on, if that is what the request was about.
+    fn write_lands(
+        &self,
+        _write: (NodeId, u64),
+        _requester: Requester,
+        _range: ByteRange,
+        _len: Option<ByteLen>,
+    ) {
+    }
 
-    /// The node's bitmaps have been told of it.
-    fn write_is_marked(&self, _node: NodeId, _number: u64) {}
+    /// The bitmaps of the node, and of the devices that it concerns, have been told of it.
+    fn write_is_marked(&self, _write: (NodeId, u64)) {}
 }
 
 /// Sees nothing.

@@ -109,6 +109,9 @@ impl BlockLayer {
                 if self.design().is_mutant(Mutant::ReopenReadOnlyDropsBitmaps) {
                     drop_bitmaps(&affected, change);
                 }
+                if self.design().is_mutant(Mutant::DeviceBitmapLostWithMedium) {
+                    self.drop_device_bitmaps(change);
+                }
                 return Ok(());
             }
             affected.iter().rev().for_each(|node| node.driver().abort(change));
@@ -117,6 +120,17 @@ impl BlockLayer {
             note!("{what}: the graph changed meanwhile");
             if on_lost == OnLost::Fail {
                 return Err(BlockError::Lost);
+            }
+        }
+    }
+
+    /// For a mutant: those of the devices that have no medium any more.
+    fn drop_device_bitmaps(&self, Change { before, after }: Change<'_>) {
+        for edge in before.changed_edges(after) {
+            if let (Parent::Backend(device), None) =
+                (edge.parent, after.child(edge.parent, &edge.name))
+            {
+                self.device_bitmaps(device).into_iter().for_each(|all| all.lose(|_| true));
             }
         }
     }
@@ -210,7 +224,7 @@ impl BlockLayer {
 fn drop_bitmaps(affected: &[Arc<Node>], Change { before, after }: Change<'_>) {
     let read_only = |graph: &Graph, id| graph.node(id).is_some_and(|node| node.read_only);
     let closed = |node: &&Arc<Node>| read_only(after, node.id()) && !read_only(before, node.id());
-    affected.iter().filter(closed).for_each(|node| node.lose_bitmaps(|_| true));
+    affected.iter().filter(closed).for_each(|node| node.bitmaps().lose(|_| true));
 }
 
 fn published_key(edge: &EdgeKey, before: &Graph, after: &Graph) -> u64 {

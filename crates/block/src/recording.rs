@@ -1,28 +1,26 @@
-//! What of a node records its writes: the bitmaps of jobs, and its own, by name.
+//! What records writes: the bitmaps of a node, its jobs' and its own, by name; and those of a device, which are told of
+//! what comes through the device alone, and stay with it whatever its medium is.
 //!
-//! All named bitmaps of a node are one value behind the door: a write is marked in all of them at once, and a command
-//! changes one of them between two writes. So a write that ends is in those that recorded at that moment, and in no
-//! others. Marks commute with each other; commands write.
+//! All named bitmaps of a node or a device are one value behind the door: a write is marked in all of them at once, and
+//! a command changes one of them between two writes. So a write that ends is in those that recorded at that moment, and
+//! in no others. Marks commute with each other; commands write.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_bitmap::{DirtyBitmap, SharedBitmap};
-use blockyard_sync::Shared;
+use blockyard_sync::{Rarely, Shared};
 use blockyard_units::{ByteLen, ByteRange};
 
-use crate::bitmaps::{BitmapState, NodeBitmap, Use};
+use crate::bitmaps::{BitmapOwner, BitmapState, NamedBitmap, Use};
 use crate::error::BlockError;
-use crate::io::Io;
-use crate::node::Node;
 
 /// Bytes of the longest name, as qcow2 has it.
 const NAME_MAX: usize = 1023;
 /// Bits of the longest bitmap.
 const GRANULES_MAX: u64 = 1 << 32;
-/// Bytes: what a bitmap's granularity is between, if nobody says it.
-const GRANULARITY: (ByteLen, ByteLen) = (ByteLen(4096), ByteLen(65536));
 
 /// The length of a node, as far as it is known at the end of a write.
 #[derive(Clone, Copy)]
@@ -47,11 +45,11 @@ impl Length {
     }
 }
 
-/// The bitmaps of a node. Looking at one or changing it is a whole access; marking adds.
+/// Those that have names. Looking at one or changing it is a whole access; marking adds.
 #[derive(Default)]
-pub(crate) struct NodeBitmaps(Shared<Vec<NodeBitmap>>);
+pub(crate) struct Named(Shared<Vec<NamedBitmap>>);
 
-impl NodeBitmaps {
+impl Named {
     fn write_ended(&self, marked: Option<ByteRange>, length: Length) {
         if let Length::Exactly(len) = length {
             self.0.write(|all| each(all, |bits| bits.resize(len)));
@@ -71,7 +69,7 @@ impl NodeBitmaps {
     }
 }
 
-fn each(all: &mut [NodeBitmap], mut change: impl FnMut(&mut DirtyBitmap)) {
+fn each(all: &mut [NamedBitmap], mut change: impl FnMut(&mut DirtyBitmap)) {
     all.iter_mut().for_each(|bitmap| bitmap.each_bits(&mut change));
 }
 
@@ -81,7 +79,7 @@ pub(crate) enum Recorder {
     /// A job's.
     Job(Arc<SharedBitmap>),
     /// Those that have names.
-    Named(Arc<NodeBitmaps>),
+    Named(Arc<Named>),
 }
 
 impl Recorder {
@@ -99,7 +97,7 @@ impl Recorder {
         }
     }
 
-    fn named(&self) -> Option<&Arc<NodeBitmaps>> {
+    fn named(&self) -> Option<&Arc<Named>> {
         match self {
             Self::Named(bitmaps) => Some(bitmaps),
             Self::Job(_) => None,
@@ -107,70 +105,80 @@ impl Recorder {
     }
 }
 
-impl Node {
-    /// Bytes: the granularity of a bitmap of which nobody says it.
-    pub fn default_granularity(&self) -> ByteLen {
-        let (least, most) = GRANULARITY;
-        let driver = self.driver();
-        let cluster = driver.cluster_size();
-        // What is written at once is no reason to know it so exactly.
-        let allocates = cluster > driver.limits().alignment();
-        if allocates { cluster.clamp(least, most) } else { most }
+/// The bitmaps of a node or of a device.
+pub struct Bitmaps {
+    owner: BitmapOwner,
+    recorders: Rarely<Vec<Recorder>>,
+}
+
+impl Bitmaps {
+    pub(crate) fn new(owner: BitmapOwner) -> Self {
+        Self { owner, recorders: Rarely::default() }
     }
 
-    fn named(&self) -> Option<Arc<NodeBitmaps>> {
-        self.recorders().read(|all| all.iter().find_map(Recorder::named).cloned())
+    /// Whose they are.
+    pub fn owner(&self) -> &BitmapOwner {
+        &self.owner
     }
 
-    /// A clean bitmap, which records if it is `enabled` and consistent.
+    /// Who is to be told of the end of a write.
+    pub(crate) fn recorders(&self) -> Vec<Recorder> {
+        self.recorders.read(Clone::clone)
+    }
+
+    /// Every write-like request is recorded in a job's `bitmap` too from its next end on.
+    pub(crate) fn add_job(&self, bitmap: Arc<SharedBitmap>) {
+        self.recorders.write(|all| all.push(Recorder::Job(bitmap)));
+    }
+
+    fn named(&self) -> Option<Arc<Named>> {
+        self.recorders.read(|all| all.iter().find_map(Recorder::named).cloned())
+    }
+
+    fn invalid(&self, why: &str) -> BlockError {
+        BlockError::Invalid(format!("bitmap of {}: {why}", self.owner))
+    }
+
+    /// A clean bitmap for `len` bytes, which records if it is `enabled` and consistent.
     ///
     /// # Errors
     /// Its name is no name or taken, or it cannot be of this granularity; nothing has changed.
-    pub fn add_named_bitmap(
+    pub fn add(
         &self,
-        io: &Io,
         name: &str,
-        granularity: ByteLen,
+        (len, granularity): (ByteLen, ByteLen),
         enabled: bool,
         state: BitmapState,
     ) -> Result<(), BlockError> {
-        let node = self.name();
-        let invalid = |why: &str| Err(BlockError::Invalid(format!("bitmap of node {node}: {why}")));
         match name.len() {
-            0 => return invalid("its name is empty"),
+            0 => return Err(self.invalid("its name is empty")),
             1..=NAME_MAX => {}
-            len => return invalid(&format!("its name has {len} bytes; {NAME_MAX} are possible")),
+            len => {
+                let why = format!("its name has {len} bytes; {NAME_MAX} are possible");
+                return Err(self.invalid(&why));
+            }
         }
-        let len = self.len(io);
-        let granules = len.0 / granularity.0.max(1);
-        if granules > GRANULES_MAX {
-            return invalid(&format!(
-                "granularity: {len} bytes have {granules} granules of {granularity}; at most \
-                 {GRANULES_MAX} are possible"
-            ));
-        }
-        if state.persistent {
-            self.check_storing(name, len, granularity)?;
-        }
-        let mut bits = match DirtyBitmap::new(len, granularity) {
-            Ok(bits) => bits,
-            Err(error) => return invalid(&format!("granularity: {error}")),
-        };
+        let new = |bits| NamedBitmap::new(self.owner.clone(), name, state, bits);
+        let check = DirtyBitmap::check_granularity(granularity);
+        check.map_err(|error| self.invalid(&format!("granularity: {error}")))?;
+        let check = check_len(len, granularity);
+        check.map_err(|why| self.invalid(&format!("granularity: {why}")))?;
+        let mut bits = DirtyBitmap::new(len, granularity).expect("its granularity was checked");
         if !enabled || state.inconsistent {
             bits.disable();
         }
-        self.put_back(NodeBitmap::new(node, name, state, bits))
+        self.put_back(new(bits))
     }
 
-    /// Gives it back a bitmap that was [removed](Self::remove_named_bitmap).
+    /// Gives it back a bitmap that was [removed](Self::remove).
     ///
     /// # Errors
     /// Another one has its name by now.
-    pub fn put_back(&self, bitmap: NodeBitmap) -> Result<(), BlockError> {
-        let all = self.recorders().write(|all| match all.iter().find_map(Recorder::named) {
+    pub fn put_back(&self, bitmap: NamedBitmap) -> Result<(), BlockError> {
+        let all = self.recorders.write(|all| match all.iter().find_map(Recorder::named) {
             Some(bitmaps) => bitmaps.clone(),
             None => {
-                let bitmaps = Arc::new(NodeBitmaps::default());
+                let bitmaps = Arc::new(Named::default());
                 all.push(Recorder::Named(bitmaps.clone()));
                 bitmaps
             }
@@ -188,27 +196,27 @@ impl Node {
     ///
     /// # Errors
     /// There is none, or it is busy or read-only; nothing has changed.
-    pub fn remove_named_bitmap(&self, name: &str) -> Result<NodeBitmap, BlockError> {
-        let Some(all) = self.named() else { return Err(self.no_bitmap(name)) };
+    pub fn remove(&self, name: &str) -> Result<NamedBitmap, BlockError> {
+        let Some(all) = self.named() else { return Err(self.none(name)) };
         all.0.write(|all| {
             let index = all.iter().position(|bitmap| bitmap.name() == name);
-            let index = index.ok_or_else(|| self.no_bitmap(name))?;
+            let index = index.ok_or_else(|| self.none(name))?;
             all[index].check(Use::Remove)?;
             Ok(all.remove(index))
         })
     }
 
     /// Removes those that are `lost`, whoever holds them.
-    pub(crate) fn lose_bitmaps(&self, lost: impl Fn(&NodeBitmap) -> bool) {
+    pub(crate) fn lose(&self, lost: impl Fn(&NamedBitmap) -> bool) {
         if let Some(all) = self.named() {
             all.0.write(|all| all.retain(|bitmap| !lost(bitmap)));
         }
     }
 
     /// What is stored with the node cannot be changed any more.
-    pub(crate) fn stored_bitmaps_become_read_only(&self) {
+    pub(crate) fn stored_become_read_only(&self) {
         if let Some(all) = self.named() {
-            all.0.write(|all| all.iter_mut().for_each(NodeBitmap::becomes_read_only));
+            all.0.write(|all| all.iter_mut().for_each(NamedBitmap::becomes_read_only));
         }
     }
 
@@ -216,15 +224,15 @@ impl Node {
     ///
     /// # Errors
     /// There is none, or what `look` says.
-    pub fn look_at_bitmap<R>(
+    pub fn look_at<R>(
         &self,
         name: &str,
-        look: impl FnOnce(&NodeBitmap) -> Result<R, BlockError>,
+        look: impl FnOnce(&NamedBitmap) -> Result<R, BlockError>,
     ) -> Result<R, BlockError> {
-        let Some(all) = self.named() else { return Err(self.no_bitmap(name)) };
+        let Some(all) = self.named() else { return Err(self.none(name)) };
         all.0.read(|all| match all.iter().find(|bitmap| bitmap.name() == name) {
             Some(bitmap) => look(bitmap),
-            None => Err(self.no_bitmap(name)),
+            None => Err(self.none(name)),
         })
     }
 
@@ -232,27 +240,53 @@ impl Node {
     ///
     /// # Errors
     /// There is none, or what `change` says.
-    pub fn change_bitmap<R>(
+    pub fn change<R>(
         &self,
         name: &str,
-        change: impl FnOnce(&mut NodeBitmap) -> Result<R, BlockError>,
+        change: impl FnOnce(&mut NamedBitmap) -> Result<R, BlockError>,
     ) -> Result<R, BlockError> {
-        let Some(all) = self.named() else { return Err(self.no_bitmap(name)) };
+        let Some(all) = self.named() else { return Err(self.none(name)) };
         all.0.write(|all| match all.iter_mut().find(|bitmap| bitmap.name() == name) {
             Some(bitmap) => change(bitmap),
-            None => Err(self.no_bitmap(name)),
+            None => Err(self.none(name)),
         })
     }
 
     /// Looks at all of them, in the order in which they were added.
-    pub fn each_bitmap(&self, look: impl FnMut(&NodeBitmap)) {
+    pub fn each(&self, look: impl FnMut(&NamedBitmap)) {
         if let Some(all) = self.named() {
             all.0.read(|all| all.iter().for_each(look));
         }
     }
 
-    fn no_bitmap(&self, name: &str) -> BlockError {
-        let node = self.name();
-        BlockError::Invalid(format!("node {node} has no bitmap '{name}'"))
+    /// Whether all of them can be of `len` bytes.
+    ///
+    /// # Errors
+    /// Names one that cannot.
+    pub(crate) fn check_len(&self, len: ByteLen) -> Result<(), BlockError> {
+        let Some(all) = self.named() else { return Ok(()) };
+        all.0.read(|all| {
+            all.iter().try_for_each(|bitmap| {
+                let check = check_len(len, bitmap.bits().granularity());
+                check.map_err(|why| bitmap.refused(&format!("is to be removed first: {why}")))
+            })
+        })
     }
+
+    fn none(&self, name: &str) -> BlockError {
+        BlockError::Invalid(format!("{} has no bitmap '{name}'", self.owner))
+    }
+}
+
+/// The last byte that even a bitmap of the finest granularity has a bit for.
+pub(crate) const ALWAYS_FITS: u64 = GRANULES_MAX * DirtyBitmap::MIN_GRANULARITY.0;
+
+fn check_len(len: ByteLen, granularity: ByteLen) -> Result<(), String> {
+    let granules = len.0.div_ceil(granularity.0);
+    if granules <= GRANULES_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "{len} bytes have {granules} granules of {granularity}; at most {GRANULES_MAX} are possible"
+    ))
 }

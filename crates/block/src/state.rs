@@ -8,7 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_graph::{Graph, Parent};
+use blockyard_graph::{Graph, Parent, ROOT};
 use blockyard_sync::Shared;
 use blockyard_sync::door::Kind;
 use blockyard_units::{BackendId, JobId, NodeId};
@@ -16,6 +16,7 @@ use blockyard_units::{BackendId, JobId, NodeId};
 use crate::drain::Owner;
 use crate::links::Links;
 use crate::node::Node;
+use crate::recording::Bitmaps;
 
 /// The key of the drained sections.
 pub(crate) const SECTIONS: u64 = 1 << 63;
@@ -79,6 +80,14 @@ pub(crate) enum Activity {
     Parked,
 }
 
+/// What a backend has.
+#[derive(Clone)]
+pub(crate) struct OfBackend {
+    /// Its requests in flight.
+    pub in_flight: Arc<Shared<u64>>,
+    pub bitmaps: Arc<Bitmaps>,
+}
+
 #[derive(Default)]
 pub(crate) struct State {
     pub graph: Graph,
@@ -86,8 +95,7 @@ pub(crate) struct State {
     pub links: Links,
     pub version: u64,
     pub nodes: BTreeMap<NodeId, Arc<Node>>,
-    /// Requests in flight of each backend.
-    pub backends: BTreeMap<BackendId, Arc<Shared<u64>>>,
+    pub backends: BTreeMap<BackendId, OfBackend>,
     pub sections: Vec<Section>,
     pub jobs: BTreeMap<JobId, Activity>,
     pub section_numbers: u64,
@@ -171,6 +179,20 @@ impl State {
             nodes.iter().any(|node| self.graph.reaches(Parent::Backend(*backend), *node))
         };
         let above = self.backends.iter().filter(|(backend, _)| reaches(backend));
-        above.map(|(_, in_flight)| in_flight.clone()).collect()
+        above.map(|(_, backend)| backend.in_flight.clone()).collect()
+    }
+
+    /// The bitmaps of the backends whose root this node is, or has its bytes.
+    pub fn bitmaps_above(&self, node: NodeId) -> Vec<Arc<Bitmaps>> {
+        let main = |id: &NodeId| {
+            let main = self.nodes.get(id)?.driver().main_child()?;
+            self.graph.child(Parent::Node(*id), main)
+        };
+        let shows = |backend: &BackendId| {
+            let root = self.graph.child(Parent::Backend(*backend), ROOT);
+            core::iter::successors(root, main).any(|below| below == node)
+        };
+        let showing = self.backends.iter().filter(|(backend, _)| shows(backend));
+        showing.map(|(_, backend)| backend.bitmaps.clone()).collect()
     }
 }

@@ -18,7 +18,7 @@ use blockyard_bitmap::DirtyBitmap;
 use blockyard_runtime::BoxFuture;
 use blockyard_units::ByteLen;
 
-use crate::bitmaps::{BitmapState, NodeBitmap};
+use crate::bitmaps::{BitmapState, NamedBitmap};
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::layer::BlockLayer;
@@ -76,7 +76,7 @@ pub trait BitmapStore: Send + Sync {
 impl Node {
     /// Whether a bitmap of this name is stored with its data.
     pub fn stores_bitmap(&self, name: &str) -> bool {
-        self.look_at_bitmap(name, |bitmap| Ok(bitmap.state().persistent)).unwrap_or(false)
+        self.bitmaps().look_at(name, |bitmap| Ok(bitmap.state().persistent)).unwrap_or(false)
     }
 
     /// Whether another bitmap of these could be stored with its data.
@@ -93,7 +93,7 @@ impl Node {
             )));
         };
         let mut others = 0;
-        self.each_bitmap(|bitmap| others += usize::from(bitmap.state().persistent));
+        self.bitmaps().each(|bitmap| others += usize::from(bitmap.state().persistent));
         store.check(name, len, granularity, others)
     }
 }
@@ -104,11 +104,12 @@ impl BlockLayer {
     pub(crate) async fn load_bitmaps(&self, node: &Node, io: &Io) -> Result<(), BlockError> {
         let Some(store) = node.driver().bitmap_store() else { return Ok(()) };
         let bitmaps = store.load(io).await?;
-        node.lose_bitmaps(|bitmap| bitmap.state().persistent);
+        node.bitmaps().lose(|bitmap| bitmap.state().persistent);
         let read_only = self.graph().node(node.id()).is_some_and(|node| node.read_only);
         for StoredBitmap { name, bits, inconsistent } in bitmaps {
             let state = BitmapState { persistent: true, read_only, inconsistent };
-            node.put_back(NodeBitmap::new(node.name(), &name, state, bits))?;
+            let owner = node.bitmaps().owner().clone();
+            node.bitmaps().put_back(NamedBitmap::new(owner, &name, state, bits))?;
         }
         Ok(())
     }
@@ -117,7 +118,7 @@ impl BlockLayer {
     pub(crate) async fn store_bitmaps(&self, node: &Node, io: &Io) -> Result<(), BlockError> {
         let Some(store) = node.driver().bitmap_store() else { return Ok(()) };
         let mut bitmaps = Vec::new();
-        node.each_bitmap(|bitmap| {
+        node.bitmaps().each(|bitmap| {
             let BitmapState { persistent, inconsistent, .. } = bitmap.state();
             if persistent {
                 let (name, bits) = (bitmap.name().into(), bitmap.bits().clone());

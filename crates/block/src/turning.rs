@@ -110,7 +110,7 @@ impl BlockLayer {
             Becomes::ReadOnly => {
                 self.store_bitmaps(&node, &io).await?;
                 node.driver().becomes_read_only(&io).await?;
-                node.stored_bitmaps_become_read_only();
+                node.bitmaps().stored_become_read_only();
                 Ok(())
             }
             Becomes::Writable => {

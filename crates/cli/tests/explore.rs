@@ -161,6 +161,14 @@ fn the_mirror_scenarios_exhaust_clean() {
 }
 
 #[test]
+fn bitmaps_of_devices_exhaust_clean_with_one_fault() {
+    let with_medium = ["bitmap-device", "bitmap-device-medium", "bitmap-device-merge"];
+    for scenario in with_medium.into_iter().chain(["bitmap-resize"]) {
+        check_exhausted(scenario, &["--faults", "1"]);
+    }
+}
+
+#[test]
 fn the_mirror_scenarios_exhaust_clean_with_one_fault() {
     for scenario in ["mirror-active", "mirror-keeps-upper-filter"] {
         check_exhausted(scenario, &["--faults", "1"]);
@@ -185,6 +193,10 @@ const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("reopen-ro-drops-bitmaps", "bitmap-reopen", "bitmap-soundness", 0, 0),
     ("bitmap-clear-undone-though-not-done", "bitmap-transaction", "bitmap-soundness", 0, 0),
     ("complete-refused-while-drained", "replace-child-during-mirror", "progress", 0, 0),
+    ("vanishing-bitmap", "bitmap-device", "script", 0, 0),
+    ("device-bitmap-misses-discard", "bitmap-device", "bitmap-soundness", 0, 0),
+    ("device-bitmap-lost-with-medium", "bitmap-device-medium", "bitmap-soundness", 0, 0),
+    ("device-bitmap-misses-resize", "bitmap-resize", "bitmap-precision", 0, 0),
     ("snapshot-skips-flush", "qcow2-snapshot", "durability", 0, 0),
     ("qcow2-cleans-dirty", "qcow2-clean-caches", "guest-consistency", 0, 0),
     ("write-acknowledged-early", "mirror-keeps-upper-filter", "guest-consistency", 0, 0),

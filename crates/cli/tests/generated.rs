@@ -152,6 +152,10 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::MergeLeavesCountStale, "they have no bitmaps"),
     (Mutant::ReopenReadOnlyDropsBitmaps, "they have no bitmaps"),
     (Mutant::BitmapClearUndoneThoughNotDone, "they have no bitmaps"),
+    (Mutant::VanishingBitmap, "they have no bitmaps"),
+    (Mutant::DeviceBitmapMissesDiscard, "they have no bitmaps"),
+    (Mutant::DeviceBitmapLostWithMedium, "they have no bitmaps"),
+    (Mutant::DeviceBitmapMissesResize, "they have no bitmaps"),
     (Mutant::SnapshotSkipsFlush, "their overlays are in memory"),
     (Mutant::GrowingZeroesDoNotSerialise, "a device that makes its disk longer"),
 ];

@@ -1,10 +1,12 @@
-//! The commands about the dirty bitmaps of nodes, which are actions of a transaction too.
+//! The commands about the dirty bitmaps of nodes and devices, which are actions of a transaction too.
 //!
 //! On its own a command takes place at one moment, between two writes. In a transaction all of them take place in the
 //! drained section, in their order, and those that have are undone, the last first, if the transaction fails.
 //!
-//! Source: QEMU's QMP reference. Differs: a truncation marks what it adds; errors name the node, the bitmap and its
-//! holder. One that is stored with its node is changed in a drained section, as it is disowned before.
+//! Source: QEMU's QMP reference. Differs: a truncation marks what it adds; errors name the bitmap, whose it is and its
+//! holder. One that is stored with its node is changed in a drained section, as it is disowned before. The name of a
+//! device stands for bitmaps of its own, which stay with it whatever its medium is; QEMU's for those of the node below
+//! it, which vanish when a filter comes above that.
 
 use alloc::format;
 use alloc::string::String;
@@ -12,15 +14,17 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_bitmap::DirtyBitmap;
-use blockyard_block::{BitmapState, BlockError, Io, Node, NodeBitmap, Plan, Requester, Undo};
+use blockyard_block::{
+    BitmapState, Bitmaps, BlockError, BlockLayer, Io, NamedBitmap, Node, Plan, Requester, Undo,
+};
 use blockyard_crypto::Hash;
-use blockyard_graph::Graph;
-use blockyard_units::{ByteLen, Design, Mutant, NodeId};
+use blockyard_graph::{Graph, Parent, ROOT};
+use blockyard_units::{BackendId, ByteLen, Mutant, NodeId};
 use serde::Deserialize;
 
 use crate::error::QmpError;
 use crate::monitor::Monitor;
-use crate::nodes::node_or_root;
+use crate::nodes::{node_named, root_of_device};
 use crate::query::dict;
 use crate::transaction::Action;
 use crate::value::{Dict, Reference, Value};
@@ -65,26 +69,109 @@ enum Change {
     Remove,
     Clear,
     Record(bool),
-    /// Each source by its node, if that is another, and its name.
+    /// Each source by its owner, if that is another, and its name.
     Merge(Vec<(Option<String>, String)>),
+}
+
+/// Who has a bitmap.
+#[derive(Clone)]
+enum Owner {
+    Node(Arc<Node>),
+    Device(BackendId, Arc<Bitmaps>),
 }
 
 /// A command, typed.
 pub(crate) struct BitmapCommand {
+    /// The name of a node or a device.
     node: String,
     name: String,
     change: Change,
 }
 
-/// One whose nodes are found.
+/// One whose owners are found.
 pub(crate) struct BitmapAction {
-    node: Arc<Node>,
+    owner: Owner,
     name: String,
     change: Change,
     /// Of a merge.
-    sources: Vec<(Arc<Node>, String)>,
-    design: Design,
-    io: Io,
+    sources: Vec<(Owner, String)>,
+    layer: BlockLayer,
+}
+
+/// Bytes: the granularity of a bitmap of which neither a command nor a node says it.
+const GRANULARITY: ByteLen = ByteLen(65536);
+
+impl Owner {
+    /// By name, in a graph that may not be published yet, and in the layer.
+    fn named(layer: &BlockLayer, graph: &Graph, name: &str) -> Result<Self, QmpError> {
+        let Some(device) = graph.backend_by_name(name) else {
+            return Self::node(layer, node_named(graph, name)?, name);
+        };
+        if layer.design().is_mutant(Mutant::VanishingBitmap) {
+            return Self::node(layer, root_of_device(graph, name)?, name);
+        }
+        let bitmaps = layer.device_bitmaps(device);
+        let gone = || QmpError::generic(format!("there is no device '{name}' any more"));
+        Ok(Self::Device(device, bitmaps.ok_or_else(gone)?))
+    }
+
+    fn node(layer: &BlockLayer, id: NodeId, name: &str) -> Result<Self, QmpError> {
+        let said = || format!("node '{name}' is added by the transaction that is to use it");
+        layer.node_by_id(id).map(Self::Node).ok_or_else(|| QmpError::generic(said()))
+    }
+
+    fn bitmaps(&self) -> &Bitmaps {
+        match self {
+            Self::Node(node) => node.bitmaps(),
+            Self::Device(_, bitmaps) => bitmaps,
+        }
+    }
+
+    /// The node whose writes are marked in its bitmaps, if there is one. Of a device, the one it leads to.
+    fn marked_by(&self, graph: &Graph) -> Result<Option<NodeId>, BlockError> {
+        let gone = |owner: &Bitmaps| {
+            BlockError::NotFound(format!("there is no {} any more", owner.owner()))
+        };
+        match self {
+            Self::Node(node) if graph.node(node.id()).is_some() => Ok(Some(node.id())),
+            Self::Device(device, _) if graph.parent_name(Parent::Backend(*device)).is_some() => {
+                Ok(graph.child(Parent::Backend(*device), ROOT))
+            }
+            Self::Node(_) | Self::Device(..) => Err(gone(self.bitmaps())),
+        }
+    }
+
+    fn stores(&self, name: &str) -> bool {
+        matches!(self, Self::Node(node) if node.stores_bitmap(name))
+    }
+
+    fn add(
+        &self,
+        layer: &BlockLayer,
+        name: &str,
+        (granularity, enabled, persistent): (Option<ByteLen>, bool, bool),
+    ) -> Result<(), BlockError> {
+        let view = |node: &Arc<Node>| Io::of_node(layer, node, Requester::Node(node.id()));
+        let state = BitmapState { persistent, ..BitmapState::default() };
+        let (device, bitmaps) = match self {
+            Self::Device(device, bitmaps) => (*device, bitmaps),
+            Self::Node(node) => {
+                let granularity = granularity.unwrap_or_else(|| node.default_granularity());
+                return node.add_named_bitmap(&view(node), name, granularity, enabled, state);
+            }
+        };
+        if persistent {
+            return Err(BlockError::Invalid(format!(
+                "bitmap '{name}' of {} cannot be persistent: name the node that is to store it",
+                bitmaps.owner()
+            )));
+        }
+        let root = layer.graph().child(Parent::Backend(device), ROOT);
+        let root = root.and_then(|root| layer.node_by_id(root));
+        let len = root.as_ref().map_or(ByteLen(0), |node| node.len(&view(node)));
+        let usual = || root.as_ref().map_or(GRANULARITY, |node| node.default_granularity());
+        bitmaps.add(name, (len, granularity.unwrap_or_else(usual)), enabled, state)
+    }
 }
 
 impl BitmapCommand {
@@ -104,29 +191,22 @@ impl BitmapCommand {
         Ok(Some(Self { node, name, change }))
     }
 
-    /// Finds the nodes, in a graph that may not be published yet, and in the layer.
+    /// Finds the nodes and devices, in a graph that may not be published yet, and in the layer.
     pub fn resolve(self, monitor: &Monitor, graph: &Graph) -> Result<BitmapAction, QmpError> {
         let layer = monitor.layer();
-        let found = |name: &str| {
-            let id = node_or_root(graph, name)?;
-            layer.node_by_id(id).ok_or_else(|| {
-                let said = format!("node '{name}' is added by the transaction that is to use it");
-                QmpError::generic(said)
-            })
-        };
+        let found = |name: &str| Owner::named(layer, graph, name);
         let Self { node, name, change } = self;
-        let node = found(&node)?;
+        let owner = found(&node)?;
         let sources = match &change {
             Change::Merge(sources) => &sources[..],
             _ => &[],
         };
         let source = |(other, name): &(Option<String>, String)| {
-            let node = other.as_ref().map_or_else(|| Ok(node.clone()), |other| found(other))?;
-            Ok::<_, QmpError>((node, name.clone()))
+            let owner = other.as_ref().map_or_else(|| Ok(owner.clone()), |other| found(other))?;
+            Ok::<_, QmpError>((owner, name.clone()))
         };
         let sources = sources.iter().map(source).collect::<Result<_, _>>()?;
-        let io = Io::of_node(layer, &node, Requester::Node(node.id()));
-        Ok(BitmapAction { node, name, change, sources, design: layer.design(), io })
+        Ok(BitmapAction { owner, name, change, sources, layer: layer.clone() })
     }
 }
 
@@ -170,15 +250,15 @@ fn merge_uncounted(to: &mut DirtyBitmap, from: &DirtyBitmap) {
 }
 
 impl BitmapAction {
-    fn nodes(&self) -> impl Iterator<Item = NodeId> + '_ {
-        [&self.node].into_iter().chain(self.sources.iter().map(|(node, _)| node)).map(|n| n.id())
+    fn owners(&self) -> impl Iterator<Item = &Owner> {
+        [&self.owner].into_iter().chain(self.sources.iter().map(|(owner, _)| owner))
     }
 
     /// Whether a bitmap that is stored with its node is to change, or to come.
     fn is_about_stored(&self) -> bool {
         match self.change {
             Change::Add { persistent, .. } => persistent,
-            _ => self.node.stores_bitmap(&self.name),
+            _ => self.owner.stores(&self.name),
         }
     }
 
@@ -187,46 +267,45 @@ impl BitmapAction {
     /// # Errors
     /// It is refused; nothing has changed.
     fn done(&self) -> Result<Undo, BlockError> {
-        let (node, name) = (self.node.clone(), self.name.clone());
+        let (owner, name) = (self.owner.clone(), self.name.clone());
+        let bitmaps = self.owner.bitmaps();
         // What is undone is there, and nobody holds it: it was changed a moment ago.
         Ok(match &self.change {
             Change::Add { granularity, enabled, persistent } => {
-                let granularity = granularity.unwrap_or_else(|| node.default_granularity());
-                let state = BitmapState { persistent: *persistent, ..BitmapState::default() };
-                node.add_named_bitmap(&self.io, &name, granularity, *enabled, state)?;
-                Undo::new(move || drop(node.remove_named_bitmap(&name)))
+                owner.add(&self.layer, &name, (*granularity, *enabled, *persistent))?;
+                Undo::new(move || drop(owner.bitmaps().remove(&name)))
             }
             Change::Remove => {
-                let bitmap = node.remove_named_bitmap(&name)?;
-                Undo::new(move || drop(node.put_back(bitmap)))
+                let bitmap = bitmaps.remove(&name)?;
+                Undo::new(move || drop(owner.bitmaps().put_back(bitmap)))
             }
             Change::Clear => {
-                let before = node.change_bitmap(&name, NodeBitmap::clear)?;
-                let undo = move |bitmap: &mut NodeBitmap| {
+                let before = bitmaps.change(&name, NamedBitmap::clear)?;
+                let undo = move |bitmap: &mut NamedBitmap| {
                     bitmap.unclear(&before);
                     Ok(())
                 };
-                Undo::new(move || drop(node.change_bitmap(&name, undo)))
+                Undo::new(move || drop(owner.bitmaps().change(&name, undo)))
             }
             Change::Record(on) => {
-                let before = node.change_bitmap(&name, |bitmap| bitmap.set_recording(*on))?;
-                let undo = move |bitmap: &mut NodeBitmap| bitmap.set_recording(before);
-                Undo::new(move || drop(node.change_bitmap(&name, undo)))
+                let before = bitmaps.change(&name, |bitmap| bitmap.set_recording(*on))?;
+                let undo = move |bitmap: &mut NamedBitmap| bitmap.set_recording(before);
+                Undo::new(move || drop(owner.bitmaps().change(&name, undo)))
             }
             Change::Merge(_) => {
                 let before = self.merge()?;
-                let undo = move |bitmap: &mut NodeBitmap| {
+                let undo = move |bitmap: &mut NamedBitmap| {
                     bitmap.restore(&before);
                     Ok(())
                 };
-                Undo::new(move || drop(node.change_bitmap(&name, undo)))
+                Undo::new(move || drop(owner.bitmaps().change(&name, undo)))
             }
         })
     }
 
     /// A mutant: it was refused, and is undone. A clear is from a backup that nobody has made.
     fn undo_though_not_done(&self) {
-        let restore = |bitmap: &mut NodeBitmap| {
+        let restore = |bitmap: &mut NamedBitmap| {
             let mut none = bitmap.bits().clone();
             none.clear();
             bitmap.restore(&none);
@@ -234,35 +313,37 @@ impl BitmapAction {
         };
         // Who is undone without having been done does not care for what is refused.
         let _ = match self.change {
-            Change::Clear => self.node.change_bitmap(&self.name, restore),
-            Change::Add { .. } => self.node.remove_named_bitmap(&self.name).map(drop),
+            Change::Clear => self.owner.bitmaps().change(&self.name, restore),
+            Change::Add { .. } => self.owner.bitmaps().remove(&self.name).map(drop),
             _ => Ok(()),
         };
     }
 
     fn merge(&self) -> Result<DirtyBitmap, BlockError> {
-        let stale = self.design.is_mutant(Mutant::MergeLeavesCountStale);
+        let stale = self.layer.design().is_mutant(Mutant::MergeLeavesCountStale);
         let merge = if stale { merge_uncounted } else { DirtyBitmap::merge_from };
         let source =
-            |(node, name): &(Arc<Node>, String)| node.look_at_bitmap(name, NodeBitmap::readable);
-        let sources: Vec<NodeBitmap> = self.sources.iter().map(source).collect::<Result<_, _>>()?;
-        self.node.change_bitmap(&self.name, |bitmap| bitmap.merge(&sources, merge))
+            |(owner, name): &(Owner, String)| owner.bitmaps().look_at(name, NamedBitmap::readable);
+        let sources: Vec<NamedBitmap> =
+            self.sources.iter().map(source).collect::<Result<_, _>>()?;
+        self.owner.bitmaps().change(&self.name, |bitmap| bitmap.merge(&sources, merge))
     }
 }
 
 impl Action for BitmapAction {
     fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
-        if let Some(gone) = self.nodes().find(|id| graph.node(*id).is_none()) {
-            let name = if gone == self.node.id() { self.node.name() } else { "of a source" };
-            return Err(BlockError::NotFound(format!("there is no node '{name}' any more")));
-        }
-        let (drained, disowned) = (self.nodes().collect(), [self.node.id()].into());
+        let drained = self.owners().filter_map(|owner| owner.marked_by(graph).transpose());
+        let drained = drained.collect::<Result<_, _>>()?;
+        let disowned = match &self.owner {
+            Owner::Node(node) => [node.id()].into(),
+            Owner::Device(..) => Vec::new(),
+        };
         Ok(Plan { drained, disowned, ..Plan::default() })
     }
 
     fn inside(&self) -> Result<Option<Undo>, BlockError> {
         let done = self.done();
-        if done.is_err() && self.design.is_mutant(Mutant::BitmapClearUndoneThoughNotDone) {
+        if done.is_err() && self.layer.design().is_mutant(Mutant::BitmapClearUndoneThoughNotDone) {
             self.undo_though_not_done();
         }
         done.map(Some)
@@ -307,9 +388,8 @@ impl Monitor {
 
     /// As QEMU has it: of a bit for each granule, in words of 64.
     fn bitmap_hash(&self, graph: &Graph, node: &str, name: &str) -> Result<Value, QmpError> {
-        let node = self.layer().node_by_id(node_or_root(graph, node)?);
-        let node = node.ok_or_else(|| QmpError::generic("the node is gone"))?;
-        let bytes: Vec<u8> = node.look_at_bitmap(name, |bitmap| {
+        let owner = Owner::named(self.layer(), graph, node)?;
+        let bytes: Vec<u8> = owner.bitmaps().look_at(name, |bitmap| {
             let words = bitmap.bits().words();
             Ok(words.iter().flat_map(|word| word.to_le_bytes()).collect())
         })?;
@@ -319,10 +399,10 @@ impl Monitor {
     }
 }
 
-/// The bitmaps of a node, as queries tell of them.
-pub(crate) fn query(node: &Node) -> Vec<Value> {
+/// Bitmaps as queries tell of them; nothing if there are none.
+pub(crate) fn query(bitmaps: &Bitmaps) -> Option<Value> {
     let mut all = Vec::new();
-    node.each_bitmap(|bitmap| {
+    bitmaps.each(|bitmap| {
         let (bits, state) = (bitmap.bits(), bitmap.state());
         let granularity = bits.granularity().0;
         let mut members = Vec::from([
@@ -339,5 +419,5 @@ pub(crate) fn query(node: &Node) -> Vec<Value> {
         }
         all.push(dict(members));
     });
-    all
+    (!all.is_empty()).then_some(Value::List(all))
 }

@@ -77,6 +77,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("job-resume", "makes a job go on"),
     ("object-add", "keeps a secret, by its id"),
     ("object-del", "forgets a secret"),
+    ("query-block", "lists the devices"),
     ("query-block-jobs", "lists the jobs that work on nodes"),
     ("query-blockstats", "tells what was counted of requests"),
     ("query-jobs", "lists the jobs"),
@@ -295,6 +296,10 @@ impl Monitor {
             "transaction" => self.transaction(visit(&value, mode)?, mode).await.map(done),
             "x-blockdev-replace-child" => {
                 self.replace_child(visit(&value, mode)?, mode).await.map(done)
+            }
+            "query-block" => {
+                visit::<Nothing>(&value, mode)?;
+                Ok(self.query_block())
             }
             "query-named-block-nodes" => {
                 visit::<Nothing>(&value, mode)?;

@@ -1,9 +1,13 @@
 //! Queries.
+//!
+//! Source: QEMU's QMP reference. Differs: a device has bitmaps of its own beside those of what is inserted; there are
+//! no trays.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use blockyard_graph::{Edge, Graph, Parent, Permissions};
+use blockyard_graph::{Edge, Graph, NodeAttributes, Parent, Permissions, ROOT};
+use blockyard_units::{BackendId, NodeId};
 
 use crate::bitmaps;
 use crate::monitor::Monitor;
@@ -20,25 +24,47 @@ fn child_name(graph: &Graph, edge: &Edge) -> Value {
 impl Monitor {
     pub(crate) fn query_named_block_nodes(&self) -> Value {
         let graph = self.layer().graph();
-        let node = |(id, node): (_, &blockyard_graph::NodeAttributes)| {
-            let children = graph.children(Parent::Node(id)).map(|edge| {
-                let child = ("child", Value::from(edge.name.as_str()));
-                dict([child, ("node-name", child_name(&graph, edge))])
-            });
-            let bitmaps = self.layer().node_by_id(id).map(|node| bitmaps::query(&node));
+        Value::List(graph.nodes().map(|(id, node)| self.node_info(&graph, id, node)).collect())
+    }
+
+    /// The devices, what they have for a medium, and the bitmaps of both.
+    pub(crate) fn query_block(&self) -> Value {
+        let graph = self.layer().graph();
+        let device = |(id, name): (BackendId, &str)| {
+            let root = graph.child(Parent::Backend(id), ROOT);
+            let inserted = root.and_then(|id| Some(self.node_info(&graph, id, graph.node(id)?)));
+            let bitmaps = self.layer().device_bitmaps(id);
+            let bitmaps = bitmaps.and_then(|bitmaps| bitmaps::query(&bitmaps));
             let mut members = Vec::from([
-                ("node-name", Value::from(node.name.as_str())),
-                ("drv", Value::from(node.driver)),
-                ("ro", Value::Bool(node.read_only)),
-                ("active", Value::Bool(node.active)),
-                ("detect_zeroes", Value::from(node.options.detect_zeroes.word())),
-                ("children", Value::List(children.collect())),
+                ("device", Value::from(name)),
+                ("type", Value::from("unknown")),
+                ("removable", Value::Bool(true)),
+                ("locked", Value::Bool(false)),
             ]);
-            let bitmaps = bitmaps.filter(|bitmaps| !bitmaps.is_empty());
-            members.extend(bitmaps.map(|bitmaps| ("dirty-bitmaps", Value::List(bitmaps))));
+            members.extend(inserted.map(|inserted| ("inserted", inserted)));
+            members.extend(bitmaps.map(|bitmaps| ("dirty-bitmaps", bitmaps)));
             dict(members)
         };
-        Value::List(graph.nodes().map(node).collect())
+        Value::List(graph.backends().map(device).collect())
+    }
+
+    fn node_info(&self, graph: &Graph, id: NodeId, node: &NodeAttributes) -> Value {
+        let children = graph.children(Parent::Node(id)).map(|edge| {
+            let child = ("child", Value::from(edge.name.as_str()));
+            dict([child, ("node-name", child_name(graph, edge))])
+        });
+        let node_in_layer = self.layer().node_by_id(id);
+        let bitmaps = node_in_layer.and_then(|node| bitmaps::query(node.bitmaps()));
+        let mut members = Vec::from([
+            ("node-name", Value::from(node.name.as_str())),
+            ("drv", Value::from(node.driver)),
+            ("ro", Value::Bool(node.read_only)),
+            ("active", Value::Bool(node.active)),
+            ("detect_zeroes", Value::from(node.options.detect_zeroes.word())),
+            ("children", Value::List(children.collect())),
+        ]);
+        members.extend(bitmaps.map(|bitmaps| ("dirty-bitmaps", bitmaps)));
+        dict(members)
     }
 
     pub(crate) fn query_block_graph(&self) -> Value {

@@ -1,36 +1,45 @@
 //! What the model of dirty bitmaps is told: commands from when they are asked for until their reply, writes from when
 //! their data are down until they are marked; and at the end, what the bitmaps are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use blockyard_block::BlockLayer;
-use blockyard_graph::{Graph, Parent, ROOT};
-use blockyard_models::{BitmapChange, BitmapName, BitmapView, DirtyBitmaps, Violation};
+use blockyard_block::{BlockLayer, Requester};
+use blockyard_graph::{Graph, NodeKind, Parent, ROOT, Role};
+use blockyard_models::{
+    BitmapChange, BitmapName, BitmapOwner, BitmapView, DirtyBitmaps, Violation,
+};
 use blockyard_qmp::{Dict, Mode, Size, Value, take};
 use blockyard_sync::Shared;
 use blockyard_sync::door::Kind;
 use blockyard_sync::door::world::Quiet;
-use blockyard_units::{ByteLen, ByteRange};
+use blockyard_units::{ByteLen, ByteRange, NodeId};
 
 const PREFIX: &str = "block-dirty-bitmap-";
+/// Bytes: the granularity of a device's bitmap if there is no medium to ask.
+const GRANULARITY: u64 = 65536;
 
 /// The model of one run.
 pub(crate) struct Bitmaps {
     /// Commands write, writes add. Of no interest where there are no bitmaps at all.
     order: Option<Shared<()>>,
+    /// The nodes and devices of which a command may be about a bitmap.
+    owners: BTreeSet<String>,
     state: Quiet<State>,
 }
 
 #[derive(Default)]
 struct State {
     model: DirtyBitmaps,
-    /// The model's number of each write under way, by its node and the node's own number.
-    writes: BTreeMap<(String, u64), u64>,
+    graph: Graph,
+    /// The model's numbers of each write under way, one for each whose bitmaps it concerns.
+    writes: BTreeMap<(NodeId, u64), Vec<u64>>,
 }
 
 impl Bitmaps {
-    pub fn new(watched: bool) -> Self {
-        Self { order: watched.then(|| Shared::new(())), state: Quiet::default() }
+    /// `owners`: the nodes and devices of which a command may be about a bitmap.
+    pub fn new(owners: BTreeSet<String>) -> Self {
+        let order = (!owners.is_empty()).then(|| Shared::new(()));
+        Self { order, owners, state: Quiet::default() }
     }
 
     /// Whether writes and nodes are of interest: else nothing need be told of them.
@@ -38,10 +47,21 @@ impl Bitmaps {
         self.order.is_some()
     }
 
-    /// Whether a command may be about bitmaps.
-    pub fn are_in(command: &str, arguments: &Dict) -> bool {
-        command.starts_with(PREFIX)
-            || actions_of(command, arguments).any(|(kind, _)| kind.starts_with(PREFIX))
+    /// The nodes and devices that a command may be about bitmaps of.
+    pub fn owners_in(command: &str, arguments: &Dict) -> BTreeSet<String> {
+        let single = [(String::from(command), arguments.clone())];
+        let all = single.into_iter().chain(actions_of(command, arguments));
+        let about = all.filter(|(kind, _)| kind.starts_with(PREFIX));
+        let named = |of: &Dict| of.get("node").and_then(Value::as_str).map(String::from);
+        let owners = about.flat_map(|(_, data)| {
+            let sources = data.get("bitmaps").and_then(Value::as_list).unwrap_or_default();
+            let others = sources.iter().filter_map(|source| match source {
+                Value::Dict(source) => named(source),
+                _ => None,
+            });
+            others.chain(named(&data)).collect::<Vec<_>>()
+        });
+        owners.collect()
     }
 
     fn with<R>(&self, kind: Kind, look: impl FnOnce(&mut State) -> R) -> R {
@@ -56,7 +76,7 @@ impl Bitmaps {
         command: &str,
         arguments: &Dict,
     ) -> Option<u64> {
-        if !Self::are_in(command, arguments) {
+        if Self::owners_in(command, arguments).is_empty() {
             return None;
         }
         let graph = layer.graph();
@@ -74,30 +94,46 @@ impl Bitmaps {
     }
 
     /// See [`blockyard_block::Observer::write_lands`].
-    pub fn write_lands(&self, node: &str, number: u64, range: ByteRange, len: Option<ByteLen>) {
-        let write = BitmapChange::Write(node.into(), range, len.map(|len| len.0));
-        self.with(Kind::Add, |state| {
-            let begun = state.model.begin(Vec::from([write]));
-            state.writes.insert((node.into(), number), begun);
+    pub fn write_lands(
+        &self,
+        write: (NodeId, u64),
+        requester: Requester,
+        range: ByteRange,
+        len: Option<ByteLen>,
+    ) {
+        self.with(Kind::Add, |State { model, graph, writes }| {
+            let node = graph.node(write.0).map(|node| BitmapOwner::Node(node.name.clone()));
+            let devices = devices_concerned(graph, write.0, requester, len.is_some());
+            let all = devices.into_iter().map(BitmapOwner::Device).chain(node);
+            let of_interest = all.filter(|owner| {
+                let (BitmapOwner::Node(name) | BitmapOwner::Device(name)) = owner;
+                self.owners.contains(name)
+            });
+            let begin = |owner| {
+                let change = BitmapChange::Write(owner, range, len.map(|len| len.0));
+                model.begin(Vec::from([change]))
+            };
+            writes.insert(write, of_interest.map(begin).collect());
         });
     }
 
     /// See [`blockyard_block::Observer::write_is_marked`].
-    pub fn write_is_marked(&self, node: &str, number: u64) -> Result<(), Violation> {
-        self.with(Kind::Add, |state| {
-            let begun = state.writes.remove(&(node.into(), number));
-            state.model.end(begun.expect("a-write-lands-before-it-is-marked"), true)
+    pub fn write_is_marked(&self, write: (NodeId, u64)) -> Result<(), Violation> {
+        self.with(Kind::Add, |State { model, writes, .. }| {
+            let begun = writes.remove(&write).expect("a-write-lands-before-it-is-marked");
+            begun.into_iter().try_for_each(|number| model.end(number, true))
         })
     }
 
-    /// A node has left the graph.
-    pub fn node_is_gone(&self, node: &str) {
-        self.with(Kind::Write, |state| state.model.node_is_gone(node));
-    }
-
-    /// One has come.
-    pub fn node_is_there(&self, node: &str) {
-        self.with(Kind::Write, |state| state.model.node_is_there(node));
+    /// The graph has changed.
+    pub fn published(&self, before: &Graph, after: &Graph) {
+        self.state.with(|state| state.graph = after.clone());
+        for node in before.gone_nodes(after).filter_map(|node| before.node(node)) {
+            self.with(Kind::Write, |state| state.model.node_is_gone(&node.name));
+        }
+        for (_, node) in after.nodes().filter(|(id, _)| before.node(*id).is_none()) {
+            self.with(Kind::Write, |state| state.model.node_is_there(&node.name));
+        }
     }
 
     /// At the end.
@@ -106,9 +142,8 @@ impl Bitmaps {
             return Ok(());
         }
         let mut found = BTreeMap::new();
-        for (id, attributes) in layer.graph().nodes() {
-            let Some(node) = layer.node_by_id(id) else { continue };
-            node.each_bitmap(|bitmap| {
+        let mut look = |owner: BitmapOwner, bitmaps: &blockyard_block::Bitmaps| {
+            bitmaps.each(|bitmap| {
                 let bits = bitmap.bits();
                 let granularity = bits.granularity().0;
                 let granules =
@@ -116,9 +151,18 @@ impl Bitmaps {
                 let dirty = bits.areas().flat_map(granules).collect();
                 let (records, persistent) = (bitmap.is_recording(), bitmap.state().persistent);
                 let view = BitmapView { granularity, records, persistent, dirty };
-                let name = (attributes.name.clone(), String::from(bitmap.name()));
+                let name = (owner.clone(), String::from(bitmap.name()));
                 found.insert(name, (view, bits.count()));
             });
+        };
+        let graph = layer.graph();
+        for (id, attributes) in graph.nodes() {
+            let Some(node) = layer.node_by_id(id) else { continue };
+            look(BitmapOwner::Node(attributes.name.clone()), node.bitmaps());
+        }
+        for (id, name) in graph.backends() {
+            let Some(bitmaps) = layer.device_bitmaps(id) else { continue };
+            look(BitmapOwner::Device(name.into()), &bitmaps);
         }
         let views = found.iter().map(|(name, (view, _))| (name.clone(), view.clone()));
         self.state.with(|state| state.model.check(&views.collect()))?;
@@ -130,6 +174,28 @@ impl Bitmaps {
             None => Ok(()),
         }
     }
+}
+
+/// The devices whose guests a write is of, or see that the node has become longer or shorter.
+fn devices_concerned(
+    graph: &Graph,
+    node: NodeId,
+    requester: Requester,
+    resized: bool,
+) -> Vec<String> {
+    let shows_same = |id: &NodeId| {
+        let above = graph.node(*id)?;
+        let same = above.kind == NodeKind::Filter || above.driver == "raw";
+        let mut children = graph.children(Parent::Node(*id));
+        children.find(|edge| same && edge.roles.contains(Role::Primary)).map(|edge| edge.child)
+    };
+    let concerned = graph.backends().filter(|(id, _)| {
+        let root = graph.child(Parent::Backend(*id), ROOT);
+        let mut shown = std::iter::successors(root, shows_same);
+        let sees = resized && shown.any(|shown| shown == node);
+        sees || (!resized && requester == Requester::Backend(*id) && root == Some(node))
+    });
+    concerned.map(|(_, name)| name.into()).collect()
 }
 
 /// The actions of a transaction: what each does, and what it is told.
@@ -154,15 +220,11 @@ pub(crate) fn actions_of<'a>(
 /// What a command changes, if its arguments make sense.
 fn change(layer: &BlockLayer, graph: &Graph, kind: &str, data: &Dict) -> Option<BitmapChange> {
     let text = |of: &Dict, key| of.get(key).and_then(Value::as_str).map(String::from);
-    // A device stands for the node below it.
-    let node = |name: String| {
-        let below = |device| graph.node(graph.child(Parent::Backend(device), ROOT)?);
-        match graph.backend_by_name(&name) {
-            Some(device) => below(device).map(|node| node.name.clone()),
-            None => Some(name),
-        }
+    let owner = |name: String| match graph.backend_by_name(&name) {
+        Some(_) => BitmapOwner::Device(name),
+        None => BitmapOwner::Node(name),
     };
-    let of = node(text(data, "node")?)?;
+    let of = owner(text(data, "node")?);
     let name = || Some((of.clone(), text(data, "name")?));
     Some(match kind {
         "add" => {
@@ -170,7 +232,14 @@ fn change(layer: &BlockLayer, graph: &Graph, kind: &str, data: &Dict) -> Option<
                 take::<Option<Size>>(&mut data.clone(), "granularity", Mode::Strings).ok()?;
             let granularity = match size {
                 Some(size) => size.0,
-                None => layer.node(&of).ok()?.default_granularity().0,
+                None => {
+                    let (BitmapOwner::Node(name) | BitmapOwner::Device(name)) = &of;
+                    let root = |device| graph.child(Parent::Backend(device), ROOT);
+                    let node =
+                        graph.backend_by_name(name).map_or_else(|| graph.node_by_name(name), root);
+                    let node = node.and_then(|node| layer.node_by_id(node));
+                    node.map_or(GRANULARITY, |node| node.default_granularity().0)
+                }
             };
             let is = |key| {
                 let said = take::<Option<bool>>(&mut data.clone(), key, Mode::Strings).ok()?;
@@ -186,7 +255,7 @@ fn change(layer: &BlockLayer, graph: &Graph, kind: &str, data: &Dict) -> Option<
         "merge" => {
             let Some(Value::List(sources)) = data.get("bitmaps") else { return None };
             let source = |source: &Value| match source {
-                Value::Dict(other) => Some((node(text(other, "node")?)?, text(other, "name")?)),
+                Value::Dict(other) => Some((owner(text(other, "node")?), text(other, "name")?)),
                 _ => Some((of.clone(), source.as_str()?.into())),
             };
             let sources = sources.iter().map(source).collect::<Option<_>>()?;

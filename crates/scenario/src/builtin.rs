@@ -4,6 +4,9 @@
 pub const BUILTIN: &[(&str, &str)] = &[
     ("attach-during-drain", include_str!("../../../tests/scenarios/attach-during-drain.json")),
     ("bitmap-clear", include_str!("../../../tests/scenarios/bitmap-clear.json")),
+    ("bitmap-device", include_str!("../../../tests/scenarios/bitmap-device.json")),
+    ("bitmap-device-medium", include_str!("../../../tests/scenarios/bitmap-device-medium.json")),
+    ("bitmap-device-merge", include_str!("../../../tests/scenarios/bitmap-device-merge.json")),
     ("bitmap-merge", include_str!("../../../tests/scenarios/bitmap-merge.json")),
     ("bitmap-persistent", include_str!("../../../tests/scenarios/bitmap-persistent.json")),
     ("bitmap-qcow2", include_str!("../../../tests/scenarios/bitmap-qcow2.json")),

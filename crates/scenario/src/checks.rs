@@ -372,10 +372,7 @@ impl Observer for Checks {
         });
         self.judge(verdict);
         if self.bitmaps.are_watched() {
-            let gone = before.gone_nodes(after).filter_map(|node| before.node(node));
-            gone.for_each(|node| self.bitmaps.node_is_gone(&node.name));
-            let new = after.nodes().filter(|(id, _)| before.node(*id).is_none());
-            new.for_each(|(_, node)| self.bitmaps.node_is_there(&node.name));
+            self.bitmaps.published(before, after);
         }
         for (device, disk) in self.state.with(|state| state.media.change(before, after)) {
             let spec = self.state.with(|state| {
@@ -437,15 +434,21 @@ impl Observer for Checks {
         self.state.with(|state| state.drain.request_ends(node, requester));
     }
 
-    fn write_lands(&self, node: NodeId, number: u64, range: ByteRange, len: Option<ByteLen>) {
+    fn write_lands(
+        &self,
+        write: (NodeId, u64),
+        requester: Requester,
+        range: ByteRange,
+        len: Option<ByteLen>,
+    ) {
         if self.bitmaps.are_watched() {
-            self.bitmaps.write_lands(&self.name_of(node), number, range, len);
+            self.bitmaps.write_lands(write, requester, range, len);
         }
     }
 
-    fn write_is_marked(&self, node: NodeId, number: u64) {
+    fn write_is_marked(&self, write: (NodeId, u64)) {
         if self.bitmaps.are_watched() {
-            self.judge(self.bitmaps.write_is_marked(&self.name_of(node), number));
+            self.judge(self.bitmaps.write_is_marked(write));
         }
     }
 

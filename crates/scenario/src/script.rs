@@ -1,6 +1,6 @@
 //! A scenario with its parameters put in, checked whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -179,15 +179,15 @@ impl Script {
         longest
     }
 
-    /// Whether an actor may make a dirty bitmap.
-    pub(crate) fn has_bitmaps(&self) -> bool {
-        let mut found = false;
+    /// The nodes and devices of which a command may be about a dirty bitmap.
+    pub(crate) fn bitmap_owners(&self) -> BTreeSet<String> {
+        let mut owners = BTreeSet::new();
         self.each_step(&mut |step| {
             if let Step::Execute { command, arguments, .. } = step {
-                found |= Bitmaps::are_in(command, arguments);
+                owners.extend(Bitmaps::owners_in(command, arguments));
             }
         });
-        found
+        owners
     }
 
     pub(crate) fn each_step(&self, see: &mut dyn FnMut(&Step)) {

@@ -102,7 +102,7 @@ impl Stage {
     ) -> Arc<Self> {
         let hold = Arc::new(Event::default());
         let devices = Arc::new(Devices::default());
-        let bitmaps = Bitmaps::new(script.has_bitmaps());
+        let bitmaps = Bitmaps::new(script.bitmap_owners());
         let disks = script.disks.clone();
         let checks = Checks::new(world.clone(), hold.clone(), disks, devices.clone(), bitmaps);
         let checks = Arc::new(checks);

@@ -143,6 +143,14 @@ words! {
             "a node that becomes read-only loses its bitmaps";
         BitmapClearUndoneThoughNotDone = "bitmap-clear-undone-though-not-done",
             "a clear or an add that was refused is undone as if it had taken place";
+        VanishingBitmap = "vanishing-bitmap",
+            "a device's name stands for the bitmaps of the node below it, which a filter may take the place of";
+        DeviceBitmapMissesDiscard = "device-bitmap-misses-discard",
+            "a discard is not recorded in the bitmaps of its device";
+        DeviceBitmapLostWithMedium = "device-bitmap-lost-with-medium",
+            "the bitmaps of a device are taken away with its medium";
+        DeviceBitmapMissesResize = "device-bitmap-misses-resize",
+            "the bitmaps of devices are not told that what they show has become longer or shorter";
         SnapshotSkipsFlush = "snapshot-skips-flush",
             "a node is not flushed before an overlay comes above it";
         CompleteRefusedWhileDrained = "complete-refused-while-drained",

@@ -3,8 +3,12 @@
 use super::*;
 use BitmapChange::{Add, Clear, Merge, Record, Remove, Write};
 
+fn node(name: &str) -> BitmapOwner {
+    BitmapOwner::Node(name.into())
+}
+
 fn named(name: &str) -> BitmapName {
-    ("n".into(), name.into())
+    (node("n"), name.into())
 }
 
 fn add(name: &str, granularity: u64) -> BitmapChange {
@@ -12,7 +16,7 @@ fn add(name: &str, granularity: u64) -> BitmapChange {
 }
 
 fn write(start: u64, len: u64) -> BitmapChange {
-    Write("n".into(), ByteRange::new(start, len), None)
+    Write(node("n"), ByteRange::new(start, len), None)
 }
 
 /// One after another.
@@ -67,8 +71,8 @@ fn commands_do_what_they_say() {
     let cases: [(&[BitmapChange], &[u64]); 4] = [
         (&[write(0, 1), Clear(named("b")), write(4096, 1)], &[1]),
         (&[write(0, 1), Record(named("b"), false), write(9000, 1), merge()], &[0, 2]),
-        (&[write(9000, 1), Write("n".into(), ByteRange::new(5000, 7288), Some(5000))], &[]),
-        (&[Write("n".into(), ByteRange::new(4096, 4096), Some(8192))], &[1]),
+        (&[write(9000, 1), Write(node("n"), ByteRange::new(5000, 7288), Some(5000))], &[]),
+        (&[Write(node("n"), ByteRange::new(4096, 4096), Some(8192))], &[1]),
     ];
     for (changes, dirty) in cases {
         let adds = [add("a", 1024), add("b", 4096)];

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use blockyard_bitmap::DirtyBitmap;
-use blockyard_block::{BitmapState, BlockError, Io, Node, NodeBitmap, Owner, Requester, Write};
+use blockyard_block::{BitmapState, BlockError, Io, NamedBitmap, Node, Owner, Requester, Write};
 use blockyard_block::{WriteFlags, WriteKind};
 use blockyard_sync::sometimes;
 use blockyard_units::{ByteLen, ByteOffset, ByteRange};
@@ -30,18 +30,18 @@ fn add_plain(bench: &Bench, name: &str, granularity: u64) {
 
 /// The dirty areas of a bitmap: start and length.
 fn dirty(bench: &Bench, name: &str) -> Vec<(u64, u64)> {
-    let areas = |bitmap: &NodeBitmap| {
+    let areas = |bitmap: &NamedBitmap| {
         let areas = bitmap.bits().areas();
         Ok(areas.map(|area| (area.start(), area.len().0)).collect())
     };
-    node_of(bench).look_at_bitmap(name, areas).expect("it is there")
+    node_of(bench).bitmaps().look_at(name, areas).expect("it is there")
 }
 
 fn change<R>(
     bench: &Bench,
-    change: impl FnOnce(&mut NodeBitmap) -> Result<R, BlockError>,
+    change: impl FnOnce(&mut NamedBitmap) -> Result<R, BlockError>,
 ) -> Result<R, BlockError> {
-    node_of(bench).change_bitmap("b", change)
+    node_of(bench).bitmaps().change("b", change)
 }
 
 /// Every kind but a truncation.
@@ -51,6 +51,9 @@ async fn request(bench: &Arc<Bench>, kind: &str, unchanged: bool) -> Result<(), 
     let (backend, _) = bench.device("n").await;
     add_plain(bench, "b", 512);
     add_plain(bench, "coarse", 1024);
+    let of_device = bench.layer.device_bitmaps(backend.id()).expect("it is there");
+    let (len, state) = (ByteLen(0), BitmapState::default());
+    of_device.add("d", (len, ByteLen(512)), true, state).expect("nothing forbids it");
     let flags = WriteFlags { unchanged, ..WriteFlags::default() };
     let data = || vec![7; 512].into();
     let kind = match kind {
@@ -74,6 +77,11 @@ fn every_kind_of_write_marks_when_it_ends_well_and_when_it_fails() {
                 let marked = !unchanged;
                 assert_eq!(dirty(&bench, "b"), [(512, 512)][..usize::from(marked)]);
                 assert_eq!(dirty(&bench, "coarse"), [(0, 1024)][..usize::from(marked)]);
+                let (device, _) = bench.layer.graph().backends().next().expect("it is there");
+                let of_device = bench.layer.device_bitmaps(device).expect("it is there");
+                let look = |bitmap: &NamedBitmap| Ok(bitmap.bits().areas().collect::<Vec<_>>());
+                let found = of_device.look_at("d", look).expect("it is there");
+                assert_eq!(found, [range()][..usize::from(marked)]);
             });
             let marks = ["it succeeded", "it failed"];
             check(&format!("{kind}, unchanged: {unchanged}"), &test, ONE_FAULT, &marks);
@@ -94,9 +102,9 @@ fn a_disabled_or_inconsistent_bitmap_records_nothing_and_a_removed_one_is_gone()
         assert_eq!(change(&bench, |bitmap| bitmap.set_recording(true)), Ok(false));
         backend.write(write(2, 7)).await.expect("no fault is budgeted");
         assert_eq!(dirty(&bench, "b"), [(1024, 512)]);
-        let removed = node_of(&bench).remove_named_bitmap("b").expect("nobody holds it");
+        let removed = node_of(&bench).bitmaps().remove("b").expect("nobody holds it");
         backend.write(write(3, 7)).await.expect("no fault is budgeted");
-        node_of(&bench).put_back(removed).expect("its name is free");
+        node_of(&bench).bitmaps().put_back(removed).expect("its name is free");
         assert_eq!(dirty(&bench, "b"), [(1024, 512)]);
     });
     check("disabled", &test, FAULTLESS, &[]);
@@ -115,14 +123,14 @@ fn a_successor_records_for_its_bitmap_and_abdication_or_reclaim_ends_it() {
             assert_eq!(dirty(&bench, "b"), [(0, 512)], "it stays as it was");
             let records = change(&bench, |bitmap| Ok(bitmap.is_recording()));
             assert_eq!(records, Ok(enabled));
-            let end = if abdicates { NodeBitmap::abdicate } else { NodeBitmap::reclaim };
-            let end = |bitmap: &mut NodeBitmap| {
+            let end = if abdicates { NamedBitmap::abdicate } else { NamedBitmap::reclaim };
+            let end = |bitmap: &mut NamedBitmap| {
                 end(bitmap);
                 Ok(())
             };
             change(&bench, end).expect("it is there");
             backend.write(write(3, 7)).await.expect("no fault is budgeted");
-            let sectors = |bitmap: &mut NodeBitmap| {
+            let sectors = |bitmap: &mut NamedBitmap| {
                 let is_dirty = |sector| bitmap.bits().is_dirty(ByteOffset(sector * 512));
                 Ok([0_u64, 1, 2, 3].map(is_dirty))
             };
@@ -137,7 +145,7 @@ fn a_successor_records_for_its_bitmap_and_abdication_or_reclaim_ends_it() {
 
 /// Every change that somebody may want to make, and what is said if it is refused.
 fn said_of_changes(bench: &Bench) -> Vec<Option<String>> {
-    let other = node_of(bench).look_at_bitmap("other", NodeBitmap::readable);
+    let other = node_of(bench).bitmaps().look_at("other", NamedBitmap::readable);
     let other = [other.expect("nobody holds it")];
     let said = |result: Result<(), BlockError>| result.err().map(|error| error.to_string());
     vec![
@@ -146,8 +154,8 @@ fn said_of_changes(bench: &Bench) -> Vec<Option<String>> {
         said(change(bench, |bitmap| bitmap.merge(&other, DirtyBitmap::merge_from).map(drop))),
         said(change(bench, |bitmap| bitmap.hold("job j1"))),
         said(change(bench, |bitmap| bitmap.split("job j1"))),
-        said(node_of(bench).look_at_bitmap("b", NodeBitmap::readable).map(drop)),
-        said(node_of(bench).remove_named_bitmap("b").map(drop)),
+        said(node_of(bench).bitmaps().look_at("b", NamedBitmap::readable).map(drop)),
+        said(node_of(bench).bitmaps().remove("b").map(drop)),
     ]
 }
 
@@ -181,7 +189,7 @@ fn whoever_holds_a_bitmap_is_named_and_states_refuse_what_they_must() {
                 assert_eq!(dirty(&bench, "b"), before, "it is as it was");
             }
             if held {
-                let release = |bitmap: &mut NodeBitmap| {
+                let release = |bitmap: &mut NamedBitmap| {
                     bitmap.release();
                     Ok(())
                 };
@@ -212,7 +220,7 @@ fn names_granularities_and_lengths_that_cannot_be_are_refused() {
             assert!(error.starts_with(said), "{error}");
         }
         let mut all = Vec::new();
-        node_of(&bench).each_bitmap(|bitmap| all.push(bitmap.name().to_owned()));
+        node_of(&bench).bitmaps().each(|bitmap| all.push(bitmap.name().to_owned()));
         assert_eq!(all, ["b"]);
     });
     check("refused", &test, FAULTLESS, &[]);
@@ -230,13 +238,13 @@ fn what_is_done_in_a_section_is_undone_with_it_and_nobody_writes_meanwhile() {
             });
             let of = node_of(&bench);
             let inside = || {
-                let was = of.change_bitmap("b", NodeBitmap::clear)?;
+                let was = of.bitmaps().change("b", NamedBitmap::clear)?;
                 let of = of.clone();
-                let undo = move |bitmap: &mut NodeBitmap| {
+                let undo = move |bitmap: &mut NamedBitmap| {
                     bitmap.unclear(&was);
                     Ok(())
                 };
-                let undo = blockyard_block::Undo::new(move || drop(of.change_bitmap("b", undo)));
+                let undo = blockyard_block::Undo::new(move || drop(of.bitmaps().change("b", undo)));
                 let no = || BlockError::Invalid(String::from("no"));
                 if fails { Err(no()) } else { Ok(undo) }
             };

@@ -1,6 +1,6 @@
 //! `block-dirty-bitmap-…`, alone and as actions of a transaction.
 
-use blockyard_block::{NodeBitmap, Write};
+use blockyard_block::{NamedBitmap, Write};
 use blockyard_qmp::Value;
 use blockyard_units::ByteRange;
 
@@ -12,18 +12,18 @@ async fn begin(bench: &Bench) -> blockyard_block::Backend {
     let device = bench.device("disk0", "a").await;
     let add = r#"{"node":"a","name":"on","granularity":512}"#;
     bench.done("block-dirty-bitmap-add", add).await;
-    let add = r#"{"node":"disk0","name":"off","granularity":1024,"disabled":true}"#;
+    let add = r#"{"node":"a","name":"off","granularity":1024,"disabled":true}"#;
     bench.done("block-dirty-bitmap-add", add).await;
     device
 }
 
 fn dirty(bench: &Bench, name: &str) -> Vec<(u64, u64)> {
-    let areas = |bitmap: &NodeBitmap| {
+    let areas = |bitmap: &NamedBitmap| {
         let areas = bitmap.bits().areas();
         Ok(areas.map(|area| (area.start(), area.len().0)).collect())
     };
     let node = bench.monitor.layer().node("a").expect("it is there");
-    node.look_at_bitmap(name, areas).expect("it is there")
+    node.bitmaps().look_at(name, areas).expect("it is there")
 }
 
 fn action(kind: &str, name: &str) -> String {
@@ -186,4 +186,86 @@ fn bitmaps_change_with_the_graph_or_not_at_all() {
         });
         check(&format!("refuses: {refuses}"), &test, FAULTLESS, &[]);
     }
+}
+
+fn device_bitmap(bench: &Bench, name: &str) -> Vec<(u64, u64)> {
+    let layer = bench.monitor.layer();
+    let device = layer.graph().backend_by_name("disk0").expect("it is there");
+    let areas = |bitmap: &NamedBitmap| {
+        let areas = bitmap.bits().areas();
+        Ok(areas.map(|area| (area.start(), area.len().0)).collect())
+    };
+    layer.device_bitmaps(device).expect("it is there").look_at(name, areas).expect("it is there")
+}
+
+#[test]
+fn a_device_has_bitmaps_of_its_own_and_queries_tell_them_from_those_of_its_medium() {
+    let test = Test::new(|bench| async move {
+        let device = begin(&bench).await;
+        let add = r#"{"node":"disk0","name":"on","granularity":1024}"#;
+        bench.done("block-dirty-bitmap-add", add).await;
+        bench.done("block-dirty-bitmap-clear", r#"{"node":"a","name":"on"}"#).await;
+        device.write(write(7)).await.expect("no fault is budgeted");
+        assert_eq!(
+            (dirty(&bench, "on"), device_bitmap(&bench, "on")),
+            (vec![(0, 512)], vec![(0, 1024)])
+        );
+        let query = bench.execute("query-block", "{}").await.expect("it is done");
+        let expected = concat!(
+            r#"{"name":"on","count":512,"granularity":512,"recording":true,"busy":false,"#,
+            r#""persistent":false},{"name":"off","count":0,"granularity":1024,"recording":false,"#,
+            r#""busy":false,"persistent":false}]},"dirty-bitmaps":[{"name":"on","count":1024,"#,
+            r#""granularity":1024,"recording":true,"busy":false,"persistent":false}]}]"#
+        );
+        let text = query.to_string().replace(' ', "");
+        assert!(text.ends_with(expected) && text.starts_with(r#"[{"device":"disk0","#), "{text}");
+        // What is written to its medium by others is not its guest's.
+        let other = bench.device("disk1", "a").await;
+        other.write(Write::zeroes(ByteRange::new(2048, 512))).await.expect("it is done");
+        let remove = r#"{"id":"disk0"}"#;
+        bench.done("blockdev-remove-medium", remove).await;
+        assert_eq!(device_bitmap(&bench, "on"), [(0, 1024)]);
+        bench.done("block-dirty-bitmap-add", r#"{"node":"disk0","name":"empty"}"#).await;
+        bench.done("blockdev-insert-medium", r#"{"id":"disk0","node-name":"b"}"#).await;
+        device.write(Write::zeroes(ByteRange::new(3072, 512))).await.expect("it is done");
+        assert_eq!(device_bitmap(&bench, "on"), [(0, 1024), (3072, 1024)]);
+        assert_eq!(device_bitmap(&bench, "empty"), [(0, 3584)]);
+        let cases = [
+            ("clear", r#"{"node":"disk0","name":"off"}"#, "device disk0 has no bitmap 'off'"),
+            ("add", r#"{"node":"disk0","name":"on"}"#, "bitmap 'on' of device disk0 is there"),
+            (
+                "add",
+                r#"{"node":"disk0","name":"p","persistent":true}"#,
+                "bitmap 'p' of device disk0 cannot be persistent: name the node",
+            ),
+        ];
+        for (command, arguments, said) in cases {
+            bench.refused(&format!("block-dirty-bitmap-{command}"), arguments, &[said]).await;
+        }
+    });
+    check("devices", &test, FAULTLESS, &[]);
+}
+
+#[test]
+fn a_node_does_not_become_longer_than_its_bitmaps_can_be() {
+    let test = Test::new(|bench| async move {
+        let null = r#"{"driver":"overlay","node-name":"o","size":1048576}"#;
+        bench.done("blockdev-add", null).await;
+        let fine = r#"{"node":"o","name":"fine","granularity":512}"#;
+        bench.done("block-dirty-bitmap-add", fine).await;
+        let resize = format!(r#"{{"node-name":"o","size":{}}}"#, (1_u64 << 41) + 512);
+        let said = "bitmap 'fine' of node o is to be removed first: 2199023256064 bytes have \
+                    4294967297 granules of 512; at most 4294967296 are possible";
+        bench.refused("block_resize", &resize, &[said]).await;
+        bench.done("block-dirty-bitmap-remove", r#"{"node":"o","name":"fine"}"#).await;
+        let device = r#"{"node":"disk0","name":"d","granularity":512}"#;
+        let _device = bench.device("disk0", "o").await;
+        bench.done("block-dirty-bitmap-add", device).await;
+        bench.refused("block_resize", &resize, &["bitmap 'd' of device disk0"]).await;
+        bench.done("block-dirty-bitmap-remove", r#"{"node":"disk0","name":"d"}"#).await;
+        bench.done("block_resize", &resize).await;
+        let said = "granularity: 2199023256064 bytes have 4294967297 granules of 512";
+        bench.refused("block-dirty-bitmap-add", fine, &[said]).await;
+    });
+    check("too long", &test, FAULTLESS, &[]);
 }
