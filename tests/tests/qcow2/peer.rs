@@ -1,9 +1,9 @@
 //! `qemu-img`, `qemu-io` and `qemu-storage-daemon`, as anybody can call them.
 
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
+use blockyard_peer::Daemon;
 use serde_json::{Value as Json, json};
 
 /// Whether they are there; says so if not.
@@ -55,26 +55,15 @@ pub fn holds_the_same(image: (&Path, &str), raw: &Path, what: &str) {
 
 /// What a `qemu-storage-daemon` replies to commands, each of which must succeed.
 pub fn daemon(commands: &[Json]) -> Vec<Json> {
-    let hello = json!({ "execute": "qmp_capabilities" });
-    let quit = json!({ "execute": "quit" });
-    let lines = [&hello].into_iter().chain(commands).chain([&quit]);
-    let text: String = lines.map(|line| format!("{line}\n")).collect();
-    let mut daemon = Command::new("qemu-storage-daemon")
-        .args(["--chardev", "stdio,id=c", "--monitor", "c"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it is there");
-    daemon.stdin.take().expect("it is piped").write_all(text.as_bytes()).expect("it listens");
-    let output = daemon.wait_with_output().expect("it ends");
-    let said = String::from_utf8_lossy(&output.stdout);
-    let lines = said.lines().map(|line| serde_json::from_str::<Json>(line).expect("it is JSON"));
-    // Beside its greeting, and events.
-    let replies = lines.filter(|line| line.get("QMP").is_none() && line.get("event").is_none());
-    let replies: Vec<Json> = replies.skip(1).take(commands.len()).collect();
-    for (command, reply) in commands.iter().zip(&replies) {
-        assert!(reply.get("return").is_some(), "{command}: {reply}");
-    }
+    let mut daemon = Daemon::start(|| false).expect("it is there");
+    let mut reply = |command: &Json| {
+        let name = command["execute"].as_str().expect("a command has a name");
+        let none = json!({});
+        let reply = daemon.done(name, command.get("arguments").unwrap_or(&none));
+        json!({ "return": reply.unwrap_or_else(|error| panic!("{command}: {error}")) })
+    };
+    let replies = commands.iter().map(&mut reply).collect();
+    daemon.quit().expect("it ends");
     replies
 }
 

@@ -21,6 +21,7 @@ const QMP: &str = "blockyard-qmp";
 const SCENARIO: &str = "blockyard-scenario";
 const HOST: &str = "blockyard-host";
 const SIM: &str = "blockyard-sim";
+const PEER: &str = "blockyard-peer";
 const MODELS: &str = "blockyard-models";
 const LOOM: &str = "blockyard-loom-";
 
@@ -45,6 +46,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
     (COROUTINE, &[]),
     (SIM, &[UNITS, SYNC, RUNTIME, COROUTINE]),
     (HOST, &[UNITS, SYNC, RUNTIME]),
+    (PEER, &[]),
     ("blockyard", EVERY_ROOM),
     ("blockyard-tests", EVERY_ROOM),
     ("blockyard-fuzz", WITH_COMMAND),
@@ -53,7 +55,7 @@ pub const ARROWS: &[(&str, &[&str])] = &[
 /// What the packages that join worlds may use.
 const EVERY_ROOM: &[&str] = &[
     UNITS, SYNC, RUNTIME, COROUTINE, GRAPH, BITMAP, BLOCK, CRYPTO, DRIVERS, QCOW2, JOBS, QMP,
-    SCENARIO, SIM, HOST, MODELS,
+    SCENARIO, SIM, HOST, PEER, MODELS,
 ];
 
 /// And the command's own library, which makes a scenario a program.
@@ -75,6 +77,7 @@ const WITH_COMMAND: &[&str] = &[
     SCENARIO,
     SIM,
     HOST,
+    PEER,
     MODELS,
 ];
 
