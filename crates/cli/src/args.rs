@@ -325,6 +325,10 @@ pub(crate) enum Ground {
     Sim,
     /// Real files and time.
     Files,
+    /// A real qemu-storage-daemon, in turns; guests are clients of its NBD server.
+    Qemu,
+    /// Files and qemu at once, in turns; every difference is told.
+    All,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -338,15 +342,15 @@ pub(crate) struct RunArgs {
     /// A built-in scenario's name, or the path of a file (with `/` or ending in .json).
     pub script: String,
     /// Where to play it.
-    #[arg(long, value_enum, value_name = "sim|files")]
+    #[arg(long, value_enum, value_name = "sim|files|qemu|all")]
     pub on: Ground,
-    /// Where the image files are made (on files).
+    /// Where the image files are made (on all: in its folders files and qemu).
     #[arg(long, value_name = "DIR", default_value = "blockyard-images")]
     pub dir: PathBuf,
     /// End guest I/O at this point, so that both images can be compared.
     #[arg(long, value_enum)]
     pub hold: Option<Hold>,
-    /// The seed of the order in the simulated world.
+    /// The seed of the order in the simulated world, or of the turns (on qemu and on all).
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     #[command(flatten)]

@@ -8,6 +8,7 @@
 
 mod amend;
 mod args;
+mod beside;
 mod check;
 mod checkpoint;
 mod counts;

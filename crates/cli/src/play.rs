@@ -15,6 +15,7 @@ use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use crate::args::{Ground, RunArgs, Strategy};
+use crate::beside;
 use crate::explore::{Search, make_directory};
 use crate::failure::Failure;
 use crate::files::{Images, Log, OnFiles};
@@ -38,6 +39,10 @@ pub(crate) fn play(args: &RunArgs, out: &Path, output: &Output) -> Result<Status
         Ground::Files => {
             check_change(args)?;
             play_on_files(args, &Spec::read(&args.script, &args.change)?, output)
+        }
+        Ground::Qemu | Ground::All => {
+            check_change(args)?;
+            beside::play(args, Spec::read(&args.script, &args.change)?, output)
         }
     }
 }
@@ -66,7 +71,7 @@ fn play_simulated(
     Ok(outcome.status())
 }
 
-fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
+pub(crate) fn object<const N: usize>(members: [(&str, Value); N]) -> Map<String, Value> {
     members.into_iter().map(|(key, value)| (key.to_string(), value)).collect()
 }
 

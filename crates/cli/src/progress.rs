@@ -12,6 +12,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 static SIGNAL: AtomicUsize = AtomicUsize::new(0);
 
 /// Set once somebody pressed Ctrl-C, or asked the process to terminate.
+#[derive(Clone, Copy)]
 pub(crate) struct Interrupt(());
 
 impl Interrupt {

@@ -73,6 +73,11 @@ impl EventHub {
 }
 
 impl Subscriber {
+    /// Those that have come since somebody took or waited last.
+    pub fn take(&self) -> Vec<Event> {
+        self.mailbox.write(|mailbox| mailbox.drain(..).collect())
+    }
+
     /// Waits for one of the `wanted` events, each a name and what its data contain; earlier events are dropped with it.
     ///
     /// # Yields

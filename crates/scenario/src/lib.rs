@@ -27,12 +27,13 @@ mod stage;
 mod steps;
 mod tally;
 mod told;
+pub mod turns;
 mod world;
 mod written;
 
 pub use builtin::{BUILTIN, builtin};
 pub use durable::{PowerLoss, PowerLosses};
-pub use request::Request;
+pub use request::{Asked, Request};
 pub use script::{Parameters, Script, ScriptError};
 pub use stage::{Ended, Stage};
 pub use steps::DiskSpec;

@@ -84,11 +84,14 @@ pub(crate) fn words(flags: WriteFlags) -> impl Iterator<Item = &'static str> {
 
 /// A guest request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
+pub struct Asked {
+    /// What.
     pub kind: Request,
+    /// In bytes.
     pub range: ByteRange,
     /// Where a copy comes from.
     pub from: u64,
+    /// How.
     pub flags: WriteFlags,
     /// It is given up after so many steps of its actor, unless it has ended.
     pub cancel_after: Option<u32>,
