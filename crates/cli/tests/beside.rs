@@ -1,7 +1,8 @@
 //! `blockyard run --on qemu` and `--on all`: scenarios on a real `qemu-storage-daemon`, and on us beside it.
 #![allow(clippy::disallowed_methods, reason = "a test of a program runs it as users do")]
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -22,6 +23,10 @@ const EQUAL: &[&str] = &[
     "qcow2-refcount-block",
     "qcow2-resize",
 ];
+
+/// The same, of scripts that are for this alone.
+const EQUAL_HERE: &[&str] =
+    &["peer-bitmap-algebra", "peer-bitmap-copy-on-read", "peer-bitmap-kept"];
 
 /// What it cannot, and why.
 const REFUSED: &[(&str, &str)] = &[
@@ -57,7 +62,11 @@ fn outcomes_are_equal_on_files_and_on_qemu() {
         return;
     }
     let folder = folder("beside-equal");
-    for (scenario, seed) in EQUAL.iter().flat_map(|of| SEEDS.map(|seed| (of, seed))) {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let here =
+        EQUAL_HERE.iter().map(|name| data.join(format!("{name}.json")).display().to_string());
+    let scenarios: Vec<String> = EQUAL.iter().map(|name| (*name).into()).chain(here).collect();
+    for (scenario, seed) in scenarios.iter().flat_map(|of| SEEDS.map(|seed| (of, seed))) {
         let arguments = ["run", scenario, "--on", "all", "--seed", seed, "--dir", "images"];
         let (status, said) = blockyard_json(&folder, &arguments);
         assert_eq!(
@@ -127,5 +136,35 @@ fn without_a_daemon_it_says_what_to_install() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("install QEMU's tools"), "{said}");
+    assert!(!folder.join("images").exists());
+}
+
+/// A daemon that never says anything, in a folder for `PATH`; it tells its process in a file beside it.
+fn silent_daemon(folder: &Path) {
+    let program = folder.join("qemu-storage-daemon");
+    fs::write(&program, "#!/bin/sh\necho $$ > pid\nexec tail -f /dev/null\n").expect("a file");
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).expect("it is ours");
+}
+
+#[test]
+fn who_is_interrupted_leaves_no_daemon() {
+    let folder = folder("beside-interrupted");
+    silent_daemon(&folder);
+    let path = std::env::var("PATH").unwrap_or_default();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_blockyard"));
+    command.args(["run", "bitmap-merge", "--on", "all", "--dir", "images"]).current_dir(&folder);
+    command.env("PATH", format!("{}:{path}", folder.display()));
+    let mut child = command.spawn().expect("the command starts");
+    let daemon = loop {
+        let pid = fs::read_to_string(folder.join("pid")).unwrap_or_default();
+        if pid.ends_with('\n') {
+            break pid.trim().to_string();
+        }
+    };
+    assert!(Path::new("/proc").join(&daemon).exists());
+    let interrupt = ["-INT".to_string(), child.id().to_string()];
+    Command::new("kill").args(interrupt).output().expect("there is a kill");
+    assert_eq!(child.wait().expect("it is our child").code(), Some(130));
+    assert!(!Path::new("/proc").join(&daemon).exists(), "{daemon} is still there");
     assert!(!folder.join("images").exists());
 }

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use blockyard_host::Host;
+use blockyard_peer::PeerError;
 use blockyard_scenario::turns::{self, Broken, Difference, Played, Side};
 use blockyard_units::Design;
 use serde_json::{Map, Value, json};
@@ -47,7 +48,15 @@ pub(crate) fn play(args: &RunArgs, spec: Spec, output: &Output) -> Result<Status
     let images = dirs.iter().map(|dir| Images::of(&spec.script, dir));
     let images: Vec<Images> = images.collect::<Result<_, _>>()?;
     let theirs = Theirs::start(images[images.len() - 1].clone(), interrupt);
-    let theirs = theirs.map_err(|error| Failure::usage(error.to_string()))?;
+    let theirs = match theirs {
+        Ok(theirs) => theirs,
+        Err(PeerError::Stopped) => {
+            let said = || object([("verdict", json!("interrupted"))]);
+            output.print(|| "interrupted before anything was played\n".into(), said);
+            return Ok(Status::Interrupted);
+        }
+        Err(error) => return Err(Failure::usage(error.to_string())),
+    };
     let named = &spec.named;
     if let Some(why) = turns::refused(&spec.script, &theirs) {
         return Err(Failure::usage(format!("scenario {named}: {why}")));

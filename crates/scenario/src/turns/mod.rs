@@ -71,6 +71,14 @@ struct Turns<'a, 's> {
     apart: bool,
 }
 
+/// The same, said of a step.
+fn at(step: &str, broken: Broken) -> Broken {
+    match broken {
+        Broken::Failed(side, why) => Broken::Failed(side, format!("{step}: {why}")),
+        Broken::Interrupted => broken,
+    }
+}
+
 /// The first step of a script that a side cannot do, and why.
 pub fn refused(script: &Script, side: &dyn Side) -> Option<String> {
     let setup = [("setup".to_string(), script.setup.clone())];
@@ -156,7 +164,7 @@ impl Turns<'_, '_> {
         let what = format!("{}: {}", actor.name, compare::words(&deed));
         let mut replies = Vec::new();
         for side in self.sides.iter_mut() {
-            let reply = side.play(&deed)?;
+            let reply = side.play(&deed).map_err(|broken| at(&what, broken))?;
             if let Some(why) = expected::cannot(&reply) {
                 return Err(Broken::Failed(
                     side.name(),
@@ -170,7 +178,7 @@ impl Turns<'_, '_> {
         if let (Deed::Execute { command, arguments }, Reply::Done(_)) = (&deed, &replies[0]) {
             self.jobs.iter_mut().for_each(|jobs| jobs.note(command, arguments));
         }
-        let told = self.come_to_rest(&what)?;
+        let told = self.come_to_rest(&what).map_err(|broken| at(&what, broken))?;
         for actor in actors.iter_mut() {
             actor.hear(&told);
         }

@@ -1,7 +1,8 @@
 //! When a side has come to rest: nothing will happen there before somebody does something.
 //!
 //! A job's verbs are answered before they have an effect, so whoever has used one waits until it shows; and in some
-//! states a job rests only if it was told to when it was made.
+//! states a job rests only if it was told to when it was made. A mirror that is ready may still copy what guests have
+//! written: what its target holds is known when it has ended, and not by force.
 
 use std::collections::{BTreeMap, BTreeSet};
 
