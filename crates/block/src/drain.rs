@@ -114,6 +114,7 @@ impl BlockLayer {
             let mut held = if lets_go { Vec::new() } else { state.above(nodes) };
             held.extend(backends.iter().copied().map(Parent::Backend));
             let nodes = nodes.to_vec();
+            let skips_jobs = design.is_mutant(Mutant::DrainDoesNotWaitForJob);
             let forgets = design.is_mutant(Mutant::DrainForgetsNewParents);
             let (covered_then, below_then) = (covered.clone(), below.clone());
             let section = Section {
@@ -124,6 +125,7 @@ impl BlockLayer {
                 below: below_then,
                 held,
                 forgets,
+                skips_jobs,
             };
             // Inside one of its owner's own it goes with that one: whoever waits for the outer must not hold it up.
             let inside = |outer: &Section| {

@@ -65,6 +65,8 @@ pub(crate) struct Section {
     pub held: Vec<Parent>,
     /// For a mutant: it holds no others.
     pub forgets: bool,
+    /// For a mutant: it waits for no jobs.
+    pub skips_jobs: bool,
 }
 
 impl Section {
@@ -161,7 +163,7 @@ impl State {
             other.owner != section.owner
                 && theirs.iter().any(|node| covered.binary_search(node).is_ok())
         };
-        older.into_iter().any(overlaps) || self.job_runs(section)
+        older.into_iter().any(overlaps) || !section.skips_jobs && self.job_runs(section)
     }
 
     fn job_runs(&self, section: &Section) -> bool {

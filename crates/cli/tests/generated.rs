@@ -157,6 +157,7 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::DeviceBitmapLostWithMedium, "they have no bitmaps"),
     (Mutant::DeviceBitmapMissesResize, "they have no bitmaps"),
     (Mutant::SnapshotSkipsFlush, "their overlays are in memory"),
+    (Mutant::JobPausedWhileAsleepResumes, "their jobs have no rate"),
     (Mutant::GrowingZeroesDoNotSerialise, "a device that makes its disk longer"),
 ];
 

@@ -13,6 +13,7 @@ use blockyard_block::BlockError;
 use blockyard_units::Mutant;
 
 use crate::job::Job;
+use crate::pace::Pace;
 use crate::status::{Status, Verb};
 
 /// How far a job is, in bytes.
@@ -22,6 +23,8 @@ pub struct Position {
     pub offset: u64,
     /// To be done in all, as far as is known: it may become more.
     pub len: u64,
+    /// At most so many a second; 0 is without limit.
+    pub speed: u64,
 }
 
 /// Force outdoes soft.
@@ -45,10 +48,11 @@ pub(crate) struct Control {
     pub done: u64,
     /// Bytes still to be done.
     pub left: u64,
+    pub pace: Pace,
 }
 
 impl Control {
-    pub fn new() -> Self {
+    pub fn new(speed: u64) -> Self {
         Self {
             status: Status::Undefined,
             cancel: None,
@@ -58,11 +62,12 @@ impl Control {
             error: None,
             done: 0,
             left: 0,
+            pace: Pace::new(speed),
         }
     }
 
     pub fn position(&self) -> Position {
-        Position { offset: self.done, len: self.done + self.left }
+        Position { offset: self.done, len: self.done + self.left, speed: self.pace.speed }
     }
 
     /// It is to stop at once.
@@ -138,6 +143,18 @@ impl Job {
             if !core::mem::replace(&mut control.paused, false) {
                 return Err(format!("refused: job {name} is not paused"));
             }
+            Ok(())
+        })
+    }
+
+    /// Tells it to work at another rate, in bytes a second; 0 is without limit. One that sleeps because of the last one
+    /// wakes.
+    ///
+    /// # Errors
+    /// If it is not in a state for that.
+    pub fn set_speed(&self, speed: u64) -> Result<(), BlockError> {
+        self.ask(Verb::SetSpeed, |control| {
+            control.pace = Pace::new(speed);
             Ok(())
         })
     }

@@ -95,6 +95,8 @@ pub struct JobOptions {
     pub auto_finalize: bool,
     /// Whether it is forgotten by itself.
     pub auto_dismiss: bool,
+    /// At most so many bytes a second; 0 is without limit.
+    pub speed: u64,
 }
 
 /// A job.
@@ -115,7 +117,8 @@ impl Job {
         jobs: Jobs,
         driver: Box<dyn JobDriver>,
     ) -> Arc<Self> {
-        Arc::new(Self { id, options, layer, jobs, driver, control: Shared::new(Control::new()) })
+        let control = Shared::new(Control::new(options.speed));
+        Arc::new(Self { id, options, layer, jobs, driver, control })
     }
 
     /// Its id.
@@ -175,7 +178,11 @@ impl Job {
 
     /// So many bytes more are done, and so many are left to be done.
     pub(crate) fn progressed(&self, done: u64, left: u64) {
-        self.control.write(|control| (control.done, control.left) = (control.done + done, left));
+        let runtime = self.layer.runtime();
+        self.control.write(|control| {
+            (control.done, control.left) = (control.done + done, left);
+            control.pace.spend(done, || runtime.now_ns());
+        });
     }
 
     /// How far it is.

@@ -18,6 +18,7 @@ mod control;
 mod job;
 mod mirror;
 mod once;
+mod pace;
 mod registry;
 mod rest;
 mod status;

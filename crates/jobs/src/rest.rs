@@ -3,9 +3,12 @@
 use alloc::format;
 
 use blockyard_block::BlockError;
+use blockyard_sync::{first_of, note, sometimes};
+use blockyard_units::Mutant;
 
 use crate::control::Control;
 use crate::job::Job;
+use crate::pace::Pace;
 use crate::status::Status;
 
 impl Job {
@@ -25,6 +28,44 @@ impl Job {
             self.layer().unpark(self.id()).await;
         }
         self.check_cancelled()
+    }
+
+    /// Where the job may do more, by its rate, or else sleeps until then. Verbs wake it that end it, that have it rest,
+    /// and that change its rate; drained sections need not wait for it, and it does not go on in one.
+    ///
+    /// # Errors
+    /// If it was cancelled by force.
+    ///
+    /// # Yields
+    /// Only while it rests or sleeps.
+    pub(crate) async fn pace(&self) -> Result<(), BlockError> {
+        loop {
+            let pace = self.control.read(|control| control.pace);
+            let wait_ns = pace.wait_ns(|| self.layer().runtime().now_ns());
+            if wait_ns == 0 {
+                return Ok(());
+            }
+            self.sleep(wait_ns, pace).await;
+            if self.layer().design().is_mutant(Mutant::JobPausedWhileAsleepResumes) {
+                self.layer().register_job(self.id());
+                return Ok(());
+            }
+            self.pause_point().await?;
+        }
+    }
+
+    async fn sleep(&self, wait_ns: u64, pace: Pace) {
+        note!("{}: sleeps for {wait_ns} ns", self.name());
+        self.layer().park(self.id());
+        let told =
+            move |control: &Control| control.is_forced() || control.paused || control.pace != pace;
+        let woken = self.control.wait_until(told);
+        let slept = first_of(self.layer().runtime().sleep(wait_ns), woken).await;
+        sometimes!(!slept, "a job was woken early");
+        sometimes!(slept && self.is_drained(), "a job woke in a drained section");
+        if !self.layer().design().is_mutant(Mutant::JobPausedWhileAsleepResumes) {
+            self.layer().unpark(self.id()).await;
+        }
     }
 
     async fn rest(&self) {

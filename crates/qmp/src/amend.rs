@@ -118,7 +118,7 @@ impl Monitor {
             let amended = monitor.amend(&job, &wanted).await;
             amended.map_err(|error| BlockError::Invalid(error.desc))
         });
-        let options = JobOptions { name, auto_finalize: true, auto_dismiss: false };
+        let options = JobOptions { name, auto_finalize: true, auto_dismiss: false, speed: 0 };
         Ok(run_once(self.layer(), self.jobs(), options, "amend", work)?)
     }
 

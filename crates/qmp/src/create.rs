@@ -156,7 +156,7 @@ impl Monitor {
             };
             made.map_err(|error| BlockError::Invalid(error.desc))
         });
-        let options = JobOptions { name, auto_finalize: true, auto_dismiss: false };
+        let options = JobOptions { name, auto_finalize: true, auto_dismiss: false, speed: 0 };
         Ok(run_once(self.layer(), self.jobs(), options, "create", work)?)
     }
 

@@ -109,9 +109,10 @@ impl EventSink for EventHub {
         let kind = || ("type", Value::from(job.kind()));
         // Where it is comes last: the closure runs when somebody listens.
         let far = || {
-            let Position { offset, len } = job.position();
+            let Position { offset, len, speed } = job.position();
             let device = ("device", Value::from(job.name()));
-            Dict::from_iter([kind(), device, ("offset", offset.into()), ("len", len.into())])
+            let far = [("offset", offset.into()), ("len", len.into()), ("speed", speed.into())];
+            Dict::from_iter([kind(), device].into_iter().chain(far))
         };
         match event {
             JobEvent::StatusChange(status) => self.publish("JOB_STATUS_CHANGE", || {

@@ -35,6 +35,13 @@ struct BlockJobCancel {
     force: Option<bool>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct SetSpeed {
+    device: String,
+    speed: u64,
+}
+
 /// What a verb needs beside the job.
 enum Asked {
     Cancel { force: bool },
@@ -43,6 +50,7 @@ enum Asked {
     Finalize,
     Pause,
     Resume,
+    SetSpeed { speed: u64 },
 }
 
 /// A command about one job.
@@ -76,6 +84,10 @@ impl Command {
                 let BlockJobCancel { device, force } = visit(value, mode)?;
                 let asked = Asked::Cancel { force: force.unwrap_or(false) };
                 return Ok(Self { name: device, block: true, asked });
+            }
+            "job-set-speed" => {
+                let SetSpeed { device, speed } = visit(value, mode)?;
+                return Ok(Self { name: device, block: true, asked: Asked::SetSpeed { speed } });
             }
             "job-cancel" => Asked::Cancel { force: true },
             "job-complete" => Asked::Complete,
@@ -119,6 +131,7 @@ impl Monitor {
             Asked::Finalize => job.finalize(),
             Asked::Pause => job.pause(),
             Asked::Resume => job.resume(),
+            Asked::SetSpeed { speed } => job.set_speed(speed),
         }?;
         Ok(Value::Dict(Dict::new()))
     }
@@ -138,7 +151,7 @@ impl Monitor {
 }
 
 fn any_job(job: &JobInfo) -> Dict {
-    let Position { offset, len } = job.position;
+    let Position { offset, len, .. } = job.position;
     let mut members = Dict::from_iter([
         ("id", Value::from(job.id.as_str())),
         ("type", job.kind.into()),
@@ -154,12 +167,13 @@ fn any_job(job: &JobInfo) -> Dict {
 
 fn block_job(job: &JobInfo) -> Option<Dict> {
     let BlockJobInfo { auto_finalize, auto_dismiss, actively_synced } = job.block.as_ref()?;
-    let Position { offset, len } = job.position;
+    let Position { offset, len, speed } = job.position;
     let mut members = Vec::from([
         ("type", Value::from(job.kind)),
         ("device", job.id.as_str().into()),
         ("len", len.into()),
         ("offset", offset.into()),
+        ("speed", speed.into()),
         ("busy", Value::Bool(job.busy)),
         ("paused", Value::Bool(job.paused)),
         ("ready", Value::Bool(job.status.is_ready())),

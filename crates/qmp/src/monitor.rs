@@ -68,6 +68,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("block-job-finalize", "makes a pending block job change the graph"),
     ("block-job-pause", "makes a block job rest"),
     ("block-job-resume", "makes a block job go on"),
+    ("block-job-set-speed", "has a block job work at another rate"),
     ("cont", "lets guests go on that were stopped"),
     ("job-cancel", "stops a job"),
     ("job-complete", "finishes a job that is ready"),

@@ -34,6 +34,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
         include_str!("../../../tests/scenarios/mirror-keeps-upper-filter.json"),
     ),
     ("mirror-passive", include_str!("../../../tests/scenarios/mirror-passive.json")),
+    ("mirror-speed", include_str!("../../../tests/scenarios/mirror-speed.json")),
     ("qcow2-allocate", include_str!("../../../tests/scenarios/qcow2-allocate.json")),
     ("qcow2-clean-caches", include_str!("../../../tests/scenarios/qcow2-clean-caches.json")),
     (

@@ -153,6 +153,10 @@ words! {
             "the bitmaps of devices are not told that what they show has become longer or shorter";
         SnapshotSkipsFlush = "snapshot-skips-flush",
             "a node is not flushed before an overlay comes above it";
+        DrainDoesNotWaitForJob = "drain-does-not-wait-for-job",
+            "a drained section begins though a job has not come to rest";
+        JobPausedWhileAsleepResumes = "job-paused-while-asleep-resumes",
+            "a job that slept goes on though what it reaches was drained meanwhile";
         CompleteRefusedWhileDrained = "complete-refused-while-drained",
             "a job that is ready is not to be completed while what it reaches is drained";
         Qcow2ReftableBeforeBlocks = "qcow2-reftable-before-blocks",

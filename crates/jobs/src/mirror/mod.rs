@@ -77,6 +77,9 @@ impl Mirror {
     async fn work(&self, job: &Job) -> Result<(), BlockError> {
         loop {
             job.pause_point().await?;
+            if self.dirty.count() > 0 {
+                job.pace().await?;
+            }
             if self.copy_next(job).await? {
                 continue;
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use blockyard_qmp::{Dict, ErrorClass, Subscriber, Value};
 
-use crate::bench::{Bench, FAULTLESS, Test, check_some};
+use crate::bench::{Bench, FAULTLESS, LEN, Test, check_some};
 
 /// Runs that are drawn of each test.
 const RUNS: u64 = 100;
@@ -226,6 +226,7 @@ fn block_jobs_are_those_that_work_on_nodes() {
             ("device", "m0".into()),
             ("len", 4096_u64.into()),
             ("offset", 4096_u64.into()),
+            ("speed", 0_u64.into()),
             ("busy", Value::Bool(false)),
             ("paused", Value::Bool(true)),
             ("ready", Value::Bool(true)),
@@ -240,4 +241,54 @@ fn block_jobs_are_those_that_work_on_nodes() {
         until(&told, "null").await;
     });
     check_some("block jobs", &test, FAULTLESS, RUNS, &[]);
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// Chunks of 512 bytes, one a second: the first at once.
+#[test]
+fn a_job_keeps_its_rate() {
+    let test = Test::new(|bench| async move {
+        let told = begin(&bench).await;
+        let began_ns = bench.runtime.now_ns();
+        mirror(&bench, r#","granularity":512,"speed":512"#).await;
+        told.wait(vec![("BLOCK_JOB_READY".into(), Dict::new())]).await;
+        assert_eq!(bench.runtime.now_ns() - began_ns, (LEN / 512 - 1) * SECOND_NS);
+        bench.done("block-job-complete", r#"{"device":"m0"}"#).await;
+        let data = [("speed", Value::from(512_u64))];
+        enters(&told, "waiting").await;
+        enters(&told, "pending").await;
+        tells(&told, "BLOCK_JOB_COMPLETED", &data).await;
+    });
+    check_some("rate", &test, FAULTLESS, 1, &[]);
+}
+
+/// It would sleep for minutes.
+#[test]
+fn a_job_that_sleeps_is_woken_by_what_it_is_told() {
+    let verbs = [
+        ("block-job-set-speed", r#"{"device":"m0","speed":0}"#, "ready"),
+        ("block-job-pause", r#"{"device":"m0"}"#, "paused"),
+        ("job-cancel", r#"{"id":"m0"}"#, "aborting"),
+    ];
+    for (verb, arguments, status) in verbs {
+        let test = Test::new(move |bench| async move {
+            let told = begin(&bench).await;
+            mirror(&bench, r#","granularity":512,"speed":1"#).await;
+            until(&told, "running").await;
+            let negative = r#"{"device":"m0","speed":-1}"#;
+            assert!(bench.execute("block-job-set-speed", negative).await.is_err());
+            bench.runtime.sleep(SECOND_NS).await;
+            let began_ns = bench.runtime.now_ns();
+            bench.done(verb, arguments).await;
+            until(&told, status).await;
+            // Its timer may fire before it has been told; not a second time.
+            assert!(bench.runtime.now_ns() - began_ns <= 512 * SECOND_NS);
+            if status != "aborting" {
+                bench.done("job-cancel", r#"{"id":"m0"}"#).await;
+            }
+            until(&told, "null").await;
+        });
+        check_some(verb, &test, FAULTLESS, RUNS, &["a job was woken early"]);
+    }
 }
