@@ -29,6 +29,8 @@ pub enum JobEvent {
     Ready,
     /// `BLOCK_JOB_PENDING`
     Pending,
+    /// `BLOCK_JOB_ERROR`
+    Error,
     /// `BLOCK_JOB_COMPLETED`, with or without an error.
     Completed,
     /// `BLOCK_JOB_CANCELLED`
@@ -93,7 +95,10 @@ impl JobProtocol {
         let Some(job) = self.jobs.get_mut(name) else {
             return broken(format!("event {event:?} of {name}, which is no job"));
         };
+        // A request may fail wherever the job makes one, and as often as it likes.
+        let mut any = false;
         let (told, when): (_, &[&str]) = match event {
+            JobEvent::Error => (&mut any, &["running", "ready", "pending"]),
             JobEvent::Ready => (&mut job.ready, &["ready"]),
             JobEvent::Pending => (&mut job.pending, &["pending"]),
             _ => (&mut job.ended, &["pending", "aborting", "concluded"]),

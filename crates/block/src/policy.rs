@@ -50,7 +50,8 @@ pub enum ErrorAction {
 }
 
 impl OnError {
-    fn action(self, no_space: bool) -> ErrorAction {
+    /// What is done about an error; `no_space`: it says that no space is left.
+    pub fn action(self, no_space: bool) -> ErrorAction {
         match self {
             Self::Ignore => ErrorAction::Ignore,
             Self::Stop => ErrorAction::Stop,

@@ -12,6 +12,7 @@ use alloc::string::String;
 use blockyard_block::BlockError;
 use blockyard_units::Mutant;
 
+use crate::errors::IoStatus;
 use crate::job::Job;
 use crate::pace::Pace;
 use crate::status::{Status, Verb};
@@ -43,6 +44,7 @@ pub(crate) struct Control {
     pub paused: bool,
     pub complete: bool,
     pub finalize: bool,
+    pub io_status: IoStatus,
     pub error: Option<String>,
     /// Bytes.
     pub done: u64,
@@ -59,6 +61,7 @@ impl Control {
             paused: false,
             complete: false,
             finalize: false,
+            io_status: IoStatus::Ok,
             error: None,
             done: 0,
             left: 0,
@@ -143,6 +146,7 @@ impl Job {
             if !core::mem::replace(&mut control.paused, false) {
                 return Err(format!("refused: job {name} is not paused"));
             }
+            control.io_status = IoStatus::Ok;
             Ok(())
         })
     }

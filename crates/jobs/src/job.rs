@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_block::{BlockError, BlockLayer};
+use blockyard_block::{BlockError, BlockLayer, ErrorAction};
 use blockyard_graph::{Edit, Graph};
 use blockyard_runtime::BoxFuture;
 use blockyard_sync::{Shared, note};
@@ -80,6 +80,13 @@ pub enum JobEvent {
     Ready,
     /// It waits for finalize.
     Pending,
+    /// A request failed.
+    Error {
+        /// It read.
+        reads: bool,
+        /// What was done about it.
+        action: ErrorAction,
+    },
     /// It ended, well or with an error.
     Completed(Option<String>),
     /// It ended because it was told to.

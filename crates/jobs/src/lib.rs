@@ -15,6 +15,7 @@
 extern crate alloc;
 
 mod control;
+mod errors;
 mod job;
 mod mirror;
 mod once;
@@ -25,8 +26,9 @@ mod status;
 mod transaction;
 
 pub use control::Position;
+pub use errors::IoStatus;
 pub use job::{Job, JobDriver, JobEvent, JobOptions};
-pub use mirror::{MirrorOptions, MirrorStart, SyncMode};
+pub use mirror::{MirrorOptions, MirrorPolicies, MirrorStart, SyncMode};
 pub use once::{Once, run_once};
 pub use registry::{BlockJobInfo, EventSink, JobInfo, Jobs, check_job_id};
 pub use status::{Status, Verb, picture};

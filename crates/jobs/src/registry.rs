@@ -10,6 +10,7 @@ use blockyard_block::BlockError;
 use blockyard_sync::Shared;
 
 use crate::control::Position;
+use crate::errors::IoStatus;
 use crate::job::{Job, JobEvent};
 use crate::status::Status;
 
@@ -56,6 +57,8 @@ pub struct BlockJobInfo {
     pub auto_finalize: bool,
     /// Whether it is forgotten by itself.
     pub auto_dismiss: bool,
+    /// Whether it was stopped by an error.
+    pub io_status: IoStatus,
     /// Of one that follows writes: whether it has seen all, and does each before it ends.
     pub actively_synced: Option<bool>,
 }
@@ -124,6 +127,7 @@ fn info(job: &Job) -> JobInfo {
     let block = job.is_block_job().then(|| BlockJobInfo {
         auto_finalize: options.auto_finalize,
         auto_dismiss: options.auto_dismiss,
+        io_status: job.control.read(|control| control.io_status),
         actively_synced: job.driver.actively_synced(),
     });
     let (busy, drained) = (job.layer().is_active(job.id()), job.is_drained());

@@ -77,7 +77,7 @@ impl Job {
         };
         self.enter(rest);
         self.layer().park(self.id());
-        self.control.wait_until(|control| !control.paused).await;
+        self.control.wait_until(|control| !control.paused || control.is_forced()).await;
         self.layer().unpark(self.id()).await;
         self.enter(work);
     }

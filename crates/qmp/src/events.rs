@@ -41,6 +41,18 @@ pub struct EventHub {
     watcher: Arc<dyn EventSink>,
 }
 
+fn operation(reads: bool) -> Value {
+    Value::from(if reads { "read" } else { "write" })
+}
+
+fn action_word(action: ErrorAction) -> Value {
+    Value::from(match action {
+        ErrorAction::Report => "report",
+        ErrorAction::Ignore => "ignore",
+        ErrorAction::Stop => "stop",
+    })
+}
+
 /// Watches nothing.
 pub struct NoWatcher;
 
@@ -123,6 +135,13 @@ impl EventSink for EventHub {
             JobEvent::Pending => {
                 self.publish("BLOCK_JOB_PENDING", || Dict::from_iter([kind(), id()]));
             }
+            JobEvent::Error { reads, action } => self.publish("BLOCK_JOB_ERROR", || {
+                Dict::from_iter([
+                    ("device", Value::from(job.name())),
+                    ("operation", operation(*reads)),
+                    ("action", action_word(*action)),
+                ])
+            }),
             JobEvent::Cancelled => self.publish("BLOCK_JOB_CANCELLED", far),
             JobEvent::Completed(error) => self.publish("BLOCK_JOB_COMPLETED", || {
                 let mut data = far();
@@ -148,15 +167,10 @@ impl LayerEvents for EventHub {
 
     fn guest_error(&self, met: &GuestError<'_>) {
         self.publish("BLOCK_IO_ERROR", || {
-            let action = match met.action {
-                ErrorAction::Report => "report",
-                ErrorAction::Ignore => "ignore",
-                ErrorAction::Stop => "stop",
-            };
             Dict::from_iter([
                 ("device", Value::from(met.device)),
-                ("operation", Value::from(if met.reads { "read" } else { "write" })),
-                ("action", Value::from(action)),
+                ("operation", operation(met.reads)),
+                ("action", action_word(met.action)),
                 ("nospace", Value::Bool(met.no_space)),
                 ("reason", Value::from(format!("{}", met.error).as_str())),
             ])

@@ -166,7 +166,8 @@ fn any_job(job: &JobInfo) -> Dict {
 }
 
 fn block_job(job: &JobInfo) -> Option<Dict> {
-    let BlockJobInfo { auto_finalize, auto_dismiss, actively_synced } = job.block.as_ref()?;
+    let BlockJobInfo { auto_finalize, auto_dismiss, io_status, actively_synced } =
+        job.block.as_ref()?;
     let Position { offset, len, speed } = job.position;
     let mut members = Vec::from([
         ("type", Value::from(job.kind)),
@@ -176,6 +177,7 @@ fn block_job(job: &JobInfo) -> Option<Dict> {
         ("speed", speed.into()),
         ("busy", Value::Bool(job.busy)),
         ("paused", Value::Bool(job.paused)),
+        ("io-status", io_status.word().into()),
         ("ready", Value::Bool(job.status.is_ready())),
         ("status", job.status.word().into()),
         ("auto-finalize", Value::Bool(*auto_finalize)),

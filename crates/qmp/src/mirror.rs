@@ -4,7 +4,10 @@ use alloc::format;
 use alloc::string::String;
 
 use blockyard_bitmap::DirtyBitmap;
-use blockyard_jobs::{JobOptions, MirrorOptions, MirrorStart, SyncMode, check_job_id};
+use blockyard_block::OnError;
+use blockyard_jobs::{
+    JobOptions, MirrorOptions, MirrorPolicies, MirrorStart, SyncMode, check_job_id,
+};
 use blockyard_units::{ByteLen, CopyMode};
 use serde::Deserialize;
 
@@ -36,11 +39,33 @@ pub(crate) struct BlockdevMirror {
     target: String,
     sync: Sync,
     speed: Option<u64>,
+    on_source_error: Option<OnErrorWord>,
+    on_target_error: Option<OnErrorWord>,
     granularity: Option<Size>,
     copy_mode: Option<MirrorCopyMode>,
     filter_node_name: Option<String>,
     auto_finalize: Option<bool>,
     auto_dismiss: Option<bool>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OnErrorWord {
+    Report,
+    Ignore,
+    Enospc,
+    Stop,
+    Auto,
+}
+
+fn on_error(word: Option<OnErrorWord>) -> OnError {
+    match word {
+        None | Some(OnErrorWord::Report) => OnError::Report,
+        Some(OnErrorWord::Ignore) => OnError::Ignore,
+        // So QEMU's jobs take it, whatever the device does.
+        Some(OnErrorWord::Enospc | OnErrorWord::Auto) => OnError::Enospc,
+        Some(OnErrorWord::Stop) => OnError::Stop,
+    }
 }
 
 /// QEMU's default, for targets without clusters of their own.
@@ -90,6 +115,10 @@ impl Monitor {
             },
             copy_mode,
             granularity,
+            policies: MirrorPolicies {
+                source: on_error(arguments.on_source_error),
+                target: on_error(arguments.on_target_error),
+            },
             filter_name: match arguments.filter_node_name {
                 Some(name) => {
                     check_name(&name).map_err(|error| error.within("filter-node-name"))?;

@@ -29,6 +29,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ),
     ("mirror-active", include_str!("../../../tests/scenarios/mirror-active.json")),
     ("mirror-durable", include_str!("../../../tests/scenarios/mirror-durable.json")),
+    ("mirror-errors", include_str!("../../../tests/scenarios/mirror-errors.json")),
     (
         "mirror-keeps-upper-filter",
         include_str!("../../../tests/scenarios/mirror-keeps-upper-filter.json"),

@@ -477,7 +477,7 @@ impl EventSink for Checks {
         match event {
             JobEvent::StatusChange(_) => self.world.reached(Moment::JobBegins),
             JobEvent::Ready => self.world.reached(Moment::JobReady),
-            JobEvent::Pending => {}
+            JobEvent::Pending | JobEvent::Error { .. } => {}
             JobEvent::Completed(_) | JobEvent::Cancelled => self.world.reached(Moment::JobEnds),
         }
         if matches!(event, JobEvent::Completed(_)) {
@@ -502,6 +502,7 @@ impl EventSink for Checks {
             }
             JobEvent::Ready => state.jobs.event(name, Model::Ready),
             JobEvent::Pending => state.jobs.event(name, Model::Pending),
+            JobEvent::Error { .. } => state.jobs.event(name, Model::Error),
             JobEvent::Completed(_) => state.jobs.event(name, Model::Completed),
             JobEvent::Cancelled => state.jobs.event(name, Model::Cancelled),
         });

@@ -8,8 +8,14 @@ use super::Mirror;
 use super::filter::{FILE, TARGET};
 use crate::job::Job;
 
+/// A copy failed: its read from the source, or its write to the target.
+struct Failed {
+    reads: bool,
+    error: BlockError,
+}
+
 impl Mirror {
-    /// Copies the next dirty chunk; false if there is none.
+    /// Copies the next dirty chunk, which stays dirty if that fails and is to be tried again; false if there is none.
     pub(super) async fn copy_next(&self, job: &Job) -> Result<bool, BlockError> {
         let io = self.io(job);
         let copied = match self.mode {
@@ -28,12 +34,19 @@ impl Mirror {
                 None => return Ok(false),
             },
         };
-        self.note_progress(job, copied?);
+        match copied {
+            Ok(done) => self.note_progress(job, done),
+            Err(Failed { reads, error }) => {
+                let policies = self.policies;
+                let policy = if reads { policies.source } else { policies.target };
+                job.met(error, policy, reads)?;
+            }
+        }
         Ok(true)
     }
 
     /// Nobody writes to the chunk while this runs; a guest may have done so before.
-    async fn copy_if_dirty(&self, io: &Io, chunk: ByteRange) -> Result<ByteLen, BlockError> {
+    async fn copy_if_dirty(&self, io: &Io, chunk: ByteRange) -> Result<ByteLen, Failed> {
         if !self.dirty.dirty_in(chunk) {
             return Ok(ByteLen(0));
         }
@@ -41,7 +54,7 @@ impl Mirror {
         self.copy(io, chunk).await
     }
 
-    async fn copy(&self, io: &Io, chunk: ByteRange) -> Result<ByteLen, BlockError> {
+    async fn copy(&self, io: &Io, chunk: ByteRange) -> Result<ByteLen, Failed> {
         note!("copies {chunk}");
         let copied = self.read_and_write(io, chunk).await;
         if copied.is_err() {
@@ -50,8 +63,9 @@ impl Mirror {
         copied.map(|()| chunk.len())
     }
 
-    async fn read_and_write(&self, io: &Io, chunk: ByteRange) -> Result<(), BlockError> {
-        let data = io.read(FILE, chunk, ReadFlags::default()).await?;
-        io.write(TARGET, Write::data(chunk.start(), data)).await
+    async fn read_and_write(&self, io: &Io, chunk: ByteRange) -> Result<(), Failed> {
+        let failed = |reads| move |error| Failed { reads, error };
+        let data = io.read(FILE, chunk, ReadFlags::default()).await.map_err(failed(true))?;
+        io.write(TARGET, Write::data(chunk.start(), data)).await.map_err(failed(false))
     }
 }

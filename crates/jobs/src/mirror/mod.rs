@@ -16,7 +16,7 @@ mod filter;
 mod pivot;
 mod start;
 
-pub use start::{MirrorOptions, MirrorStart, SyncMode};
+pub use start::{MirrorOptions, MirrorPolicies, MirrorStart, SyncMode};
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -41,6 +41,7 @@ pub(crate) struct Mirror {
     target: NodeId,
     dirty: Arc<SharedBitmap>,
     mode: CopyMode,
+    policies: MirrorPolicies,
     /// The filter's parents when the job began to end; only the transaction's task looks at it.
     recorded: Quiet<Vec<EdgeKey>>,
 }
@@ -135,7 +136,12 @@ impl JobDriver for Mirror {
             if job.layer().design().is_mutant(Mutant::MirrorPivotSkipsFlush) {
                 return Ok(());
             }
-            self.io(job).flush(filter::TARGET).await
+            // By force it is cancelled at the next look at it, if it is to try again.
+            while let Err(error) = self.io(job).flush(filter::TARGET).await {
+                job.met(error, self.policies.target, false)?;
+                job.check_cancelled()?;
+            }
+            Ok(())
         })
     }
 

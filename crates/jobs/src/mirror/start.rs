@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_bitmap::{DirtyBitmap, SharedBitmap};
-use blockyard_block::{BlockError, BlockLayer, Io, NewNode, Node, Plan, Requester};
+use blockyard_block::{BlockError, BlockLayer, Io, NewNode, Node, OnError, Plan, Requester};
 use blockyard_graph::{
     Discard, Edge, EdgePolicy, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions, Role,
     Roles,
@@ -33,6 +33,15 @@ pub enum SyncMode {
     None,
 }
 
+/// What a mirror does about requests that fail.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MirrorPolicies {
+    /// Those that read from the source.
+    pub source: OnError,
+    /// Those to the target.
+    pub target: OnError,
+}
+
 /// What a mirror is started with.
 #[derive(Clone, Debug)]
 pub struct MirrorOptions {
@@ -48,6 +57,8 @@ pub struct MirrorOptions {
     pub copy_mode: CopyMode,
     /// Bytes; a power of two.
     pub granularity: ByteLen,
+    /// What is done about requests that fail.
+    pub policies: MirrorPolicies,
     /// The filter's node-name.
     pub filter_name: String,
 }
@@ -133,6 +144,7 @@ impl MirrorStart {
             target,
             dirty,
             mode: options.copy_mode,
+            policies: options.policies,
             recorded: Quiet::default(),
         };
         let job = Job::new(id, options.job, layer.clone(), jobs.clone(), Box::new(mirror));

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use blockyard_qmp::{Dict, ErrorClass, Subscriber, Value};
+use blockyard_qmp::{Dict, ErrorClass, Event, Subscriber, Value};
 
 use crate::bench::{Bench, FAULTLESS, LEN, Test, check_some};
 
 /// Runs that are drawn of each test.
-const RUNS: u64 = 100;
+pub const RUNS: u64 = 100;
 
 const EVENTS: [&str; 6] = [
     "JOB_STATUS_CHANGE",
@@ -19,9 +19,14 @@ const EVENTS: [&str; 6] = [
 ];
 
 /// A device on the disk `a`, `c` to be mirrored to, and everything that is told of jobs.
-async fn begin(bench: &Bench) -> Arc<Subscriber> {
+pub async fn begin(bench: &Bench) -> Arc<Subscriber> {
     bench.add_files(&["a", "c"]).await;
     bench.device("disk0", "a").await;
+    listen(bench)
+}
+
+/// To everything that is told of jobs.
+pub fn listen(bench: &Bench) -> Arc<Subscriber> {
     bench.monitor.events().subscribe(EVENTS.map(String::from).into())
 }
 
@@ -33,16 +38,21 @@ async fn mirror(bench: &Bench, more: &str) {
     bench.done("blockdev-mirror", &arguments).await;
 }
 
-/// Waits for the next event; it is a change to this status.
-async fn enters(told: &Subscriber, status: &str) {
-    let event = told.wait(EVENTS.map(|name| (name.into(), Dict::new())).into()).await;
+/// Waits for the next event.
+pub async fn next(told: &Subscriber) -> Event {
+    told.wait(EVENTS.map(|name| (name.into(), Dict::new())).into()).await
+}
+
+/// Waits for it; it is a change to this status.
+pub async fn enters(told: &Subscriber, status: &str) {
+    let event = next(told).await;
     let expected = Dict::from_iter([("id", "m0"), ("status", status)]);
     assert!(event.is("JOB_STATUS_CHANGE", &expected), "{event:?}, not {status}");
 }
 
 /// The same for other events about the mirror.
-async fn tells(told: &Subscriber, name: &str, data: &[(&str, Value)]) {
-    let event = told.wait(EVENTS.map(|name| (name.into(), Dict::new())).into()).await;
+pub async fn tells(told: &Subscriber, name: &str, data: &[(&str, Value)]) {
+    let event = next(told).await;
     let data = Dict::from_iter(data.iter().cloned().chain([("type", Value::from("mirror"))]));
     assert!(event.is(name, &data), "{event:?}, not {name} {data:?}");
 }
@@ -63,7 +73,7 @@ async fn tells_whole_life(told: &Subscriber, bench: &Bench) {
     enters(told, "null").await;
 }
 
-async fn until(told: &Subscriber, status: &str) {
+pub async fn until(told: &Subscriber, status: &str) {
     let matching = Dict::from_iter([("id", "m0"), ("status", status)]);
     told.wait(vec![("JOB_STATUS_CHANGE".into(), matching)]).await;
 }
@@ -229,6 +239,7 @@ fn block_jobs_are_those_that_work_on_nodes() {
             ("speed", 0_u64.into()),
             ("busy", Value::Bool(false)),
             ("paused", Value::Bool(true)),
+            ("io-status", "ok".into()),
             ("ready", Value::Bool(true)),
             ("status", "standby".into()),
             ("auto-finalize", Value::Bool(true)),

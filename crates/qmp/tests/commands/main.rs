@@ -3,6 +3,7 @@
 mod bench;
 mod bitmaps;
 mod busy;
+mod failing;
 mod grouped;
 mod jobs;
 mod media;
