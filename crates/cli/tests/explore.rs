@@ -170,7 +170,9 @@ fn bitmaps_of_devices_exhaust_clean_with_one_fault() {
 
 #[test]
 fn the_mirror_scenarios_exhaust_clean_with_one_fault() {
-    for scenario in ["mirror-active", "mirror-keeps-upper-filter", "mirror-speed"] {
+    check_exhausted("mirror-finalize", &["--faults", "1"]);
+    for scenario in ["mirror-active", "mirror-errors", "mirror-keeps-upper-filter", "mirror-speed"]
+    {
         check_exhausted(scenario, &["--faults", "1"]);
     }
 }
@@ -192,6 +194,10 @@ const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("merge-leaves-count-stale", "bitmap-merge", "bitmap-soundness", 0, 0),
     ("reopen-ro-drops-bitmaps", "bitmap-reopen", "bitmap-soundness", 0, 0),
     ("bitmap-clear-undone-though-not-done", "bitmap-transaction", "bitmap-soundness", 0, 0),
+    ("txn-abort-softcancels-ready-peer", "mirror-group", "progress", 0, 0),
+    ("txn-cancelled-member-commits", "mirror-group", "guest-consistency", 0, 0),
+    ("txn-member-runs-before-peers-exist", "mirror-group", "graph-validity", 0, 0),
+    ("job-completion-callback-not-counted", "mirror-finalize", "drained-means-quiet", 0, 0),
     ("drain-does-not-wait-for-job", "mirror-speed", "drained-means-quiet", 0, 0),
     ("job-paused-while-asleep-resumes", "mirror-speed", "drained-means-quiet", 0, 0),
     ("complete-refused-while-drained", "replace-child-during-mirror", "progress", 0, 0),

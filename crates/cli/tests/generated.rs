@@ -157,6 +157,13 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::DeviceBitmapLostWithMedium, "they have no bitmaps"),
     (Mutant::DeviceBitmapMissesResize, "they have no bitmaps"),
     (Mutant::SnapshotSkipsFlush, "their overlays are in memory"),
+    (Mutant::TxnAbortSoftcancelsReadyPeer, "their jobs end alone"),
+    (Mutant::TxnCancelledMemberCommits, "their jobs end alone"),
+    (Mutant::TxnMemberRunsBeforePeersExist, "their jobs end alone"),
+    (
+        Mutant::JobCompletionCallbackNotCounted,
+        "writes between a job's work and its end, and a section then",
+    ),
     (Mutant::JobPausedWhileAsleepResumes, "their jobs have no rate"),
     (Mutant::GrowingZeroesDoNotSerialise, "a device that makes its disk longer"),
 ];

@@ -77,10 +77,23 @@ impl Transaction {
                 job.control.write(|control| control.error = Some(alloc::format!("{error}")));
             }
             for other in self.0.iter().filter(|other| other.id() != job.id()) {
-                other.control.write(|control| control.cancel = Some(Cancel::Force));
+                self.cancel_with_others(other);
             }
             Failed
         })
+    }
+
+    /// Another of its transaction has failed. By force: softly, one that is ready would wait for those that work.
+    fn cancel_with_others(&self, job: &Job) {
+        let softly = self.layer().design().is_mutant(Mutant::TxnAbortSoftcancelsReadyPeer);
+        let status = job.control.write(|control| {
+            let soft = softly && control.status.is_ready();
+            let cancel = if soft { Cancel::Soft } else { Cancel::Force };
+            control.cancel = control.cancel.max(Some(cancel));
+            control.status
+        });
+        sometimes!(status.is_ready(), "a ready job was cancelled with its transaction");
+        sometimes!(status == Status::Waiting, "a waiting job was cancelled with its transaction");
     }
 
     /// Until all are pending and none waits for finalize.
@@ -157,6 +170,9 @@ impl Transaction {
 
     /// Does what is left to be done, until nothing is in a drained section.
     async fn converge(&self, section: &mut Option<Drained>) -> Result<(), Failed> {
+        if self.layer().design().is_mutant(Mutant::JobCompletionCallbackNotCounted) {
+            self.0.iter().for_each(|job| self.layer().park(job.id()));
+        }
         loop {
             for job in self.0.iter() {
                 if self.is_group() {
@@ -200,13 +216,20 @@ impl Transaction {
     }
 
     async fn abort(&self, section: &mut Option<Drained>) {
+        let mutant = Mutant::TxnCancelledMemberCommits;
+        let worked = |job: &Job| matches!(job.status(), Status::Waiting | Status::Pending);
+        let commits = self.is_group() && self.layer().design().is_mutant(mutant);
+        let worked: Vec<bool> = self.0.iter().map(|job| commits && worked(job)).collect();
         self.0.iter().for_each(|job| job.enter(Status::Aborting));
         if section.is_none() {
             *section = Some(self.drain().await);
         }
-        for job in self.0.iter() {
+        for (job, commits) in self.0.iter().zip(worked) {
             let undone = |graph: &Graph| {
-                Ok(Plan { edits: job.driver.undone(job, graph)?, ..Plan::default() })
+                let driver = &job.driver;
+                let edits =
+                    if commits { driver.promised(job, graph) } else { driver.undone(job, graph) };
+                Ok(Plan { edits: edits?, ..Plan::default() })
             };
             let layer = self.layer();
             if let Err(error) = layer.publish("remove filter", OnLost::StartOver, undone).await {

@@ -22,6 +22,7 @@ use blockyard_block::{BlockError, Plan, Undo};
 use blockyard_graph::{Edit, Graph, Refused, RefusedKind};
 use blockyard_jobs::{Job, MirrorStart, run_together};
 use blockyard_sync::sometimes;
+use blockyard_units::Mutant;
 use serde::Deserialize;
 
 use crate::bitmaps::BitmapCommand;
@@ -230,9 +231,12 @@ impl Monitor {
         match self.layer().reconfigure_and(what, derive, inside).await {
             Ok(()) => {
                 let jobs = actions.into_iter().filter_map(|action| action.commit(self));
+                let mutant = Mutant::TxnMemberRunsBeforePeersExist;
                 match mode {
-                    CompletionMode::Grouped => run_together(jobs.collect()),
-                    CompletionMode::Individual => jobs.for_each(|job| run_together([job].into())),
+                    CompletionMode::Grouped if !self.layer().design().is_mutant(mutant) => {
+                        run_together(jobs.collect())
+                    }
+                    _ => jobs.for_each(|job| run_together([job].into())),
                 }
                 Ok(())
             }

@@ -30,6 +30,8 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("mirror-active", include_str!("../../../tests/scenarios/mirror-active.json")),
     ("mirror-durable", include_str!("../../../tests/scenarios/mirror-durable.json")),
     ("mirror-errors", include_str!("../../../tests/scenarios/mirror-errors.json")),
+    ("mirror-finalize", include_str!("../../../tests/scenarios/mirror-finalize.json")),
+    ("mirror-group", include_str!("../../../tests/scenarios/mirror-group.json")),
     (
         "mirror-keeps-upper-filter",
         include_str!("../../../tests/scenarios/mirror-keeps-upper-filter.json"),

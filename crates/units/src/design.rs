@@ -153,6 +153,14 @@ words! {
             "the bitmaps of devices are not told that what they show has become longer or shorter";
         SnapshotSkipsFlush = "snapshot-skips-flush",
             "a node is not flushed before an overlay comes above it";
+        TxnAbortSoftcancelsReadyPeer = "txn-abort-softcancels-ready-peer",
+            "a job that is ready is cancelled softly when another of its transaction fails";
+        TxnCancelledMemberCommits = "txn-cancelled-member-commits",
+            "a job that had done its work keeps its promise though another of its transaction failed";
+        TxnMemberRunsBeforePeersExist = "txn-member-runs-before-peers-exist",
+            "each job of a transaction begins as if it were the only one";
+        JobCompletionCallbackNotCounted = "job-completion-callback-not-counted",
+            "a job counts as at rest from when its work is done until it has ended";
         DrainDoesNotWaitForJob = "drain-does-not-wait-for-job",
             "a drained section begins though a job has not come to rest";
         JobPausedWhileAsleepResumes = "job-paused-while-asleep-resumes",
