@@ -371,9 +371,6 @@ impl Node {
     fn devices(&self, io: &Io, write: &Write, from: Option<&Arc<Bitmaps>>) -> Vec<Arc<Bitmaps>> {
         let design = io.layer().design();
         match write.kind {
-            WriteKind::Truncate(_) if design.is_mutant(Mutant::DeviceBitmapMissesResize) => {
-                Vec::new()
-            }
             WriteKind::Truncate(_) => io.layer().bitmaps_above(self.id),
             WriteKind::Discard if design.is_mutant(Mutant::DeviceBitmapMissesDiscard) => Vec::new(),
             _ => from.cloned().into_iter().collect(),
@@ -390,16 +387,20 @@ impl Node {
     /// A write has ended: the node's bitmaps and the `devices`' are told.
     fn tell_bitmaps(&self, io: &Io, marks: &Marks, devices: &[Arc<Bitmaps>]) {
         let Marks { number, range, length, observed, marked } = *marks;
-        let stays = io.layer().design().is_mutant(Mutant::TruncateLeavesBitmapLimit);
+        let design = io.layer().design();
+        let stays = design.is_mutant(Mutant::TruncateLeavesBitmapLimit);
         let kept = if stays { Length::AtLeast(ByteLen(0)) } else { length };
         let longer = !matches!(length, Length::Kept);
         if observed {
             io.observe_write(number, range, length);
         }
         if marked || longer {
-            let all = [&self.bitmaps].into_iter().chain(devices.iter().map(|all| &**all));
-            for recorder in all.flat_map(Bitmaps::recorders) {
-                recorder.write_ended(marked.then_some(range), kept);
+            let misses = design.is_mutant(Mutant::DeviceBitmapMissesResize);
+            let of_device = if misses { Length::Kept } else { kept };
+            let devices = devices.iter().map(|all| (&**all, of_device));
+            for (bitmaps, length) in [(&self.bitmaps, kept)].into_iter().chain(devices) {
+                let recorders = bitmaps.recorders();
+                recorders.iter().for_each(|all| all.write_ended(marked.then_some(range), length));
             }
         }
         if observed {

@@ -73,6 +73,7 @@ fn shrinking_what_always_fails_comes_to_the_simplest_plan() {
             guests: Vec::new(),
             mirrors: Vec::new(),
             admin: Vec::new(),
+            bitmaps: Vec::new(),
         };
         assert_eq!(simplest, Plan { devices: vec![nothing], faults: 0, crashes: 0 }, "{seed}");
     }
@@ -148,14 +149,6 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::JobIgnoresDrainedNode, "once in tens of thousands of seeds"),
     (Mutant::DrainForgetsNewParents, "a device that gets its node while that is drained"),
     (Mutant::FailedFlushMarksClean, "flushes that fail, which are no default family of faults"),
-    (Mutant::TruncateLeavesBitmapLimit, "they have no bitmaps"),
-    (Mutant::MergeLeavesCountStale, "they have no bitmaps"),
-    (Mutant::ReopenReadOnlyDropsBitmaps, "they have no bitmaps"),
-    (Mutant::BitmapClearUndoneThoughNotDone, "they have no bitmaps"),
-    (Mutant::VanishingBitmap, "they have no bitmaps"),
-    (Mutant::DeviceBitmapMissesDiscard, "they have no bitmaps"),
-    (Mutant::DeviceBitmapLostWithMedium, "they have no bitmaps"),
-    (Mutant::DeviceBitmapMissesResize, "they have no bitmaps"),
     (Mutant::SnapshotSkipsFlush, "their overlays are in memory"),
     (Mutant::TxnAbortSoftcancelsReadyPeer, "their jobs end alone"),
     (Mutant::TxnCancelledMemberCommits, "their jobs end alone"),
@@ -213,6 +206,7 @@ fn a_mirror_cancelled_twice_does_not_pivot() {
         guests: vec![vec![read]],
         mirrors: vec![mirror],
         admin: vec![AdminStep::CancelMirror { force: false }],
+        bitmaps: Vec::new(),
     };
     let plan = Plan { devices: vec![device], faults: 0, crashes: 0 };
     assert_eq!(finding(&plan, Design::default(), 0..2000), None);

@@ -150,7 +150,7 @@ words! {
         DeviceBitmapLostWithMedium = "device-bitmap-lost-with-medium",
             "the bitmaps of a device are taken away with its medium";
         DeviceBitmapMissesResize = "device-bitmap-misses-resize",
-            "the bitmaps of devices are not told that what they show has become longer or shorter";
+            "the bitmaps of devices keep their end when what the device shows becomes shorter";
         SnapshotSkipsFlush = "snapshot-skips-flush",
             "a node is not flushed before an overlay comes above it";
         TxnAbortSoftcancelsReadyPeer = "txn-abort-softcancels-ready-peer",

@@ -6,33 +6,33 @@ use rand_core::{Rng, SeedableRng};
 
 use super::{
     Action, AdminStep, Alignment, Away, Back, DebugRule, DevicePlan, DiskPlan, End, Filter,
-    GuestStep, How, Medium, MirrorPlan, Pause, Place, Plan, Reopened,
+    GuestStep, How, Medium, MirrorPlan, Pause, Place, Plan, Reopened, bitmaps,
 };
 use crate::request::Request;
 
 /// Where numbers come from: asked for one below its argument, which is not zero.
-struct Source<'s>(&'s mut dyn FnMut(u32) -> u32);
+pub(super) struct Source<'s>(&'s mut dyn FnMut(u32) -> u32);
 
 impl Source<'_> {
-    fn below(&mut self, end: u32) -> u32 {
+    pub fn below(&mut self, end: u32) -> u32 {
         (self.0)(end).min(end - 1)
     }
 
-    fn index(&mut self, end: u32) -> usize {
+    pub fn index(&mut self, end: u32) -> usize {
         self.below(end) as usize
     }
 
     /// One time in so many.
-    fn one_in(&mut self, count: u32) -> bool {
+    pub fn one_in(&mut self, count: u32) -> bool {
         self.below(count) == count - 1
     }
 
     /// One of these; the first is the simplest.
-    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+    pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.index(choices.len() as u32)]
     }
 
-    fn list<T>(&mut self, count: usize, mut item: impl FnMut(&mut Self) -> T) -> Vec<T> {
+    pub fn list<T>(&mut self, count: usize, mut item: impl FnMut(&mut Self) -> T) -> Vec<T> {
         (0..count).map(|_| item(self)).collect()
     }
 }
@@ -49,8 +49,10 @@ impl Plan {
     pub fn draw(below: &mut dyn FnMut(u32) -> u32) -> Self {
         let mut source = Source(below);
         let devices = 1 + usize::from(source.one_in(5));
-        let devices = source.list(devices, device);
+        let mut devices = source.list(devices, device);
         let (faults, crashes) = (u32::from(source.one_in(4)), u32::from(source.one_in(4)));
+        // Last: so plans without bitmaps are what they were before there were any.
+        devices.iter_mut().for_each(|device| device.bitmaps = bitmaps::draw(&mut source));
         Self { devices, faults, crashes }
     }
 }
@@ -72,7 +74,8 @@ fn device(source: &mut Source<'_>) -> DevicePlan {
     });
     let admin = source.one_of(&[0, 1, 2, 4, 6, 8]);
     let admin = source.list(admin, |source| admin_step(source, chunks));
-    DevicePlan { chunks, disk, twin, policies, filters, resizes, guests, mirrors, admin }
+    let bitmaps = Vec::new();
+    DevicePlan { chunks, disk, twin, policies, filters, resizes, guests, mirrors, admin, bitmaps }
 }
 
 fn disk(source: &mut Source<'_>) -> DiskPlan {

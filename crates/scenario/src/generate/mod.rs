@@ -14,6 +14,7 @@
 //! Not for: scenarios about one question; those are written by hand.
 
 mod admin;
+mod bitmaps;
 mod changes;
 mod draw;
 mod keep;
@@ -28,6 +29,7 @@ mod proptest;
 #[cfg(feature = "quickcheck")]
 mod quickcheck;
 
+pub use self::bitmaps::{BitmapChange, BitmapStep};
 #[cfg(feature = "proptest")]
 pub use self::proptest::{PlanTree, Plans};
 pub use self::step::{Action, AdminStep, Away, Back, Place, Reopened};
@@ -83,6 +85,8 @@ pub struct DevicePlan {
     pub mirrors: Vec<MirrorPlan>,
     /// What somebody else does meanwhile.
     pub admin: Vec<AdminStep>,
+    /// What another does meanwhile about its dirty bitmaps: several changes at a time, all of them or none.
+    pub bitmaps: Vec<Vec<BitmapStep>>,
 }
 
 /// A disk.

@@ -249,6 +249,7 @@ impl Device<'_> {
             parts.actors.push((name, self.guest(&id, steps)));
         }
         parts.actors.extend(self.keepers());
+        parts.actors.extend(self.bitmap_keeper());
         if !self.plan.admin.is_empty() {
             let admin = self.admin();
             for medium in &admin.media {

@@ -57,6 +57,14 @@ fn smaller_devices(device: &DevicePlan) -> Vec<DevicePlan> {
     devices.extend(without(&device.guests).map(|guests| DevicePlan { guests, ..whole() }));
     devices.extend(without(&device.mirrors).map(|mirrors| DevicePlan { mirrors, ..whole() }));
     devices.extend(without(&device.admin).map(|admin| DevicePlan { admin, ..whole() }));
+    devices.extend(without(&device.bitmaps).map(|bitmaps| DevicePlan { bitmaps, ..whole() }));
+    for (index, changes) in device.bitmaps.iter().enumerate().filter(|(_, all)| all.len() > 1) {
+        devices.extend(without(changes).map(|changes| {
+            let mut device = whole();
+            device.bitmaps[index] = changes;
+            device
+        }));
+    }
     for (index, step) in device.admin.iter().enumerate() {
         devices.extend(smaller_changes(step).into_iter().map(|step| {
             let mut device = whole();
