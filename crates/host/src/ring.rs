@@ -35,6 +35,10 @@ use crate::image::{Image, io_kind};
 /// Places for operations that the system has not taken yet.
 const ENTRIES: u32 = 128;
 
+/// Of how many operations the system is told together. A disk that hears of all of them when the last one is made
+/// stands still meanwhile: at depth 32 it does a fifth less.
+const TOGETHER: usize = 4;
+
 /// What an operation reads into or writes from.
 pub(crate) enum Memory {
     Into(Aligned),
@@ -121,8 +125,8 @@ impl Ring {
         let (waker, ended) = (None, None);
         state.entries[index] = Some(Entry { operation, done: 0, ended, waker, given_up: false });
         state.push(index);
-        if state.free.len() + 1 == state.entries.len() {
-            // Nobody else is there to wait for.
+        // Told at once where nobody else is there to wait for.
+        if state.free.len() + 1 == state.entries.len() || state.ring.submission().len() >= TOGETHER {
             state.enter();
         } else if !std::mem::replace(&mut state.pushed, true) {
             self.inner.pushed.notify_one();
