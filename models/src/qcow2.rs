@@ -52,6 +52,10 @@ pub struct Qcow2 {
     cluster: u64,
     /// Bytes of the guest's disk.
     pub len: u64,
+    /// It says that its refcounts may be wrong.
+    pub is_dirty: bool,
+    /// Features that hold as long as nobody writes who does not know them.
+    pub autoclear: u64,
     l1: (u64, u64),
     reftable: (u64, u64),
     snapshots: (u64, u64),
@@ -100,18 +104,21 @@ impl Qcow2 {
             return Err(broken(format!("the image begins with {:02x?}", &header[..8])));
         }
         let version = u32_at(4) as u32;
-        let [features, order] = if version == 2 { [0, 4] } else { [u64_at(72), u32_at(96)] };
+        let [features, autoclear, order] =
+            if version == 2 { [0, 0, 4] } else { [u64_at(72), u64_at(88), u32_at(96)] };
         Ok(Self {
             version,
             cluster: 1 << u32_at(20),
             len: u64_at(24),
+            is_dirty: features & 1 != 0,
+            autoclear,
             l1: (u64_at(40), u32_at(36)),
             reftable: (u64_at(48), u32_at(56)),
             snapshots: (u64_at(64), u32_at(60)),
             count_bits: 1 << order,
             extended: features & 16 != 0,
             external: features & 4 != 0,
-            vouches_from: (version > 2 && u64_at(88) & 1 != 0).then(|| u32_at(100)),
+            vouches_from: (autoclear & 1 != 0).then(|| u32_at(100)),
         })
     }
 

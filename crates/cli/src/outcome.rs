@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
+use blockyard_scenario::CRASH_STATES;
 use blockyard_sim::{Exploration, Granularity, Sampled, TapeLine, Verdict};
 use serde_json::{Map, Value, json};
 
@@ -148,6 +149,9 @@ impl Outcome<'_> {
                 writeln!(text, "  {word}: {} executions, {traces} new traces", sampled.executions)?;
             }
         }
+        if let Some(states) = self.crash_states() {
+            writeln!(text, "  {states} states that a power loss may leave were judged")?;
+        }
         if let Some(bound) = self.bound() {
             writeln!(text, "stopped by the bound of {bound} executions (--max-executions)")?;
         }
@@ -162,6 +166,10 @@ impl Outcome<'_> {
             )?;
         }
         Ok(())
+    }
+
+    fn crash_states(&self) -> Option<u64> {
+        self.exploration.summary.counts.get(CRASH_STATES).map(|[judged, ..]| *judged)
     }
 
     /// For programs.
@@ -190,6 +198,7 @@ impl Outcome<'_> {
             ("traces", json!(self.traces())),
             ("sampled", json!(sampled)),
             ("steps", json!(summary.steps)),
+            ("crash_states", json!(self.crash_states())),
             ("seconds", json!(self.seconds)),
             ("executions_per_second", json!(self.rate())),
             ("bound", json!(self.bound().map(|bound| json!({ "executions": bound })))),

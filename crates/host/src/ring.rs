@@ -126,7 +126,8 @@ impl Ring {
         state.entries[index] = Some(Entry { operation, done: 0, ended, waker, given_up: false });
         state.push(index);
         // Told at once where nobody else is there to wait for.
-        if state.free.len() + 1 == state.entries.len() || state.ring.submission().len() >= TOGETHER {
+        if state.free.len() + 1 == state.entries.len() || state.ring.submission().len() >= TOGETHER
+        {
             state.enter();
         } else if !std::mem::replace(&mut state.pushed, true) {
             self.inner.pushed.notify_one();

@@ -6,6 +6,7 @@
 //! an image whose structures do not fit together. An image is read as its specification says, not as our driver does,
 //! and only as far as somebody looks: at its structures, or at one sector of the guest's disk.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use blockyard_models::qcow2::{Place, Qcow2, Stopped};
@@ -71,7 +72,8 @@ impl Root {
 /// Where a device has led to, in order; each with the step that acknowledged it.
 pub(crate) type Roots = Vec<(Root, Option<u32>)>;
 
-/// Judges all power losses, for one device.
+/// Judges all power losses, for one device. Says how many states it looked at: ways in which what somebody looks at
+/// may have been left, each once, by each that looks (at an image's structures, at a sector of the guest's).
 ///
 /// # Errors
 /// One that leaves none of the places with what the guest was promised.
@@ -79,18 +81,19 @@ pub(crate) fn judge<P: PowerLosses>(
     losses: &P,
     roots: &Roots,
     promised: &Durability,
-) -> Result<(), Violation> {
+) -> Result<u64, Violation> {
     let mut disks = BTreeSet::new();
     roots.iter().for_each(|(root, _)| root.disks(&mut disks));
     let left: BTreeMap<&str, Vec<P::Left>> =
         disks.into_iter().map(|disk| (disk, losses.left(disk))).collect();
-    let judge = Judge { losses, promised, left: &left };
+    let judge = Judge { losses, promised, left: &left, states: Cell::new(0) };
     let broken: Vec<Vec<Breach<'_, P::Left>>> =
         roots.iter().map(|(root, _)| judge.breaches(root)).collect();
     (0..roots.len()).try_for_each(|first| {
         let search = Search { judge: &judge, broken: &broken, roots: &roots[first..] };
         search.all_broken(first, &mut Vec::new())
-    })
+    })?;
+    Ok(judge.states.get())
 }
 
 /// What a power loss may leave in one place that breaks a promise, unless the loss came earlier.
@@ -118,6 +121,8 @@ struct Judge<'a, P: PowerLosses> {
     losses: &'a P,
     promised: &'a Durability,
     left: &'a BTreeMap<&'a str, Vec<P::Left>>,
+    /// How many were looked at.
+    states: Cell<u64>,
 }
 
 /// What has been decided of the disks.
@@ -144,6 +149,7 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
             Root::Disk(disk) => {
                 for left in &self.left[&**disk] {
                     let (range, bytes) = self.losses.bytes(left);
+                    self.states.update(|states| states + 1);
                     self.add(vec![left], Found::Bytes(range, bytes.to_vec()), &mut breaches);
                 }
             }
@@ -187,12 +193,15 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
         look: Look<'_, 'a, P::Left>,
     ) {
         let (disk, range) = match look(picked) {
-            Ok(None) | Err(Stop::Wrong) => return,
-            Ok(Some(found)) => {
-                let left = picked.iter().map(|(_, left)| *left).collect();
-                return self.add(left, found, breaches);
-            }
             Err(Stop::Undecided(disk, range)) => (disk, range),
+            seen => {
+                self.states.update(|states| states + 1);
+                if let Ok(Some(found)) = seen {
+                    let left = picked.iter().map(|(_, left)| *left).collect();
+                    self.add(left, found, breaches);
+                }
+                return;
+            }
         };
         let undecided = |left: &&P::Left| {
             let (at, _) = self.losses.bytes(left);

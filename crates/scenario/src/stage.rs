@@ -253,7 +253,8 @@ impl Stage {
         for (id, device) in self.devices.with(|devices| devices.clone()) {
             let roots = self.checks.roots(&id);
             let judge = |models: &mut Models| durable::judge(losses, &roots, &models.durability);
-            self.checks.unless_excused(device.data.models.with(judge))?;
+            let judged = device.data.models.with(judge).map(|states| self.tally.judged(states));
+            self.checks.unless_excused(judged)?;
         }
         Ok(())
     }

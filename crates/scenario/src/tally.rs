@@ -10,6 +10,9 @@ use blockyard_sync::door::world::Quiet;
 /// Guest flushes.
 pub(crate) const FLUSH: &str = "flush";
 
+/// What power losses may have left.
+pub const CRASH_STATES: &str = "crash state";
+
 /// The commands that change the graph, jobs aside.
 pub const GRAPH_EDITS: &[&str] = &[
     "blockdev-add",
@@ -92,6 +95,15 @@ impl Tally {
             count.tried += 1;
             count.succeeded += 1;
             count.in_flight += u64::from(beside);
+        });
+    }
+
+    /// Counts states that power losses may have left, and that were judged.
+    pub fn judged(&self, states: u64) {
+        self.0.with(|state| {
+            let count = state.counts.entry(CRASH_STATES.into()).or_default();
+            count.tried += states;
+            count.succeeded += states;
         });
     }
 

@@ -71,7 +71,7 @@ pub trait Execution {
     /// The final state that can be observed, as one number: equal for equivalent executions.
     fn digest(&self, world: &World) -> u64;
 
-    /// What the execution counted, by name; asked at its end. Three numbers each, whose meaning is the program's.
+    /// What the execution counted, by name; asked once it is judged. Three numbers each, whose meaning is the program's.
     fn counts(&self) -> Counts {
         Counts::new()
     }
@@ -199,8 +199,9 @@ fn run_to_end(
             world.enabled_at_rest(recovers, &mut enabled);
         }
         if enabled.is_empty() {
+            let judged = execution.judge(world);
             watch(world, Watched::End(&*execution));
-            return execution.judge(world).map_or(Outcome::Ended, Outcome::Violated);
+            return judged.map_or(Outcome::Ended, Outcome::Violated);
         }
         if world.steps >= limits.steps {
             let message = alloc::format!("still running after {} steps", limits.steps);

@@ -2,18 +2,12 @@
 
 use std::sync::Arc;
 
-use blockyard_bitmap::DirtyBitmap;
-use blockyard_block::StoredBitmap;
-use blockyard_models::data;
-use blockyard_qcow2::{AmendOptions, Caches, CreateOptions, DataFile, Image, ImageFile, create};
-use blockyard_runtime::{Runtime, Storage};
-use blockyard_sim::{
-    Budgets, DiskImage, Execution, Exploration, Explorer, Finding, Limits, Program, RandomWalk,
-    Reduction, Setup, Summary, World, run_once,
-};
+use blockyard_qcow2::{AmendOptions, Caches, CreateOptions, DataFile};
+use blockyard_sim::{Budgets, DiskImage, Exploration, Explorer, Limits, Reduction, Setup, Summary};
 use blockyard_units::{ByteLen, ByteRange, Design};
 
-use crate::program::{CLUSTER, Images, Op, Plain, files};
+use crate::prepared::{Damage, add_snapshot, prepare};
+use crate::program::{AUTOCLEAR, CLUSTER, Images, Op};
 use Op::{Apply, Delete, Discard, Flush, Read, Snapshot, Store, Truncate, Unmap, Write, Zeroes};
 
 /// Clusters that one L2 table maps.
@@ -72,10 +66,14 @@ struct Plan {
     external: Option<bool>,
     /// A bitmap is stored with it, in which these granules are dirty.
     bitmap: Option<&'static [u64]>,
+    /// It has a feature that nobody knows.
+    has_autoclear: bool,
     /// It names a backing file, in which nothing stands.
     backing: bool,
     /// It is changed in the end.
     amended: Option<AmendOptions>,
+    /// This is wrong with it, and it says that something may be: whoever opens it repairs it.
+    damage: Option<Damage>,
     tasks: Vec<Vec<Op>>,
 }
 
@@ -93,8 +91,10 @@ impl Default for Plan {
             made: false,
             external: None,
             bitmap: None,
+            has_autoclear: false,
             backing: false,
             amended: None,
+            damage: None,
             tasks: Vec::new(),
         }
     }
@@ -181,6 +181,24 @@ pub fn all() -> Vec<Case> {
             }),
             tasks: vec![vec![write(3), Flush]],
             ..Plan::default()
+        },
+        Plan { name: "repair leaks", damage: Some(Damage::Leak), ..Plan::damaged() },
+        Plan { name: "repair counts", damage: Some(Damage::NotCounted), ..Plan::damaged() },
+        Plan { name: "repair flags", damage: Some(Damage::NotCopied), ..Plan::damaged() },
+        Plan {
+            name: "repair a cluster with two uses",
+            damage: Some(Damage::Shared),
+            ..Plan::damaged()
+        },
+        Plan {
+            name: "repair a cluster of a table",
+            damage: Some(Damage::OverTable),
+            ..Plan::damaged()
+        },
+        Plan {
+            name: "repair a lost refcount block",
+            damage: Some(Damage::NoBlock),
+            ..Plan::damaged()
         },
         Plan {
             name: "discard, version 2",
@@ -317,6 +335,13 @@ pub fn all() -> Vec<Case> {
             ..Plan::default()
         },
         Plan {
+            name: "an unknown feature",
+            filled: (0, 2),
+            has_autoclear: true,
+            tasks: vec![vec![write(0), write(1), Flush]],
+            ..Plan::default()
+        },
+        Plan {
             name: "two writers, one cluster",
             tasks: vec![vec![Write(0, 256), Flush], vec![Write(256, 256)]],
             ..Plan::default()
@@ -343,6 +368,11 @@ pub fn all() -> Vec<Case> {
 }
 
 impl Plan {
+    /// What is looked at has its data whatever the damage.
+    fn damaged() -> Self {
+        Self { filled: (0, 3), tasks: vec![vec![Read(0, CLUSTER), write(3)]], ..Self::default() }
+    }
+
     fn make(self) -> Case {
         let Self { name, refcount_bits, version, slices, size, filled, tasks, .. } = self;
         let ranges = |filled: (u64, u64)| -> Vec<_> {
@@ -370,6 +400,12 @@ impl Plan {
         }
         if self.snapshot {
             add_snapshot(&mut bytes);
+        }
+        if let Some(damage) = self.damage {
+            damage.is_done_to(&mut bytes);
+        }
+        if self.has_autoclear {
+            bytes[88..96].copy_from_slice(&AUTOCLEAR.to_be_bytes());
         }
         if self.made {
             bytes.clear();
@@ -406,124 +442,11 @@ impl Plan {
             amended: self.amended,
             external: self.external.is_some(),
             bitmap: self.bitmap.map(|dirty| dirty.iter().copied().collect()),
+            has_autoclear: self.has_autoclear,
         };
         let capacity = bytes.len() as u64 + 256 * CLUSTER;
         let is_small = images.tasks.len() == 1 && bytes.len() < 256 << 10;
         let data = self.external.map(|_| data);
         Case { is_small, name, images, bytes, data, capacity }
-    }
-}
-
-/// Adds a snapshot to an image as `prepare` makes it, with refcounts of 16 bits in one block: its L1 table and the
-/// table of snapshots come behind everything else, and all that the one L1 entry leads to has two owners.
-fn add_snapshot(bytes: &mut Vec<u8>) {
-    let cluster = CLUSTER as usize;
-    let put = |bytes: &mut [u8], at: usize, value: &[u8]| {
-        bytes[at..at + value.len()].copy_from_slice(value);
-    };
-    let entry = |bytes: &[u8], at: usize| {
-        u64::from_be_bytes(bytes[at..at + 8].try_into().expect("eight-bytes")) & !(1 << 63)
-    };
-    let (block, l1) = (2 * cluster, 3 * cluster);
-    let (own_l1, table) = (bytes.len(), bytes.len() + cluster);
-    bytes.resize(own_l1 + 2 * cluster, 0);
-    let count = |bytes: &mut [u8], offset: u64, count: u16| {
-        put(bytes, block + 2 * (offset / CLUSTER) as usize, &count.to_be_bytes());
-    };
-    let l2 = entry(bytes, l1);
-    for at in [l1, own_l1] {
-        put(bytes, at, &l2.to_be_bytes());
-    }
-    count(bytes, l2, 2);
-    for at in (l2 as usize..l2 as usize + cluster).step_by(8) {
-        let data = entry(bytes, at);
-        if data != 0 {
-            put(bytes, at, &data.to_be_bytes());
-            count(bytes, data, 2);
-        }
-    }
-    let l1_entries: [u8; 4] = bytes[36..40].try_into().expect("four-bytes");
-    put(bytes, table, &(own_l1 as u64).to_be_bytes());
-    put(bytes, table + 8, &l1_entries);
-    // An id and a name of one letter each.
-    put(bytes, table + 12, &[0, 1, 0, 1]);
-    put(bytes, table + 40, b"1a");
-    count(bytes, own_l1 as u64, 1);
-    count(bytes, table as u64, 1);
-    put(bytes, 60, &1_u32.to_be_bytes());
-    put(bytes, 64, &(table as u64).to_be_bytes());
-}
-
-/// An image with these data, closed, and what is on the disk for those that it has in a file of their own.
-fn prepare(
-    options: &CreateOptions,
-    filled: &[(ByteRange, u64)],
-    bitmap: Option<&[u64]>,
-) -> [Vec<u8>; 2] {
-    const MOST: ByteLen = ByteLen(4 << 20);
-    let names = ["image", "data"];
-    let image = |name| DiskImage { capacity: MOST, ..DiskImage::new(name, Vec::new()) };
-    let mut world = World::new(&names.map(image), Budgets::NONE, 0);
-    let bits = bitmap.map(|dirty| {
-        let bits = DirtyBitmap::new(ByteLen(options.size), ByteLen(CLUSTER));
-        let mut bits = bits.expect("it is a granularity");
-        dirty.iter().for_each(|granule| bits.mark(ByteRange::new(granule * CLUSTER, CLUSTER)));
-        bits
-    });
-    let program = Prepare { options: options.clone(), filled: filled.to_vec(), bits };
-    let limits = Limits { steps: u32::MAX, ..Limits::default() };
-    run_once(&mut world, &program, &mut RandomWalk::new(0), limits, &mut |_, _| ());
-    let bytes = |name: &str| world.disk(name).expect("it is there").observe_quietly(<[u8]>::to_vec);
-    names.map(bytes)
-}
-
-struct Prepare {
-    options: CreateOptions,
-    filled: Vec<(ByteRange, u64)>,
-    bits: Option<DirtyBitmap>,
-}
-
-struct Prepared;
-
-impl Program for Prepare {
-    fn start(&self, world: &mut World) -> Box<dyn Execution> {
-        let disk = Plain(world.disk("image").expect("there is one disk"));
-        let data = Plain(world.disk("data").expect("there is another disk"));
-        let data = self.options.data_file.is_some().then_some(data);
-        let (options, filled) = (self.options.clone(), self.filled.clone());
-        let stored = |bits| StoredBitmap { name: "b".into(), bits, inconsistent: false };
-        let bitmaps: Vec<_> = self.bits.clone().map(stored).into_iter().collect();
-        world.begin(|runtime: &Runtime| {
-            drop(runtime.spawn("prepare", async move {
-                let file = ImageFile::Disk(&disk as &dyn Storage);
-                let files = files(&disk, data.as_ref());
-                create(&files, &options).await.expect("it is made");
-                let caches = Caches::default();
-                let image = Image::open("image", file, caches, false).await.expect("it opens");
-                // One behind the other, from the first on.
-                let end = filled.last().map_or(0, |(range, _)| range.end());
-                let mut bytes = vec![0; ByteLen(end).as_usize()];
-                for (range, tag) in filled {
-                    let at = ByteLen(range.start()).as_usize();
-                    let piece = &mut bytes[at..at + range.len().as_usize()];
-                    data::fill_pattern(tag, range, piece);
-                }
-                image.write(&files, 0, bytes.into()).await.expect("it writes");
-                image.store_bitmaps(&files, &bitmaps).await.expect("they are stored");
-                image.close(&files).await.expect("it closes");
-            }));
-        });
-        Box::new(Prepared)
-    }
-}
-
-impl Execution for Prepared {
-    fn judge(&self, world: &World) -> Option<Finding> {
-        assert!(world.unfinished().is_empty(), "what is prepared is there");
-        None
-    }
-
-    fn digest(&self, _world: &World) -> u64 {
-        0
     }
 }

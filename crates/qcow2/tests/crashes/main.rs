@@ -3,6 +3,7 @@
 
 mod cases;
 mod mutants;
+mod prepared;
 mod program;
 
 use blockyard_sim::{Budgets, Families, Family, Verdict};

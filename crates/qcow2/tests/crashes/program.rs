@@ -25,6 +25,9 @@ use blockyard_units::{ByteLen, ByteRange, Design};
 /// Bytes of a cluster.
 pub const CLUSTER: u64 = 512;
 
+/// A feature that nobody knows.
+pub const AUTOCLEAR: u64 = 1 << 20;
+
 /// Of a bitmap whose granules are as long as a cluster.
 pub type Granules = BTreeSet<u64>;
 
@@ -77,6 +80,19 @@ pub struct Images {
     pub external: bool,
     /// A bitmap is stored with the image, in which these granules were dirty when the tasks begin.
     pub bitmap: Option<Granules>,
+    /// A feature is set that nobody knows, and that whoever changes the image without knowing it clears.
+    pub has_autoclear: bool,
+}
+
+impl Images {
+    /// How to find what an image says was changed, if it vouches for that.
+    fn vouched(&self) -> fn(&Qcow2, &mut Bytes<'_>) -> Result<Option<Granules>, Stopped> {
+        match self.bitmap {
+            Some(_) => judge::stored_bitmap,
+            // As long as the feature is set, nothing was.
+            None => |image, _| Ok((image.autoclear & AUTOCLEAR != 0).then(Granules::new)),
+        }
+    }
 }
 
 /// A disk that has no fast way to make zeroes, and leaves rubbish where something was discarded.
@@ -368,6 +384,9 @@ impl Tools {
         // Whoever cannot open it does nothing to it.
         let Ok(image) = self.open().await else { return };
         let Tools { disk, data, handle, order, observed, .. } = self.clone();
+        if image.clear_autoclear(ImageFile::Disk(&*disk)).await.is_err() {
+            return;
+        }
         let loaded = image.load_bitmaps(&files(&disk, data.as_deref())).await;
         let Ok(mut loaded) = loaded else { return };
         let bitmap = Quiet::new(loaded.pop().map(|stored| stored.bits));
@@ -405,7 +424,7 @@ impl Tools {
 
     /// Looks at one thing, whichever: so that what a power loss left of the others needs no decision.
     async fn recover(self, looked_at: Vec<ByteRange>) {
-        let has_bitmap = self.program.bitmap.is_some();
+        let has_bitmap = self.program.bitmap.is_some() || self.program.has_autoclear;
         let things = looked_at.len() + 1 + usize::from(has_bitmap);
         let thing = self.runtime.choose(u32::try_from(things).expect("tests are small")).await;
         let found = match thing.checked_sub(1) {
@@ -420,10 +439,17 @@ impl Tools {
     }
 
     async fn check(&self) -> Result<Found, ImageError> {
+        let check = async || self.model(|image, bytes| image.check(bytes)).await;
+        // Only one that says that it may be wrong is repaired when it is opened.
+        let is_marked = self.model(|image, _| Ok(image.is_dirty)).await;
+        if is_marked == Some(Ok(false))
+            && let Some(wrong @ Err(_)) = check().await
+        {
+            return Ok(Found::Checked(wrong));
+        }
         // The image opens.
         self.open().await?;
-        let checked = self.model(|image, bytes| image.check(bytes)).await;
-        Ok(checked.map_or(Found::Nothing, Found::Checked))
+        Ok(check().await.map_or(Found::Nothing, Found::Checked))
     }
 
     /// What the model says of what is there; nothing, if a fault hits recovery.
@@ -452,12 +478,12 @@ impl Tools {
 
     /// Which granules are dirty, if the bitmap is not in use; and which have other data than in the beginning.
     async fn look_at_bitmap(&self, looked_at: Vec<ByteRange>) -> Result<Found, ImageError> {
-        let image = self.open().await?;
-        let dirty = match self.model(judge::stored_bitmap).await {
+        let dirty = match self.model(self.program.vouched()).await {
             None | Some(Ok(None)) => return Ok(Found::Nothing),
             Some(Ok(Some(dirty))) => dirty,
             Some(Err(violation)) => return Ok(Found::Checked(Err(violation))),
         };
+        let image = self.open().await?;
         let files = files(&self.disk, self.data.as_deref());
         let mut changed = Granules::new();
         for range in looked_at {
