@@ -54,6 +54,8 @@ pub struct Qcow2 {
     pub len: u64,
     /// It says that its refcounts may be wrong.
     pub is_dirty: bool,
+    /// It says that it is corrupt.
+    pub is_corrupt: bool,
     /// Features that hold as long as nobody writes who does not know them.
     pub autoclear: u64,
     l1: (u64, u64),
@@ -111,6 +113,7 @@ impl Qcow2 {
             cluster: 1 << u32_at(20),
             len: u64_at(24),
             is_dirty: features & 1 != 0,
+            is_corrupt: features & 2 != 0,
             autoclear,
             l1: (u64_at(40), u32_at(36)),
             reftable: (u64_at(48), u32_at(56)),

@@ -48,7 +48,6 @@ impl Image {
         let (snapshots, _) = self.read_snapshots(files.image).await?;
         if !snapshots.is_empty() {
             self.replace_snapshots(files, &snapshots).await?;
-            self.flush_in_turn(files).await?;
         }
         self.change_header(files, |header| header.version = 3).await
     }
@@ -80,8 +79,7 @@ impl Image {
     }
 
     async fn downgrade_in_turn(&self, files: &Files<'_>) -> Result<(), ImageError> {
-        // Twice: what had no use any more is given back, so that no freed cluster is changed below.
-        self.flush_in_turn(files).await?;
+        // Tables are changed on the disk below.
         self.flush_in_turn(files).await?;
         let mut tables = BTreeSet::new();
         let mut add = |l1: &[u64]| tables.extend(l1.iter().filter_map(|e| L1Entry(*e).table()));

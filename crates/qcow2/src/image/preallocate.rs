@@ -46,11 +46,11 @@ impl Image {
             at += len;
             last = host + len;
         }
-        self.close(files).await?;
+        self.flush(files).await?;
         if !self.geometry.external && files.image.len()? < last {
             files.image.truncate(last, Preallocation::Off).await?;
         }
-        Ok(files.image.flush().await?)
+        self.close(files).await
     }
 
     /// Gives each cluster of `range`, behind the end of the guest's disk, one of its own.

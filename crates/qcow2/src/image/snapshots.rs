@@ -95,7 +95,6 @@ impl Image {
         if new.name.is_empty() || new.name.len() > 255 {
             return unsupported("the name of a snapshot has 1 to 255 bytes");
         }
-        self.flush_in_turn(files).await?;
         let l1 = self.meta.read(|meta| meta.l1.entries.clone());
         self.check_room(files, &l1).await?;
         let result = self.take(files, new, snapshots, &l1).await;
@@ -155,7 +154,6 @@ impl Image {
     async fn delete_in_turn(&self, files: &Files<'_>, which: &str) -> Result<(), ImageError> {
         let (mut snapshots, _) = self.read_snapshots(files.image).await?;
         let gone = snapshots.remove(position(&snapshots, which)?);
-        self.flush_in_turn(files).await?;
         let l1 = self.read_l1(files, &gone).await?;
         // Only what is durably not listed any more loses its counts.
         let frees_first = self.design.is_mutant(Mutant::Qcow2SnapshotFreesFirst);
@@ -167,7 +165,8 @@ impl Image {
             self.count_all(files, &l1, By::Down).await?;
         }
         self.release_range(files, gone.l1_offset, u64::from(gone.l1_entries) * 8).await?;
-        self.take_for_own(files).await
+        // Needs no flush before: an entry is written only once all counts are durable.
+        self.set_copied(files, true).await
     }
 
     /// Makes the guest's disk what it was when a snapshot was taken.
@@ -192,7 +191,6 @@ impl Image {
         }
         let (snapshots, _) = self.read_snapshots(files.image).await?;
         let snapshot = &snapshots[position(&snapshots, which)?];
-        self.flush_in_turn(files).await?;
         let mut new = self.read_l1(files, snapshot).await?;
         let (header, old) = self.meta.read(|meta| (meta.header.clone(), meta.l1.entries.clone()));
         let needed = self.geometry.l1_needed(snapshot.disk_size);
@@ -218,14 +216,8 @@ impl Image {
         self.meta.write(|meta| meta.l1 = Table::of(new));
         self.count_all(files, &old, By::Down).await?;
         self.release_range(files, header.l1_offset, u64::from(header.l1_entries) * 8).await?;
-        self.take_for_own(files).await
-    }
-
-    /// What nobody else refers to any more is known as the disk's own. Needs no flush between the two: an entry is
-    /// written only once all counts are durable.
-    async fn take_for_own(&self, files: &Files<'_>) -> Result<(), ImageError> {
-        self.set_copied(files, true).await?;
-        self.flush_in_turn(files).await
+        // Needs no flush before: an entry is written only once all counts are durable.
+        self.set_copied(files, true).await
     }
 
     /// The L1 table of a snapshot.

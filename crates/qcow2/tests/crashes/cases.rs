@@ -72,8 +72,8 @@ struct Plan {
     backing: bool,
     /// It is changed in the end.
     amended: Option<AmendOptions>,
-    /// This is wrong with it, and it says that something may be: whoever opens it repairs it.
-    damage: Option<Damage>,
+    /// This is wrong with it, and whether it says that something may be: then whoever opens it repairs it.
+    damage: Option<(Damage, bool)>,
     tasks: Vec<Vec<Op>>,
 }
 
@@ -151,6 +151,14 @@ pub fn all() -> Vec<Case> {
             ..Plan::default()
         },
         Plan {
+            name: "amend to version 2, two blocks",
+            size: 5 * TABLE * CLUSTER,
+            filled: (0, 256),
+            tasks: vec![vec![Zeroes(193 * CLUSTER, CLUSTER), Zeroes(254 * CLUSTER, CLUSTER)]],
+            amended: Some(AmendOptions { version: Some(2), ..AmendOptions::default() }),
+            ..Plan::default()
+        },
+        Plan {
             name: "amend to version 2, nothing below",
             filled: (0, 2),
             tasks: vec![vec![Zeroes(0, CLUSTER), Flush]],
@@ -182,22 +190,29 @@ pub fn all() -> Vec<Case> {
             tasks: vec![vec![write(3), Flush]],
             ..Plan::default()
         },
-        Plan { name: "repair leaks", damage: Some(Damage::Leak), ..Plan::damaged() },
-        Plan { name: "repair counts", damage: Some(Damage::NotCounted), ..Plan::damaged() },
-        Plan { name: "repair flags", damage: Some(Damage::NotCopied), ..Plan::damaged() },
+        Plan {
+            name: "found corrupt",
+            filled: (0, 3),
+            damage: Some((Damage::OverTable, false)),
+            tasks: vec![vec![write(0), write(2), Flush]],
+            ..Plan::default()
+        },
+        Plan { name: "repair leaks", damage: Some((Damage::Leak, true)), ..Plan::damaged() },
+        Plan { name: "repair counts", damage: Some((Damage::NotCounted, true)), ..Plan::damaged() },
+        Plan { name: "repair flags", damage: Some((Damage::NotCopied, true)), ..Plan::damaged() },
         Plan {
             name: "repair a cluster with two uses",
-            damage: Some(Damage::Shared),
+            damage: Some((Damage::Shared, true)),
             ..Plan::damaged()
         },
         Plan {
             name: "repair a cluster of a table",
-            damage: Some(Damage::OverTable),
+            damage: Some((Damage::OverTable, true)),
             ..Plan::damaged()
         },
         Plan {
             name: "repair a lost refcount block",
-            damage: Some(Damage::NoBlock),
+            damage: Some((Damage::NoBlock, true)),
             ..Plan::damaged()
         },
         Plan {
@@ -401,8 +416,8 @@ impl Plan {
         if self.snapshot {
             add_snapshot(&mut bytes);
         }
-        if let Some(damage) = self.damage {
-            damage.is_done_to(&mut bytes);
+        if let Some((damage, is_told)) = self.damage {
+            damage.is_done_to(&mut bytes, is_told);
         }
         if self.has_autoclear {
             bytes[88..96].copy_from_slice(&AUTOCLEAR.to_be_bytes());
@@ -430,6 +445,11 @@ impl Plan {
             .collect();
         looked_at.sort_by_key(|range| range.start());
         looked_at.dedup();
+        let is_found_corrupt = self.damage.is_some_and(|(_, is_told)| !is_told);
+        if is_found_corrupt {
+            // What the guest sees of it is what the damage is.
+            looked_at.clear();
+        }
         let images = Images {
             design: Design::default(),
             caches: Caches { l2: slices * CLUSTER, refcount: slices * CLUSTER },
@@ -443,6 +463,7 @@ impl Plan {
             external: self.external.is_some(),
             bitmap: self.bitmap.map(|dirty| dirty.iter().copied().collect()),
             has_autoclear: self.has_autoclear,
+            is_found_corrupt,
         };
         let capacity = bytes.len() as u64 + 256 * CLUSTER;
         let is_small = images.tasks.len() == 1 && bytes.len() < 256 << 10;

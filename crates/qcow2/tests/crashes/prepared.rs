@@ -31,7 +31,7 @@ pub enum Damage {
 
 impl Damage {
     /// To an image as `prepare` makes it, with three clusters of data.
-    pub fn is_done_to(self, bytes: &mut Vec<u8>) {
+    pub fn is_done_to(self, bytes: &mut Vec<u8>, is_told: bool) {
         let mut tables = Tables(bytes);
         let l2 = tables.entry(Tables::L1);
         let [first, second, third] = [0, 8, 16].map(|at| l2 as usize + at);
@@ -57,7 +57,7 @@ impl Damage {
             Self::NoBlock => tables.put(Tables::REFCOUNTS, &[0; 8]),
         }
         // "Header": the dirty bit.
-        tables.put(79, &[1]);
+        tables.put(79, &[u8::from(is_told)]);
     }
 }
 

@@ -82,6 +82,8 @@ pub struct Images {
     pub bitmap: Option<Granules>,
     /// A feature is set that nobody knows, and that whoever changes the image without knowing it clears.
     pub has_autoclear: bool,
+    /// A write finds that it would damage a structure.
+    pub is_found_corrupt: bool,
 }
 
 impl Images {
@@ -131,6 +133,8 @@ struct Observed {
     operations: u64,
     /// When the image was there.
     made: Option<u32>,
+    /// When somebody was told that it is corrupt.
+    corrupt: Option<u32>,
     /// What recovery came to.
     found: Option<Found>,
     /// What has been dirty in the bitmap whenever it was stored.
@@ -144,6 +148,8 @@ enum Found {
     Unreadable(ImageError),
     /// The structures: how many clusters have leaked.
     Checked(Result<u64, Violation>),
+    /// Whether the image says that it is corrupt.
+    Marked(bool),
     /// The bitmap that is stored, and which granules are other than they were in the beginning.
     Bitmap {
         dirty: Granules,
@@ -286,6 +292,10 @@ impl Actors {
             observed.durability.begin_write(number, range, tag, kind, now);
         });
         let well = request.await.is_ok();
+        if self.image.is_corrupt() {
+            let now = self.handle.observe_step();
+            self.observed.with(|observed| *observed.corrupt.get_or_insert(now));
+        }
         self.bitmap.with(|bitmap| bitmap.as_mut().map_or((), |bitmap| bitmap.mark(range)));
         self.respond(range, |observed, now| {
             observed.durability.end(number, well, now);
@@ -410,7 +420,9 @@ impl Tools {
                 actors.read(range).await;
             }
         }
-        if let Some(overlap) = actors.image.take_overlap() {
+        if let Some(overlap) = actors.image.take_overlap()
+            && !self.program.is_found_corrupt
+        {
             actors.handle.report(finding(judge::broken(overlap.to_string())));
         }
         // One fault may hit the first try.
@@ -439,6 +451,10 @@ impl Tools {
     }
 
     async fn check(&self) -> Result<Found, ImageError> {
+        if self.program.is_found_corrupt {
+            let is_marked = self.model(|image, _| Ok(image.is_corrupt)).await;
+            return Ok(is_marked.and_then(Result::ok).map_or(Found::Nothing, Found::Marked));
+        }
         let check = async || self.model(|image, bytes| image.check(bytes)).await;
         // Only one that says that it may be wrong is repaired when it is opened.
         let is_marked = self.model(|image, _| Ok(image.is_dirty)).await;
@@ -529,8 +545,9 @@ impl Program for Images {
         }
         let lens = vec![(self.size, 0, Some(0))];
         let stored = self.bitmap.iter().cloned().collect();
-        let (operations, made, found) = (0, None, None);
-        let observed = Observed { register, durability, lens, operations, made, found, stored };
+        let (operations, made, corrupt, found) = (0, None, None, None);
+        let observed =
+            Observed { register, durability, lens, operations, made, corrupt, found, stored };
         let handle = world.handle();
         let observed = Arc::new(Quiet::new(observed));
         let disk = Arc::new(Plain(world.disk("image").expect("there is one disk")));

@@ -5,6 +5,9 @@ use super::*;
 impl Run {
     /// The image was closed: it is in order, and has no leak unless something failed.
     pub(super) fn judge_end(&self) -> Result<(), Violation> {
+        if self.tools.program.is_found_corrupt {
+            return Ok(());
+        }
         let is_made = self.tools.observed.with(|observed| observed.made.is_some());
         if self.tools.program.made.is_some() && !is_made {
             return Ok(());
@@ -59,6 +62,15 @@ impl Run {
             }
             Some(Found::Unreadable(error)) => Err(broken(error.to_string())),
             Some(Found::Checked(checked)) => checked.map(drop),
+            // That it is could not be written, if the file failed.
+            Some(Found::Marked(is_marked)) => {
+                let told = observed.corrupt.is_some_and(happened) && !self.tools.program.faulty;
+                if told && !is_marked {
+                    let message = "somebody was told that it is corrupt, and it does not say so";
+                    return Err(broken(message.into()));
+                }
+                Ok(())
+            }
             Some(Found::Bitmap { dirty, changed }) => {
                 if let Some(lost) = changed.difference(&dirty).next() {
                     return Err(unsound(format!(
