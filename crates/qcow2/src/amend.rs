@@ -72,6 +72,8 @@ pub async fn amend(
     }
     if version == 3 && before.version == 2 {
         image.upgrade(files).await?;
+        // It is opened anew below.
+        image.close(files).await?;
     }
     let order = options.refcount_bits.map_or(before.refcount_order, u32::ilog2);
     if order != before.refcount_order {
