@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use blockyard_host::{Host, HostFile};
-use blockyard_qcow2::{AmendOptions, Files, ImageError, ImageFile, read_header};
+use blockyard_qcow2::{AmendOptions, Caches, Files, ImageError, ImageFile, read_header};
 use blockyard_qmp::{Dict, Mode, Size, Value, merge, parse_keyval, visit};
 use blockyard_units::Design;
 use serde::Deserialize;
@@ -50,7 +50,8 @@ pub(crate) fn amend(args: &AmendArgs, output: &Output) -> Result<Status, Failure
     if let Some(data) = &data {
         files.data = ImageFile::Disk(data);
     }
-    host.block_on(blockyard_qcow2::amend(&files, &options, Design::default())).map_err(failed)?;
+    let (caches, design) = (Caches::default(), Design::default());
+    host.block_on(blockyard_qcow2::amend(&files, &options, caches, design)).map_err(failed)?;
     output.print(
         || format!("{}: amended\n", path.display()),
         || Map::from_iter([("filename".into(), json!(path.display().to_string()))]),

@@ -49,11 +49,12 @@ pub struct AmendOptions {
 pub async fn amend(
     files: &Files<'_>,
     options: &AmendOptions,
+    caches: Caches,
     design: Design,
 ) -> Result<(), ImageError> {
     let before = read_header(files.image).await?;
     let open = async || {
-        let image = Image::open("amend", files.image, Caches::default(), false).await?;
+        let image = Image::open("amend", files.image, caches, false).await?;
         Ok::<_, ImageError>(image.with_design(design))
     };
     let image = open().await?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use blockyard_qcow2::{AmendOptions, Files, amend};
+use blockyard_qcow2::{AmendOptions, Caches, Files, amend};
 use blockyard_units::Design;
 use serde_json::Value;
 
@@ -63,7 +63,7 @@ fn info(image: &Path) -> (Value, Value) {
 /// Amends the image in a file.
 fn amend_file(image: &Path, options: &AmendOptions) -> Result<(), String> {
     let disk = Disk::new(std::fs::read(image).expect("it is there"));
-    let done = run(amend(&Files::of_disk(&disk), options, Design::default()));
+    let done = run(amend(&Files::of_disk(&disk), options, Caches::default(), Design::default()));
     std::fs::write(image, disk.bytes()).expect("it can be written");
     done.map_err(|error| error.to_string())
 }

@@ -109,7 +109,6 @@ impl Pass<'_, '_> {
         }
         let mut fields = at.to_be_bytes().to_vec();
         fields.extend_from_slice(&clusters.to_be_bytes());
-        self.file.write(REFTABLE_FIELDS, fields.into()).await?;
-        Ok(self.file.flush().await?)
+        Ok(self.file.write(REFTABLE_FIELDS, fields.into()).await?)
     }
 }

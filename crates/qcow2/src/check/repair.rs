@@ -59,17 +59,18 @@ pub async fn repair(
     let lower = check.leaks > 0 && !needs.unfollowed && !needs.rebuild;
     if lower {
         run(files, options, Action::Lower, watch).await?;
+        // A flag says that a count is 1: that is durable before it is.
         file.flush().await?;
         (check, needs) = run(files, options, Action::Look, watch).await?;
     }
     if check.clear_flags > 0 && !needs.copy && !needs.rebuild && !needs.unfollowed {
         run(files, options, Action::Set, watch).await?;
-        file.flush().await?;
         (check, _) = run(files, options, Action::Look, watch).await?;
     }
     if check.is_sound() {
         clear_marks(file, what).await?;
     }
+    file.flush().await?;
     check.corruptions_fixed = before.corruptions.saturating_sub(check.corruptions);
     check.leaks_fixed = before.leaks.saturating_sub(check.leaks);
     Ok(check)
@@ -92,18 +93,15 @@ async fn mend(
         run(files, options, Action::Rebuild, watch).await?;
     } else if needs.raise && !needs.rebuild {
         run(files, options, Action::Raise, watch).await?;
-        file.flush().await?;
     }
     if copy {
         run(files, options, Action::Copy, watch).await?;
-        file.flush().await?;
     }
     let (_, left) = run(files, options, Action::Look, watch).await?;
     // A table that is in guest data, or has them in it, is better not written.
     let clear = left.clear && !left.copy && !left.rebuild && !left.unfollowed;
     if clear {
         run(files, options, Action::Clear, watch).await?;
-        file.flush().await?;
     }
     Ok(rebuild || needs.raise || copy || clear)
 }
@@ -120,6 +118,5 @@ async fn clear_marks(file: ImageFile<'_>, what: Repair) -> Result<(), ImageError
     }
     file.flush().await?;
     let features = header.incompatible & !marks;
-    file.write(FEATURES, features.to_be_bytes().to_vec().into()).await?;
-    Ok(file.flush().await?)
+    Ok(file.write(FEATURES, features.to_be_bytes().to_vec().into()).await?)
 }

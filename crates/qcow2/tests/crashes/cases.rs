@@ -70,6 +70,8 @@ struct Plan {
     has_autoclear: bool,
     /// It names a backing file, in which nothing stands.
     backing: bool,
+    /// It is repaired, and nothing else.
+    is_repaired: bool,
     /// It is changed in the end.
     amended: Option<AmendOptions>,
     /// This is wrong with it, and whether it says that something may be: then whoever opens it repairs it.
@@ -93,6 +95,7 @@ impl Default for Plan {
             bitmap: None,
             has_autoclear: false,
             backing: false,
+            is_repaired: false,
             amended: None,
             damage: None,
             tasks: Vec::new(),
@@ -195,6 +198,14 @@ pub fn all() -> Vec<Case> {
             filled: (0, 3),
             damage: Some((Damage::OverTable, false)),
             tasks: vec![vec![write(0), write(2), Flush]],
+            ..Plan::default()
+        },
+        Plan {
+            name: "repair a count, not told",
+            filled: (0, 3),
+            damage: Some((Damage::CountedTwice, false)),
+            is_repaired: true,
+            tasks: vec![vec![Read(0, CLUSTER)]],
             ..Plan::default()
         },
         Plan { name: "repair leaks", damage: Some((Damage::Leak, true)), ..Plan::damaged() },
@@ -445,7 +456,8 @@ impl Plan {
             .collect();
         looked_at.sort_by_key(|range| range.start());
         looked_at.dedup();
-        let is_found_corrupt = self.damage.is_some_and(|(_, is_told)| !is_told);
+        let is_told = self.damage.is_none_or(|(_, is_told)| is_told);
+        let is_found_corrupt = !is_told && !self.is_repaired;
         if is_found_corrupt {
             // What the guest sees of it is what the damage is.
             looked_at.clear();
@@ -459,6 +471,7 @@ impl Plan {
             looked_at: Arc::new(looked_at),
             faulty: false,
             made: self.made.then_some(options),
+            is_repaired: self.is_repaired,
             amended: self.amended,
             external: self.external.is_some(),
             bitmap: self.bitmap.map(|dirty| dirty.iter().copied().collect()),

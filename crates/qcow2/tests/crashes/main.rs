@@ -3,6 +3,7 @@
 
 mod cases;
 mod mutants;
+mod plain;
 mod prepared;
 mod program;
 

@@ -10,13 +10,16 @@ use blockyard_sim::{
 };
 use blockyard_units::{ByteLen, ByteRange};
 
-use crate::program::{CLUSTER, Plain, files};
+use crate::plain::{Plain, files};
+use crate::program::CLUSTER;
 
 /// What may be wrong with an image.
 #[derive(Clone, Copy)]
 pub enum Damage {
     /// A cluster is counted that nobody uses.
     Leak,
+    /// A cluster is counted twice, and used once.
+    CountedTwice,
     /// Those of data are not counted.
     NotCounted,
     /// An entry does not say that nobody else uses its cluster.
@@ -40,6 +43,11 @@ impl Damage {
                 let end = tables.0.len() as u64;
                 tables.0.resize(tables.0.len() + CLUSTER as usize, 0);
                 tables.count(end, 1);
+            }
+            Self::CountedTwice => {
+                let data = tables.entry(first);
+                tables.put(first, &data.to_be_bytes());
+                tables.count(data, 2);
             }
             Self::NotCounted => [second, third].into_iter().for_each(|at| {
                 let data = tables.entry(at);

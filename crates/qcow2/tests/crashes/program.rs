@@ -10,17 +10,17 @@ use blockyard_block::{Preallocation, ReadFlags, StoredBitmap, Truncate};
 use blockyard_models::qcow2::{Bytes, Qcow2, Stopped};
 use blockyard_models::{Durability, GuestRegister, Property, Violation, WriteKind, data};
 use blockyard_qcow2::{
-    AmendOptions, Caches, CreateOptions, Files, Image, ImageError, ImageFile, NewSnapshot, Zeroes,
-    amend, create,
+    AmendOptions, Caches, CheckOptions, CreateOptions, Files, Image, ImageError, ImageFile,
+    NewSnapshot, Repair, Zeroes, amend, create, repair,
 };
-use blockyard_runtime::{BoxFuture, Io, IoBuffer, Runtime, Storage};
-use blockyard_sim::{
-    Counts, Cut, Execution, Finding, Program, Recovery, SimDisk, SimHandle, World,
-};
+use blockyard_runtime::{IoBuffer, Runtime, Storage};
+use blockyard_sim::{Counts, Cut, Execution, Finding, Program, Recovery, SimHandle, World};
 use blockyard_sync::Shared;
 use blockyard_sync::door::Kind;
 use blockyard_sync::door::world::Quiet;
 use blockyard_units::{ByteLen, ByteRange, Design};
+
+use crate::plain::{Plain, files};
 
 /// Bytes of a cluster.
 pub const CLUSTER: u64 = 512;
@@ -74,6 +74,8 @@ pub struct Images {
     pub faulty: bool,
     /// The image is made first.
     pub made: Option<CreateOptions>,
+    /// The image is repaired, and nothing else is done to it.
+    pub is_repaired: bool,
     /// The image is changed so, when it is closed.
     pub amended: Option<AmendOptions>,
     /// The data are on the disk `data`.
@@ -97,33 +99,6 @@ impl Images {
     }
 }
 
-/// A disk that has no fast way to make zeroes, and leaves rubbish where something was discarded.
-pub struct Plain(pub SimDisk);
-
-impl Storage for Plain {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-    fn len(&self) -> ByteLen {
-        self.0.len()
-    }
-    fn read(&self, range: ByteRange) -> BoxFuture<'static, Io<IoBuffer>> {
-        self.0.read(range)
-    }
-    fn write(&self, offset: u64, data: IoBuffer, fua: bool) -> BoxFuture<'static, Io<()>> {
-        self.0.write(offset, data, fua)
-    }
-    fn discard(&self, range: ByteRange) -> BoxFuture<'static, Io<()>> {
-        self.0.write(range.start(), vec![0xdd; range.len().as_usize()].into(), false)
-    }
-    fn flush(&self) -> BoxFuture<'static, Io<()>> {
-        self.0.flush()
-    }
-    fn truncate(&self, len: ByteLen, reserve: bool) -> BoxFuture<'static, Io<()>> {
-        self.0.truncate(len, reserve)
-    }
-}
-
 /// What was observed of the tasks, and of recovery.
 struct Observed {
     register: GuestRegister,
@@ -131,7 +106,7 @@ struct Observed {
     /// Lengths: what the disk was to have, when that began, and when it ended well.
     lens: Vec<(u64, u32, Option<u32>)>,
     operations: u64,
-    /// When the image was there.
+    /// When the image was there, or in order.
     made: Option<u32>,
     /// When somebody was told that it is corrupt.
     corrupt: Option<u32>,
@@ -339,12 +314,13 @@ impl Actors {
     }
 
     /// What the guest sees stays, but for the length.
-    async fn amend(&self, options: &AmendOptions, design: Design, faulty: bool) {
+    async fn amend(&self, options: &AmendOptions, program: &Images) {
+        let Images { caches, design, faulty, .. } = *program;
         let began = self.handle.observe_step();
         if let Some(size) = options.size {
             self.observed.with(|observed| observed.lens.push((size, began, None)));
         }
-        let amended = amend(&self.files(), options, design).await;
+        let amended = amend(&self.files(), options, caches, design).await;
         assert!(amended.is_ok() || faulty, "{amended:?}");
         let now = self.handle.observe_step();
         if options.size.is_some() && amended.is_ok() {
@@ -370,12 +346,6 @@ fn finding(violation: Violation) -> Finding {
     Finding { property: violation.property.word().into(), message: violation.message }
 }
 
-/// What an image on `disk` reaches, with its data on another disk if there is one.
-pub fn files<'a>(disk: &'a Plain, data: Option<&'a Plain>) -> Files<'a> {
-    let data = ImageFile::Disk(data.unwrap_or(disk));
-    Files { data, ..Files::of_disk(disk) }
-}
-
 impl Tools {
     async fn open(&self) -> Result<Image, ImageError> {
         let file = ImageFile::Disk(&*self.disk);
@@ -390,6 +360,12 @@ impl Tools {
             let made = create(&files(&self.disk, self.data.as_deref()), &options).await;
             let now = made.is_ok().then(|| self.handle.observe_step());
             self.observed.with(|observed| observed.made = now);
+        }
+        if self.program.is_repaired {
+            let (file, options) = (ImageFile::Disk(&*self.disk), CheckOptions::default());
+            let repaired = repair(file, None, Repair::All, options, &mut |_| true).await;
+            let now = repaired.is_ok().then(|| self.handle.observe_step());
+            return self.observed.with(|observed| observed.made = now);
         }
         // Whoever cannot open it does nothing to it.
         let Ok(image) = self.open().await else { return };
@@ -430,7 +406,7 @@ impl Tools {
             let _second = actors.close().await;
         }
         if let Some(options) = &self.program.amended {
-            actors.amend(options, self.program.design, self.program.faulty).await;
+            actors.amend(options, &self.program).await;
         }
     }
 

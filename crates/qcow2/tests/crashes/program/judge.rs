@@ -61,6 +61,11 @@ impl Run {
                 Ok(())
             }
             Some(Found::Unreadable(error)) => Err(broken(error.to_string())),
+            Some(Found::Checked(Ok(leaks @ 1..)))
+                if self.tools.program.is_repaired && observed.made.is_some_and(happened) =>
+            {
+                Err(broken(format!("{leaks} clusters have leaked in an image that was repaired")))
+            }
             Some(Found::Checked(checked)) => checked.map(drop),
             // That it is could not be written, if the file failed.
             Some(Found::Marked(is_marked)) => {
