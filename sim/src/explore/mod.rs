@@ -71,7 +71,8 @@ pub trait Execution {
     /// The final state that can be observed, as one number: equal for equivalent executions.
     fn digest(&self, world: &World) -> u64;
 
-    /// What the execution counted, by name; asked once it is judged. Three numbers each, whose meaning is the program's.
+    /// What the execution counted, by name; asked once it is judged. Three numbers each, which mean what the program
+    /// says.
     fn counts(&self) -> Counts {
         Counts::new()
     }

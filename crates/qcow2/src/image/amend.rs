@@ -80,7 +80,7 @@ impl Image {
 
     async fn downgrade_in_turn(&self, files: &Files<'_>) -> Result<(), ImageError> {
         // Tables are changed on the disk below.
-        self.flush_in_turn(files).await?;
+        self.write_back(files).await?;
         let mut tables = BTreeSet::new();
         let mut add = |l1: &[u64]| tables.extend(l1.iter().filter_map(|e| L1Entry(*e).table()));
         add(&self.meta.read(|meta| meta.l1.entries.clone()));
