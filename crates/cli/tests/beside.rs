@@ -35,6 +35,8 @@ const REFUSED: &[(&str, &str)] = &[
         "admin, step 2: not on qemu: QEMU has no command x-blockdev-replace-child",
     ),
     ("bitmap-qcow2", "guest, step 1: not on qemu: write-compressed: NBD has no such request"),
+    ("bitmap-device-merge", "disk0: QEMU has bitmaps of nodes, and none of devices"),
+    ("mirror-keeps-upper-filter", "cannot be played: a mirror's device is to be a root node"),
     ("bitmap-unchanged", "setup, step 2: not on qemu: blockdev-add: driver: QEMU has no 'overlay'"),
     ("bitmap-resize", "setup, step 3: not on qemu: device disk0: an NBD export does not grow"),
     (

@@ -47,7 +47,8 @@ pub(crate) fn play(args: &RunArgs, spec: Spec, output: &Output) -> Result<Status
     };
     let images = dirs.iter().map(|dir| Images::of(&spec.script, dir));
     let images: Vec<Images> = images.collect::<Result<_, _>>()?;
-    let theirs = Theirs::start(images[images.len() - 1].clone(), interrupt);
+    let ids = turns::devices(&spec.script);
+    let theirs = Theirs::start(images[images.len() - 1].clone(), ids, interrupt);
     let theirs = match theirs {
         Ok(theirs) => theirs,
         Err(PeerError::Stopped) => {

@@ -26,6 +26,8 @@ pub(super) struct Theirs {
     daemon: Daemon,
     schema: Schema,
     images: Images,
+    /// All that there will be.
+    ids: Vec<String>,
     /// With the clients of those that have a medium.
     devices: BTreeMap<String, Option<Nbd>>,
     events: Vec<Told>,
@@ -76,12 +78,16 @@ fn failed(number: u32) -> Reply {
 }
 
 impl Theirs {
-    pub fn start(images: Images, interrupt: Interrupt) -> Result<Self, PeerError> {
+    pub fn start(
+        images: Images,
+        ids: Vec<String>,
+        interrupt: Interrupt,
+    ) -> Result<Self, PeerError> {
         let mut daemon = Daemon::start(move || interrupt.is_set())?;
         let schema = daemon.done("query-qmp-schema", &json!({}))?;
         let schema = ours(&schema).map_err(|_| PeerError::Failed("qemu: no schema".into()))?;
         let (devices, events) = (BTreeMap::new(), Vec::new());
-        Ok(Self { daemon, schema: Schema::new(&schema), images, devices, events })
+        Ok(Self { daemon, schema: Schema::new(&schema), images, ids, devices, events })
     }
 
     pub fn version(&self) -> &str {
@@ -147,6 +153,23 @@ impl Theirs {
             }
             _ => {}
         }
+    }
+
+    /// The device whose own bitmaps a command, or an action of it, is about.
+    fn bitmaps_of<'a>(&self, command: &str, arguments: &'a Value) -> Option<&'a str> {
+        let dict = arguments.as_dict()?;
+        let list = |key| dict.get(key).and_then(Value::as_list).unwrap_or_default().iter();
+        if command == "transaction" {
+            return list("actions").filter_map(Value::as_dict).find_map(|action| {
+                self.bitmaps_of(action.get("type")?.as_str()?, action.get("data")?)
+            });
+        }
+        if !command.starts_with("block-dirty-bitmap-") {
+            return None;
+        }
+        let node = dict.get("node").and_then(Value::as_str);
+        let device = node.filter(|node| self.ids.iter().any(|id| id == node));
+        device.or_else(|| list("bitmaps").find_map(|bitmap| self.bitmaps_of(command, bitmap)))
     }
 
     /// Names the nodes of devices where a device's name stands for its node.
@@ -282,6 +305,10 @@ impl Side for Theirs {
             Deed::Execute { command, arguments } => {
                 let mut arguments = Value::Dict((*arguments).clone());
                 self.in_their_words(&mut arguments, &mut Vec::new());
+                if let Some(id) = self.bitmaps_of(command, &arguments) {
+                    let why = "QEMU has bitmaps of nodes, and none of devices";
+                    return Some(format!("{command}: {id}: {why}"));
+                }
                 let arguments = arguments.into_dict().unwrap_or_default();
                 self.schema.typed(command, &arguments).err()
             }

@@ -98,6 +98,17 @@ pub fn refused(script: &Script, side: &dyn Side) -> Option<String> {
     None
 }
 
+/// The devices that a script makes.
+pub fn devices(script: &Script) -> Vec<String> {
+    let mut devices = Vec::new();
+    script.each_step(&mut |step| {
+        if let Step::Device { id, .. } = step {
+            devices.push(id.clone());
+        }
+    });
+    devices
+}
+
 /// Plays a script on every side, with turns drawn from a seed.
 ///
 /// # Errors
