@@ -17,11 +17,16 @@ const EQUAL: &[&str] = &[
     "bitmap-merge",
     "bitmap-persistent",
     "bitmap-transaction",
+    "mirror-active",
+    "mirror-durable",
+    "mirror-errors",
+    "mirror-passive",
     "qcow2-allocate",
     "qcow2-cow-over-backing",
     "qcow2-discard-and-reuse",
     "qcow2-refcount-block",
     "qcow2-resize",
+    "qcow2-under-mirror",
 ];
 
 /// The same, of scripts that are for this alone.
