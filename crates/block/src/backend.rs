@@ -13,6 +13,7 @@ use blockyard_sync::{Shared, Unstoppable, note, sometimes};
 use blockyard_units::{BackendId, ByteLen, ByteRange, Mutant};
 
 use crate::drain::Owner;
+use crate::driver::Amended;
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::layer::BlockLayer;
@@ -215,8 +216,22 @@ impl Backend {
     ///
     /// # Yields
     /// While a drained section covers what it reaches, and as the driver does.
-    pub async fn amend(&self, change: Arc<dyn Any + Send + Sync>) -> Result<(), BlockError> {
+    pub async fn amend(&self, change: Arc<dyn Any + Send + Sync>) -> Result<Amended, BlockError> {
         self.run(move |io| async move { io.amend(ROOT, &*change).await }).await
+    }
+
+    /// The same, in a drained section over what it reaches that its [owner](Self::owner) holds.
+    ///
+    /// # Errors
+    /// What the driver met or refused.
+    ///
+    /// # Yields
+    /// As the driver does.
+    pub async fn amend_drained(
+        &self,
+        change: &(dyn Any + Send + Sync),
+    ) -> Result<Amended, BlockError> {
+        self.io().amend(ROOT, change).await
     }
 
     async fn run<T, F, R>(&self, request: R) -> T

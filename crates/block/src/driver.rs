@@ -231,12 +231,12 @@ pub trait BlockDriver: Send + Sync {
     fn abort(&self, _change: Change<'_>) {}
 
     /// Changes what the image is like that it has opened, beside requests; what that can be, driver and caller know.
-    /// The node has one of these under way at a time.
+    /// The node has one of these under way at a time. What it comes to is of a type that they know as well.
     fn amend<'a>(
         &'a self,
         io: &'a Io,
         _change: &'a (dyn Any + Send + Sync),
-    ) -> BoxFuture<'a, Result<(), BlockError>> {
+    ) -> BoxFuture<'a, Result<Amended, BlockError>> {
         unsupported(io, ByteRange::new(0, 0))
     }
 
@@ -256,6 +256,9 @@ pub trait BlockDriver: Send + Sync {
     /// It has ended.
     fn drain_end_above(&self) {}
 }
+
+/// What a driver has to say of what it has amended.
+pub type Amended = Box<dyn Any + Send>;
 
 fn unsupported<'a, T: Send + 'a>(
     io: &'a Io,

@@ -13,6 +13,7 @@ use blockyard_sync::door::Kind;
 use blockyard_units::{ByteLen, ByteRange, NodeId};
 use tracing::{Instrument, trace_span};
 
+use crate::driver::Amended;
 use crate::error::BlockError;
 use crate::layer::BlockLayer;
 use crate::links::Link;
@@ -295,7 +296,7 @@ impl Io {
         &self,
         name: &str,
         change: &(dyn Any + Send + Sync),
-    ) -> Result<(), BlockError> {
+    ) -> Result<Amended, BlockError> {
         let child = self.child(name, Permissions::WRITE)?;
         child.amend(&self.below(&child), change).await
     }

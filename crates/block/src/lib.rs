@@ -46,7 +46,7 @@ pub use backend::Backend;
 pub use bitmaps::{BitmapOwner, BitmapState, NamedBitmap};
 pub use debug::{DebugEvent, Debugger};
 pub use drain::{Drained, Owner};
-pub use driver::{BackingFile, BlockDriver, Change, Limits};
+pub use driver::{Amended, BackingFile, BlockDriver, Change, Limits};
 pub use error::BlockError;
 pub use io::Io;
 pub use layer::BlockLayer;

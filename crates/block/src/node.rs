@@ -18,7 +18,7 @@ use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId, UnchangedMarks};
 use crate::bitmaps::{BitmapOwner, BitmapState};
 use crate::copy_on_read::copy_on_read;
 use crate::debug::{DebugEvent, Debugger};
-use crate::driver::{BackingFile, BlockDriver};
+use crate::driver::{Amended, BackingFile, BlockDriver};
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::pieces::Pieces;
@@ -516,7 +516,7 @@ impl Node {
         &self,
         io: &Io,
         change: &(dyn Any + Send + Sync),
-    ) -> Result<(), BlockError> {
+    ) -> Result<Amended, BlockError> {
         let behind_all_data = ByteRange::between(LONGEST, FAR_END);
         let request = self.tracked.list(behind_all_data, true);
         if request.waits {

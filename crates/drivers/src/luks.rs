@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 
 use blockyard_block::{
-    BlockDriver, BlockError, Extent, Io, Limits, ReadFlags, Truncate, Write, WriteKind,
+    Amended, BlockDriver, BlockError, Extent, Io, Limits, ReadFlags, Truncate, Write, WriteKind,
 };
 use blockyard_crypto::{CryptoError, Header, SECTOR, SLOTS, Secret, SectorCipher, SlotChange};
 use blockyard_runtime::{BoxFuture, IoBuffer};
@@ -153,11 +153,11 @@ impl BlockDriver for Luks {
         &'a self,
         io: &'a Io,
         change: &'a (dyn Any + Send + Sync),
-    ) -> BoxFuture<'a, Result<(), BlockError>> {
+    ) -> BoxFuture<'a, Result<Amended, BlockError>> {
         Box::pin(async move {
             let change =
                 change.downcast_ref().ok_or_else(|| io.unsupported(ByteRange::new(0, 0)))?;
-            amend(io, change).await
+            amend(io, change).await.map(|()| Box::new(()) as Amended)
         })
     }
 

@@ -7,8 +7,8 @@ use alloc::vec::Vec;
 use core::any::Any;
 
 use blockyard_block::{
-    BackingFile, BitmapStore, BlockDriver, BlockError, Extent, Io, Limits, ReadFlags, StoredBitmap,
-    Write, WriteKind,
+    Amended, BackingFile, BitmapStore, BlockDriver, BlockError, Extent, Io, Limits, ReadFlags,
+    StoredBitmap, Write, WriteKind,
 };
 use blockyard_crypto::{SECTOR, Secret};
 use blockyard_runtime::{BoxFuture, IoBuffer};
@@ -17,7 +17,7 @@ use blockyard_units::{ByteLen, ByteRange};
 
 use crate::error::ImageError;
 use crate::file::{Files, ImageFile};
-use crate::image::{Caches, Image, TableCaches, Zeroes};
+use crate::image::{Caches, Image, SnapshotChange, TableCaches, Zeroes};
 use crate::overlap::OverlapChecks;
 
 /// The child that the image is in.
@@ -274,15 +274,20 @@ impl BlockDriver for Qcow2 {
         &'a self,
         io: &'a Io,
         change: &'a (dyn Any + Send + Sync),
-    ) -> BoxFuture<'a, Result<(), BlockError>> {
+    ) -> BoxFuture<'a, Result<Amended, BlockError>> {
         Box::pin(async move {
+            if let Some(change) = change.downcast_ref::<SnapshotChange>() {
+                let image = self.opened()?;
+                let changed = image.change_snapshots(&files(io, &image), change).await;
+                return Ok(Box::new(changed.map_err(|error| self.said(error))?) as Amended);
+            }
             let change =
                 change.downcast_ref().ok_or_else(|| io.unsupported(ByteRange::new(0, 0)))?;
             let runtime = io.layer().runtime();
             let mut random = |bytes: &mut [u8]| runtime.fill_random(bytes);
             let image = self.opened()?;
             let amended = image.amend_slots(&files(io, &image), change, &mut random).await;
-            amended.map_err(|error| self.said(error))
+            amended.map(|()| Box::new(()) as Amended).map_err(|error| self.said(error))
         })
     }
 

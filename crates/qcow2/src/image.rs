@@ -21,7 +21,7 @@ mod write_back;
 
 pub use caches::TableCaches;
 pub use change::Zeroes;
-pub use snapshots::NewSnapshot;
+pub use snapshots::{NewSnapshot, SnapshotChange};
 
 use alloc::string::String;
 use alloc::vec::Vec;

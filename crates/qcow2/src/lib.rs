@@ -51,6 +51,6 @@ pub use driver::Qcow2;
 pub use error::ImageError;
 pub use file::{Files, ImageFile};
 pub use header::{Compression, Extension, Header};
-pub use image::{Caches, Image, NewSnapshot, TableCaches, Zeroes, read_header};
+pub use image::{Caches, Image, NewSnapshot, SnapshotChange, TableCaches, Zeroes, read_header};
 pub use overlap::{Overlap, OverlapChecks, Structure};
 pub use snapshot::Snapshot;

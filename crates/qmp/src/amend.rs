@@ -131,7 +131,7 @@ impl Monitor {
         let given = self.give_root(&backend, child, required, Permissions::ALL).await;
         let amended = match given {
             Ok(()) => {
-                let amended = backend.clone().of_no_guest().amend(Arc::new(change)).await;
+                let amended = backend.clone().of_no_guest().amend(Arc::new(change)).await.map(drop);
                 amended.and(self.take_root(&backend).await)
             }
             refused => refused,

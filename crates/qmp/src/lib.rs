@@ -19,6 +19,7 @@ mod blockdev;
 mod create;
 mod error;
 mod events;
+mod internal_snapshot;
 mod jobs;
 mod json;
 mod keyval;

@@ -26,6 +26,7 @@ use crate::blockdev::Blockdev;
 use crate::create::BlockdevCreate;
 use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
+use crate::internal_snapshot::{Delete, Take};
 use crate::jobs;
 use crate::medium::{InsertMedium, RemoveMedium};
 use crate::mirror::BlockdevMirror;
@@ -59,6 +60,8 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("blockdev-reopen", "gives nodes all of their options anew"),
     ("blockdev-set-active", "hands images over to somebody else, or takes them back"),
     ("blockdev-snapshot", "puts a node above another, as its overlay"),
+    ("blockdev-snapshot-delete-internal-sync", "deletes a snapshot within an image"),
+    ("blockdev-snapshot-internal-sync", "keeps what a disk is now as a snapshot within its image"),
     (
         "block-job-cancel",
         "stops a block job; one that is ready ends in sync without a pivot, unless by force",
@@ -155,6 +158,8 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "blockdev-set-active" => Ok(visit::<SetActive>(&value, mode).map(drop)?),
         "blockdev-reopen" => visit::<BlockdevReopen>(&value, mode)?.check(mode),
         "blockdev-snapshot" => Ok(visit::<BlockdevSnapshot>(&value, mode).map(drop)?),
+        "blockdev-snapshot-delete-internal-sync" => visit::<Delete>(&value, mode)?.check(),
+        "blockdev-snapshot-internal-sync" => visit::<Take>(&value, mode)?.check(),
         "object-add" => Ok(ObjectAdd::parse(arguments.clone(), mode).map(drop)?),
         "object-del" => Ok(visit::<ObjectDel>(&value, mode).map(drop)?),
         "transaction" => visit::<Transaction>(&value, mode)?.check(mode),
@@ -293,6 +298,12 @@ impl Monitor {
                 let arguments: BlockdevSnapshot = visit(&value, mode)?;
                 let snapshot = arguments.resolve(&self.layer().graph())?;
                 self.take_place(command, snapshot).await.map(done)
+            }
+            "blockdev-snapshot-delete-internal-sync" => {
+                self.delete_internal_snapshot(visit(&value, mode)?).await
+            }
+            "blockdev-snapshot-internal-sync" => {
+                self.take_internal_snapshot(visit(&value, mode)?).await.map(done)
             }
             "transaction" => self.transaction(visit(&value, mode)?, mode).await.map(done),
             "x-blockdev-replace-child" => {

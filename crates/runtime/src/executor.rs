@@ -20,6 +20,11 @@ pub trait Executor: Send + Sync {
     /// Nanoseconds since the world began.
     fn now_ns(&self) -> u64;
 
+    /// Nanoseconds since 1970; in a world without a calendar those since it began.
+    fn date_ns(&self) -> u64 {
+        self.now_ns()
+    }
+
     /// Ends when `duration_ns` have passed. Dropping it disarms the timer.
     fn sleep(&self, duration_ns: u64) -> BoxFuture<'static, ()>;
 
@@ -55,6 +60,11 @@ impl Runtime {
     /// Nanoseconds since the world began.
     pub fn now_ns(&self) -> u64 {
         self.0.now_ns()
+    }
+
+    /// Nanoseconds since 1970, for people; in a world without a calendar those since it began.
+    pub fn date_ns(&self) -> u64 {
+        self.0.date_ns()
     }
 
     /// Waits `duration_ns`.

@@ -49,6 +49,10 @@ pub const BUILTIN: &[(&str, &str)] = &[
         "qcow2-discard-and-reuse",
         include_str!("../../../tests/scenarios/qcow2-discard-and-reuse.json"),
     ),
+    (
+        "qcow2-internal-snapshot",
+        include_str!("../../../tests/scenarios/qcow2-internal-snapshot.json"),
+    ),
     ("qcow2-refcount-block", include_str!("../../../tests/scenarios/qcow2-refcount-block.json")),
     ("qcow2-resize", include_str!("../../../tests/scenarios/qcow2-resize.json")),
     ("qcow2-snapshot", include_str!("../../../tests/scenarios/qcow2-snapshot.json")),

@@ -30,7 +30,67 @@ pub struct NewSnapshot {
     pub vm_clock_ns: u64,
 }
 
+/// What is done to an image's snapshots while it is in use.
+#[derive(Clone, Debug)]
+pub enum SnapshotChange {
+    /// One is taken.
+    Take(NewSnapshot),
+    /// The first one is deleted that has this id and this name, as far as they are given.
+    Delete {
+        /// Its id.
+        id: Option<String>,
+        /// Its name.
+        name: Option<String>,
+    },
+}
+
 impl Image {
+    /// Changes the list of snapshots; returns the one that is new, or gone.
+    ///
+    /// # Errors
+    /// As those of [`create_snapshot`](Self::create_snapshot) and [`delete_snapshot`](Self::delete_snapshot).
+    ///
+    /// # Yields
+    /// As the file does.
+    pub async fn change_snapshots(
+        &self,
+        files: &Files<'_>,
+        change: &SnapshotChange,
+    ) -> Result<Snapshot, ImageError> {
+        let turn = self.turn.lock().await;
+        let result = self.change_list_in_turn(files, change).await;
+        turn.unlock();
+        result
+    }
+
+    async fn change_list_in_turn(
+        &self,
+        files: &Files<'_>,
+        change: &SnapshotChange,
+    ) -> Result<Snapshot, ImageError> {
+        match change {
+            SnapshotChange::Take(new) => {
+                let id = self.create_in_turn(files, new.clone()).await?;
+                let mut all = self.snapshots(files).await?;
+                Ok(all.remove(position(&all, &id)?))
+            }
+            SnapshotChange::Delete { id, name } => {
+                let is_meant = |snapshot: &Snapshot| {
+                    id.as_ref().is_none_or(|id| *id == snapshot.id)
+                        && name.as_ref().is_none_or(|name| *name == snapshot.name)
+                };
+                let found = self.snapshots(files).await?.into_iter().find(is_meant);
+                let missing = || {
+                    let said = id.iter().chain(name).map(String::as_str).collect::<Vec<_>>();
+                    ImageError::Unsupported(format!("there is no snapshot '{}'", said.join("' '")))
+                };
+                let found = found.ok_or_else(missing)?;
+                self.delete_in_turn(files, &found.id).await?;
+                Ok(found)
+            }
+        }
+    }
+
     /// The snapshots, the oldest first.
     ///
     /// # Errors
