@@ -76,6 +76,7 @@ async fn copy_up(
         if zeroes { Write::zeroes(piece) } else { Write::data(piece.start(), data.clone()) };
     let flags = WriteFlags { unchanged: true, ..WriteFlags::default() };
     *wrote = true;
-    let written = pieces.write(Write { flags, ..write }).await;
+    let io = pieces.io.of_copy();
+    let written = Pieces { io: &io, ..pieces }.write(Write { flags, ..write }).await;
     (Some(data), written)
 }

@@ -10,7 +10,7 @@ use core::future::Future;
 use blockyard_graph::{NodeOptions, Parent, Permissions};
 use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind};
 use blockyard_sync::door::Kind;
-use blockyard_units::{ByteLen, ByteRange, NodeId};
+use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId};
 use tracing::{Instrument, trace_span};
 
 use crate::driver::Amended;
@@ -42,6 +42,8 @@ pub struct Io {
     requester: Requester,
     /// Of the device whose view it is.
     device: Option<Arc<Bitmaps>>,
+    /// For a mutant: what is written is said to leave everything as it is.
+    unchanged: bool,
 }
 
 impl Io {
@@ -51,7 +53,7 @@ impl Io {
         holder: u64,
         requester: Requester,
     ) -> Self {
-        Self { layer, parent, holder, requester, device: None }
+        Self { layer, parent, holder, requester, device: None, unchanged: false }
     }
 
     /// The view of a device that has these bitmaps.
@@ -63,6 +65,12 @@ impl Io {
     /// filter.
     pub fn of_node(layer: &BlockLayer, node: &Node, requester: Requester) -> Self {
         Self::new(layer.clone(), Parent::Node(node.id()), node.holder(), requester)
+    }
+
+    /// The same view; for a mutant, through which nothing is said to change.
+    pub(crate) fn of_copy(&self) -> Self {
+        let unchanged = self.layer.design().is_mutant(Mutant::UnchangedReachesStorage);
+        Self { unchanged, ..self.clone() }
     }
 
     /// The layer.
@@ -214,8 +222,9 @@ impl Io {
     pub fn write(
         &self,
         name: &str,
-        write: Write,
+        mut write: Write,
     ) -> impl Future<Output = Result<(), BlockError>> + Send {
+        write.flags.unchanged |= self.unchanged;
         let needed = match &write.kind {
             WriteKind::Truncate(_) => Permissions::RESIZE,
             _ if write.flags.unchanged => Permissions::WRITE_UNCHANGED,

@@ -149,6 +149,7 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::JobIgnoresDrainedNode, "once in tens of thousands of seeds"),
     (Mutant::DrainForgetsNewParents, "a device that gets its node while that is drained"),
     (Mutant::FailedFlushMarksClean, "flushes that fail, which are no default family of faults"),
+    (Mutant::UnchangedReachesStorage, "they have no images"),
     (Mutant::SnapshotSkipsFlush, "their overlays are in memory"),
     (Mutant::TxnAbortSoftcancelsReadyPeer, "their jobs end alone"),
     (Mutant::TxnCancelledMemberCommits, "their jobs end alone"),

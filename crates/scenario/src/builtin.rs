@@ -16,6 +16,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
         "bitmap-stored-beside-commands",
         include_str!("../../../tests/scenarios/bitmap-stored-beside-commands.json"),
     ),
+    ("bitmap-subsection", include_str!("../../../tests/scenarios/bitmap-subsection.json")),
     ("bitmap-transaction", include_str!("../../../tests/scenarios/bitmap-transaction.json")),
     ("bitmap-unchanged", include_str!("../../../tests/scenarios/bitmap-unchanged.json")),
     (

@@ -114,6 +114,7 @@ impl Checks {
     /// Data that faults have changed behind everybody's back are no violation.
     pub fn unless_excused(&self, verdict: Result<(), Violation>) -> Result<(), Violation> {
         let about_data = [
+            Property::BitmapSoundness,
             Property::GuestConsistency,
             Property::MirrorConvergence,
             Property::MetadataIntegrity,

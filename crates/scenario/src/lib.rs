@@ -14,6 +14,7 @@
 mod actors;
 mod bitmaps;
 mod builtin;
+mod changed;
 mod checks;
 mod durable;
 pub mod generate;

@@ -241,6 +241,7 @@ impl Stage {
         self.checks.judge_end()?;
         self.told.judge_end(layer)?;
         self.checks.bitmaps.judge(layer)?;
+        self.checks.unless_excused(self.judge_changed())?;
         self.checks.unless_excused(self.judge_contents())?;
         Ok(Ended { graph: layer.graph().describe(), load_writes: self.load_writes() })
     }

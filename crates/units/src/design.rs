@@ -143,6 +143,8 @@ words! {
             "a node that becomes read-only loses its bitmaps";
         BitmapClearUndoneThoughNotDone = "bitmap-clear-undone-though-not-done",
             "a clear or an add that was refused is undone as if it had taken place";
+        UnchangedReachesStorage = "unchanged-reaches-storage",
+            "a copy that leaves a node's view as it is is said to leave that of the node's storage so, too";
         VanishingBitmap = "vanishing-bitmap",
             "a device's name stands for the bitmaps of the node below it, which a filter may take the place of";
         DeviceBitmapMissesDiscard = "device-bitmap-misses-discard",
