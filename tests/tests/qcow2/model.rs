@@ -71,6 +71,13 @@ impl Model {
         self.len = len;
     }
 
+    /// Where something was written, as far as that is inside.
+    pub fn places(&self) -> impl Iterator<Item = ByteRange> {
+        let inside = ByteRange::new(0, self.len);
+        let places = self.chunks.keys().map(|chunk| ByteRange::new(chunk * CHUNK, CHUNK));
+        places.map(move |place| place.intersection(&inside)).filter(|place| !place.is_empty())
+    }
+
     /// A file with these bytes, with holes.
     pub fn save(&self, path: &Path) {
         let file = File::create(path).expect("the directory is writable");

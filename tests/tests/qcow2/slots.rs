@@ -26,8 +26,19 @@ fn opens(driver: &str, image: &Path, passphrase: &str) -> bool {
     output.status.success() && said.contains("read 65536/65536") && !said.contains("failed")
 }
 
-/// An encrypted image of QEMU's that `first` opens, as the node `top` of a monitor with the secrets `a`, `b` and `c`.
-fn begin(driver: &str, image: &Path) -> Nodes {
+/// The node `top`, whose secret is `key`.
+fn top(driver: &str, below: Json, key: &str) -> Json {
+    let mut node = json!({ "driver": driver, "node-name": "top", "file": below });
+    match driver {
+        "luks" => node["key-secret"] = key.into(),
+        _ => node["encrypt"] = json!({ "format": "luks", "key-secret": key }),
+    }
+    node
+}
+
+/// An encrypted image of QEMU's that `first` opens, as the node `top` of a monitor with the secrets `a`, `b` and `c`;
+/// its file by `below`.
+fn begin(driver: &str, image: &Path, below: Json) -> Nodes {
     let name = image.to_string_lossy().into_owned();
     let prefix = if driver == "luks" { "" } else { "encrypt.format=luks,encrypt." };
     let iterations = if driver == "luks" { "iter-time" } else { "encrypt.iter-time" };
@@ -39,12 +50,7 @@ fn begin(driver: &str, image: &Path) -> Nodes {
     for (id, data) in [("a", "first"), ("b", "second"), ("c", "third")] {
         secret(&nodes, id, data);
     }
-    let mut node = json!({ "driver": driver, "node-name": "top", "file": file(image) });
-    match driver {
-        "luks" => node["key-secret"] = "a".into(),
-        _ => node["encrypt"] = json!({ "format": "luks", "key-secret": "a" }),
-    }
-    nodes.done("blockdev-add", &node);
+    nodes.done("blockdev-add", &top(driver, below, "a"));
     nodes
 }
 
@@ -70,7 +76,7 @@ fn passphrases_come_and_go_while_the_image_is_in_use() {
     for driver in ["qcow2", "luks"] {
         let image = folder.join(driver);
         let name = image.to_string_lossy().into_owned();
-        let nodes = begin(driver, &image);
+        let nodes = begin(driver, &image, file(&image));
         nodes.write_top("disk", 0, vec![5; 64 << 10]);
         let amend = |slots: Json| {
             amend(&nodes, driver, "job", slots)?;
@@ -114,7 +120,7 @@ fn passphrases_that_come_at_once_are_all_there() {
     let folder = folder("slots-at-once");
     for driver in ["qcow2", "luks"] {
         let image = folder.join(driver);
-        let nodes = begin(driver, &image);
+        let nodes = begin(driver, &image, file(&image));
         nodes.write_top("disk", 0, vec![5; 64 << 10]);
         for (job, secret) in [("one", "b"), ("two", "c")] {
             let add = json!({ "state": "active", "new-secret": secret, "iter-time": 10 });
@@ -124,6 +130,36 @@ fn passphrases_that_come_at_once_are_all_there() {
         nodes.close();
         for passphrase in ["first", "second", "third"] {
             assert!(opens(driver, &image, passphrase), "{driver}: {passphrase}");
+        }
+    }
+}
+
+/// A header says that a slot is in use once its key material is durable, and the command ends once the header is.
+#[test]
+fn a_slot_is_in_use_when_it_is_durable() {
+    if !peer::is_there() {
+        return;
+    }
+    let folder = folder("slots-durable");
+    for driver in ["qcow2", "luks"] {
+        // The first write is the key material, the second the header; the flush behind it fails.
+        for writes in [1, 2] {
+            let image = folder.join(format!("{driver}-{writes}"));
+            let counted =
+                |from| json!({ "event": "pwritev", "state": from, "new_state": from + 1 });
+            let below = json!({ "driver": "blkdebug", "image": file(&image),
+                "set-state": [counted(1), counted(2)],
+                "inject-error": [
+                    { "event": "flush_to_disk", "iotype": "flush", "state": writes + 1, "once": true }] });
+            let nodes = begin(driver, &image, below);
+            let add = json!({ "state": "active", "new-secret": "b", "iter-time": 10 });
+            amend(&nodes, driver, "job", add).expect("it begins");
+            concluded(&nodes).expect_err("a flush failed");
+            nodes.close();
+            let nodes = Nodes::new();
+            secret(&nodes, "b", "second");
+            let opened = nodes.execute("blockdev-add", &top(driver, file(&image), "b"));
+            assert_eq!(opened.is_ok(), writes == 2, "{driver}: {opened:?}");
         }
     }
 }

@@ -11,7 +11,7 @@ use alloc::vec::Vec;
 
 use blockyard_units::{ByteRange, Mutant};
 
-use super::Image;
+use super::{Caches, Image};
 use crate::entry::L1Entry;
 use crate::error::ImageError;
 use crate::file::{Files, ImageFile};
@@ -251,17 +251,12 @@ impl Image {
         }
         let (snapshots, _) = self.read_snapshots(files.image).await?;
         let snapshot = &snapshots[position(&snapshots, which)?];
-        let mut new = self.read_l1(files, snapshot).await?;
+        let mut new = self.disk_of(files, snapshot).await?;
         let (header, old) = self.meta.read(|meta| (meta.header.clone(), meta.l1.entries.clone()));
-        let needed = self.geometry.l1_needed(snapshot.disk_size);
-        if needed * 8 > L1_MAX {
-            return unsupported("the disk was longer than clusters of this size can map");
-        }
         self.check_room(files, &new).await?;
         self.count_all(files, &new, By::Up).await?;
         // None of its tables is the disk's own.
         new.iter_mut().for_each(|entry| *entry = L1Entry(*entry).shared().0);
-        new.resize(usize::try_from(needed.max(new.len() as u64)).expect("tables-are-in-memory"), 0);
         let offset = self.store(files, &table_bytes(&new)).await?.unwrap_or(0);
         if !self.design.is_mutant(Mutant::Qcow2SnapshotOverDirty) {
             self.write_back(files).await?;
@@ -278,6 +273,42 @@ impl Image {
         self.release_range(files, header.l1_offset, u64::from(header.l1_entries) * 8).await?;
         // Needs no flush before: an entry is written only once all counts are durable.
         self.set_copied(files, true).await
+    }
+
+    /// Opens the image in `file` read-only, with the guest's disk as it was when a snapshot was taken.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open); or there is no such snapshot.
+    ///
+    /// # Yields
+    /// As the file does.
+    pub async fn open_snapshot(
+        node: &str,
+        file: ImageFile<'_>,
+        caches: Caches,
+        which: &str,
+    ) -> Result<Self, ImageError> {
+        let image = Self::open(node, file, caches, true).await?;
+        let files = Files { image: file, data: file, backing: None };
+        let (snapshots, _) = image.read_snapshots(file).await?;
+        let snapshot = &snapshots[position(&snapshots, which)?];
+        let l1 = image.disk_of(&files, snapshot).await?;
+        image.meta.write(|meta| {
+            meta.header.size = snapshot.disk_size;
+            meta.l1 = Table::of(l1);
+        });
+        Ok(image)
+    }
+
+    /// The L1 table of a snapshot, as long as its disk needs it.
+    async fn disk_of(&self, files: &Files<'_>, of: &Snapshot) -> Result<Vec<u64>, ImageError> {
+        let mut l1 = self.read_l1(files, of).await?;
+        let needed = self.geometry.l1_needed(of.disk_size);
+        if needed * 8 > L1_MAX {
+            return unsupported("the disk was longer than clusters of this size can map");
+        }
+        l1.resize(usize::try_from(needed.max(l1.len() as u64)).expect("tables-are-in-memory"), 0);
+        Ok(l1)
     }
 
     /// The L1 table of a snapshot.
