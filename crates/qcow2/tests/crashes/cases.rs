@@ -208,6 +208,18 @@ pub fn all() -> Vec<Case> {
             tasks: vec![vec![Read(0, CLUSTER)]],
             ..Plan::default()
         },
+        Plan {
+            name: "repair leaks, nothing else",
+            damage: Some((Damage::Leak, true)),
+            is_repaired: true,
+            ..Plan::damaged()
+        },
+        Plan {
+            name: "repair counts, nothing else",
+            damage: Some((Damage::NotCounted, true)),
+            is_repaired: true,
+            ..Plan::damaged()
+        },
         Plan { name: "repair leaks", damage: Some((Damage::Leak, true)), ..Plan::damaged() },
         Plan { name: "repair counts", damage: Some((Damage::NotCounted, true)), ..Plan::damaged() },
         Plan { name: "repair flags", damage: Some((Damage::NotCopied, true)), ..Plan::damaged() },

@@ -61,10 +61,16 @@ impl Run {
                 Ok(())
             }
             Some(Found::Unreadable(error)) => Err(broken(error.to_string())),
-            Some(Found::Checked(Ok(leaks @ 1..)))
-                if self.tools.program.is_repaired && observed.made.is_some_and(happened) =>
-            {
-                Err(broken(format!("{leaks} clusters have leaked in an image that was repaired")))
+            Some(Found::Repaired { is_dirty, checked }) => {
+                let is_over = observed.made.is_some_and(happened);
+                match checked {
+                    _ if is_over && is_dirty => Err(broken("it was repaired, and is dirty".into())),
+                    Ok(leaks @ 1..) if is_over => {
+                        Err(broken(format!("it was repaired, and {leaks} clusters have leaked")))
+                    }
+                    Err(_) if is_dirty && !is_over => Ok(()),
+                    checked => checked.map(drop),
+                }
             }
             Some(Found::Checked(checked)) => checked.map(drop),
             // That it is could not be written, if the file failed.
