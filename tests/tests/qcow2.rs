@@ -19,5 +19,6 @@ mod qcow2 {
     pub mod preallocate;
     pub mod reopen;
     pub mod slots;
+    pub mod snapshots;
     pub mod theirs;
 }

@@ -99,7 +99,8 @@ pub(crate) fn root_of_device(graph: &Graph, name: &str) -> Result<NodeId, QmpErr
 pub(crate) fn node_or_root(graph: &Graph, name: &str) -> Result<NodeId, QmpError> {
     match graph.backend_by_name(name) {
         Some(_) => root_of_device(graph, name),
-        None => Ok(node_named(graph, name)?),
+        // What may be either is for QEMU no device that is missing.
+        None => node_named(graph, name).map_err(|error| QmpError::generic(format!("{error}"))),
     }
 }
 
