@@ -4,7 +4,7 @@
 //! A *step* is one event: a poll of one task (by door, a part of it with one operation), the effect of a disk request,
 //! its completion, a timer firing, a choice being made, power being lost and what that left being found. At each turn
 //! the world lists the enabled events in a canonical order (by path) and a chooser picks; the picks, as text, are the
-//! *tape*.
+//! *tape*. Requests take time only where runs are to be measured: `time`.
 //!
 //! Invariants:
 //! - `one-tape-one-run`: the tape decides everything; a run repeated has the same hash.
@@ -30,6 +30,7 @@ mod power;
 mod process;
 mod ready;
 mod tape;
+mod time;
 mod world;
 
 pub use body::{Granularity, UnknownGranularity};
@@ -48,4 +49,5 @@ pub use footprint::conflicts;
 pub use footprint::{DURABILITY, READINESS, clock};
 pub use handle::SimHandle;
 pub use tape::{Divergence, SeedFile, SeedFileError, TapeLine};
+pub use time::{Latency, Time, Traffic, UnknownTime};
 pub use world::{Budgets, World};

@@ -32,6 +32,8 @@ pub(crate) enum State {
         stuck: bool,
         /// Nothing goes wrong with it.
         spared: bool,
+        /// When it has its effect, as long as that is to come; none if that may be at any moment.
+        due_ns: Option<u64>,
     },
     Timer {
         number: u64,

@@ -1,7 +1,8 @@
 //! The world: processes, the events they enable, and one step after another.
 //!
 //! Invariant `runnable-is-exact`: a process is listed as runnable exactly while it has an enabled event (timers
-//! apart: of the armed ones those of least deadline are enabled, in untimed mode at any moment).
+//! apart: of the armed ones those of least deadline are enabled, in untimed mode at any moment; in timed mode, in which
+//! requests are like them until they are due, when nothing else is).
 
 use alloc::collections::BTreeSet;
 use alloc::string::String;
@@ -24,6 +25,7 @@ use crate::hash::Rolling;
 use crate::paths::{Numbers, PathTable, ROOT};
 use crate::power;
 use crate::process::{self, BEGINNING, Enabler, Process, State};
+use crate::time::{Pipe, Time};
 
 /// How much may go wrong in one execution.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,12 +56,17 @@ pub struct World {
     pub(crate) disks: Vec<SimDisk>,
     /// What a task's step is, from the next reset on.
     pub granularity: Granularity,
+    /// Whether requests take time, from the next reset on.
+    pub time: Time,
+    /// Of each disk.
+    pub(crate) pipes: Vec<Pipe>,
     /// Whether values keep what they were.
     pub(crate) remembers: bool,
     wakers: Vec<Waker>,
     /// In canonical order: by the label of the path.
     pub(crate) runnable: Vec<u32>,
-    timers: Vec<u32>,
+    /// Those who wait for the clock: armed timers and, timed, requests.
+    pub(crate) timers: Vec<u32>,
     /// What the last step made impossible for others, and what each had looked at to be possible.
     pub(crate) lost: Vec<(Event, Access)>,
     /// What the task of the last step waited for and did not look at.
@@ -107,6 +114,8 @@ impl World {
             handle,
             disks,
             granularity: Granularity::default(),
+            time: Time::default(),
+            pipes: images.iter().map(|image| Pipe::new(image.latency)).collect(),
             remembers: false,
             wakers: Vec::new(),
             runnable: Vec::new(),
@@ -152,6 +161,7 @@ impl World {
             mailbox.completed.clear();
             mailbox.completed.resize(disks, 0);
         });
+        self.pipes.iter_mut().for_each(Pipe::reset);
         self.faults_left = self.budgets.faults;
         self.copies.clear();
         let lasting = self.faults_left > 0 && self.budgets.families.lasting();
@@ -259,17 +269,17 @@ impl World {
             self.events_of(process, events);
             events[from..].sort_unstable_by_key(|event| event.action);
         }
-        if self.timers.is_empty() {
+        if self.timers.is_empty() || self.time == Time::Timed && !events.is_empty() {
             return;
         }
         let deadline = |timer: &u32| match &self.processes[*timer as usize].state {
             State::Timer { deadline_ns, .. } => *deadline_ns,
+            State::Request { due_ns: Some(due_ns), .. } => *due_ns,
             _ => u64::MAX,
         };
         if let Some(least) = self.timers.iter().map(deadline).min() {
             for &process in self.timers.iter().filter(|timer| deadline(timer) == least) {
-                let path = self.processes[process as usize].path;
-                events.push(Event { path, action: Action::Fire, process });
+                self.events_of(process, events);
             }
         }
         let key = |event: &Event| (self.paths.label(event.path), event.action);
@@ -306,7 +316,8 @@ impl World {
             State::Choice { alternatives, .. } => {
                 (0..*alternatives).for_each(|n| push(Action::Choose(n)))
             }
-            State::Timer { .. } | State::Ended => {}
+            State::Timer { .. } => push(Action::Fire),
+            State::Ended => {}
         }
     }
 
@@ -367,6 +378,7 @@ impl World {
 
     fn run(&mut self, event: Event) {
         let process = event.process;
+        self.arrive(process);
         match event.action {
             Action::Poll => self.poll(process),
             Action::Effect => self.effect(process, None),
@@ -478,8 +490,8 @@ impl World {
                 self.create(creator, step, &name, State::task(task));
             }
             Post::Request { disk, operation, slot, spared } => {
-                let (result, stuck) = (None, false);
-                let state = State::Request { disk, operation, slot, result, stuck, spared };
+                let (result, stuck, due_ns) = (None, false, None);
+                let state = State::Request { disk, operation, slot, result, stuck, spared, due_ns };
                 self.create(creator, step, "#", state);
             }
             Post::Choice { alternatives, slot } => {
@@ -504,7 +516,7 @@ impl World {
         }
     }
 
-    fn create(&mut self, creator: u32, step: u32, name: &str, state: State) {
+    fn create(&mut self, creator: u32, step: u32, name: &str, mut state: State) {
         let parent = &mut self.processes[creator as usize];
         let family = self.paths.family(parent.path, name);
         let known = parent.children.iter_mut().find(|(of, _)| *of == family);
@@ -520,9 +532,16 @@ impl World {
         };
         let path = self.paths.intern(parent.path, family, occurrence);
         let index = u32::try_from(self.processes.len()).expect("processes-are-few");
-        let is_timer = matches!(state, State::Timer { .. });
+        let waits = match &mut state {
+            State::Timer { .. } => true,
+            State::Request { disk, operation, due_ns, .. } => {
+                *due_ns = self.due_ns(*disk, operation, path);
+                due_ns.is_some()
+            }
+            _ => false,
+        };
         self.processes.push(Process::new(path, state, step));
-        if is_timer {
+        if waits {
             self.timers.push(index);
         } else {
             self.set_runnable(index, true);

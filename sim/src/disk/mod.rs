@@ -47,6 +47,7 @@ use blockyard_units::{ByteLen, ByteRange};
 use crate::event::Kept;
 use crate::footprint;
 use crate::handle::{Operation, Post, SimHandle};
+use crate::time::Latency;
 pub(crate) use copies::Copies;
 pub use families::{Families, Family};
 pub use fate::Cut;
@@ -108,6 +109,8 @@ pub struct DiskImage {
     pub cache: Cache,
     /// An atom of a write that is not durable may keep the write's first half only.
     pub torn: bool,
+    /// How long it takes, in timed runs.
+    pub latency: Latency,
 }
 
 impl DiskImage {
@@ -115,7 +118,8 @@ impl DiskImage {
     pub fn new(name: &str, bytes: impl Into<IoBuffer>) -> Self {
         let (name, bytes) = (name.into(), bytes.into());
         let (capacity, atom) = (ByteLen(bytes.len() as u64), ByteLen(512));
-        Self { name, bytes, capacity, alignment: 1, atom, cache: Cache::default(), torn: false }
+        let (cache, latency) = (Cache::default(), Latency::default());
+        Self { name, bytes, capacity, alignment: 1, atom, cache, torn: false, latency }
     }
 }
 

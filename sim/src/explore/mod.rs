@@ -39,6 +39,7 @@ use crate::disk::DiskImage;
 use crate::event::{Action, Event};
 use crate::paths::Numbers;
 use crate::tape::Divergence;
+use crate::time::Time;
 use crate::world::{Budgets, World};
 
 /// A property that a run broke.
@@ -99,6 +100,8 @@ pub struct Setup {
     pub seed: u64,
     /// What a task's step is.
     pub granularity: Granularity,
+    /// Whether requests take time.
+    pub time: Time,
 }
 
 impl Setup {
@@ -106,6 +109,7 @@ impl Setup {
     pub(crate) fn world(&self, seed: u64, paths: Numbers) -> World {
         let mut world = World::numbering(&self.images, self.budgets, seed, paths);
         world.granularity = self.granularity;
+        world.time = self.time;
         world
     }
 }

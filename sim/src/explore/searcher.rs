@@ -8,6 +8,7 @@ use super::runs::Runs;
 use super::search::{Checkpoint, DepthFirst, NotRestored, Reduction, WorkItem};
 use super::{Outcome, Setup};
 use crate::paths::Numbers;
+use crate::time::Time;
 use crate::world::World;
 
 /// The tree of all executions of one program; clones are the same.
@@ -55,7 +56,11 @@ pub struct Searcher<'p> {
 
 impl<'p> Searcher<'p> {
     /// A searcher that has nothing to do.
+    ///
+    /// # Panics
+    /// `searches-are-untimed`: if requests take time.
     pub fn new(runs: Runs<'p>, setup: &Setup, tree: &Tree) -> Self {
+        assert_eq!(setup.time, Time::Untimed, "searches-are-untimed");
         let mut world = setup.world(setup.seed, tree.paths.clone());
         world.remembers = matches!(tree.reduction, Reduction::SourceSets | Reduction::Optimal);
         let mut search = DepthFirst::new(tree.reduction);

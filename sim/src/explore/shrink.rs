@@ -22,6 +22,7 @@ use super::{Finding, Limits, Outcome, Program, Replay, run_once};
 use crate::event::Action;
 use crate::paths::PathId;
 use crate::tape::TapeLine;
+use crate::time::Time;
 use crate::world::World;
 
 /// Longer runs are neither linearised nor searched for races.
@@ -54,12 +55,16 @@ impl Explorer<'_> {
     ///
     /// # Errors
     /// How the replay of the tape ended, if that was not a finding that is the same.
+    ///
+    /// # Panics
+    /// `searches-are-untimed`: if requests take time.
     pub fn shrink(
         &mut self,
         tape: Vec<String>,
         same: &dyn Fn(&Finding) -> bool,
         limits: Limits,
     ) -> Result<Shrunk, Outcome> {
+        assert_eq!(self.setup.time, Time::Untimed, "searches-are-untimed");
         let mut world = self.world(self.setup.seed);
         let mut summary = Summary::default();
         let (report, choices, _) =
