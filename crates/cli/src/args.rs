@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::failure::Failure;
 use crate::report::{Output, Status};
-use crate::{amend, check, explore, list, play, replay, shrink, zoo};
+use crate::{amend, check, compare, explore, list, play, replay, shrink, zoo};
 
 /// Explores what may go wrong in a block layer: schedules of guests, jobs and operators over a graph of nodes.
 ///
@@ -65,6 +65,17 @@ enum Command {
     Shrink(ShrinkArgs),
     /// Play a scenario once, in the simulated world or on real files.
     Run(RunArgs),
+    /// Put designs side by side: what each breaks, and what its guests and jobs wait for.
+    ///
+    /// --design is given for each of them, at least twice, with commas between its decisions; what it leaves open is as
+    /// by default. First the interleavings of each are explored, as by `explore`, and the smallest counterexample is
+    /// kept. Then each is run in virtual time, once for each seed and with the scenario's guest load, while disks take
+    /// as long as the scenario says and nothing goes wrong: these runs give the figures. A job's time goes from its
+    /// beginning to its being in sync (READY); `never` counts the runs in which that did not come about, or only after
+    /// the load had made all its writes.
+    ///
+    /// What it prints depends on the scenario, the designs and the seeds alone.
+    Compare(CompareArgs),
     /// Put known bugs back, one at a time, and tell how long it takes to notice each.
     ///
     /// Exits with 1 if one of them is not noticed within the budget.
@@ -260,6 +271,21 @@ pub(crate) struct ZooArgs {
     pub budget: u64,
 }
 
+#[derive(Args)]
+pub(crate) struct CompareArgs {
+    /// A built-in scenario's name, or the path of a file (with `/` or ending in .json).
+    pub scenario: String,
+    /// The seeds of the timed runs, from A up to, not including, B.
+    #[arg(long, value_name = "A..B", default_value = "0..100")]
+    pub seeds: String,
+    /// Explore so many executions of each design at most.
+    #[arg(long, value_name = "N", default_value_t = explore::DEFAULT_EXECUTIONS)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_executions: u64,
+    #[command(flatten)]
+    pub change: ScenarioArgs,
+}
+
 /// What a repair puts right.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum What {
@@ -381,6 +407,7 @@ pub fn run(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> u8 {
         Command::Replay(args) => replay::replay(args, &output),
         Command::Shrink(args) => shrink::shrink(args, &cli.out, &output),
         Command::Run(args) => play::play(args, &cli.out, &output),
+        Command::Compare(args) => compare::compare(args, &cli.out, &output),
         Command::Zoo(args) => zoo::zoo(args, &output),
         Command::Check(args) => check::check(args, &output),
         Command::Amend(args) => amend::amend(args, &output),

@@ -19,7 +19,7 @@ use crate::spec::Spec;
 use crate::team::Team;
 
 /// Without --exhaust.
-const DEFAULT_EXECUTIONS: u64 = 10_000;
+pub(crate) const DEFAULT_EXECUTIONS: u64 = 10_000;
 
 /// A search as asked for.
 pub(crate) struct Search<'a> {
@@ -138,7 +138,7 @@ pub(crate) fn check_directory(out: &Path) -> Result<(), Failure> {
     std::fs::remove_file(&probe).map_err(|error| Failure::file(&probe, error))
 }
 
-fn read_seeds(text: &str) -> Result<Range<u64>, Failure> {
+pub(crate) fn read_seeds(text: &str) -> Result<Range<u64>, Failure> {
     let wrong = || Failure::usage(format!("--seeds {text}: A..B with A below B is needed"));
     let (from, to) = text.split_once("..").ok_or_else(wrong)?;
     let (from, to) = (from.parse().map_err(|_| wrong())?, to.parse().map_err(|_| wrong())?);

@@ -11,6 +11,7 @@ mod args;
 mod beside;
 mod check;
 mod checkpoint;
+mod compare;
 mod counts;
 mod draw;
 mod explore;

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use blockyard_sim::{Divergence, Explorer, Limits, Outcome, Report, Summary, TapeLine};
+use blockyard_sim::{Divergence, Explorer, Outcome, Report, Summary, TapeLine};
 use serde_json::{Map, Value, json};
 
 use crate::args::ReplayArgs;
@@ -50,7 +50,8 @@ pub(crate) fn diverged(path: &Path, kept: &Kept, divergence: &Divergence) -> Fai
 fn run(kept: &Kept) -> (Report, Vec<TapeLine>) {
     let program = kept.spec.program();
     let mut go_on = |_: &Summary| true;
-    let mut explorer = Explorer::new(&program, kept.setup(), Limits::default(), &mut go_on);
+    let limits = kept.spec.limits();
+    let mut explorer = Explorer::new(&program, kept.setup(), limits, &mut go_on);
     quietly(|| explorer.replay(kept.events()))
 }
 

@@ -7,7 +7,9 @@ use std::str::FromStr;
 use blockyard_models::Property;
 use blockyard_qmp::{Dict, Value, parse_json};
 use blockyard_scenario::Parameters;
-use blockyard_sim::{Budgets, Family, Finding, Granularity, SeedFile, Setup, Shrunk, TapeLine};
+use blockyard_sim::{
+    Budgets, Family, Finding, Granularity, SeedFile, Setup, Shrunk, TapeLine, Time,
+};
 use blockyard_units::{Design, decisions};
 use clap::ValueEnum;
 
@@ -75,7 +77,7 @@ pub(crate) fn heads(spec: &Spec) -> Vec<(&'static str, String)> {
         ("mutant", mutant.into()),
         ("budgets", format!("faults={faults} families={families} crashes={crashes}")),
         ("granularity", spec.granularity.word().into()),
-        ("time", "untimed".into()),
+        ("time", spec.time.word().into()),
     ]
 }
 
@@ -172,6 +174,7 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
         false => budgets,
     };
     let granularity = heads.read("granularity", Granularity::from_str)?;
+    let time = heads.read("time", Time::from_str)?;
     let seed = heads.read("seed", u64::from_str)?;
     let property = heads.read("property", read_property)?;
     let hash = heads.read("hash", read_hash)?;
@@ -186,7 +189,7 @@ pub(crate) fn read(path: &Path, scenario: Option<&str>) -> Result<Kept, Failure>
         }
     };
     let mut spec = Spec::compile(&named, found?, parameters, design, budgets, blockdevs)?.fits()?;
-    spec.granularity = granularity;
+    (spec.granularity, spec.time) = (granularity, time);
     let changed = read_hash(&spec.text_hash()) != Ok(text_hash);
     Ok(Kept { spec, changed, property, hash, seed, file })
 }
@@ -258,11 +261,7 @@ impl Heads<'_> {
                 self.wrong(key, format!("there is no such head; there are {}", HEADS.join(", ")))
             );
         }
-        self.read("strategy", |word| Strategy::from_str(word, false).map(drop))?;
-        self.read("time", |word| match word {
-            "untimed" => Ok(()),
-            _ => Err("only 'untimed' is known"),
-        })
+        self.read("strategy", |word| Strategy::from_str(word, false).map(drop))
     }
 
     fn check_length(&self) -> Result<(), Failure> {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use blockyard_sim::{Explorer, Finding, Limits, Outcome, Shrunk, Summary};
+use blockyard_sim::{Explorer, Finding, Limits, Outcome, Setup, Shrunk, Summary, Time};
 use serde_json::{Map, Value, json};
 
 use crate::args::ShrinkArgs;
@@ -13,7 +13,8 @@ use crate::outcome::{replay_command, schedule};
 use crate::progress::{Interrupt, Progress, quietly};
 use crate::replay::diverged;
 use crate::report::{Output, Status};
-use crate::seed::{self, Kept};
+use crate::seed;
+use crate::spec::Spec;
 
 pub(crate) fn shrink(args: &ShrinkArgs, out: &Path, output: &Output) -> Result<Status, Failure> {
     let input = &args.seed_file;
@@ -33,8 +34,18 @@ pub(crate) fn shrink(args: &ShrinkArgs, out: &Path, output: &Output) -> Result<S
         Some(path) => check_directory(seed::folder_of(path))?,
         None => make_directory(out)?,
     }
+    if kept.spec.time == Time::Timed {
+        let why = "the failure of a timed run is not made simpler: what it needs is also a matter of time";
+        return Err(Failure::file(input, why));
+    }
     let interrupt = Interrupt::listen();
-    let (result, seconds) = run(&kept, args.max_replays, &interrupt);
+    let failing = Failing {
+        spec: &kept.spec,
+        setup: kept.setup(),
+        property: &kept.property,
+        tape: kept.events(),
+    };
+    let (result, seconds) = failing.shrink(args.max_replays, &interrupt);
     let shrunk = result.map_err(|outcome| match outcome {
         Outcome::Diverged(divergence) => diverged(input, &kept, &divergence),
         Outcome::Violated(finding) => Failure::file(
@@ -51,20 +62,32 @@ pub(crate) fn shrink(args: &ShrinkArgs, out: &Path, output: &Output) -> Result<S
     Ok(if interrupt.is_set() { Status::Interrupted } else { Status::Violated })
 }
 
-fn run(kept: &Kept, replays: u64, interrupt: &Interrupt) -> (Result<Shrunk, Outcome>, f64) {
-    let progress = Progress::new("shrinking", None);
-    let mut go_on = |summary: &Summary| {
-        progress.show(summary.executions);
-        !interrupt.is_set()
-    };
-    let program = kept.spec.program();
-    let same = |finding: &Finding| finding.property == kept.property;
-    let limits = Limits::default();
-    let mut explorer = Explorer::new(&program, kept.setup(), limits, &mut go_on);
-    let limits = Limits { executions: replays, ..limits };
-    let result = quietly(|| explorer.shrink(kept.events(), &same, limits));
-    progress.finish();
-    (result, progress.seconds())
+/// A failure to be made simpler.
+pub(crate) struct Failing<'a> {
+    pub spec: &'a Spec,
+    pub setup: Setup,
+    pub property: &'a str,
+    pub tape: Vec<String>,
+}
+
+impl Failing<'_> {
+    /// Makes it simpler, by so many replays at most; how many seconds that took.
+    pub fn shrink(self, replays: u64, interrupt: &Interrupt) -> (Result<Shrunk, Outcome>, f64) {
+        let Self { spec, setup, property, tape } = self;
+        let progress = Progress::new("shrinking", None);
+        let mut go_on = |summary: &Summary| {
+            progress.show(summary.executions);
+            !interrupt.is_set()
+        };
+        let program = spec.program();
+        let same = |finding: &Finding| finding.property == property;
+        let limits = spec.limits();
+        let mut explorer = Explorer::new(&program, setup, limits, &mut go_on);
+        let limits = Limits { executions: replays, ..limits };
+        let result = quietly(|| explorer.shrink(tape, &same, limits));
+        progress.finish();
+        (result, progress.seconds())
+    }
 }
 
 struct Done<'a> {

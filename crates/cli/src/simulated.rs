@@ -6,10 +6,12 @@ use std::sync::Arc;
 use blockyard_models::Violation;
 use blockyard_qmp::{Files, Opening};
 use blockyard_runtime::{Runtime, Storage};
-use blockyard_scenario::{Contents, Count, PowerLoss, PowerLosses, Script, Stage};
+use blockyard_scenario::{
+    Contents, Count, DiskLatency, DiskSpec, PowerLoss, PowerLosses, Script, Stage,
+};
 use blockyard_sim::{
-    self as sim, Budgets, Counts, DiskImage, Execution, Finding, Left, Program, Setup, SimDisk,
-    SimHandle, World,
+    self as sim, Budgets, Counts, DiskImage, Execution, Finding, Latency, Left, Program, Setup,
+    SimDisk, SimHandle, Time, World,
 };
 use blockyard_sync::Shared;
 use blockyard_units::{ByteLen, ByteRange, Design};
@@ -24,10 +26,11 @@ pub struct ScenarioProgram {
 
 /// The world that a scenario asks for.
 pub fn setup_of(script: &Script, seed: u64) -> Setup {
-    let image = |(name, spec): (&String, &blockyard_scenario::DiskSpec)| {
+    let image = |(name, spec): (&String, &DiskSpec)| {
         let bytes = spec.bytes(ByteRange::new(0, spec.size));
         let (capacity, alignment) = (ByteLen(spec.capacity), spec.alignment);
-        DiskImage { capacity, alignment, ..DiskImage::new(name, bytes) }
+        let latency = latency(&spec.latency);
+        DiskImage { capacity, alignment, latency, ..DiskImage::new(name, bytes) }
     };
     let images = script.disks.iter().map(image).collect();
     let Script { faults, crashes, .. } = *script;
@@ -35,8 +38,22 @@ pub fn setup_of(script: &Script, seed: u64) -> Setup {
     Setup { images, budgets, seed, ..Setup::default() }
 }
 
-struct Simulated {
+/// What a scenario does not say of a disk is as it is with most.
+fn latency(said: &DiskLatency) -> Latency {
+    let DiskLatency { read_ns, write_ns, flush_ns, jitter_ns, bandwidth } = *said;
+    let most = Latency::default();
+    Latency {
+        read_ns: read_ns.unwrap_or(most.read_ns),
+        write_ns: write_ns.unwrap_or(most.write_ns),
+        flush_ns: flush_ns.unwrap_or(most.flush_ns),
+        jitter_ns: jitter_ns.unwrap_or(most.jitter_ns),
+        bandwidth: bandwidth.unwrap_or(most.bandwidth),
+    }
+}
+
+pub(crate) struct Simulated {
     handle: SimHandle,
+    time: Time,
     may_lose_power: bool,
     disks: Arc<BTreeMap<String, SimDisk>>,
     /// The disks that are not there yet.
@@ -86,6 +103,10 @@ impl blockyard_scenario::World for Simulated {
 
     fn spare_requests(&self, on: bool) {
         self.handle.spare_requests(on);
+    }
+
+    fn observed_ns(&self) -> Option<u64> {
+        (self.time == Time::Timed).then(|| self.handle.observe_now_ns())
     }
 
     fn may_lose_power(&self) -> bool {
@@ -141,19 +162,23 @@ impl PowerLosses for Losses {
     }
 }
 
-struct Run(Arc<Stage>);
+/// A scenario being played.
+pub(crate) struct Run(pub Arc<Stage>);
 
 impl ScenarioProgram {
-    fn stage(&self, world: &mut World) -> (Arc<Stage>, Arc<Simulated>) {
+    /// Plays it, with the guest load where the time goes by.
+    pub(crate) fn stage(&self, world: &mut World) -> (Arc<Stage>, Arc<Simulated>) {
+        let time = world.time;
         let named = |name: &String| Some((name.clone(), world.disk(name)?));
         let disks = Arc::new(self.script.disks.keys().filter_map(named).collect());
         let may_lose_power = world.budgets().crashes > 0;
         let absent = self.script.disks.iter().filter(|(_, disk)| !disk.is_there());
         let absent = absent.map(|(name, _)| name.clone()).collect();
         let handle = world.handle();
-        let simulated = Arc::new(Simulated { handle, may_lose_power, disks, absent });
+        let simulated = Arc::new(Simulated { handle, time, may_lose_power, disks, absent });
         let (script, design) = (self.script.clone(), self.design);
-        let stage = world.begin(|_| Stage::start(script, design, simulated.clone(), false));
+        let with_load = time == Time::Timed;
+        let stage = world.begin(|_| Stage::start(script, design, simulated.clone(), with_load));
         (stage, simulated)
     }
 }

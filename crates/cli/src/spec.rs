@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use blockyard_qmp::{Dict, Options, check_command};
 use blockyard_scenario::{BUILTIN, Parameters, Script, builtin};
-use blockyard_sim::{Budgets, Families, Granularity, Setup};
-use blockyard_units::{Design, DesignError, Mutant};
+use blockyard_sim::{Budgets, Families, Granularity, Limits, Setup, Time};
+use blockyard_units::{Design, DesignError, Mutant, decisions};
+use serde_json::Value;
 
 use crate::args::ScenarioArgs;
 use crate::failure::Failure;
@@ -17,7 +18,11 @@ use crate::simulated::{ScenarioProgram, setup_of};
 /// Bytes that the disks of a simulated world may have together.
 const SIMULATED: u128 = 1 << 28;
 
+/// Steps of a timed run.
+const TIMED_STEPS: u32 = 2_000_000;
+
 /// A scenario as asked for.
+#[derive(Clone)]
 pub struct Spec {
     /// As it was named: a built-in's name, or a path.
     pub named: String,
@@ -33,6 +38,8 @@ pub struct Spec {
     pub budgets: Budgets,
     /// What a task's step is.
     pub granularity: Granularity,
+    /// Whether requests take time, and there is the guest load.
+    pub time: Time,
 }
 
 /// What may go wrong, as far as somebody said.
@@ -138,8 +145,9 @@ impl Spec {
             )));
         }
         let script = Arc::new(script);
-        let granularity = Granularity::default();
-        Ok(Self { named: named.into(), text, script, blockdevs, design, budgets, granularity })
+        let (granularity, time) = (Granularity::default(), Time::default());
+        let named = named.into();
+        Ok(Self { named, text, script, blockdevs, design, budgets, granularity, time })
     }
 
     /// As a program of the simulated world.
@@ -149,8 +157,17 @@ impl Spec {
 
     /// The simulated world for it.
     pub fn setup(&self, seed: u64) -> Setup {
-        let Self { budgets, granularity, .. } = *self;
-        Setup { budgets, granularity, ..setup_of(&self.script, seed) }
+        let Self { budgets, granularity, time, .. } = *self;
+        Setup { budgets, granularity, time, ..setup_of(&self.script, seed) }
+    }
+
+    /// When one of its runs is too long: those with a load are longer.
+    pub fn limits(&self) -> Limits {
+        let limits = Limits::default();
+        match self.time {
+            Time::Untimed => limits,
+            Time::Timed => Limits { steps: TIMED_STEPS, ..limits },
+        }
     }
 
     /// Tells versions of the scenario's text apart.
@@ -178,6 +195,12 @@ impl ScenarioArgs {
         }
         Ok(())
     }
+}
+
+/// Every decision of a design, and the word that it stands at.
+pub(crate) fn design_words(design: &Design) -> Vec<(String, Value)> {
+    let word = |key: &str| Value::from(design.get(key).unwrap_or_default());
+    decisions().iter().map(|decision| (decision.key.into(), word(decision.key))).collect()
 }
 
 pub(crate) fn set_mutant(design: &mut Design, word: &str) -> Result<(), DesignError> {

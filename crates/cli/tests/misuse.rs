@@ -216,7 +216,7 @@ fn a_head_of_a_seed_file_that_is_wrong_is_refused_with_its_line() {
         ("faults=0", "flaws=0", "flaws: there are faults, families and crashes"),
         ("faults=0 ", "", "faults and crashes are needed"),
         ("\ngranularity: await", "\ngranularity: 4k", "line 9: granularity: '4k': neither 'await'"),
-        ("\ntime: untimed", "\ntime: timed", "line 10: time: 'timed': only 'untimed' is known"),
+        ("\ntime: untimed", "\ntime: late", "line 10: time: 'late': neither 'untimed'"),
         ("\nsteps: ", "\nsteps: 1", "line 15: steps: "),
         (&hash, "\nhash: 0x12345678901234", "line 16: hash: "),
         ("\nscenario-hash: ", "\nscenario-hash: 0", "line 3: scenario-hash: "),
@@ -225,6 +225,8 @@ fn a_head_of_a_seed_file_that_is_wrong_is_refused_with_its_line() {
         check_refused(&folder, &["replay", "x.seed"], &["x.seed: ", said]);
         check_refused(&folder, &["shrink", "x.seed"], &["x.seed: ", said]);
     }
+    replay("\ntime: untimed", "\ntime: timed");
+    check_refused(&folder, &["shrink", "x.seed"], &["x.seed: the failure of a timed run"]);
     replay("\nproperty: graph-validity", "\nproperty: durability");
     let ran = blockyard(&folder, &["replay", "x.seed"]);
     assert_eq!(ran.status, 1, "{}", ran.stdout);

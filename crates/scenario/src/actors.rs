@@ -237,8 +237,11 @@ impl Actor {
         if let Some(load) = &self.stage.load {
             let so_far = load.writes.read(|writes| *writes);
             let enough = load.writes.wait_until(move |now| *now >= so_far + writes);
-            // Once guests are held there is no load to wait for.
-            first_of(self.stage.hold.wait(), enough).await;
+            // Once guests are held, or it has made all its writes, there is no load to wait for.
+            let ended = async {
+                first_of(self.stage.hold.wait(), load.ended.wait()).await;
+            };
+            first_of(ended, enough).await;
         }
     }
 

@@ -30,6 +30,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ),
     ("mirror-active", include_str!("../../../tests/scenarios/mirror-active.json")),
     ("mirror-durable", include_str!("../../../tests/scenarios/mirror-durable.json")),
+    ("mirror-endless-load", include_str!("../../../tests/scenarios/mirror-endless-load.json")),
     ("mirror-errors", include_str!("../../../tests/scenarios/mirror-errors.json")),
     ("mirror-finalize", include_str!("../../../tests/scenarios/mirror-finalize.json")),
     ("mirror-group", include_str!("../../../tests/scenarios/mirror-group.json")),

@@ -17,6 +17,7 @@ use blockyard_units::{ByteLen, ByteRange, Id, NodeId};
 
 use crate::bitmaps::Bitmaps;
 use crate::durable::{Root, Roots};
+use crate::figures::Measuring;
 use crate::media::Media;
 use crate::stage::Devices;
 use crate::steps::DiskSpec;
@@ -35,6 +36,7 @@ pub(crate) struct Checks {
     /// on how independent steps were ordered.
     quiet: Shared<()>,
     pub bitmaps: Bitmaps,
+    pub figures: Measuring,
 }
 
 struct State {
@@ -93,8 +95,9 @@ impl Checks {
             present: BTreeSet::new(),
             switched: BTreeMap::new(),
         };
-        let (writes, quiet) = (Shared::new(0), Shared::new(()));
-        Self { world, hold, devices, state: Quiet::new(state), writes, quiet, bitmaps }
+        let (writes, quiet, state) = (Shared::new(0), Shared::new(()), Quiet::new(state));
+        let figures = Measuring::default();
+        Self { world, hold, devices, state, writes, quiet, bitmaps, figures }
     }
 
     /// Reports what a model found, with names in the place of the models' numbers.
@@ -475,6 +478,9 @@ impl EventSink for Checks {
     fn job_event(&self, job: &Job, event: &JobEvent) {
         use blockyard_models::JobEvent as Model;
         let name = job.name();
+        if let Some(now_ns) = self.world.observed_ns() {
+            self.figures.job(name, event, now_ns);
+        }
         match event {
             JobEvent::StatusChange(_) => self.world.reached(Moment::JobBegins),
             JobEvent::Ready => self.world.reached(Moment::JobReady),

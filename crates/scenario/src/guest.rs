@@ -51,6 +51,7 @@ pub(crate) async fn request(stage: &Stage, device: &str, asked: &Asked, tag: u64
         stage.writes.begin(GuestWrite { device: name.into(), range, tag }, wanted);
     }
     let tried = stage.tally.begin(true);
+    let since = stage.world.observed_ns();
     let begun = stage.told.request_begins(name);
     stage.checks.writes_in_flight(i64::from(writes));
     let end = run(stage, &device, asked, tag).await;
@@ -63,6 +64,9 @@ pub(crate) async fn request(stage: &Stage, device: &str, asked: &Asked, tag: u64
         End::GivenUp | End::Held => false,
     };
     let ok = matches!(end, End::Answered(Ok(_))) && !ignored;
+    if ok {
+        measure(stage, name, Some(asked), since);
+    }
     let given_up = matches!(end, End::GivenUp);
     stage.tally.end(tried, [kind.word()].into_iter().chain(words(asked.flags)), ok);
     // That succeeded if it came before the request's end.
@@ -85,6 +89,13 @@ pub(crate) async fn request(stage: &Stage, device: &str, asked: &Asked, tag: u64
     stage.checks.judge(verdict);
     note!("{kind:?} {range}: {word}");
     ok
+}
+
+/// A request that began then has ended well.
+fn measure(stage: &Stage, device: &str, asked: Option<&Asked>, since: Option<u64>) {
+    if let (Some(since), Some(now)) = (since, stage.world.observed_ns()) {
+        stage.checks.figures.served(device, asked, now.saturating_sub(since));
+    }
 }
 
 /// The numbers of the effects of a request, the first of which is its own.
@@ -201,15 +212,19 @@ pub(crate) async fn flush(stage: &Stage, name: &str) {
     let number = device.invoke(&[ByteRange::between(from, u64::MAX)], |models, number| {
         models.durability.begin_flush(number, stage.world.step());
     });
+    let since = stage.world.observed_ns();
     let begun = stage.told.request_begins(name);
     let flushed = device.backend.flush().await;
     let ignored = stage.told.request_ends(&begun, name, None, flushed.as_ref().err());
     let well = flushed.is_ok() && !ignored;
+    if well {
+        measure(stage, name, None, since);
+    }
     device.note(|models| models.durability.end(number, well, stage.world.step()));
     stage.tally.end(tried, [FLUSH], well);
 }
 
-/// Writes at random places until it is stopped.
+/// Writes at random places until no actor is at work any more, or it has made all its writes.
 pub(crate) async fn run_load(stage: &Stage, load: &Load) {
     let Some(options) = &stage.script.load else { return };
     let runtime = stage.world.runtime();
@@ -224,7 +239,11 @@ pub(crate) async fn run_load(stage: &Stage, load: &Load) {
     }
     let began = runtime.now_ns();
     let mut written = 0;
-    while !load.stop.is_set() && !stage.hold.is_set() {
+    while stage.at_work.read(|left| *left > 0) && !stage.hold.is_set() {
+        if options.writes.is_some_and(|most| written >= most) {
+            stage.checks.figures.load_is_over();
+            return;
+        }
         let offset = (runtime.random_u64() % places) * options.length.0;
         let asked = Asked::plain(Request::Write, ByteRange::new(offset, options.length.0));
         let tag = FIRST_LOAD_TAG + written;

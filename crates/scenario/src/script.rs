@@ -9,6 +9,7 @@ use blockyard_qmp::{Dict, Mode, Value, parse_json, visit};
 use blockyard_units::decisions;
 
 use crate::bitmaps::Bitmaps;
+use crate::latency::LatencyOptions;
 use crate::steps::{
     BudgetOptions, DiskOptions, DiskSpec, Fill, ImageOptions, LoadOptions, Step, check_length,
     member, parse_steps,
@@ -307,7 +308,10 @@ fn disks(disks: Dict) -> Result<BTreeMap<String, DiskSpec>, ScriptError> {
         let unique = options.fill == Some(Fill::Unique);
         tag += u64::from(unique);
         let fill_tag = if unique { tag } else { 0 };
-        Ok((name, DiskSpec { size, capacity, alignment, fill_tag, image }))
+        let latency = options.latency.map(LatencyOptions::latency).transpose();
+        let wrong = |error| ScriptError(format!("disks.{name}.latency.{error}"));
+        let latency = latency.map_err(wrong)?.unwrap_or_default();
+        Ok((name, DiskSpec { size, capacity, alignment, fill_tag, image, latency }))
     };
     disks.into_iter().map(disk).collect()
 }

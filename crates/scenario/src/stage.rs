@@ -17,6 +17,7 @@ use crate::actors::Actor;
 use crate::bitmaps::Bitmaps;
 use crate::checks::Checks;
 use crate::durable::{self, PowerLosses};
+use crate::figures::Figures;
 use crate::refused::Defined;
 use crate::script::Script;
 use crate::steps::{DiskSpec, Step};
@@ -55,7 +56,6 @@ pub(crate) struct Models {
 #[derive(Default)]
 pub(crate) struct Load {
     pub writes: Shared<u64>,
-    pub stop: Event,
     /// Its last write has ended.
     pub ended: Event,
 }
@@ -72,7 +72,7 @@ pub struct Stage {
     /// The setup is done.
     ready: Event,
     /// Actors still at work.
-    at_work: Shared<u64>,
+    pub(crate) at_work: Shared<u64>,
     /// Guest writes under way.
     pub(crate) writes: Writes,
     pub(crate) tally: Arc<Tally>,
@@ -194,6 +194,11 @@ impl Stage {
         Some((write, disk))
     }
 
+    /// What was measured so far, where the world has a clock for it.
+    pub fn figures(&self) -> Figures {
+        self.checks.figures.figures()
+    }
+
     /// What was tried, and how often it succeeded.
     pub fn counts(&self) -> Counts {
         self.tally.counts()
@@ -209,14 +214,13 @@ impl Stage {
         self.load.as_ref().map_or(0, |load| load.writes.read(|writes| *writes))
     }
 
-    /// Waits until every actor has come to its end; then stops the load, and waits for its end.
+    /// Waits until every actor has come to its end, and the load then to its own.
     ///
     /// # Yields
     /// Always.
     pub async fn wait_actors(&self) {
         self.at_work.wait_until(|left| *left == 0).await;
         if let Some(load) = &self.load {
-            load.stop.set();
             load.ended.wait().await;
         }
     }

@@ -10,6 +10,7 @@ use blockyard_qmp::{Dict, Mode, Size, Value, VisitError, check_command, take, vi
 use blockyard_units::{ByteLen, ByteRange};
 use serde::Deserialize;
 
+use crate::latency::{DiskLatency, LatencyOptions};
 use crate::request::{Asked, Request, words};
 
 /// A disk as every run finds it.
@@ -25,6 +26,8 @@ pub struct DiskSpec {
     pub fill_tag: u64,
     /// The image that it begins with, instead.
     pub image: Option<Arc<Vec<u8>>>,
+    /// How long a simulated one takes, in timed runs.
+    pub latency: DiskLatency,
 }
 
 impl DiskSpec {
@@ -60,6 +63,7 @@ pub(crate) struct DiskOptions {
     pub alignment: Option<Size>,
     pub fill: Option<Fill>,
     pub qcow2: Option<ImageOptions>,
+    pub latency: Option<LatencyOptions>,
 }
 
 /// An empty image, as `qemu-img create` has its options.
@@ -115,13 +119,15 @@ pub(crate) struct BudgetOptions {
     pub crashes: Option<u32>,
 }
 
-/// A guest load, where a world has one: writes at random places, `every` so many nanoseconds.
+/// A guest load, where a world has one: writes at random places, `every` so many nanoseconds, until the actors have
+/// come to their end, or so many writes were made.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct LoadOptions {
     pub device: String,
     pub length: Size,
     pub every: u64,
+    pub writes: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]

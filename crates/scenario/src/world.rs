@@ -40,6 +40,11 @@ pub trait World: Send + Sync {
     /// The run came to a moment; told in the step in which it did.
     fn reached(&self, _moment: Moment) {}
 
+    /// Virtual time, for measuring and without a footprint, where requests take some.
+    fn observed_ns(&self) -> Option<u64> {
+        None
+    }
+
     /// The guest load has completed a write.
     fn load_wrote(&self) {}
 
