@@ -260,6 +260,15 @@ fn the_zoo_notices_every_known_bug() {
 }
 
 #[test]
+fn an_exploration_says_how_many_states_a_power_loss_may_leave() {
+    let arguments = ["explore", "qcow2-refcount-block", "--exhaust", "--crashes", "1"];
+    let (status, result) = blockyard_json(&folder("crash-states"), &arguments);
+    assert_eq!((status, &result["exhausted"]), (0, &Value::Bool(true)), "{result}");
+    // Nothing runs beside its one task: only the disk decides.
+    assert_eq!([&result["executions"], &result["crash_states"]], [1, 496], "{result}");
+}
+
+#[test]
 fn what_a_fault_changed_behind_everybody_s_back_is_no_finding() {
     // A write to the target is lost, and nobody can know.
     check_exhausted("mirror-passive", &["--faults", "1", "--families", "lost"]);
