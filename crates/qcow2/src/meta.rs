@@ -521,6 +521,7 @@ pub fn count_in(bytes: &[u8], index: u64, order: u32) -> u64 {
 
 /// Changes refcount `index` of a slice.
 pub fn set_count_in(bytes: &mut [u8], index: u64, count: u64, order: u32) {
+    assert!(count.leading_zeros() >= 64 - (1 << order), "counts-fit: {count}");
     let index = usize::try_from(index).expect("slices-are-small");
     if order < 3 {
         let bit = index << order;

@@ -160,8 +160,13 @@ impl Case {
         if sort.backing {
             model.write(0, &below);
         }
+        let image = Self::open(&disk);
+        let bitmaps = if sort.bitmaps { bitmaps(options.size) } else { Vec::new() };
+        // Only if they are there going back to a snapshot is refused, which they would know nothing of.
+        run(image.store_bitmaps(&files(&disk, None, data.as_ref()), &bitmaps))
+            .expect("they are stored");
         Self {
-            image: Self::open(&disk),
+            image,
             disk,
             backing,
             data,
@@ -170,7 +175,7 @@ impl Case {
             places: vec![0, sort.reach(), options.size],
             writes: 0,
             kept: Vec::new(),
-            bitmaps: if sort.bitmaps { bitmaps(options.size) } else { Vec::new() },
+            bitmaps,
         }
     }
 
@@ -340,9 +345,12 @@ impl Case {
                 let read = read.expect("it reads");
                 assert!(*read == *model.read(place), "{name}: snapshot {id}, {place}");
             }
-            let read = directory.join("snapshot.raw");
-            peer::convert_snapshot(&image, id, &read);
-            peer::holds_the_same((&read, "driver=raw"), &raw, name);
+            // QEMU converts so much of a snapshot as the disk is long now.
+            if model.len <= self.model.len {
+                let read = directory.join("snapshot.raw");
+                peer::convert_snapshot(&image, id, &read);
+                peer::holds_the_same((&read, "driver=raw"), &raw, name);
+            }
         }
         std::fs::remove_dir_all(directory).expect("it is there");
     }

@@ -3,11 +3,15 @@
 
 use std::path::Path;
 
+use blockyard_block::ReadFlags;
 use blockyard_peer::Daemon;
+use blockyard_qcow2::{Caches, CreateOptions, Files, Image, ImageFile, NewSnapshot, create};
 use blockyard_qmp::{Mode, parse_json};
+use blockyard_units::ByteRange;
 use serde_json::{Value as Json, json};
 
 use super::check::folder;
+use super::disk::{Disk, run};
 use super::nodes::{Nodes, converted, file, writes, written};
 use super::peer;
 
@@ -126,4 +130,36 @@ fn snapshots_are_taken_and_deleted_by_commands_as_qemu_does() {
     nodes.close();
     peer::checks_clean(&image, "no snapshot");
     assert!(converted(&["-f", "qcow2", &name], &raw) == after, "what QEMU reads in the end");
+}
+
+/// What was written and is only in memory yet counts as well.
+#[test]
+fn a_snapshot_that_refcounts_have_no_room_for_is_refused_and_changes_nothing() {
+    const CLUSTER: u64 = 64 << 10;
+    let disk = Disk::default();
+    let files = Files::of_disk(&disk);
+    let options = CreateOptions { refcount_bits: 2, ..CreateOptions::new(8 * CLUSTER) };
+    run(create(&files, &options)).expect("it is made");
+    let image = Image::open("image", ImageFile::Disk(&disk), Caches::default(), false);
+    let image = run(image).expect("it opens");
+    // Three that are in one cluster are as many as it can count.
+    let fill = |tag: u64| vec![tag as u8; CLUSTER as usize];
+    for tag in 0..3 {
+        let write = image.write_compressed(&files, tag * CLUSTER, fill(tag).into());
+        run(write).expect("it writes");
+    }
+    let new = NewSnapshot { name: "s".into(), ..NewSnapshot::default() };
+    let refused = run(image.create_snapshot(&files, new)).expect_err("there is no room");
+    assert!(refused.to_string().contains("have no room for one more snapshot"), "{refused}");
+    run(image.write(&files, 3 * CLUSTER, fill(3).into())).expect("it writes");
+    for tag in 0..4 {
+        let read = image.read(&files, ByteRange::new(tag * CLUSTER, CLUSTER), ReadFlags::default());
+        assert!(*run(read).expect("it reads") == fill(tag), "{tag}");
+    }
+    run(image.close(&files)).expect("it closes");
+    let path = folder("no-room").join("image.qcow2");
+    std::fs::write(&path, disk.bytes()).expect("there is room for the image");
+    if peer::is_there() {
+        peer::checks_clean(&path, "a snapshot was refused");
+    }
 }

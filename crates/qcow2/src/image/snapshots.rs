@@ -156,7 +156,6 @@ impl Image {
             return unsupported("the name of a snapshot has 1 to 255 bytes");
         }
         let l1 = self.meta.read(|meta| meta.l1.entries.clone());
-        self.check_room(files, &l1).await?;
         let result = self.take(files, new, snapshots, &l1).await;
         if result.is_err() {
             // What is shared with nobody is to be known as that again.
@@ -176,6 +175,8 @@ impl Image {
         if !self.design.is_mutant(Mutant::Qcow2SharesCopied) {
             self.flush_in_turn(files).await?;
         }
+        // Only now all that the tables refer to stands in the file.
+        self.check_room(files, l1).await?;
         self.count_all(files, l1, By::Up).await?;
         let (header, shared) =
             self.meta.read(|meta| (meta.header.clone(), meta.l1.entries.clone()));
