@@ -3,7 +3,7 @@
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 
-use blockyard_sim::{Granularity, Sampling};
+use blockyard_sim::{Granularity, Sampling, Time};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -191,6 +191,12 @@ fn granularity() -> impl TypedValueParser<Value = Granularity> {
     PossibleValuesParser::new(words).try_map(|word| word.parse::<Granularity>())
 }
 
+/// Whether disks take time, as the command line spells it.
+fn time() -> impl TypedValueParser<Value = Time> {
+    let words = [Time::Untimed, Time::Timed].map(Time::word);
+    PossibleValuesParser::new(words).try_map(|word| word.parse::<Time>())
+}
+
 /// The strategies that draw executions.
 fn sampling_strategy() -> impl TypedValueParser<Value = Strategy> {
     let sampling = |strategy: &&Strategy| strategy.sampling().is_some();
@@ -258,6 +264,10 @@ pub(crate) struct FuzzArgs {
     /// What may not be interrupted: what is between two awaits, or each operation on what tasks share.
     #[arg(long, value_name = "await|door", value_parser = granularity(), default_value = "await")]
     pub granularity: Granularity,
+    /// Whether disks take as long as the scenario says, and there is its guest load; untimed, a timer may fire at any
+    /// moment.
+    #[arg(long, value_name = "untimed|timed", value_parser = time(), default_value = "untimed")]
+    pub time: Time,
     #[command(flatten)]
     pub change: ScenarioArgs,
 }

@@ -77,7 +77,7 @@ pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Statu
         .iter()
         .map(|name| {
             let mut spec = Spec::read_simulated(name, &args.change)?;
-            spec.granularity = args.granularity;
+            (spec.granularity, spec.time) = (args.granularity, args.time);
             Ok(spec)
         })
         .collect::<Result<_, _>>()?;
@@ -86,7 +86,7 @@ pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Statu
     let mut reports = Vec::new();
     let mut status = Status::Clean;
     for spec in &specs {
-        let limits = Limits { executions: u64::MAX, ..Limits::default() };
+        let limits = Limits { executions: u64::MAX, ..spec.limits() };
         let seeds = seeds.clone();
         let (strategy, threads) = (args.strategy, args.threads.into());
         let search = Search { spec, strategy, seeds, limits, exhaust: false, threads };

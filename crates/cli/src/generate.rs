@@ -142,12 +142,12 @@ impl Generated<'_> {
         // The plan knows where requests may fail: not while somebody would wait for ever then.
         let change = ScenarioArgs { faults: None, crashes: None, ..self.args.change.clone() };
         let mut spec = Spec::of_text(&path, plan.scenario(&name), &change)?;
-        spec.granularity = self.args.granularity;
+        (spec.granularity, spec.time) = (self.args.granularity, self.args.time);
         Ok(spec)
     }
 
     fn search<'s>(&self, spec: &'s Spec, seeds: Range<u64>) -> Search<'s> {
-        let limits = Limits { executions: u64::MAX, ..Limits::default() };
+        let limits = Limits { executions: u64::MAX, ..spec.limits() };
         Search { spec, strategy: self.args.strategy, seeds, limits, exhaust: false, threads: 1 }
     }
 

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::process::{Command, Stdio};
+
 use common::{blockyard, blockyard_json, folder};
 use serde_json::Value;
 
@@ -71,6 +73,9 @@ fn copies_that_mark_break_the_precision_of_bitmaps() {
     assert_eq!((&no["verdict"], &no["exhausted"]), (&"clean".into(), &true.into()), "{no}");
     assert_eq!(yes["property"], "bitmap-precision", "{yes}");
     assert_eq!((number(no, "/timed/broken"), number(yes, "/timed/broken")), (0, 100), "{both}");
+    // Half as much again is copied by whoever goes by the bitmap.
+    let marked = |design| number(design, "/timed/marked_bytes");
+    assert_eq!((marked(no), marked(yes)), (100 * 2048, 100 * 3072), "{both}");
     let steps = number(yes, "/steps_to_failure");
     assert!(steps < 40 && yes["least"] == true, "{yes}");
     // What was kept is that counterexample.
@@ -98,6 +103,7 @@ fn the_table_has_a_column_for_each_design() {
     assert_eq!(ran.status, 1, "{}{}", ran.stdout, ran.stderr);
     assert_eq!(row(&ran.stdout, "property broken"), ["none", "bitmap-precision"]);
     assert_eq!(row(&ran.stdout, "timed runs"), ["100", "100, 100 broken"]);
+    assert_eq!(row(&ran.stdout, "bytes marked dirty"), ["204800", "307200"]);
     assert_eq!(row(&ran.stdout, "time to READY p50"), ["-", "-"]);
     let replay = ran.stdout.lines().find_map(|line| line.strip_prefix("replay it:  "));
     let words: Vec<&str> = replay.expect("the command is printed").split(' ').skip(1).collect();
@@ -178,4 +184,88 @@ fn what_cannot_be_compared_is_refused() {
         assert!(status == 2 && error.contains(said), "{arguments:?}: {refused}");
     }
     assert_eq!(std::fs::read_dir(&folder).expect("it is there").count(), 0);
+}
+
+#[test]
+fn three_designs_stand_side_by_side_and_one_may_decide_several_questions() {
+    let folder = folder("compare-three");
+    let third = ["--design", "mirror=active,pivot=replace-node", "--seeds", "0..2"];
+    let (status, three) = blockyard_json(&folder, &[&ENDLESS[..], &third].concat());
+    assert_eq!(status, 0, "{three}");
+    let pivots: Vec<&Value> =
+        (0..3).map(|index| &three["designs"][index]["design"]["pivot"]).collect();
+    assert_eq!(pivots, ["filter-parent", "filter-parent", "replace-node"], "{three}");
+    assert_eq!(three["designs"][2]["name"], "mirror=active,pivot=replace-node");
+}
+
+#[test]
+fn what_only_a_timed_run_breaks_is_kept_and_replayed() {
+    let folder = folder("compare-timed");
+    // The load writes parts of chunks; one execution of a search meets none.
+    let mutant = [
+        "--mutant",
+        "mirror-active-clears-partial-chunk",
+        "--max-executions",
+        "1",
+        "--seeds",
+        "0..4",
+    ];
+    let (status, both) = blockyard_json(&folder, &[&ENDLESS[..], &mutant].concat());
+    let [passive, broken] = [&both["designs"][0], &both["designs"][1]];
+    assert_eq!((status, &broken["executions"]), (1, &1.into()), "{both}");
+    assert_eq!(
+        (number(passive, "/timed/broken"), number(broken, "/timed/broken")),
+        (0, 4),
+        "{both}"
+    );
+    assert_eq!(broken["property"], "mirror-convergence", "{both}");
+    let file = broken["seed_file"].as_str().expect("a path");
+    let text = std::fs::read_to_string(folder.join(file)).expect("it is there");
+    assert!(text.contains("\ntime: timed\n"), "{text:.400}");
+    let (status, replayed) = blockyard_json(&folder, &["replay", file]);
+    assert_eq!((status, &replayed["property"]), (1, &broken["property"]), "{replayed}");
+    assert_eq!(replayed["same_hash"], true, "{replayed}");
+    assert_eq!(blockyard(&folder, &["shrink", file]).status, 2);
+}
+
+#[test]
+fn random_runs_may_be_timed() {
+    let folder = folder("fuzz-timed");
+    let timed =
+        ["fuzz", "mirror-endless-load", "mirror-passive", "--seeds", "0..5", "--time", "timed"];
+    let (status, clean) = blockyard_json(&folder, &timed);
+    assert_eq!((status, &clean["verdict"]), (0, &"clean".into()), "{clean}");
+    // Untimed there is no load: runs are shorter.
+    let steps = |ran: &Value| number(ran, "/scenarios/0/steps");
+    let (_, untimed) = blockyard_json(&folder, &timed[..5]);
+    assert!(steps(&clean) > 10 * steps(&untimed), "{clean} {untimed}");
+    let generated = ["fuzz", "--generate", "--seeds", "0..30", "--time", "timed"];
+    let (status, clean) = blockyard_json(&folder, &generated);
+    assert_eq!((status, &clean["verdict"]), (0, &"clean".into()), "{clean}");
+}
+
+#[test]
+fn a_comparison_that_is_interrupted_says_what_is_known() {
+    let folder = folder("compare-interrupted");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_blockyard"));
+    let first = ["--design", "unchanged-marks=yes", "--design", "unchanged-marks=no", "--json"];
+    command.args(&UNCHANGED[..2]).args(first).args(["--seeds", "0..1000000000"]);
+    let child = command.current_dir(&folder).stdout(Stdio::piped()).spawn();
+    let child = child.expect("the command starts");
+    let is_kept = || {
+        let mut files = std::fs::read_dir(&folder).expect("it is there");
+        files.any(|file| file.is_ok_and(|file| file.path().extension() == Some("seed".as_ref())))
+    };
+    while !is_kept() {
+        std::thread::yield_now();
+    }
+    let interrupt = ["-INT".into(), child.id().to_string()];
+    Command::new("kill").args(interrupt).output().expect("there is a kill");
+    let output = child.wait_with_output().expect("it is our child");
+    let said = String::from_utf8(output.stdout).expect("output is text");
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    let known: Value = serde_json::from_str(&said).expect("it is JSON");
+    assert_eq!(known["verdict"], "interrupted", "{known}");
+    let designs = known["designs"].as_array().expect("a list");
+    assert!(designs.len() == 1 && designs[0]["property"] == "bitmap-precision", "{known}");
 }

@@ -478,7 +478,7 @@ impl EventSink for Checks {
     fn job_event(&self, job: &Job, event: &JobEvent) {
         use blockyard_models::JobEvent as Model;
         let name = job.name();
-        if let Some(now_ns) = self.world.observed_ns() {
+        if let Some(now_ns) = self.world.observed_ns().filter(|_| job.is_block_job()) {
             self.figures.job(name, event, now_ns);
         }
         match event {

@@ -1,10 +1,11 @@
-//! What a run measured, where a world has a clock for it: how long guests waited, what they moved, and how long jobs
-//! took until they were in sync.
+//! What a run measured, where a world has a clock for it: how long guests waited, what they moved, how long jobs took
+//! until they were in sync, and how much a backup by the dirty bitmaps would copy.
 //!
-//! Not for: anything that is judged. It leaves no footprint.
+//! Not for: anything that is judged. While a run goes on it leaves no footprint.
 
 use std::collections::BTreeMap;
 
+use blockyard_block::{Bitmaps, BlockLayer};
 use blockyard_jobs::JobEvent;
 use blockyard_sync::door::world::Quiet;
 
@@ -15,10 +16,12 @@ use crate::request::{Asked, Request};
 pub struct Figures {
     /// What was done for guests, by device.
     pub devices: BTreeMap<String, Served>,
-    /// Jobs that can be in sync, or have not come so far, by name.
+    /// Block jobs that can be in sync, or have not come so far, by name.
     pub jobs: BTreeMap<String, Convergence>,
     /// The guest load has made all the writes that it makes at most.
     pub load_is_over: bool,
+    /// Bytes that the dirty bitmaps of nodes and devices have marked now; none if there are no bitmaps.
+    pub marked: Option<u64>,
 }
 
 /// What was done for guests of a device, as far as it went well.
@@ -47,8 +50,9 @@ pub(crate) struct Measuring(Quiet<Figures>);
 
 impl Measuring {
     /// So far.
-    pub fn figures(&self) -> Figures {
-        self.0.with(|figures| figures.clone())
+    pub fn figures(&self, layer: &BlockLayer) -> Figures {
+        let figures = self.0.with(|figures| figures.clone());
+        Figures { marked: marked(layer), ..figures }
     }
 
     /// A guest's request has ended well. `asked`: none for a flush.
@@ -91,4 +95,17 @@ impl Measuring {
             }
         });
     }
+}
+
+fn marked(layer: &BlockLayer) -> Option<u64> {
+    let mut marked = None;
+    let mut look = |bitmaps: &Bitmaps| {
+        bitmaps.each(|bitmap| *marked.get_or_insert(0) += bitmap.bits().dirty_bytes().0);
+    };
+    let graph = layer.graph();
+    let nodes = graph.nodes().filter_map(|(id, _)| layer.node_by_id(id));
+    nodes.for_each(|node| look(node.bitmaps()));
+    let devices = graph.backends().filter_map(|(id, _)| layer.device_bitmaps(id));
+    devices.for_each(|bitmaps| look(&bitmaps));
+    marked
 }

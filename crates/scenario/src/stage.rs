@@ -194,9 +194,9 @@ impl Stage {
         Some((write, disk))
     }
 
-    /// What was measured so far, where the world has a clock for it.
+    /// What was measured so far, where the world has a clock for it; to be asked when nothing can happen any more.
     pub fn figures(&self) -> Figures {
-        self.checks.figures.figures()
+        self.checks.figures.figures(self.monitor.layer())
     }
 
     /// What was tried, and how often it succeeded.

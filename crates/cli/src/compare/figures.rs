@@ -26,6 +26,8 @@ pub(super) struct Measured {
     pub broken: u64,
     /// By device, in order of how long they took once all are there.
     pub devices: BTreeMap<String, Served>,
+    /// Bytes that the dirty bitmaps had marked in the end, if there were any.
+    pub marked: Option<u64>,
     /// By disk.
     pub disks: BTreeMap<String, Traffic>,
     /// How long it took until every job was in sync, in order, where it came to that.
@@ -134,6 +136,9 @@ impl Measured {
             let all = self.disks.entry(disk).or_default();
             all.read += traffic.read;
             all.written += traffic.written;
+        }
+        if let Some(marked) = figures.marked {
+            *self.marked.get_or_insert(0) += marked;
         }
         if figures.jobs.is_empty() {
             return;

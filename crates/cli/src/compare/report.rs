@@ -25,8 +25,9 @@ pub(super) struct Comparison<'a> {
 impl Comparison<'_> {
     pub fn status(&self) -> Status {
         match self.columns.iter().any(|column| column.broken.is_some()) {
+            // Whatever is known: not all was compared.
+            _ if self.interrupted => Status::Interrupted,
             true => Status::Violated,
-            false if self.interrupted => Status::Interrupted,
             false => Status::Clean,
         }
     }
@@ -90,7 +91,7 @@ impl Comparison<'_> {
 
 type Cell = fn(&Column) -> String;
 
-fn rows() -> [(&'static str, Cell); 13] {
+fn rows() -> [(&'static str, Cell); 14] {
     let took: [Cell; 3] = [
         |column| time(percentile(&column.timed.took_ns(), 50)),
         |column| time(percentile(&column.timed.took_ns(), 99)),
@@ -119,6 +120,9 @@ fn rows() -> [(&'static str, Cell); 13] {
         ("bytes at disks", |column| column.timed.disk_bytes().to_string()),
         ("I/O amplification", |column| {
             column.timed.amplification().map_or("-".into(), |factor| format!("{factor:.2}"))
+        }),
+        ("bytes marked dirty", |column| {
+            column.timed.marked.map_or("-".into(), |marked| marked.to_string())
         }),
         ("time to READY p50", |column| ready(&column.timed, 50)),
         ("              max", |column| ready(&column.timed, 100)),
@@ -217,6 +221,7 @@ fn timed_as_json(timed: &Measured) -> Value {
         "guest_bytes": timed.guest_bytes(),
         "disk_bytes": timed.disk_bytes(),
         "amplification": timed.amplification(),
+        "marked_bytes": timed.marked,
         "ready": {
             "runs": ready.len(),
             "never": timed.never,
