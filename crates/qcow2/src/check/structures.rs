@@ -10,11 +10,10 @@ use blockyard_units::ByteRange;
 
 use super::pass::Pass;
 use super::report::Expected;
+use crate::bitmap::Extension;
 use crate::error::ImageError;
 use crate::header::{L1_MAX, autoclear, extension};
 
-/// Bytes: the longest bitmap directory, as QEMU has it.
-const DIRECTORY_MAX: u64 = 65_535 * 1024;
 /// Bytes of a snapshot's entry, before what varies.
 const SNAPSHOT: u64 = 40;
 /// Bytes of a bitmap's entry, before what varies.
@@ -214,19 +213,13 @@ impl Pass<'_, '_> {
         if self.header.autoclear & autoclear::BITMAPS == 0 {
             return Ok(());
         }
-        let Ok(data) = <[u8; 24]>::try_from(data) else {
-            self.cannot_follow("the bitmaps extension", 0, 0, "24 bytes");
-            return Ok(());
+        let Extension { count, len: size, offset: start } = match Extension::parse(&data) {
+            Err(ImageError::Corrupt { structure, offset, found, expected }) => {
+                self.cannot_follow(structure, offset, found, expected);
+                return Ok(());
+            }
+            parsed => parsed?,
         };
-        let number = |at: usize, len: usize| {
-            data[at..at + len].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-        };
-        let (count, size, start) = (number(0, 4), number(8, 8), number(16, 8));
-        if size > DIRECTORY_MAX || count > size / BITMAP {
-            let said = "a size that the bitmaps fit into, of at most 64 MiB";
-            self.cannot_follow("bitmap_directory_size", 0, size, said);
-            return Ok(());
-        }
         if !self.place("bitmap_directory_offset", 0, start, size) {
             return Ok(());
         }

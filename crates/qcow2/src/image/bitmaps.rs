@@ -295,7 +295,9 @@ impl Image {
             let message = "the names and extra data of the bitmaps are too long for a directory";
             return Err(ImageError::Unsupported(message.into()));
         }
-        let offset = self.store_at(files, &directory, taken).await?;
+        let stored = self.store(files, &directory).await?;
+        taken.push(stored);
+        let offset = stored.start();
         let count = u32::try_from(entries.len()).expect("bitmaps-are-few");
         let extension = (count > 0).then_some(Extension { count, len, offset });
         if self.design.is_mutant(Mutant::Qcow2BitmapsFreedFirst) {
@@ -308,26 +310,6 @@ impl Image {
         self.change_header(files, |header| header.set_bitmaps(extension)).await?;
         self.vouches.write(|vouches| *vouches = Vouches::Yes);
         Ok(())
-    }
-
-    /// The same as [`store`](Self::store), and notes what it takes.
-    async fn store_at(
-        &self,
-        files: &Files<'_>,
-        bytes: &[u8],
-        taken: &mut Vec<ByteRange>,
-    ) -> Result<u64, ImageError> {
-        if bytes.is_empty() {
-            return Ok(0);
-        }
-        let cluster = self.geometry.cluster();
-        let len = self.geometry.clusters_for(bytes.len() as u64) * cluster;
-        let (host, _) = self.allocate(files, len / cluster, true).await?;
-        taken.push(ByteRange::new(host, len));
-        let mut whole = bytes.to_vec();
-        whole.resize(usize::try_from(len).expect("bitmaps-are-in-memory"), 0);
-        self.put(files, None, host, whole.into()).await?;
-        Ok(host)
     }
 
     /// Writes the bits and the table of one; `old`: what was stored of it before.
@@ -353,26 +335,29 @@ impl Image {
                 }
             });
         }
-        let host = self.store_at(files, &data, taken).await?;
+        let stored = self.store(files, &data).await?;
+        taken.push(stored);
         let entries: Vec<u64> = table
             .into_iter()
             .map(|cluster| match cluster {
                 Cluster::Clear => 0,
                 Cluster::Set => 1,
-                Cluster::At(at) => host + at,
+                Cluster::At(at) => stored.start() + at,
             })
             .collect();
-        let written = self.store_at(files, &table_bytes(&entries), taken).await;
+        let written = self.store(files, &table_bytes(&entries)).await;
         if written.is_err() && self.design.is_mutant(Mutant::BitmapStoreErrorFreesWrongClusters) {
             // Their bytes in the other order.
             for entry in entries.iter().filter(|entry| **entry > 1) {
                 self.unallocate(files, entry.swap_bytes() % (1 << 20), 1).await;
             }
         }
+        let table = written?;
+        taken.push(table);
         let compatible = old.map_or(0, |old| old.flags & flag::EXTRA_COMPATIBLE);
         let auto = if bits.is_enabled() { flag::AUTO } else { 0 };
         Ok(DirectoryEntry {
-            table: written?,
+            table: table.start(),
             entries: u32::try_from(entries.len()).expect("bitmaps-are-in-memory"),
             flags: auto | compatible,
             granularity_bits: bits.granularity().0.trailing_zeros() as u8,

@@ -191,7 +191,7 @@ impl Image {
             disk_size: header.size,
             icount: u64::MAX,
             additional: Vec::new(),
-            l1_offset: self.store(files, &table_bytes(&shared)).await?.unwrap_or(0),
+            l1_offset: self.store(files, &table_bytes(&shared)).await?.start(),
             l1_entries: header.l1_entries,
         });
         self.replace_snapshots(files, &snapshots).await?;
@@ -258,7 +258,7 @@ impl Image {
         self.count_all(files, &new, By::Up).await?;
         // None of its tables is the disk's own.
         new.iter_mut().for_each(|entry| *entry = L1Entry(*entry).shared().0);
-        let offset = self.store(files, &table_bytes(&new)).await?.unwrap_or(0);
+        let offset = self.store(files, &table_bytes(&new)).await?.start();
         if !self.design.is_mutant(Mutant::Qcow2SnapshotOverDirty) {
             self.write_back(files).await?;
         }
@@ -341,33 +341,41 @@ impl Image {
         let (_, old_len) = self.read_snapshots(files.image).await?;
         let old = self.header().snapshots_offset;
         let bytes = snapshot::bytes(snapshots);
-        let offset = self.store(files, &bytes).await?;
-        let table = ByteRange::new(offset.unwrap_or(0), bytes.len() as u64);
+        let offset = self.store(files, &bytes).await?.start();
+        let table = ByteRange::new(offset, bytes.len() as u64);
         let kept = self.kept(files.image, snapshots, table).await?;
         if !self.design.is_mutant(Mutant::Qcow2SnapshotOverDirty) {
             self.write_back(files).await?;
         }
         self.change_header(files, |header| {
             header.snapshots = u32::try_from(snapshots.len()).expect("snapshots-are-few");
-            header.snapshots_offset = offset.unwrap_or(0);
+            header.snapshots_offset = offset;
         })
         .await?;
         self.meta.write(|meta| meta.kept = kept);
         self.release_range(files, old, old_len).await
     }
 
-    /// Writes bytes to clusters of their own; nowhere if there are none.
-    async fn store(&self, files: &Files<'_>, bytes: &[u8]) -> Result<Option<u64>, ImageError> {
+    /// Writes bytes to clusters of their own; returns where these are, which is nowhere if there are no bytes.
+    pub(super) async fn store(
+        &self,
+        files: &Files<'_>,
+        bytes: &[u8],
+    ) -> Result<ByteRange, ImageError> {
         if bytes.is_empty() {
-            return Ok(None);
+            return Ok(ByteRange::new(0, 0));
         }
+        let cluster = self.geometry.cluster();
         let clusters = self.geometry.clusters_for(bytes.len() as u64);
         let (host, _) = self.allocate(files, clusters, true).await?;
+        let taken = ByteRange::new(host, clusters * cluster);
         let mut whole = bytes.to_vec();
-        let len = clusters * self.geometry.cluster();
-        whole.resize(usize::try_from(len).expect("tables-are-in-memory"), 0);
-        self.put(files, None, host, whole.into()).await?;
-        Ok(Some(host))
+        whole.resize(taken.len().as_usize(), 0);
+        let written = self.put(files, None, host, whole.into()).await;
+        if written.is_err() {
+            self.unallocate(files, host, clusters).await;
+        }
+        written.map(|()| taken)
     }
 
     pub(super) async fn release_range(
