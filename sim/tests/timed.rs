@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use blockyard_runtime::{IoBuffer, Storage};
 use blockyard_sim::{
-    Budgets, Explorer, Latency, Limits, Outcome, Reduction, Setup, Summary, Time, Verdict,
+    Budgets, Explorer, Latency, Limits, Outcome, RandomWalk, Reduction, Setup, Summary, Time,
+    Verdict, World, run_once,
 };
 use blockyard_sync::door::{self, world::Quiet};
 use blockyard_units::ByteRange;
@@ -85,6 +86,23 @@ fn jitter_goes_by_the_seed_and_not_by_the_schedule() {
         let alone = draw(seed..seed + 1);
         assert!(alone.len() == 1 && alone.is_subset(&all), "seed {seed}");
     }
+    // The same world in other orders: what happens at one moment comes in another one, and at the same time.
+    let Setup { mut images, budgets, .. } = timed(FAULTLESS);
+    images.iter_mut().for_each(|image| image.latency = latency(100));
+    let times: Arc<Quiet<BTreeSet<[u64; 4]>>> = Arc::default();
+    let seeing = times.clone();
+    let small = requests().checked(move |board| {
+        seeing.with(|seen| seen.insert(board.first_values()));
+        Ok(())
+    });
+    let mut world = World::new(&images, budgets, 7);
+    world.time = Time::Timed;
+    let mut order = |walk| {
+        let limits = Limits::default();
+        run_once(&mut world, &small, &mut RandomWalk::new(walk), limits, &mut |_, _| ()).hash
+    };
+    let orders: BTreeSet<u64> = (0..20).map(&mut order).collect();
+    assert!(orders.len() > 1 && times.with(|times| times.len()) == 1, "{orders:?}");
     let late = |times: &[u64; 4]| [8_000, 500, 3_000, 5_000].iter().zip(times).all(|(a, b)| a <= b);
     assert!(all.iter().all(late), "{all:?}");
 }
