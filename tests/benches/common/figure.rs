@@ -62,10 +62,10 @@ impl Target {
     pub fn shown(self, unit: Unit) -> String {
         match self {
             Self::AtMost(most) => format!("≤ {}", unit.format(most)),
-            Self::PeerAtMost(1.0) => String::from("≤ QEMU"),
-            Self::PeerAtMost(part) => format!("≤ {part} QEMU"),
-            Self::PeerAtLeast(1.0) => String::from("≥ QEMU"),
-            Self::PeerAtLeast(part) => format!("≥ {part} QEMU"),
+            Self::PeerAtMost(1.0) => String::from("≤ peer"),
+            Self::PeerAtMost(part) => format!("≤ {part} peer"),
+            Self::PeerAtLeast(1.0) => String::from("≥ peer"),
+            Self::PeerAtLeast(part) => format!("≥ {part} peer"),
         }
     }
 }

@@ -90,14 +90,12 @@ impl Layer {
     /// `count` requests in all, `depth` of them at a time, at places that are `step` bytes apart, over again from the
     /// beginning of `len` bytes.
     pub fn requests(&self, backend: &Backend, load: Load) {
-        let Load { count, depth, size, step, len, write } = load;
+        let Load { depth, size, write, .. } = load;
         let data = IoBuffer::from(vec![0x5A; size as usize]);
         let guest = |first: u64| {
             let (backend, data) = (backend.clone(), data.clone());
             async move {
-                for index in (first..count).step_by(depth as usize) {
-                    let place = index * step % (len - size);
-                    let offset = place - place % REQUEST;
+                for offset in load.places(first) {
                     let done = if write {
                         backend.write(blockyard_block::Write::data(offset, data.clone())).await
                     } else {
@@ -130,4 +128,14 @@ pub struct Load {
     /// Bytes of the disk.
     pub len: u64,
     pub write: bool,
+}
+
+impl Load {
+    /// Where the guest's requests are that is the `first` of as many as there are at a time.
+    pub fn places(self, first: u64) -> impl Iterator<Item = u64> {
+        (first..self.count).step_by(self.depth as usize).map(move |index| {
+            let place = index * self.step % (self.len - self.size);
+            place - place % REQUEST
+        })
+    }
 }

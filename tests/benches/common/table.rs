@@ -42,8 +42,9 @@ pub fn run(bench: &str, rows: &[&'static [Row]]) -> ExitCode {
 fn usage(bench: &str, rows: &[&'static Row]) {
     println!(
         "usage: cargo bench -p blockyard-tests --bench {bench} [-- NAME...]\n\n\
-         Prints a table: what is measured, QEMU, ours, how many times less or more ours is, the target, and whether\n\
-         ours meets it. `-`: absent, and below the table it says why. With NAMEs, the rows whose names begin so:"
+         Prints a table: what is measured, the peer (QEMU, unless the row names another), ours, how many times less\n\
+         or more ours is, the target, and whether ours meets it. `-`: absent, and below the table it says why. With\n\
+         NAMEs, the rows whose names begin so:"
     );
     rows.iter().for_each(|row| println!("  {:<20} {}", row.name, row.what));
 }
@@ -52,7 +53,7 @@ fn table(rows: impl Iterator<Item = &'static Row>) {
     let line = |what: &str, qemu: &str, ours: &str, ratio: &str, target: &str, met: &str| {
         println!("{what:<62} {qemu:>12} {ours:>12} {ratio:>7}  {target:<13} {met}");
     };
-    line("", "QEMU", "ours", "ratio", "target", "met");
+    line("", "peer", "ours", "ratio", "target", "met");
     let mut absent = Vec::new();
     for row in rows {
         let sides = measured(row);

@@ -1,4 +1,5 @@
-//! qcow2 images, ours beside QEMU: conversions, requests, checks, snapshots, bitmaps, chains, memory. Every figure is
+//! qcow2 images, ours beside QEMU: conversions, requests, checks, snapshots, bitmaps, chains, memory; and requests
+//! beside other crates. Every figure is
 //! measured now, each side in processes of its own and in turn with the other, so that a machine that is busy with
 //! something else is busy with both; a figure is the median of some goes, and only the ratio means anything elsewhere.
 //!
@@ -17,6 +18,7 @@ mod check;
 mod common;
 mod convert;
 mod copy;
+mod crates;
 mod images;
 mod memory;
 mod requests;
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
     let rows = [
         convert::ROWS,
         requests::ROWS,
+        crates::ROWS,
         check::ROWS,
         snapshots::ROWS,
         bitmaps::ROWS,

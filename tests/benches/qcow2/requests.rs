@@ -15,10 +15,10 @@ const FULL: u64 = 256 << 20;
 const LONG: u64 = 256 << 10;
 
 /// At which image.
-type Side = fn(Way, &str) -> Result<Took, Absent>;
+pub type Side = fn(Way, &str) -> Result<Took, Absent>;
 
 /// Requests to an image of its own.
-fn measured(way: Way, side: Side) -> Result<f64, Absent> {
+pub fn measured(way: Way, side: Side) -> Result<f64, Absent> {
     let folder = Folder::own();
     let path = match way.load.len {
         EMPTY => images::empty(&folder, EMPTY),
@@ -27,7 +27,7 @@ fn measured(way: Way, side: Side) -> Result<f64, Absent> {
     Ok(way.per_second(side(way, &text(&path))?))
 }
 
-const fn allocated(direct: bool, depth: u64, write: bool) -> Way {
+pub const fn allocated(direct: bool, depth: u64, write: bool) -> Way {
     let count = match (direct, depth) {
         (false, _) => 200_000,
         (true, 1) => 5_000,
