@@ -10,7 +10,7 @@ use core::future::Future;
 use blockyard_graph::{NodeOptions, Parent, Permissions};
 use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind};
 use blockyard_sync::door::Kind;
-use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId};
+use blockyard_units::{ByteLen, ByteRange, JobId, Mutant, NodeId};
 use tracing::{Instrument, trace_span};
 
 use crate::driver::Amended;
@@ -20,7 +20,7 @@ use crate::links::Link;
 use crate::node::{Node, Through};
 use crate::recording::{Bitmaps, Length};
 use crate::request::{CopySource, ReadFlags, Requester, Write, WriteFlags, WriteKind};
-use crate::state::{State, edge_key, key};
+use crate::state::{State, edge_key, holder_key, key};
 use crate::status::{self, Above, Extent};
 
 /// Awaits a request in its span. Where nobody listens it is awaited where it is made: to move it would cost as much as
@@ -65,6 +65,12 @@ impl Io {
     /// filter.
     pub fn of_node(layer: &BlockLayer, node: &Node, requester: Requester) -> Self {
         Self::new(layer.clone(), Parent::Node(node.id()), node.holder(), requester)
+    }
+
+    /// A job's own edges.
+    pub fn of_job(layer: &BlockLayer, job: JobId, name: &str) -> Self {
+        let parent = Parent::Job(job);
+        Self::new(layer.clone(), parent, holder_key(parent, name), Requester::Job(job))
     }
 
     /// The same view; for a mutant, through which nothing is said to change.

@@ -175,6 +175,10 @@ fn the_mirror_scenarios_exhaust_clean_with_one_fault() {
     {
         check_exhausted(scenario, &["--faults", "1"]);
     }
+    // Power is lost at every moment of it, too.
+    for mirror in ["mirror=passive", "mirror=active"] {
+        check_exhausted("mirror-witness", &["--faults", "1", "--design", mirror]);
+    }
 }
 
 /// Each known bug, a scenario that shows it, what it breaks, and the faults and preemptions that it needs.
@@ -201,6 +205,10 @@ const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("drain-does-not-wait-for-job", "mirror-speed", "drained-means-quiet", 0, 0),
     ("job-paused-while-asleep-resumes", "mirror-speed", "drained-means-quiet", 0, 0),
     ("complete-refused-while-drained", "replace-child-during-mirror", "progress", 0, 0),
+    ("witness-before-target-flush", "mirror-witness", "durability", 0, 0),
+    ("witness-not-synced", "mirror-witness", "durability", 0, 0),
+    ("guest-admitted-before-witness", "mirror-witness", "durability", 0, 0),
+    ("unknown-witness-resumes-on-source", "mirror-witness", "durability", 1, 0),
     ("unchanged-reaches-storage", "bitmap-subsection", "bitmap-soundness", 0, 0),
     ("vanishing-bitmap", "bitmap-device", "script", 0, 0),
     ("device-bitmap-misses-discard", "bitmap-device", "bitmap-soundness", 0, 0),

@@ -16,6 +16,7 @@ use crate::errors::IoStatus;
 use crate::job::Job;
 use crate::pace::Pace;
 use crate::status::{Status, Verb};
+use crate::witness::Witness;
 
 /// How far a job is, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,7 @@ pub(crate) struct Control {
     /// By a user.
     pub paused: bool,
     pub complete: bool,
+    pub witness: Witness,
     pub finalize: bool,
     pub io_status: IoStatus,
     pub error: Option<String>,
@@ -60,6 +62,7 @@ impl Control {
             cancel: None,
             paused: false,
             complete: false,
+            witness: Witness::None,
             finalize: false,
             io_status: IoStatus::Ok,
             error: None,
@@ -168,6 +171,11 @@ impl Job {
     /// # Errors
     /// If it is not ready, or was told to cancel.
     pub fn complete(&self) -> Result<(), BlockError> {
+        self.ask_to_complete(Witness::None, true)
+    }
+
+    /// The same; `now`, or only whether it would be taken. A witness comes with the first to ask.
+    pub(crate) fn ask_to_complete(&self, witness: Witness, now: bool) -> Result<(), BlockError> {
         let name = self.name();
         let mutant = Mutant::CompleteRefusedWhileDrained;
         let drained = self.layer().design().is_mutant(mutant) && self.is_drained();
@@ -178,7 +186,12 @@ impl Job {
             if control.cancel.is_some() {
                 return Err(format!("refused: job {name} is being cancelled"));
             }
-            control.complete = true;
+            if witness != Witness::None && control.complete {
+                return Err(format!("refused: job {name} is being completed already"));
+            }
+            if now && !core::mem::replace(&mut control.complete, true) {
+                control.witness = witness;
+            }
             Ok(())
         })
     }

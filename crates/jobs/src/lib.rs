@@ -24,6 +24,7 @@ mod registry;
 mod rest;
 mod status;
 mod transaction;
+mod witness;
 
 pub use control::Position;
 pub use errors::IoStatus;

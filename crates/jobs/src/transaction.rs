@@ -73,7 +73,7 @@ impl Transaction {
         result.map_err(|error| {
             note!("{}: {error}", job.name());
             let told = job.control.read(Control::is_forced);
-            if !told {
+            if !told || job.has_begun_witness() {
                 job.control.write(|control| control.error = Some(alloc::format!("{error}")));
             }
             for other in self.0.iter().filter(|other| other.id() != job.id()) {
@@ -149,8 +149,15 @@ impl Transaction {
         self.converge(section).await?;
         let layer = self.layer();
         layer.observer().milestone("final count");
+        let too_early = layer.design().is_mutant(Mutant::WitnessBeforeTargetFlush);
+        if too_early {
+            self.attest().await?;
+        }
         for job in self.0.iter() {
             self.judged(job, job.driver.seal(job).await)?;
+        }
+        for job in self.0.iter().filter(|_| !too_early) {
+            self.judged(job, job.look_at_witness().await)?;
         }
         if layer.design().is_mutant(Mutant::MirrorPivotUndrainedWindow) {
             section.take().into_iter().for_each(Drained::end);
@@ -161,11 +168,28 @@ impl Transaction {
         for job in self.0.iter() {
             self.judged(job, job.check_cancelled())?;
         }
+        if !too_early {
+            self.attest().await?;
+        }
         sometimes!(self.is_group(), "jobs of one transaction ended together");
         let promised = |graph: &Graph| self.promised(graph);
         let what = self.0[0].driver.ending(&self.0[0]);
         let published = layer.publish(what, OnLost::StartOver, promised).await;
         published.or_else(|error| self.judged(&self.0[0], Err(error)))
+    }
+
+    /// Sets the witnesses of those that have one. What can be refused is refused before.
+    async fn attest(&self) -> Result<(), Failed> {
+        if !self.0.iter().any(|job| job.has_witness()) {
+            return Ok(());
+        }
+        let graph = self.layer().graph();
+        let possible = self.promised(&graph).and_then(|plan| Ok(graph.apply(&plan.edits)?));
+        self.judged(&self.0[0], possible)?;
+        for job in self.0.iter() {
+            self.judged(job, job.set_witness().await)?;
+        }
+        Ok(())
     }
 
     /// Does what is left to be done, until nothing is in a drained section.
@@ -210,6 +234,7 @@ impl Transaction {
         let mut plan = Plan::default();
         for job in self.0.iter() {
             let seen = graph.sketch(&plan.edits)?;
+            plan.edits.extend(job.without_witness(&seen));
             plan.edits.extend(job.driver.promised(job, &seen)?);
         }
         Ok(plan)
@@ -224,18 +249,39 @@ impl Transaction {
         if section.is_none() {
             *section = Some(self.drain().await);
         }
+        self.cut_off().await;
         for (job, commits) in self.0.iter().zip(worked) {
             let undone = |graph: &Graph| {
                 let driver = &job.driver;
-                let edits =
-                    if commits { driver.promised(job, graph) } else { driver.undone(job, graph) };
-                Ok(Plan { edits: edits?, ..Plan::default() })
+                let mut edits = job.without_witness(graph);
+                edits.extend(if commits {
+                    driver.promised(job, graph)?
+                } else {
+                    driver.undone(job, graph)?
+                });
+                Ok(Plan { edits, ..Plan::default() })
             };
             let layer = self.layer();
             if let Err(error) = layer.publish("remove filter", OnLost::StartOver, undone).await {
                 // Somebody holds what the job put up in a way that forbids it; it stays, and passes everything on.
                 note!("{}: the filter stays: {error}", job.name());
             }
+        }
+    }
+}
+
+impl Transaction {
+    /// Who would resume where a witness may say that he did not resumes nowhere.
+    async fn cut_off(&self) {
+        let layer = self.layer();
+        if layer.design().is_mutant(Mutant::UnknownWitnessResumesOnSource) {
+            return;
+        }
+        for job in self.0.iter().filter(|job| job.has_begun_witness()) {
+            job.say_that_outcome_is_unknown();
+            let cut = |graph: &Graph| Ok(Plan { edits: job.cut_off(graph), ..Plan::default() });
+            let cut = layer.publish("cut off", OnLost::StartOver, cut).await;
+            assert!(cut.is_ok(), "unknown-outcome-resumes-nowhere: {cut:?}");
         }
     }
 }

@@ -17,6 +17,7 @@ mod bitmaps;
 mod blkdebug;
 mod blockdev;
 mod create;
+mod drive_reopen;
 mod error;
 mod events;
 mod internal_snapshot;

@@ -41,7 +41,7 @@ pub(crate) struct Removal {
 /// What a guest device does with its node.
 const DEVICE: Permissions = Permissions::CONSISTENT_READ.union(Permissions::WRITE);
 
-fn device_named(graph: &Graph, id: &str) -> Result<BackendId, BlockError> {
+pub(crate) fn device_named(graph: &Graph, id: &str) -> Result<BackendId, BlockError> {
     let missing = || BlockError::NotFound(format!("there is no device '{id}'"));
     graph.backend_by_name(id).ok_or_else(missing)
 }

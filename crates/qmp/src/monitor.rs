@@ -24,6 +24,7 @@ use crate::bitmaps;
 use crate::blkdebug::{Break, Stopped};
 use crate::blockdev::Blockdev;
 use crate::create::BlockdevCreate;
+use crate::drive_reopen::DriveReopen;
 use crate::error::{ErrorClass, QmpError};
 use crate::events::EventHub;
 use crate::internal_snapshot::{Delete, Take};
@@ -99,6 +100,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("x-blockdev-replace-child", "redirects an edge, named by both of its ends"),
     ("x-debug-block-dirty-bitmap-sha256", "hashes what a bitmap has recorded"),
     ("x-debug-query-block-graph", "shows nodes, edges and permissions"),
+    ("x-drive-reopen", "leads a device to its mirror's target, and sets a witness that tells so"),
 ];
 
 /// Executes commands on a block layer. Clones are the same monitor.
@@ -164,6 +166,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "object-del" => Ok(visit::<ObjectDel>(&value, mode).map(drop)?),
         "transaction" => visit::<Transaction>(&value, mode)?.check(mode),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
+        "x-drive-reopen" => Ok(visit::<DriveReopen>(&value, mode).map(drop)?),
         _ if accounting::knows(command) => accounting::check(command, &value, mode),
         _ if bitmaps::knows(command) => bitmaps::check(command, &value, mode),
         _ if jobs::knows(command) => jobs::check(command, &value, mode),
@@ -309,6 +312,7 @@ impl Monitor {
             "x-blockdev-replace-child" => {
                 self.replace_child(visit(&value, mode)?, mode).await.map(done)
             }
+            "x-drive-reopen" => self.drive_reopen(visit(&value, mode)?).await.map(done),
             "query-block" => {
                 visit::<Nothing>(&value, mode)?;
                 Ok(self.query_block())

@@ -40,6 +40,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ),
     ("mirror-passive", include_str!("../../../tests/scenarios/mirror-passive.json")),
     ("mirror-speed", include_str!("../../../tests/scenarios/mirror-speed.json")),
+    ("mirror-witness", include_str!("../../../tests/scenarios/mirror-witness.json")),
     ("qcow2-allocate", include_str!("../../../tests/scenarios/qcow2-allocate.json")),
     ("qcow2-clean-caches", include_str!("../../../tests/scenarios/qcow2-clean-caches.json")),
     (

@@ -13,10 +13,10 @@ use blockyard_models::{
 use blockyard_sync::door::Kind;
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Event, Shared, sometimes};
-use blockyard_units::{ByteLen, ByteRange, Id, NodeId};
+use blockyard_units::{BackendId, ByteLen, ByteRange, Id, NodeId};
 
 use crate::bitmaps::Bitmaps;
-use crate::durable::{Root, Roots};
+use crate::durable::{Led, Root, Roots};
 use crate::figures::Measuring;
 use crate::media::Media;
 use crate::stage::Devices;
@@ -188,22 +188,25 @@ impl Checks {
                 state.roots.insert(device.into(), Vec::new());
                 continue;
             };
-            match state.roots.get_mut(device) {
-                None => {
-                    state.roots.insert(device.into(), vec![(root, Some(self.world.step()))]);
+            let (led, now) = (switch_with_witness(state, graph, id), Some(self.world.step()));
+            let Some(roots) = state.roots.get_mut(device) else {
+                state.roots.insert(device.into(), vec![Led::to(root, now)]);
+                continue;
+            };
+            match (&**roots, led) {
+                ([], _) => {}
+                // Until it has taken place the witness says so, also if it never does.
+                ([.., before, Led { witness: Some(_), .. }], _) if before.root == root => {}
+                ([.., last], Some(led)) if last.root == root => roots.push(led),
+                ([.., last], _) if last.root == root => {}
+                ([.., Led { witness: None, .. }], _) if pivots(id).is_some() => {
+                    roots.push(Led::to(root, None));
+                    let job = pivots(id).unwrap_or_default();
+                    state.switched.entry(job.into()).or_default().push(device.into());
                 }
-                Some(roots) if roots.last().is_none_or(|last| last.0 == root) => {}
-                Some(roots) => match pivots(id) {
-                    Some(job) => {
-                        roots.push((root, None));
-                        state.switched.entry(job.into()).or_default().push(device.into());
-                    }
-                    // A snapshot: whoever knows of it looks at the overlay from now on.
-                    None if roots.last().is_some_and(|last| root.is_over(&last.0)) => {
-                        roots.push((root, Some(self.world.step())));
-                    }
-                    None => roots.clear(),
-                },
+                // A snapshot: whoever knows of it looks at the overlay from now on.
+                ([.., last], _) if root.is_over(&last.root) => roots.push(Led::to(root, now)),
+                _ => roots.clear(),
             }
         }
     }
@@ -311,6 +314,19 @@ fn root_below(filenames: &BTreeMap<String, String>, graph: &Graph, node: NodeId)
         None => None,
     };
     Some(Root::Image { disk, backing })
+}
+
+/// Where a job with a witness is to lead this device.
+fn switch_with_witness(state: &State, graph: &Graph, device: BackendId) -> Option<Led> {
+    graph.jobs().find_map(|(job, _)| {
+        let held = |name| graph.child(Parent::Job(job), name);
+        let (witness, filter) = (held("witness")?, held("filter")?);
+        let target = graph.child(Parent::Node(filter), "target")?;
+        let root = root_below(&state.filenames, graph, target)?;
+        let witness = state.filenames.get(&disk_below(graph, witness)?)?.clone();
+        let is_above = graph.reaches(Parent::Backend(device), filter);
+        is_above.then_some(Led { root, acknowledged: None, witness: Some(witness) })
+    })
 }
 
 /// The node that `node` shows: its child of this role.
@@ -492,8 +508,8 @@ impl EventSink for Checks {
             self.state.with(|state| {
                 for device in state.switched.remove(name).unwrap_or_default() {
                     let roots = state.roots.get_mut(&device).into_iter().flatten();
-                    roots.for_each(|(_, acknowledged)| {
-                        acknowledged.get_or_insert(step);
+                    roots.for_each(|led| {
+                        led.acknowledged.get_or_insert(step);
                     });
                 }
             });

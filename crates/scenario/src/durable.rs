@@ -2,9 +2,10 @@
 //!
 //! Nothing is run after the loss: neither a raw disk nor an image needs recovery, and whoever looks for a guest's data
 //! looks where its device leads to, as of the last switch that was acknowledged; until the next is, that place or a
-//! later one may have them. So a loss is a violation if in each of these places something is found that is too old, or
-//! an image whose structures do not fit together. An image is read as its specification says, not as our driver does,
-//! and only as far as somebody looks: at its structures, or at one sector of the guest's disk.
+//! later one may have them. Of a switch with a witness he goes by the witness alone: set, it leads behind the switch.
+//! So a loss is a violation if in each of these places something is found that is too old, or an image whose
+//! structures do not fit together. An image is read as its specification says, not as our driver does, and only as
+//! far as somebody looks: at its structures, or at one sector of the guest's disk.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +46,13 @@ pub(crate) enum Root {
     Image { disk: String, backing: Option<Box<Root>> },
 }
 
+impl Led {
+    /// By no witness.
+    pub fn to(root: Root, acknowledged: Option<u32>) -> Self {
+        Self { root, acknowledged, witness: None }
+    }
+}
+
 impl Root {
     /// Whether whatever is found at `other` shows here, where nothing was written since.
     pub fn is_over(&self, other: &Self) -> bool {
@@ -69,8 +77,18 @@ impl Root {
     }
 }
 
-/// Where a device has led to, in order; each with the step that acknowledged it.
-pub(crate) type Roots = Vec<(Root, Option<u32>)>;
+/// Where a device has led to, in order.
+pub(crate) type Roots = Vec<Led>;
+
+/// One of these places.
+#[derive(Clone, Debug)]
+pub(crate) struct Led {
+    pub root: Root,
+    /// The step that acknowledged it.
+    pub acknowledged: Option<u32>,
+    /// The disk whose first byte says whether it was led there.
+    pub witness: Option<String>,
+}
 
 /// Judges all power losses, for one device. Says how many states it looked at: ways in which what somebody looks at
 /// may have been left, each once, by each that looks (at an image's structures, at a sector of the guest's).
@@ -83,16 +101,30 @@ pub(crate) fn judge<P: PowerLosses>(
     promised: &Durability,
 ) -> Result<u64, Violation> {
     let mut disks = BTreeSet::new();
-    roots.iter().for_each(|(root, _)| root.disks(&mut disks));
+    for led in roots {
+        led.root.disks(&mut disks);
+        disks.extend(led.witness.as_deref());
+    }
     let left: BTreeMap<&str, Vec<P::Left>> =
         disks.into_iter().map(|disk| (disk, losses.left(disk))).collect();
     let judge = Judge { losses, promised, left: &left, states: Cell::new(0) };
     let broken: Vec<Vec<Breach<'_, P::Left>>> =
-        roots.iter().map(|(root, _)| judge.breaches(root)).collect();
-    (0..roots.len()).try_for_each(|first| {
-        let search = Search { judge: &judge, broken: &broken, roots: &roots[first..] };
-        search.all_broken(first, &mut Vec::new())
-    })?;
+        roots.iter().map(|led| judge.breaches(&led.root)).collect();
+    for first in 0..roots.len() {
+        // One that is set leads behind its switch, and one that is not before it.
+        let next = (first + 1..roots.len()).find(|next| roots[*next].witness.is_some());
+        let end = next.unwrap_or(roots.len());
+        let (from, to) =
+            (&roots[first].witness, next.and_then(|next| roots[next].witness.as_ref()));
+        for set in judge.says(from.as_deref(), true) {
+            for unset in judge.says(to.map(String::as_str), false) {
+                let told = [set, unset].into_iter().flatten().collect();
+                let (broken, roots) = (&broken[first..end], &roots[first..end]);
+                let search = Search { judge: &judge, broken, roots, told };
+                search.all_broken(&mut Vec::new())?;
+            }
+        }
+    }
     Ok(judge.states.get())
 }
 
@@ -132,6 +164,16 @@ type Picked<'a, L> = Vec<(&'a str, &'a L)>;
 type Look<'s, 'a, L> = &'s dyn Fn(&Picked<'a, L>) -> Result<Option<Found>, Stop<'a>>;
 
 impl<'a, P: PowerLosses> Judge<'a, P> {
+    /// The ways in which a witness says so; one, if there is none.
+    fn says(&self, witness: Option<&str>, set: bool) -> Vec<Option<&'a P::Left>> {
+        let Some(disk) = witness else { return vec![None] };
+        let says = |left: &&P::Left| {
+            let (range, bytes) = self.losses.bytes(left);
+            range.start() == 0 && bytes.first().is_some_and(|byte| (*byte != 0) == set)
+        };
+        self.left[disk].iter().filter(says).map(Some).collect()
+    }
+
     fn check(&self, left: &[&P::Left], found: &Found) -> Option<(PowerLoss, Violation)> {
         let loss = self.losses.latest(left)?;
         let violation = match found {
@@ -280,21 +322,19 @@ struct Search<'a, P: PowerLosses> {
     judge: &'a Judge<'a, P>,
     broken: &'a [Vec<Breach<'a, P::Left>>],
     /// The places that are looked at.
-    roots: &'a [(Root, Option<u32>)],
+    roots: &'a [Led],
+    /// What leads there.
+    told: Vec<&'a P::Left>,
 }
 
 impl<'a, P: PowerLosses> Search<'a, P> {
-    /// Looks for something in each place from `place` on that breaks a promise, together with what is `picked`.
-    fn all_broken(
-        &self,
-        place: usize,
-        picked: &mut Vec<&'a Breach<'a, P::Left>>,
-    ) -> Result<(), Violation> {
-        let Some(broken) = self.broken.get(place) else { return self.report(picked) };
+    /// Looks for something in each place behind those `picked` that breaks a promise, together with what is picked.
+    fn all_broken(&self, picked: &mut Vec<&'a Breach<'a, P::Left>>) -> Result<(), Violation> {
+        let Some(broken) = self.broken.get(picked.len()) else { return self.report(picked) };
         for breach in broken {
             picked.push(breach);
-            if self.judge.losses.latest(&all_left(picked)).is_some() {
-                self.all_broken(place + 1, picked)?;
+            if self.judge.losses.latest(&self.all_left(picked)).is_some() {
+                self.all_broken(picked)?;
             }
             picked.pop();
         }
@@ -302,14 +342,18 @@ impl<'a, P: PowerLosses> Search<'a, P> {
     }
 
     fn report(&self, picked: &[&Breach<'_, P::Left>]) -> Result<(), Violation> {
-        let all = all_left(picked);
+        let all = self.all_left(picked);
         let Some(loss) = self.judge.losses.latest(&all) else { return Ok(()) };
-        if !self.roots[0].1.is_some_and(|step| (loss.happened)(step)) {
+        let Led { acknowledged, witness, .. } = &self.roots[0];
+        if witness.is_none() && !acknowledged.is_some_and(|step| (loss.happened)(step)) {
             return Ok(());
         }
         let mut message = loss.when;
         let mut found = None;
-        for ((root, _), breach) in self.roots.iter().zip(picked) {
+        for (Led { root, witness, .. }, breach) in self.roots.iter().zip(picked) {
+            if let Some(witness) = witness {
+                message = format!("{message}; {witness} is set");
+            }
             // Together they may say that it came earlier, and that less was promised.
             let Some((_, violation)) = self.judge.check(&all, &breach.found) else {
                 return Ok(());
@@ -320,8 +364,9 @@ impl<'a, P: PowerLosses> Search<'a, P> {
         }
         found.map_or(Ok(()), |violation| Err(Violation { message, ..violation }))
     }
-}
 
-fn all_left<'a, L>(picked: &[&Breach<'a, L>]) -> Vec<&'a L> {
-    picked.iter().flat_map(|breach| breach.left.iter().copied()).collect()
+    fn all_left(&self, picked: &[&Breach<'a, P::Left>]) -> Vec<&'a P::Left> {
+        let found = picked.iter().flat_map(|breach| breach.left.iter());
+        found.chain(&self.told).copied().collect()
+    }
 }

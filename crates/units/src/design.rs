@@ -169,6 +169,13 @@ words! {
             "a job that slept goes on though what it reaches was drained meanwhile";
         CompleteRefusedWhileDrained = "complete-refused-while-drained",
             "a job that is ready is not to be completed while what it reaches is drained";
+        WitnessBeforeTargetFlush = "witness-before-target-flush",
+            "the witness of a switch is set before the target is flushed";
+        WitnessNotSynced = "witness-not-synced", "the witness of a switch is written and not flushed";
+        GuestAdmittedBeforeWitness = "guest-admitted-before-witness",
+            "a switch takes place, and guests go on, while its witness is still being flushed";
+        UnknownWitnessResumesOnSource = "unknown-witness-resumes-on-source",
+            "guests go on with the source though the witness may have been set";
         Qcow2ReftableBeforeBlocks = "qcow2-reftable-before-blocks",
             "a refcount table is written before the blocks that it refers to are durable";
         Qcow2L2BeforeReferred = "qcow2-l2-before-what-it-refers-to",

@@ -12,3 +12,4 @@ mod reopening;
 mod secrets;
 mod snapshots;
 mod transactions;
+mod witness;

@@ -1,0 +1,59 @@
+//! `x-drive-reopen`: completes the mirror that is ready between a device and a node, and has a witness set before the
+//! device is led there.
+//!
+//! As with `job-complete`, the job's end tells how it went. If whether the witness is set is unknown, the job fails,
+//! its error says so, and the device has no medium.
+//!
+//! Source: "job-based mirroring implementation" (qemu-devel, April 2012). Differs: the node is there already, so it is
+//! named instead of a file; and QEMU has no such command today.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+
+use blockyard_block::BlockError;
+use blockyard_graph::{Graph, Parent};
+use blockyard_jobs::Job;
+use blockyard_units::NodeId;
+use serde::Deserialize;
+
+use crate::error::QmpError;
+use crate::medium::device_named;
+use crate::monitor::Monitor;
+use crate::nodes::node_named;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct DriveReopen {
+    device: String,
+    target: String,
+    witness: String,
+}
+
+/// The name of the job that has a filter above the device's node, and `target` below that.
+fn mirror_between(graph: &Graph, device: Parent, target: NodeId) -> Option<&str> {
+    let is_between = |held: &blockyard_graph::Edge| {
+        let below = graph.child(Parent::Node(held.child), "target");
+        graph.reaches(device, held.child) && below == Some(target)
+    };
+    let mut jobs = graph.jobs();
+    jobs.find(|(job, _)| graph.children(Parent::Job(*job)).any(is_between)).map(|(_, name)| name)
+}
+
+impl Monitor {
+    fn mirror_to(&self, arguments: &DriveReopen, graph: &Graph) -> Result<Arc<Job>, QmpError> {
+        let DriveReopen { device, target, .. } = arguments;
+        let parent = Parent::Backend(device_named(graph, device)?);
+        let job = mirror_between(graph, parent, node_named(graph, target)?);
+        let missing =
+            || BlockError::NotFound(format!("device '{device}' is not mirrored to node {target}"));
+        Ok(job.and_then(|job| self.jobs().get(job)).ok_or_else(missing)?)
+    }
+
+    pub(crate) async fn drive_reopen(&self, arguments: DriveReopen) -> Result<(), QmpError> {
+        let graph = self.layer().graph();
+        let witness = node_named(&graph, &arguments.witness)?;
+        let job = self.mirror_to(&arguments, &graph)?;
+        Ok(job.complete_with_witness(witness).await?)
+    }
+}
