@@ -47,6 +47,9 @@ mod theirs {
     use crate::common::qemu::Took;
     use crate::common::way::Way;
 
+    /// What the image is full of.
+    const BYTE: u8 = 0x5A;
+
     /// As many guests as there are requests at a time.
     async fn all<F: Future<Output = ()> + 'static>(load: Load, guest: &impl Fn(Load, u64) -> F) {
         let guests: Vec<_> =
@@ -76,13 +79,14 @@ mod theirs {
             let guest = |load: Load, first| {
                 let image = image.clone();
                 async move {
-                    let mut data = vec![0x5A; load.size as usize];
+                    let mut data = vec![if load.write { BYTE } else { 0 }; load.size as usize];
                     for offset in load.places(first) {
                         let done = match load.write {
                             true => image.write(&data, offset).await,
                             false => image.read(&mut data, offset).await,
                         };
                         done.expect("nothing fails here");
+                        assert_eq!(data[0], BYTE, "it reads what is there");
                     }
                 }
             };
@@ -102,12 +106,14 @@ mod theirs {
                 let image = image.clone();
                 async move {
                     let mut data = Qcow2IoBuf::<u8>::new(load.size as usize);
+                    data.fill(if load.write { BYTE } else { 0 });
                     for offset in load.places(first) {
                         let done = match load.write {
                             true => image.write_at(&data, offset).await,
                             false => image.read_at(&mut data, offset).await.map(drop),
                         };
                         done.expect("nothing fails here");
+                        assert_eq!(data[0], BYTE, "it reads what is there");
                     }
                 }
             };
