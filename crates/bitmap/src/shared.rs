@@ -6,7 +6,7 @@
 
 use blockyard_sync::Shared;
 use blockyard_sync::door::Kind;
-use blockyard_units::{ByteLen, ByteRange};
+use blockyard_units::{ByteLen, ByteOffset, ByteRange};
 
 use crate::{BitmapError, DirtyBitmap};
 
@@ -52,6 +52,11 @@ impl SharedBitmap {
         self.bitmap.trusted(self.granules(Kind::Add, range), |bitmap| bitmap.mark(range));
     }
 
+    /// Marks the whole disk.
+    pub fn mark_all(&self) {
+        self.bitmap.write(DirtyBitmap::mark_all);
+    }
+
     /// Resets `range`, which must be whole granules.
     ///
     /// # Errors
@@ -70,18 +75,24 @@ impl SharedBitmap {
         self.bitmap.trusted(self.granules(Kind::Read, range), |bitmap| bitmap.dirty_in(range))
     }
 
-    /// Takes the first dirty granule: it is clean when this returns.
-    pub fn take_next(&self) -> Option<ByteRange> {
+    /// Takes the first dirty run at or after `from`, or else the first of all, at most `max_len` bytes of it but whole
+    /// granules: it is clean when this returns.
+    pub fn take_next(&self, from: ByteOffset, max_len: ByteLen) -> Option<ByteRange> {
+        let max_len = ByteLen(max_len.0 & !(self.granularity.0 - 1)).max(self.granularity);
         self.bitmap.write(|bitmap| {
-            let range = bitmap.next_dirty(Default::default())?;
+            let next = |from: ByteOffset| {
+                let rest = ByteRange::between(from.0.min(bitmap.disk_len().0), bitmap.disk_len().0);
+                bitmap.next_dirty_area(rest, max_len)
+            };
+            let range = next(from.align_down(self.granularity)).or_else(|| next(ByteOffset(0)))?;
             bitmap.reset(range).expect("a-granule-is-aligned");
             Some(range)
         })
     }
 
-    /// The first dirty granule.
-    pub fn first(&self) -> Option<ByteRange> {
-        self.bitmap.read(|bitmap| bitmap.next_dirty(Default::default()))
+    /// Marks what is dirty in `other`, which may have granules of another size.
+    pub fn merge_from(&self, other: &DirtyBitmap) {
+        self.bitmap.write(|bitmap| bitmap.merge_from(other));
     }
 
     /// Dirty granules.

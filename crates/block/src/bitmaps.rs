@@ -190,6 +190,18 @@ impl NamedBitmap {
         self.bits.merge_from(before);
     }
 
+    /// What is dirty, to know what has been written since some moment.
+    ///
+    /// # Errors
+    /// It is busy, inconsistent or does not record.
+    pub fn all_since(&self) -> Result<&DirtyBitmap, BlockError> {
+        self.check(Use::Read)?;
+        if !self.is_recording() {
+            return Err(self.refused("does not record: what was written meanwhile is not known"));
+        }
+        Ok(&self.bits)
+    }
+
     /// A copy, to be read.
     ///
     /// # Errors

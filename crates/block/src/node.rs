@@ -13,7 +13,7 @@ use blockyard_bitmap::SharedBitmap;
 use blockyard_graph::{DetectZeroes, Discard, NodeOptions, Parent};
 use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::{Rarely, sometimes};
-use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId, UnchangedMarks};
+use blockyard_units::{ByteLen, ByteRange, JobId, Mutant, NodeId, UnchangedMarks};
 
 use crate::bitmaps::{BitmapOwner, BitmapState};
 use crate::copy_on_read::copy_on_read;
@@ -139,9 +139,14 @@ impl Node {
         self.driver.data_file()
     }
 
-    /// Every write-like request through this node is recorded in `bitmap` from its next end on.
-    pub fn add_bitmap(&self, bitmap: Arc<SharedBitmap>) {
-        self.bitmaps.add_job(bitmap);
+    /// Every write-like request through this node is recorded in a job's `bitmap` from its next end on.
+    pub fn add_bitmap(&self, job: JobId, bitmap: Arc<SharedBitmap>) {
+        self.bitmaps.add_job(job, bitmap);
+    }
+
+    /// Nothing is recorded for the job any more.
+    pub fn remove_bitmap(&self, job: JobId) {
+        self.bitmaps.remove_job(job);
     }
 
     /// Its bitmaps.
@@ -261,7 +266,7 @@ impl Node {
         let cluster = if copies { self.driver.cluster_size() } else { ByteLen(1) };
         let request = self.tracked.list(range.align_outward(cluster), copies);
         if request.waits {
-            self.tracked.wait(request).await;
+            self.tracked.wait(request, false).await;
         }
         let began_ns = request.timed.then(|| io.layer().runtime().now_ns());
         io.observe_begin();
@@ -417,7 +422,8 @@ impl Node {
         mut request: InFlight,
     ) -> InFlight {
         loop {
-            self.tracked.wait(request).await;
+            let later = io.layer().design().is_mutant(Mutant::MirrorActiveOpsWaitCycle);
+            self.tracked.wait(request, later).await;
             if self.kept_to_itself(io, write) == kept {
                 return request;
             }
@@ -472,7 +478,7 @@ impl Node {
     pub async fn begin_serialising(&self, range: ByteRange) -> Serialised {
         let request = self.tracked.list(range, true);
         if request.waits {
-            self.tracked.wait(request).await;
+            self.tracked.wait(request, false).await;
         }
         Serialised(request)
     }
@@ -520,7 +526,7 @@ impl Node {
         let behind_all_data = ByteRange::between(LONGEST, FAR_END);
         let request = self.tracked.list(behind_all_data, true);
         if request.waits {
-            self.tracked.wait(request).await;
+            self.tracked.wait(request, false).await;
         }
         io.observe_begin();
         let result = self.driver.amend(io, change).await;

@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 
 use blockyard_bitmap::{DirtyBitmap, SharedBitmap};
 use blockyard_sync::{Rarely, Shared};
-use blockyard_units::{ByteLen, ByteRange};
+use blockyard_units::{ByteLen, ByteRange, JobId};
 
 use crate::bitmaps::{BitmapOwner, BitmapState, NamedBitmap, Use};
 use crate::error::BlockError;
@@ -77,7 +77,7 @@ fn each(all: &mut [NamedBitmap], mut change: impl FnMut(&mut DirtyBitmap)) {
 #[derive(Clone)]
 pub(crate) enum Recorder {
     /// A job's.
-    Job(Arc<SharedBitmap>),
+    Job(JobId, Arc<SharedBitmap>),
     /// Those that have names.
     Named(Arc<Named>),
 }
@@ -86,7 +86,7 @@ impl Recorder {
     pub fn write_ended(&self, marked: Option<ByteRange>, length: Length) {
         match self {
             Self::Named(bitmaps) => bitmaps.write_ended(marked, length),
-            Self::Job(bitmap) => {
+            Self::Job(_, bitmap) => {
                 match length {
                     Length::Kept => {}
                     Length::AtLeast(len) => bitmap.grow(len),
@@ -100,7 +100,7 @@ impl Recorder {
     fn named(&self) -> Option<&Arc<Named>> {
         match self {
             Self::Named(bitmaps) => Some(bitmaps),
-            Self::Job(_) => None,
+            Self::Job(..) => None,
         }
     }
 }
@@ -127,8 +127,14 @@ impl Bitmaps {
     }
 
     /// Every write-like request is recorded in a job's `bitmap` too from its next end on.
-    pub(crate) fn add_job(&self, bitmap: Arc<SharedBitmap>) {
-        self.recorders.write(|all| all.push(Recorder::Job(bitmap)));
+    pub(crate) fn add_job(&self, job: JobId, bitmap: Arc<SharedBitmap>) {
+        self.recorders.write(|all| all.push(Recorder::Job(job, bitmap)));
+    }
+
+    /// Nothing is recorded for the job any more.
+    pub(crate) fn remove_job(&self, job: JobId) {
+        self.recorders
+            .write(|all| all.retain(|of| !matches!(of, Recorder::Job(id, _) if *id == job)));
     }
 
     fn named(&self) -> Option<Arc<Named>> {

@@ -138,12 +138,18 @@ impl Tracked {
     /// Waits for those before it that a listed request must not overlap. Rare, so it is not to make every request's
     /// future larger.
     ///
+    /// `later`, for a mutant: and for those that came after it.
+    ///
     /// # Yields
     /// Always.
-    pub fn wait(&self, request: InFlight) -> BoxFuture<'_, ()> {
+    pub fn wait(&self, request: InFlight, later: bool) -> BoxFuture<'_, ()> {
         let InFlight { number, range, serialising, .. } = request;
         let (from, to) = (if serialising { 0 } else { SERIALISING }, WRITTEN);
-        let free = move |state: &State| !state.must_wait(number, range, serialising);
+        let free = move |state: &State| {
+            let after =
+                |other: &Entry| later && other.number > number && other.range.overlaps(&range);
+            !state.must_wait(number, range, serialising) && !state.entries.iter().any(after)
+        };
         Box::pin(self.0.trusted_wait(Kind::Read, from, to, free, |_: &mut State| ()))
     }
 

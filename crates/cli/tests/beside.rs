@@ -20,6 +20,8 @@ const EQUAL: &[&str] = &[
     "mirror-active",
     "mirror-durable",
     "mirror-errors",
+    "mirror-overlapping-writes",
+    "mirror-parallel",
     "mirror-passive",
     "qcow2-allocate",
     "qcow2-cow-over-backing",
@@ -31,7 +33,7 @@ const EQUAL: &[&str] = &[
 
 /// The same, of scripts that are for this alone.
 const EQUAL_HERE: &[&str] =
-    &["peer-bitmap-algebra", "peer-bitmap-copy-on-read", "peer-bitmap-kept"];
+    &["peer-bitmap-algebra", "peer-bitmap-copy-on-read", "peer-bitmap-kept", "peer-mirror-modes"];
 
 /// What it cannot, and why.
 const REFUSED: &[(&str, &str)] = &[

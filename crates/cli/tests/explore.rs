@@ -170,9 +170,10 @@ fn bitmaps_of_devices_exhaust_clean_with_one_fault() {
 
 #[test]
 fn the_mirror_scenarios_exhaust_clean_with_one_fault() {
-    check_exhausted("mirror-finalize", &["--faults", "1"]);
-    for scenario in ["mirror-active", "mirror-errors", "mirror-keeps-upper-filter", "mirror-speed"]
-    {
+    let alone = ["mirror-busy-guest", "mirror-cancel-ready", "mirror-errors", "mirror-finalize"];
+    let written = ["mirror-active", "mirror-incremental", "mirror-keeps-upper-filter"];
+    let copied = ["mirror-parallel", "mirror-speed", "mirror-switch", "mirror-top"];
+    for scenario in alone.iter().chain(&written).chain(&copied) {
         check_exhausted(scenario, &["--faults", "1"]);
     }
     // Power is lost at every moment of it, too.
@@ -181,11 +182,37 @@ fn the_mirror_scenarios_exhaust_clean_with_one_fault() {
     }
 }
 
+#[test]
+fn the_mirror_scenarios_exhaust_clean_with_one_crash() {
+    for scenario in ["mirror-cancel-ready", "mirror-parallel", "mirror-switch"] {
+        check_exhausted(scenario, &["--crashes", "1"]);
+    }
+}
+
+#[test]
+fn a_mirror_without_a_filter_is_as_good() {
+    for scenario in ["mirror-passive", "mirror-group", "mirror-incremental", "mirror-top"] {
+        check_exhausted(scenario, &["--design", "mirror=source-bitmap", "--faults", "1"]);
+    }
+    for scenario in ["mirror-durable", "mirror-witness"] {
+        check_exhausted(scenario, &["--design", "mirror=source-bitmap", "--crashes", "1"]);
+    }
+}
+
 /// Each known bug, a scenario that shows it, what it breaks, and the faults and preemptions that it needs.
 const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("mirror-pivot-undrained-window", "mirror-passive", "mirror-convergence", 0, 1),
     ("mirror-converge-check-outside-drain", "mirror-passive", "mirror-convergence", 0, 0),
     ("mirror-active-clears-partial-chunk", "mirror-active", "mirror-convergence", 0, 0),
+    ("mirror-active-ops-wait-cycle", "mirror-overlapping-writes", "progress", 0, 0),
+    ("mirror-op-waits-for-itself", "mirror-top", "progress", 0, 0),
+    ("mirror-copies-overlap", "mirror-parallel", "mirror-convergence", 0, 0),
+    ("mirror-drain-poll-says-idle", "mirror-speed", "drained-means-quiet", 0, 0),
+    ("mirror-ready-twice-after-error", "mirror-errors", "no-panic", 1, 0),
+    ("mirror-active-write-starves-background", "mirror-busy-guest", "progress", 0, 0),
+    ("mirror-switches-undrained", "mirror-switch", "mirror-convergence", 0, 0),
+    ("mirror-top-forgets-top", "mirror-top", "guest-consistency", 0, 0),
+    ("mirror-bitmap-taken-early", "mirror-incremental", "guest-consistency", 0, 0),
     ("mirror-marks-before-io", "mirror-passive", "mirror-convergence", 0, 0),
     ("drain-skips-in-flight", "mirror-passive", "drained-means-quiet", 0, 0),
     ("drain-end-forgets-parked", "mirror-passive", "progress", 0, 0),

@@ -159,6 +159,10 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
         "writes between a job's work and its end, and a section then",
     ),
     (Mutant::JobPausedWhileAsleepResumes, "their jobs have no rate"),
+    (Mutant::MirrorReadyTwiceAfterError, "their jobs end with the first error"),
+    (Mutant::MirrorActiveWriteStarvesBackground, "none of their guests' writes goes on for ever"),
+    (Mutant::MirrorTopCopiesNothing, "their mirrors copy everything or nothing"),
+    (Mutant::MirrorBitmapTakenEarly, "their mirrors copy everything or nothing"),
     (Mutant::GrowingZeroesDoNotSerialise, "a device that makes its disk longer"),
 ];
 
@@ -187,6 +191,8 @@ fn a_mirror_cancelled_twice_does_not_pivot() {
         active: Some(false),
         full: false,
         granularity: 3,
+        buffer: 1,
+        switches: 0,
         alignment: Alignment::Byte,
         pause: Pause::Never,
         finalize: false,

@@ -10,7 +10,7 @@ use alloc::format;
 use alloc::string::String;
 
 use blockyard_block::BlockError;
-use blockyard_units::Mutant;
+use blockyard_units::{CopyMode, Mutant};
 
 use crate::errors::IoStatus;
 use crate::job::Job;
@@ -164,6 +164,26 @@ impl Job {
             control.pace = Pace::new(speed);
             Ok(())
         })
+    }
+
+    /// Whether it takes this verb now.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub(crate) fn check_verb(&self, verb: Verb) -> Result<(), BlockError> {
+        self.ask(verb, |_| Ok(()))
+    }
+
+    /// Has it follow the guest's writes in another way, once those that began in the present one have ended.
+    ///
+    /// # Errors
+    /// If it is not in a state for that, or no mirror, or always passive.
+    ///
+    /// # Yields
+    /// While writes and copies are under way.
+    pub async fn change_copy_mode(&self, mode: CopyMode) -> Result<(), BlockError> {
+        self.check_verb(Verb::Change)?;
+        self.driver.change_copy_mode(self, mode).await
     }
 
     /// Tells it to finish.

@@ -9,7 +9,7 @@ use blockyard_block::{BlockError, BlockLayer, ErrorAction};
 use blockyard_graph::{Edit, Graph};
 use blockyard_runtime::BoxFuture;
 use blockyard_sync::{Shared, note};
-use blockyard_units::{JobId, NodeId};
+use blockyard_units::{CopyMode, JobId, NodeId};
 use tracing::debug_span;
 
 use crate::control::{Control, Position};
@@ -67,8 +67,18 @@ pub trait JobDriver: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// What all jobs of the transaction promised is published.
-    fn commit(&self, _job: &Job) {}
+    /// Has it follow the guest's writes in another way.
+    fn change_copy_mode<'a>(
+        &'a self,
+        job: &'a Job,
+        _mode: CopyMode,
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        let why = alloc::format!("job {} has no copy mode: it is no mirror", job.name());
+        Box::pin(core::future::ready(Err(BlockError::Invalid(why))))
+    }
+
+    /// What all jobs of the transaction promised is published, or what they had put up taken away.
+    fn ended(&self, _job: &Job) {}
 }
 
 /// Something that happened to a job, for whoever subscribed.
@@ -197,9 +207,9 @@ impl Job {
         self.control.read(Control::position)
     }
 
-    /// Announces that the job is in sync; once.
-    pub(crate) fn announce_ready(&self) {
-        if self.status() == Status::Running {
+    /// Announces that the job is in sync; once, unless for a mutant `again`.
+    pub(crate) fn announce_ready(&self, again: bool) {
+        if self.status() == Status::Running || again {
             self.enter(Status::Ready);
             self.emit(JobEvent::Ready);
         }

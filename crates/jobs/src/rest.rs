@@ -30,6 +30,16 @@ impl Job {
         self.check_cancelled()
     }
 
+    /// Whether it would rest, or learn that it was cancelled, at a pause point.
+    pub(crate) fn is_to_rest(&self) -> bool {
+        self.control.read(|control| control.paused || control.is_forced()) || self.is_drained()
+    }
+
+    /// Whether it keeps a rate.
+    pub(crate) fn has_speed(&self) -> bool {
+        self.control.read(|control| control.pace.speed > 0)
+    }
+
     /// Where the job may do more, by its rate, or else sleeps until then. Verbs wake it that end it, that have it rest,
     /// and that change its rate; drained sections need not wait for it, and it does not go on in one.
     ///

@@ -50,10 +50,10 @@ impl Transaction {
             Ok(()) => self.finish(&mut section).await,
             Err(failed) => Err(failed),
         };
-        match ended {
-            Ok(()) => self.0.iter().for_each(|job| job.driver.commit(job)),
-            Err(Failed) => self.abort(&mut section).await,
+        if let Err(Failed) = ended {
+            self.abort(&mut section).await;
         }
+        self.0.iter().for_each(|job| job.driver.ended(job));
         section.into_iter().for_each(Drained::end);
         self.0.iter().for_each(|job| self.layer().unregister_job(job.id()));
         self.0.iter().for_each(|job| conclude(job));

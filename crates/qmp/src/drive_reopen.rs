@@ -30,14 +30,17 @@ pub(crate) struct DriveReopen {
     witness: String,
 }
 
-/// The name of the job that has a filter above the device's node, and `target` below that.
+/// The name of the job that copies what the device shows to `target`: by a filter, or by edges of its own.
 fn mirror_between(graph: &Graph, device: Parent, target: NodeId) -> Option<&str> {
-    let is_between = |held: &blockyard_graph::Edge| {
-        let below = graph.child(Parent::Node(held.child), "target");
-        graph.reaches(device, held.child) && below == Some(target)
-    };
     let mut jobs = graph.jobs();
-    jobs.find(|(job, _)| graph.children(Parent::Job(*job)).any(is_between)).map(|(_, name)| name)
+    let is_between = |job| {
+        let filter = graph.child(Parent::Job(job), "filter").map(Parent::Node);
+        let holder = filter.unwrap_or(Parent::Job(job));
+        let source = graph.child(holder, "file");
+        graph.child(holder, "target") == Some(target)
+            && source.is_some_and(|source| graph.reaches(device, source))
+    };
+    jobs.find(|(job, _)| is_between(*job)).map(|(_, name)| name)
 }
 
 impl Monitor {

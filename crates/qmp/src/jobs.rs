@@ -1,7 +1,7 @@
 //! The commands about jobs: `job-*` for every job, `block-job-*` for those that work on nodes.
 //!
 //! Source: QEMU's QMP reference. Differs: a job is busy while it may be making requests, not while it computes; the
-//! status of one that somebody has drained stays, though it counts as paused.
+//! status of one that somebody has drained stays, though it counts as paused; a mirror's copy mode can be changed both ways.
 
 use alloc::format;
 use alloc::string::String;
@@ -9,9 +9,11 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_jobs::{BlockJobInfo, Job, JobInfo, Position};
+use blockyard_units::CopyMode;
 use serde::Deserialize;
 
 use crate::error::{ErrorClass, QmpError};
+use crate::mirror::MirrorCopyMode;
 use crate::monitor::Monitor;
 use crate::value::{Dict, Value};
 use crate::visitor::{Mode, Nothing, visit};
@@ -42,9 +44,25 @@ struct SetSpeed {
     speed: u64,
 }
 
+#[derive(Deserialize)]
+enum ChangedType {
+    #[serde(rename = "mirror")]
+    Mirror,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct BlockJobChange {
+    id: String,
+    #[serde(rename = "type")]
+    _type: ChangedType,
+    copy_mode: MirrorCopyMode,
+}
+
 /// What a verb needs beside the job.
 enum Asked {
     Cancel { force: bool },
+    Change { mode: CopyMode },
     Complete,
     Dismiss,
     Finalize,
@@ -89,6 +107,11 @@ impl Command {
                 let SetSpeed { device, speed } = visit(value, mode)?;
                 return Ok(Self { name: device, block: true, asked: Asked::SetSpeed { speed } });
             }
+            "job-change" => {
+                let BlockJobChange { id, copy_mode, .. } = visit(value, mode)?;
+                let asked = Asked::Change { mode: copy_mode.into() };
+                return Ok(Self { name: id, block: true, asked });
+            }
             "job-cancel" => Asked::Cancel { force: true },
             "job-complete" => Asked::Complete,
             "job-dismiss" => Asked::Dismiss,
@@ -107,7 +130,7 @@ impl Command {
 }
 
 impl Monitor {
-    pub(crate) fn job_command(
+    pub(crate) async fn job_command(
         &self,
         command: &str,
         value: &Value,
@@ -126,6 +149,7 @@ impl Monitor {
         let job = self.job(&name, block)?;
         match asked {
             Asked::Cancel { force } => job.cancel(force),
+            Asked::Change { mode } => job.change_copy_mode(mode).await,
             Asked::Complete => job.complete(),
             Asked::Dismiss => job.dismiss(),
             Asked::Finalize => job.finalize(),

@@ -21,14 +21,25 @@ use crate::visitor::Size;
 #[serde(rename_all = "lowercase")]
 enum Sync {
     Full,
+    Top,
     None,
+    Incremental,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum MirrorCopyMode {
+pub(crate) enum MirrorCopyMode {
     Background,
     WriteBlocking,
+}
+
+impl From<MirrorCopyMode> for CopyMode {
+    fn from(word: MirrorCopyMode) -> Self {
+        match word {
+            MirrorCopyMode::Background => Self::Passive,
+            MirrorCopyMode::WriteBlocking => Self::Active,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -38,7 +49,11 @@ pub(crate) struct BlockdevMirror {
     device: String,
     target: String,
     sync: Sync,
+    /// Only of ours: which bitmap says what an incremental one copies.
+    bitmap: Option<String>,
+    replaces: Option<String>,
     speed: Option<u64>,
+    buf_size: Option<Size>,
     on_source_error: Option<OnErrorWord>,
     on_target_error: Option<OnErrorWord>,
     granularity: Option<Size>,
@@ -70,6 +85,8 @@ fn on_error(word: Option<OnErrorWord>) -> OnError {
 
 /// QEMU's default, for targets without clusters of their own.
 const DEFAULT_GRANULARITY: u64 = 65536;
+/// QEMU's default.
+const DEFAULT_BUFFER: u64 = 16 << 20;
 
 impl BlockdevMirror {
     fn job_id(&self) -> &str {
@@ -80,9 +97,35 @@ impl BlockdevMirror {
         ByteLen(self.granularity.as_ref().map_or(DEFAULT_GRANULARITY, |size| size.0))
     }
 
+    /// Of 0 bytes it is the default.
+    fn buffer(&self) -> u64 {
+        let asked = self.buf_size.as_ref().map(|size| size.0);
+        asked.filter(|bytes| *bytes > 0).unwrap_or(DEFAULT_BUFFER)
+    }
+
+    fn sync(&self) -> Result<SyncMode, QmpError> {
+        match (&self.sync, &self.bitmap) {
+            (Sync::Full, None) => Ok(SyncMode::Full),
+            (Sync::Top, None) => Ok(SyncMode::Top),
+            (Sync::None, None) => Ok(SyncMode::None),
+            (Sync::Incremental, Some(bitmap)) => {
+                Ok(SyncMode::Incremental { bitmap: bitmap.clone() })
+            }
+            (Sync::Incremental, None) => {
+                let desc =
+                    "sync: to copy what has changed, give the bitmap that knows it as 'bitmap'";
+                Err(QmpError::generic(desc))
+            }
+            (_, Some(_)) => {
+                Err(QmpError::generic("bitmap: it is of use with sync 'incremental' only"))
+            }
+        }
+    }
+
     /// Checks what needs no layer.
     pub fn check(&self) -> Result<(), QmpError> {
         check_job_id(self.job_id())?;
+        self.sync()?;
         DirtyBitmap::check_granularity(self.granularity())
             .map_err(|error| QmpError::generic(format!("granularity: {error}")))?;
         let named = self.filter_node_name.as_deref().map_or(Ok(()), check_name);
@@ -93,11 +136,13 @@ impl BlockdevMirror {
 impl Monitor {
     pub(crate) fn mirror(&self, arguments: BlockdevMirror) -> Result<MirrorStart, QmpError> {
         let (name, granularity) = (arguments.job_id().into(), arguments.granularity());
-        let copy_mode = match arguments.copy_mode {
-            Some(MirrorCopyMode::Background) => CopyMode::Passive,
-            Some(MirrorCopyMode::WriteBlocking) => CopyMode::Active,
-            None => self.layer().design().mirror,
-        };
+        let (buffer, sync) = (arguments.buffer(), arguments.sync()?);
+        let copy_mode =
+            match (arguments.copy_mode.map(CopyMode::from), self.layer().design().mirror) {
+                (None, by_default) => by_default,
+                (Some(CopyMode::Passive), CopyMode::SourceBitmap) => CopyMode::SourceBitmap,
+                (Some(mode), _) => mode,
+            };
         let graph = self.layer().graph();
         let source = node_or_root(&graph, &arguments.device)?;
         let options = MirrorOptions {
@@ -109,12 +154,11 @@ impl Monitor {
             },
             source: graph.node(source).map(|node| node.name.clone()).unwrap_or_default(),
             target: arguments.target,
-            sync: match arguments.sync {
-                Sync::Full => SyncMode::Full,
-                Sync::None => SyncMode::None,
-            },
+            sync,
             copy_mode,
             granularity,
+            buffer,
+            replaces: arguments.replaces,
             policies: MirrorPolicies {
                 source: on_error(arguments.on_source_error),
                 target: on_error(arguments.on_target_error),

@@ -67,6 +67,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
         "block-job-cancel",
         "stops a block job; one that is ready ends in sync without a pivot, unless by force",
     ),
+    ("block-job-change", "has a mirror follow the guest's writes in another way"),
     ("block-job-complete", "finishes a block job that is ready"),
     ("block-job-dismiss", "forgets a concluded block job"),
     ("block-job-finalize", "makes a pending block job change the graph"),
@@ -327,7 +328,7 @@ impl Monitor {
             }
             _ => {
                 check_known(command)?;
-                self.job_command(command, &value, mode)
+                self.job_command(command, &value, mode).await
             }
         }
     }

@@ -13,7 +13,7 @@ use blockyard_models::{
 use blockyard_sync::door::Kind;
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Event, Shared, sometimes};
-use blockyard_units::{BackendId, ByteLen, ByteRange, Id, NodeId};
+use blockyard_units::{BackendId, ByteLen, ByteRange, Id, JobId, NodeId};
 
 use crate::bitmaps::Bitmaps;
 use crate::durable::{Led, Root, Roots};
@@ -174,9 +174,9 @@ impl Checks {
         let gone = |name: &str| what == "pivot" && graph.job_by_name(name).is_none();
         // Several may end in one publication: a device's is the one whose filter it was above.
         let pivots = |device| {
-            let above = |job| {
-                let filter = before.child(Parent::Job(job), "filter");
-                filter.is_some_and(|filter| before.reaches(Parent::Backend(device), filter))
+            let above = |job| match before.child(mirror_ends(before, job), "file") {
+                Some(source) => before.reaches(Parent::Backend(device), source),
+                None => false,
             };
             let mut gone = before.jobs().filter(|(_, name)| gone(name));
             gone.find(|(job, _)| above(*job)).map(|(_, name)| name)
@@ -319,12 +319,12 @@ fn root_below(filenames: &BTreeMap<String, String>, graph: &Graph, node: NodeId)
 /// Where a job with a witness is to lead this device.
 fn switch_with_witness(state: &State, graph: &Graph, device: BackendId) -> Option<Led> {
     graph.jobs().find_map(|(job, _)| {
-        let held = |name| graph.child(Parent::Job(job), name);
-        let (witness, filter) = (held("witness")?, held("filter")?);
-        let target = graph.child(Parent::Node(filter), "target")?;
+        let witness = graph.child(Parent::Job(job), "witness")?;
+        let held = |name| graph.child(mirror_ends(graph, job), name);
+        let (source, target) = (held("file")?, held("target")?);
         let root = root_below(&state.filenames, graph, target)?;
         let witness = state.filenames.get(&disk_below(graph, witness)?)?.clone();
-        let is_above = graph.reaches(Parent::Backend(device), filter);
+        let is_above = graph.reaches(Parent::Backend(device), source);
         is_above.then_some(Led { root, acknowledged: None, witness: Some(witness) })
     })
 }
@@ -345,13 +345,18 @@ pub(crate) fn base_of(graph: &Graph, node: NodeId) -> NodeId {
     below.map_or(node, |below| base_of(graph, below))
 }
 
+/// Who holds source and target of a mirror: its filter, or the job itself.
+fn mirror_ends(graph: &Graph, job: JobId) -> Parent {
+    graph.child(Parent::Job(job), "filter").map_or(Parent::Job(job), Parent::Node)
+}
+
 /// Source and target disk of each full mirror whose job went with the pivot.
 fn mirrored_disks(state: &State, graph: &Graph, after: &Graph) -> Vec<(String, String, ByteLen)> {
     let gone = |name: &str| after.job_by_name(name).is_none() && state.full.contains(name);
     let disks = |(job, _)| {
-        let filter = graph.child(Parent::Job(job), "filter")?;
+        let ends = mirror_ends(graph, job);
         let disk = |edge: &str| {
-            let node = disk_below(graph, graph.child(Parent::Node(filter), edge)?)?;
+            let node = disk_below(graph, graph.child(ends, edge)?)?;
             state.filenames.get(&node).cloned()
         };
         let (source, target) = (disk("file")?, disk("target")?);

@@ -76,6 +76,8 @@ words! {
     CopyMode {
         Passive = "passive", "writes are marked in a dirty bitmap and copied later (QEMU: background)";
         Active = "active", "writes go to source and target before they complete (QEMU: write-blocking)";
+        SourceBitmap = "source-bitmap",
+            "passive without a filter: the job holds source and target itself, the dirty bitmap is the source's";
     }
 }
 
@@ -96,6 +98,23 @@ words! {
             "the last count is taken before the drained section";
         MirrorActiveClearsPartialChunk = "mirror-active-clears-partial-chunk",
             "an active write clears chunks that it covers in part";
+        MirrorActiveOpsWaitCycle = "mirror-active-ops-wait-cycle",
+            "a request that waited for one that overlaps it waits for those that came later, too";
+        MirrorOpWaitsForItself = "mirror-op-waits-for-itself",
+            "a copy without room in the buffer waits for any that is listed, itself included";
+        MirrorCopiesOverlap = "mirror-copies-overlap", "a place is copied again while a copy of it is under way";
+        MirrorDrainPollSaysIdle = "mirror-drain-poll-says-idle",
+            "a mirror counts as at rest while no copy is under way";
+        MirrorReadyTwiceAfterError = "mirror-ready-twice-after-error",
+            "a mirror that is in sync again after an error says again that it is ready";
+        MirrorActiveWriteStarvesBackground = "mirror-active-write-starves-background",
+            "an active mirror copies only while no guest write is under way";
+        MirrorSwitchesUndrained = "mirror-switches-undrained",
+            "a copy mode takes effect while writes and copies of the old one are under way";
+        MirrorTopCopiesNothing = "mirror-top-forgets-top",
+            "what the top image holds when the mirror begins is not copied";
+        MirrorBitmapTakenEarly = "mirror-bitmap-taken-early",
+            "what an incremental mirror copies is read from its bitmap before the mirror records";
         MirrorMarksBeforeIo = "mirror-marks-before-io", "a write is marked when it begins instead of when it ends";
         DrainSkipsInFlight = "drain-skips-in-flight", "a drained section begins without waiting for requests in flight";
         DrainEndForgetsParked = "drain-end-forgets-parked",

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use blockyard_block::{BeforeWrite, BlockError, Io, Owner, Write, WriteFlags, WriteKind};
 use blockyard_runtime::BoxFuture;
 use blockyard_sync::{Event, door, first_of, sometimes};
-use blockyard_units::ByteRange;
+use blockyard_units::{ByteRange, JobId};
 
 use crate::bench::{Bench, FAULTLESS, Log, ONE_FAULT, Test, check, read_log, write};
 
@@ -41,7 +41,8 @@ fn add_hook(bench: &Bench, node: &str, name: &'static str, fails: bool) {
 }
 
 fn add_bitmap(bench: &Bench, node: &str) {
-    bench.layer.node(node).expect("it is there").add_bitmap(bench.bitmap.clone());
+    let job = JobId(door::new_object());
+    bench.layer.node(node).expect("it is there").add_bitmap(job, bench.bitmap.clone());
 }
 
 #[test]

@@ -12,8 +12,8 @@ use blockyard_graph::{
     Edge, EdgePolicy, Edit, NodeAttributes, NodeKind, Parent, Permissions, Role, Roles,
 };
 use blockyard_runtime::{BoxFuture, IoBuffer};
-use blockyard_sync::{Shared, sometimes};
-use blockyard_units::{ByteLen, ByteRange, NodeId};
+use blockyard_sync::{Shared, door, sometimes};
+use blockyard_units::{ByteLen, ByteRange, JobId, NodeId};
 
 use crate::bench::{Bench, LEN, Link, Test, bytes, file};
 use crate::overlaying::{CLUSTER, all, check, overlay, read};
@@ -47,7 +47,8 @@ async fn depth(bench: &Bench, backend: &Backend, overlay: NodeId, offset: u64) -
 fn bitmap(bench: &Bench, node: &str) -> Arc<SharedBitmap> {
     let bitmap = DirtyBitmap::new(ByteLen(LEN), ByteLen(512)).expect("a power of two");
     let bitmap = Arc::new(SharedBitmap::new(bitmap));
-    bench.layer.node(node).expect("it is there").add_bitmap(bitmap.clone());
+    let job = JobId(door::new_object());
+    bench.layer.node(node).expect("it is there").add_bitmap(job, bitmap.clone());
     bitmap
 }
 

@@ -1,71 +1,86 @@
-//! Copying one chunk.
+//! Copying one run of chunks.
 
-use blockyard_block::{BlockError, Io, ReadFlags, Write};
-use blockyard_sync::note;
-use blockyard_units::{ByteLen, ByteRange, CopyMode};
+use alloc::sync::Arc;
 
-use super::Mirror;
+use blockyard_block::{BlockError, Io, LONGEST, Node, ReadFlags, Write, WriteFlags};
+use blockyard_sync::{note, sometimes};
+use blockyard_units::{ByteRange, CopyMode, Mutant};
+
+use super::Tracking;
 use super::filter::{FILE, TARGET};
-use crate::job::Job;
+use super::flight::Failed;
 
-/// A copy failed: its read from the source, or its write to the target.
-struct Failed {
-    reads: bool,
-    error: BlockError,
+/// What a copy needs, wherever it runs.
+#[derive(Clone)]
+pub(super) struct Copier {
+    pub tracking: Arc<Tracking>,
+    /// The two edges, on the job's behalf.
+    pub io: Io,
+    pub filter: Option<Arc<Node>>,
 }
 
-impl Mirror {
-    /// Copies the next dirty chunk, which stays dirty if that fails and is to be tried again; false if there is none.
-    pub(super) async fn copy_next(&self, job: &Job) -> Result<bool, BlockError> {
-        let io = self.io(job);
-        let copied = match self.mode {
-            CopyMode::Passive => match self.dirty.take_next() {
-                // Clean before it is read: a write that ends from now on marks it again.
-                Some(chunk) => self.copy(&io, chunk).await,
-                None => return Ok(false),
-            },
-            CopyMode::Active => match self.dirty.first() {
-                Some(chunk) => {
-                    let serialised = self.filter.begin_serialising(chunk).await;
-                    let copied = self.copy_if_dirty(&io, chunk).await;
-                    self.filter.end_serialising(serialised);
-                    copied
-                }
-                None => return Ok(false),
-            },
-        };
-        match copied {
-            Ok(done) => self.note_progress(job, done),
-            Err(Failed { reads, error }) => {
-                let policies = self.policies;
-                let policy = if reads { policies.source } else { policies.target };
-                job.met(error, policy, reads)?;
+impl Copier {
+    /// Copies `range`, which counts as clean and is listed: passive, a write that ends from now on marks it again.
+    /// What fails is dirty again.
+    pub async fn copy(self, range: ByteRange) {
+        note!("copies {range}");
+        let kept = match (self.tracking.mode(), &self.filter) {
+            (CopyMode::Active, Some(filter)) => {
+                // Nobody writes there meanwhile.
+                Some((filter, filter.begin_serialising(self.kept(range)).await))
             }
-        }
-        Ok(true)
-    }
-
-    /// Nobody writes to the chunk while this runs; a guest may have done so before.
-    async fn copy_if_dirty(&self, io: &Io, chunk: ByteRange) -> Result<ByteLen, Failed> {
-        if !self.dirty.dirty_in(chunk) {
-            return Ok(ByteLen(0));
-        }
-        self.dirty.reset_inward(chunk);
-        self.copy(io, chunk).await
-    }
-
-    async fn copy(&self, io: &Io, chunk: ByteRange) -> Result<ByteLen, Failed> {
-        note!("copies {chunk}");
-        let copied = self.read_and_write(io, chunk).await;
+            _ => None,
+        };
+        let copied = self.copy_extents(range).await;
         if copied.is_err() {
-            self.dirty.mark(chunk);
+            self.tracking.dirty.mark(range);
         }
-        copied.map(|()| chunk.len())
+        if let Some((filter, serialised)) = kept {
+            filter.end_serialising(serialised);
+        }
+        self.tracking.flight.end(range, copied);
     }
 
-    async fn read_and_write(&self, io: &Io, chunk: ByteRange) -> Result<(), Failed> {
-        let failed = |reads| move |error| Failed { reads, error };
-        let data = io.read(FILE, chunk, ReadFlags::default()).await.map_err(failed(true))?;
-        io.write(TARGET, Write::data(chunk.start(), data)).await.map_err(failed(false))
+    fn kept(&self, range: ByteRange) -> ByteRange {
+        if self.io.layer().design().is_mutant(Mutant::MirrorActiveWriteStarvesBackground) {
+            return ByteRange::new(0, LONGEST);
+        }
+        range
+    }
+
+    async fn copy_extents(&self, range: ByteRange) -> Result<(), Failed> {
+        let mut rest = range;
+        while !rest.is_empty() {
+            let asked = self.io.status_above(FILE, None, rest).await;
+            let extent = asked.map_err(|error| Failed { reads: true, error })?.extent;
+            let part = ByteRange::new(rest.start(), extent.len.0.min(rest.len().0));
+            match part.is_empty() {
+                // It ends with what comes before: the rest is what was cut off.
+                true => return Ok(()),
+                false if extent.zero => self.zero(part).await?,
+                false => self.read_and_write(part).await?,
+            }
+            rest = ByteRange::between(part.end(), range.end());
+        }
+        Ok(())
+    }
+
+    async fn read_and_write(&self, range: ByteRange) -> Result<(), Failed> {
+        let failed = |reads| move |error: BlockError| Failed { reads, error };
+        let data = self.io.read(FILE, range, ReadFlags::default()).await.map_err(failed(true))?;
+        let write = Write::data(range.start(), data);
+        self.io.write(TARGET, write).await.map_err(failed(false))
+    }
+
+    /// What reads as zeroes there already is left as it is.
+    async fn zero(&self, range: ByteRange) -> Result<(), Failed> {
+        let failed = |error| Failed { reads: false, error };
+        let there = self.io.status_above(TARGET, None, range).await.map_err(failed)?.extent;
+        if there.zero && there.len >= range.len() {
+            sometimes!(true, "zeroes were there already");
+            return Ok(());
+        }
+        let flags = WriteFlags { may_unmap: true, ..WriteFlags::default() };
+        self.io.write(TARGET, Write { flags, ..Write::zeroes(range) }).await.map_err(failed)
     }
 }

@@ -3,11 +3,12 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use blockyard_bitmap::SharedBitmap;
 use blockyard_block::{BlockDriver, BlockError, Io, Write, WriteKind};
 use blockyard_runtime::BoxFuture;
 use blockyard_sync::sometimes;
 use blockyard_units::{CopyMode, Mutant};
+
+use super::Tracking;
 
 /// The name of the edge to what is filtered.
 pub(crate) const FILE: &str = "file";
@@ -15,41 +16,50 @@ pub(crate) const FILE: &str = "file";
 pub(crate) const TARGET: &str = "target";
 
 /// Passes requests on; in active mode writes go to the target too.
-pub(crate) struct MirrorFilter {
-    pub mode: CopyMode,
-    pub dirty: Arc<SharedBitmap>,
-}
+pub(crate) struct MirrorFilter(pub Arc<Tracking>);
 
 impl MirrorFilter {
     async fn write_both(&self, io: &Io, write: Write) -> Result<(), BlockError> {
+        let dirty = &self.0.dirty;
         // Read once: source and target get the same.
         let write = write.resolved().await?;
         let range = write.range;
         let written = io.write(FILE, write.clone()).await;
         if let Err(error) = written {
             // It may have changed the source, which the copy does not know.
-            self.dirty.mark(range);
+            dirty.mark(range);
             return Err(error);
         }
         if matches!(write.kind, WriteKind::Discard) {
             // What it left undone depends on the device: the other one's would leave something else.
-            self.dirty.mark(range);
+            dirty.mark(range);
             return Ok(());
         }
-        match io.write(TARGET, write).await {
+        match io.write(TARGET, plain(write)).await {
             Ok(()) if io.layer().design().is_mutant(Mutant::MirrorActiveClearsPartialChunk) => {
-                let outward = range.align_outward(self.dirty.granularity());
+                let outward = range.align_outward(dirty.granularity());
                 // Aligned, so it cannot be refused.
-                let _ = self.dirty.reset(outward);
+                let _ = dirty.reset(outward);
             }
-            Ok(()) => self.dirty.reset_inward(range),
-            Err(_) => {
+            Ok(()) => dirty.reset_inward(range),
+            Err(error) => {
                 sometimes!(true, "an active write failed on the target");
-                self.dirty.mark(range);
+                // Not in this order the job, once woken, might find nothing failed.
+                self.0.flight.write_failed(error);
+                dirty.mark(range);
             }
         }
         Ok(())
     }
+}
+
+/// A write that a target of any sort can do: how the source was to store it is not its business.
+fn plain(mut write: Write) -> Write {
+    if let WriteKind::Compressed(data) = write.kind {
+        write.kind = WriteKind::Data(data);
+    }
+    write.flags.no_fallback = false;
+    write
 }
 
 impl BlockDriver for MirrorFilter {
@@ -58,13 +68,13 @@ impl BlockDriver for MirrorFilter {
     }
 
     fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
-        match self.mode {
+        match self.0.mode() {
             // Source and target are of one length while the job runs.
             _ if matches!(write.kind, WriteKind::Truncate(_)) => {
                 Box::pin(async move { Err(io.unsupported(write.range)) })
             }
-            CopyMode::Passive => Box::pin(io.write(FILE, write)),
             CopyMode::Active => Box::pin(self.write_both(io, write)),
+            CopyMode::Passive | CopyMode::SourceBitmap => Box::pin(io.write(FILE, write)),
         }
     }
 
@@ -76,6 +86,6 @@ impl BlockDriver for MirrorFilter {
     }
 
     fn serialises_writes(&self) -> bool {
-        self.mode == CopyMode::Active
+        self.0.mode() == CopyMode::Active
     }
 }

@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use blockyard_block::BlockError;
-use blockyard_graph::{EdgeKey, Edit, Graph, Parent, ROOT};
+use blockyard_graph::{EdgeKey, Edit, Graph, NodeAttributes, Parent, ROOT};
 use blockyard_sync::sometimes;
 use blockyard_units::{JobId, Mutant, NodeId, Pivot, Replace};
 
@@ -24,11 +24,21 @@ fn redirect(edge: EdgeKey, expected: Option<NodeId>, new: NodeId) -> Edit {
 }
 
 impl Mirror {
+    /// The node that stands for the source where the guest's requests come from.
+    fn top(&self) -> NodeId {
+        self.filter.as_ref().map_or(self.source, |filter| filter.id())
+    }
+
+    /// The parents of what the guest's requests come by.
+    pub(super) fn parents_now(&self, graph: &Graph) -> Vec<EdgeKey> {
+        parents_to_redirect(graph, self.top())
+    }
+
     /// The edits after which the target is where the source was.
     pub(super) fn pivot(&self, job: &Job, graph: &Graph) -> Result<Vec<Edit>, BlockError> {
         let design = job.layer().design();
         let recorded = self.recorded.with(|recorded| recorded.clone());
-        let now = parents_to_redirect(graph, self.filter.id());
+        let now = self.parents_now(graph);
         sometimes!(now != recorded, "the filter got another parent while its job finished");
         let mut parents = match design.replace {
             Replace::Naive => recorded,
@@ -38,79 +48,77 @@ impl Mirror {
         if design.is_mutant(Mutant::PivotKeepsFilterParent) {
             parents.retain(|edge| edge.name != ROOT);
         }
-        let mut edits = match design.pivot {
-            Pivot::FilterParent => self.drop_lower_filters(&parents),
-            Pivot::ReplaceNode => self.keep_lower_filters(graph, &parents)?,
+        let below = self.below(graph)?;
+        let replaced = match (self.replaces, design.pivot) {
+            (Some(node), _) => node,
+            (None, Pivot::FilterParent) => below,
+            (None, Pivot::ReplaceNode) => self.source,
+        };
+        let mut edits = if replaced == below {
+            self.redirect_all(&parents, self.top(), self.target)
+        } else {
+            // The filters over it hang on.
+            let over = parents_to_redirect(graph, replaced);
+            let mut edits = self.redirect_all(&over, replaced, self.target);
+            edits.extend(self.redirect_all(&parents, self.top(), below));
+            edits
         };
         let alone = now.iter().all(|edge| parents.contains(edge));
         edits.extend(self.retire(graph, job.id(), alone));
         Ok(edits)
     }
 
-    fn drop_lower_filters(&self, parents: &[EdgeKey]) -> Vec<Edit> {
-        let expected = Some(self.filter.id());
-        parents.iter().map(|edge| redirect(edge.clone(), expected, self.target)).collect()
+    fn redirect_all(&self, parents: &[EdgeKey], from: NodeId, to: NodeId) -> Vec<Edit> {
+        parents.iter().map(|edge| redirect(edge.clone(), Some(from), to)).collect()
     }
 
-    /// The filters below hang on; below them the target replaces the source.
-    fn keep_lower_filters(
-        &self,
-        graph: &Graph,
-        parents: &[EdgeKey],
-    ) -> Result<Vec<Edit>, BlockError> {
+    /// What the filter filters; without one, the source.
+    fn below(&self, graph: &Graph) -> Result<NodeId, BlockError> {
+        let Some(filter) = &self.filter else { return Ok(self.source) };
         let gone = || BlockError::NotFound(String::from("the mirror's filter has lost its child"));
-        let filter = Parent::Node(self.filter.id());
-        let below = graph.child(filter, FILE).ok_or_else(gone)?;
-        if below == self.source {
-            return Ok(self.drop_lower_filters(parents));
-        }
-        let holds_source = parents_to_redirect(graph, self.source);
-        let mut edits: Vec<Edit> = holds_source
-            .into_iter()
-            .map(|edge| redirect(edge, Some(self.source), self.target))
-            .collect();
-        let expected = Some(self.filter.id());
-        edits.extend(parents.iter().map(|edge| redirect(edge.clone(), expected, below)));
-        Ok(edits)
+        graph.child(Parent::Node(filter.id()), FILE).ok_or_else(gone)
     }
 
-    /// Takes the filter out of use, and away if nobody holds it any more.
+    /// Takes the filter out of use, and away if nobody holds it any more; and the job.
     fn retire(&self, graph: &Graph, job: JobId, alone: bool) -> Vec<Edit> {
-        let filter = Parent::Node(self.filter.id());
-        let below = graph.child(filter, FILE).unwrap_or(self.source);
-        let unfreeze = |parent| Edit::Unfreeze { parent, name: FILE.into() };
-        let lower = filters_down_to(graph, below, self.source).into_iter().map(unfreeze);
+        let holder = self.filter.as_ref().map_or(Parent::Job(job), |node| Parent::Node(node.id()));
+        let below = self.below(graph).unwrap_or(self.source);
+        let unfreeze = |parent, name: &str| Edit::Unfreeze { parent, name: name.into() };
         let remove =
             |parent, name: &str| Edit::RemoveEdge { parent, name: name.into(), expected: None };
-        let mut edits = Vec::from([
-            Edit::Unfreeze { parent: filter, name: TARGET.into() },
-            remove(filter, TARGET),
-            Edit::Unfreeze { parent: filter, name: FILE.into() },
-            remove(Parent::Job(job), HOLD),
-            Edit::RemoveJob { id: job },
-        ]);
-        edits.extend(lower);
-        if alone {
-            edits.push(remove(filter, FILE));
-            edits.push(Edit::RemoveNode { id: self.filter.id() });
-        } else if let Some(attributes) = graph.node(self.filter.id()) {
-            let attributes =
-                blockyard_graph::NodeAttributes { retired: true, ..attributes.clone() };
-            edits.push(Edit::SetAttributes { id: self.filter.id(), attributes });
+        let mut edits =
+            Vec::from([unfreeze(holder, TARGET), remove(holder, TARGET), unfreeze(holder, FILE)]);
+        let lower = filters_down_to(graph, below, self.source);
+        edits.extend(lower.into_iter().map(|parent| unfreeze(parent, FILE)));
+        match &self.filter {
+            None => edits.push(remove(holder, FILE)),
+            Some(filter) if alone => edits.extend([
+                remove(Parent::Job(job), HOLD),
+                remove(holder, FILE),
+                Edit::RemoveNode { id: filter.id() },
+            ]),
+            Some(filter) => {
+                edits.push(remove(Parent::Job(job), HOLD));
+                edits.extend(graph.node(filter.id()).map(|attributes| {
+                    let attributes = NodeAttributes { retired: true, ..attributes.clone() };
+                    Edit::SetAttributes { id: filter.id(), attributes }
+                }));
+            }
         }
+        edits.push(Edit::RemoveJob { id: job });
         edits
     }
 
     /// The edits after which the filter is gone and the source where it was.
-    pub(super) fn without_filter(&self, job: &Job, graph: &Graph) -> Result<Vec<Edit>, BlockError> {
-        let filter = Parent::Node(self.filter.id());
-        let Some(below) = graph.child(filter, FILE) else {
-            return Err(BlockError::NotFound(String::from("the filter is gone already")));
+    pub(super) fn without_pivot(&self, job: &Job, graph: &Graph) -> Result<Vec<Edit>, BlockError> {
+        let below = self.below(graph)?;
+        let mut edits = match &self.filter {
+            None => Vec::new(),
+            Some(filter) => {
+                let parents = parents_to_redirect(graph, filter.id());
+                self.redirect_all(&parents, filter.id(), below)
+            }
         };
-        let parents = parents_to_redirect(graph, self.filter.id());
-        let expected = Some(self.filter.id());
-        let mut edits: Vec<Edit> =
-            parents.into_iter().map(|edge| redirect(edge, expected, below)).collect();
         edits.extend(self.retire(graph, job.id(), true));
         Ok(edits)
     }

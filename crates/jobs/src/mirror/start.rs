@@ -12,11 +12,15 @@ use blockyard_graph::{
     Discard, Edge, EdgePolicy, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions, Role,
     Roles,
 };
+use blockyard_sync::Shared;
 use blockyard_sync::door::{self, world::Quiet};
-use blockyard_units::{ByteLen, CopyMode, JobId, NodeId};
+use blockyard_units::{ByteLen, CopyMode, JobId, Mutant, NodeId};
 
-use super::Mirror;
+use super::copy::Copier;
 use super::filter::{FILE, MirrorFilter, TARGET};
+use super::first::{check_first, mark_by_bitmap};
+use super::flight::{Buffer, Flight};
+use super::{Mirror, Tracking};
 use crate::job::{Job, JobOptions};
 use crate::registry::Jobs;
 use crate::status::Status;
@@ -25,12 +29,19 @@ use crate::status::Status;
 pub(super) const HOLD: &str = "filter";
 
 /// What is copied at the start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyncMode {
     /// Everything.
     Full,
+    /// What the source holds itself, and not its backing files.
+    Top,
     /// Nothing: only what is written from now on.
     None,
+    /// What a bitmap of the source says. The bitmap stays as it is.
+    Incremental {
+        /// Its name.
+        bitmap: String,
+    },
 }
 
 /// What a mirror does about requests that fail.
@@ -57,6 +68,11 @@ pub struct MirrorOptions {
     pub copy_mode: CopyMode,
     /// Bytes; a power of two.
     pub granularity: ByteLen,
+    /// Bytes that are copied at once at most; at least one chunk is.
+    pub buffer: u64,
+    /// The node whose place the target takes: the source, or what that filters, so that filters over it stay. By
+    /// default it is the design that says.
+    pub replaces: Option<String>,
     /// What is done about requests that fail.
     pub policies: MirrorPolicies,
     /// The filter's node-name.
@@ -69,17 +85,20 @@ pub struct MirrorStart {
     jobs: Jobs,
     options: MirrorOptions,
     id: JobId,
-    filter: NewNode,
-    dirty: Arc<SharedBitmap>,
+    filter: Option<NewNode>,
+    tracking: Arc<Tracking>,
     source: NodeId,
     target: NodeId,
+    replaces: Option<NodeId>,
+    len: ByteLen,
 }
 
 impl MirrorStart {
     /// Makes the filter.
     ///
     /// # Errors
-    /// If there is no such node, the target is too short, or the job's name is taken.
+    /// If there is no such node or bitmap, the target is too short, what is to be replaced does not show
+    /// what the source does, or the job's name is taken.
     pub fn new(
         layer: &BlockLayer,
         jobs: &Jobs,
@@ -88,6 +107,8 @@ impl MirrorStart {
         jobs.check_name(&options.job.name)?;
         let source = layer.node(&options.source)?;
         let target = layer.node(&options.target)?;
+        let replaces = options.replaces.as_deref().map(|name| replaced(layer, name, &source));
+        let replaces = replaces.transpose()?;
         let len = check_lengths(layer, &source, &target)?;
         check_granules(len, options.granularity)?;
         let mut bitmap = DirtyBitmap::new(len, options.granularity)
@@ -95,22 +116,23 @@ impl MirrorStart {
         if options.sync == SyncMode::Full {
             bitmap.mark_all();
         }
+        let early = layer.design().is_mutant(Mutant::MirrorBitmapTakenEarly);
+        check_first(&options.sync, &source, early.then_some(&mut bitmap))?;
+        let mode = options.copy_mode;
         let dirty = Arc::new(SharedBitmap::new(bitmap));
-        let driver = MirrorFilter { mode: options.copy_mode, dirty: dirty.clone() };
-        let filter = layer.new_node(&options.filter_name, Box::new(driver));
-        if options.copy_mode == CopyMode::Passive {
-            filter.node().add_bitmap(dirty.clone());
+        let tracking =
+            Arc::new(Tracking { mode: Shared::new(mode), dirty, flight: Flight::default() });
+        let id = JobId(door::new_object());
+        let filter = (mode != CopyMode::SourceBitmap).then(|| {
+            let driver = MirrorFilter(tracking.clone());
+            layer.new_node(&options.filter_name, Box::new(driver))
+        });
+        if let (Some(filter), CopyMode::Passive) = (&filter, mode) {
+            filter.node().add_bitmap(id, tracking.dirty.clone());
         }
-        Ok(Self {
-            layer: layer.clone(),
-            jobs: jobs.clone(),
-            id: JobId(door::new_object()),
-            options,
-            filter,
-            dirty,
-            source: source.id(),
-            target: target.id(),
-        })
+        let (layer, jobs) = (layer.clone(), jobs.clone());
+        let (source, target) = (source.id(), target.id());
+        Ok(Self { layer, jobs, id, options, filter, tracking, source, target, replaces, len })
     }
 
     /// The edits that put the filter above the source.
@@ -118,33 +140,64 @@ impl MirrorStart {
     /// # Errors
     /// If the job's name is taken by now.
     pub fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
-        let (options, id) = (&self.options, self.filter.id());
+        let (options, id) = (&self.options, self.id);
         // Again: while this one waited, a namesake may have left the graph and not the registry.
         self.jobs.check_name(&options.job.name)?;
-        let mut edits = Vec::from([
-            Edit::AddNode { id, attributes: attributes(options) },
-            Edit::AddJob { id: self.id, name: options.job.name.clone() },
-        ]);
-        edits.extend(graph.redirections(self.source, id));
-        let holder = format!("job {}", options.job.name);
-        let freeze = |parent| Edit::Freeze { parent, name: FILE.into(), holder: holder.clone() };
-        let data = below_filters(graph, self.source);
+        let mut edits = Vec::from([Edit::AddJob { id, name: options.job.name.clone() }]);
+        let holder = match &self.filter {
+            None => Parent::Job(id),
+            Some(filter) => {
+                let filter = filter.id();
+                edits.push(Edit::AddNode { id: filter, attributes: attributes(options) });
+                edits.extend(graph.redirections(self.source, filter));
+                edits.push(Edit::AddEdge(hold(id, filter)));
+                Parent::Node(filter)
+            }
+        };
+        let by = format!("job {}", options.job.name);
+        let freeze = |parent| Edit::Freeze { parent, name: FILE.into(), holder: by.clone() };
+        let data = self.data(graph);
         edits.extend(filters_down_to(graph, self.source, data).into_iter().map(freeze));
-        let children = [self.source, self.target];
-        edits.extend(edges(self.id, &options.job.name, id, children).map(Edit::AddEdge));
-        Ok(Plan { edits, nodes: Vec::from([self.filter.clone()]), ..Plan::default() })
+        edits.extend(edges(&by, holder, [self.source, self.target]).map(Edit::AddEdge));
+        let nodes = self.filter.iter().cloned().collect();
+        Ok(Plan { edits, nodes, ..Plan::default() })
+    }
+
+    /// Where the guest's data is. Without a filter all that the node shows is.
+    fn data(&self, graph: &Graph) -> NodeId {
+        if self.filter.is_some() { below_filters(graph, self.source) } else { self.source }
     }
 
     /// The job, once the graph is as planned. It runs when it is [run](crate::run_together), alone or with others.
     pub fn begin(self) -> Arc<Job> {
-        let Self { layer, jobs, options, id, filter, dirty, source, target } = self;
+        let data = self.data(&self.layer.graph());
+        let Self { layer, jobs, options, id, filter, tracking, source, target, replaces, len } =
+            self;
+        let filter = filter.map(|filter| filter.node().clone());
+        let io = match &filter {
+            Some(filter) => Io::of_node(&layer, filter, Requester::Job(id)),
+            None => Io::of_job(&layer, id, &options.job.name),
+        };
+        if let Some(source) = layer.node_by_id(source) {
+            if filter.is_none() {
+                source.add_bitmap(id, tracking.dirty.clone());
+            }
+            if !layer.design().is_mutant(Mutant::MirrorBitmapTakenEarly) {
+                mark_by_bitmap(&options.sync, &source, &tracking.dirty);
+            }
+        }
         let mirror = Mirror {
-            filter: filter.node().clone(),
-            source: below_filters(&layer.graph(), source),
+            copier: Copier { tracking: tracking.clone(), io, filter: filter.clone() },
+            filter,
+            source: data,
             target,
-            dirty,
-            mode: options.copy_mode,
+            replaces,
+            tracking,
+            buffer: Buffer::new(options.buffer, options.granularity, len),
+            sync: options.sync,
             policies: options.policies,
+            cursor: Quiet::default(),
+            announces_again: Quiet::default(),
             recorded: Quiet::default(),
         };
         let job = Job::new(id, options.job, layer.clone(), jobs.clone(), Box::new(mirror));
@@ -153,6 +206,22 @@ impl MirrorStart {
         job.enter(Status::Created);
         job
     }
+}
+
+/// The node that the target is to replace: the source, or what is below it and shows the same. It stays there, as the
+/// job freezes what is between them.
+fn replaced(layer: &BlockLayer, name: &str, source: &Node) -> Result<NodeId, BlockError> {
+    let (node, graph) = (layer.node(name)?.id(), layer.graph());
+    let data = below_filters(&graph, source.id());
+    let mut over = filters_down_to(&graph, source.id(), data);
+    over.push(Parent::Node(data));
+    if over.contains(&Parent::Node(node)) {
+        return Ok(node);
+    }
+    let source = source.name();
+    let why =
+        format!("replaces: node {name} is neither {source} nor what that shows through filters");
+    Err(BlockError::Invalid(why))
 }
 
 /// Bits of the longest bitmap that a mirror makes.
@@ -220,36 +289,43 @@ fn attributes(options: &MirrorOptions) -> NodeAttributes {
     attributes
 }
 
-/// The filter holds source and target, frozen: they are the job's. The job holds the filter.
-fn edges(job: JobId, name: &str, filter: NodeId, [source, target]: [NodeId; 2]) -> [Edge; 3] {
-    let frozen = || Some(format!("job {name}"));
+/// The job holds the filter.
+fn hold(job: JobId, filter: NodeId) -> Edge {
+    Edge {
+        parent: Parent::Job(job),
+        name: HOLD.into(),
+        child: filter,
+        roles: Roles::NONE,
+        policy: EdgePolicy::Explicit {
+            required: Permissions::CONSISTENT_READ,
+            shared: Permissions::ALL,
+        },
+        frozen: None,
+    }
+}
+
+/// The filter, or without one the job, holds source and target, frozen: they are the job's.
+fn edges(by: &str, parent: Parent, [source, target]: [NodeId; 2]) -> [Edge; 2] {
+    let frozen = || Some(by.into());
     let explicit = |required, shared| EdgePolicy::Explicit { required, shared };
     let read = Permissions::CONSISTENT_READ;
-    let node = Parent::Node(filter);
+    // Beside a job that has no filter the guest goes on; the length is to stay.
+    let beside = explicit(read, Permissions::ALL.difference(Permissions::RESIZE));
+    let is_filter = matches!(parent, Parent::Node(_));
+    let (roles, policy) = if is_filter {
+        (Roles::of(&[Role::Filtered, Role::Primary]), EdgePolicy::Exclusive)
+    } else {
+        (Roles::of(&[Role::Data]), beside)
+    };
     [
+        Edge { parent, name: FILE.into(), child: source, roles, policy, frozen: frozen() },
         Edge {
-            parent: node,
-            name: FILE.into(),
-            child: source,
-            roles: Roles::of(&[Role::Filtered, Role::Primary]),
-            policy: EdgePolicy::Exclusive,
-            frozen: frozen(),
-        },
-        Edge {
-            parent: node,
+            parent,
             name: TARGET.into(),
             child: target,
             roles: Roles::of(&[Role::Data]),
             policy: explicit(Permissions::WRITE, read),
             frozen: frozen(),
-        },
-        Edge {
-            parent: Parent::Job(job),
-            name: HOLD.into(),
-            child: filter,
-            roles: Roles::NONE,
-            policy: explicit(read, Permissions::ALL),
-            frozen: None,
         },
     ]
 }

@@ -262,7 +262,7 @@ fn a_job_keeps_its_rate() {
     let test = Test::new(|bench| async move {
         let told = begin(&bench).await;
         let began_ns = bench.runtime.now_ns();
-        mirror(&bench, r#","granularity":512,"speed":512"#).await;
+        mirror(&bench, r#","granularity":512,"buf-size":512,"speed":512"#).await;
         told.wait(vec![("BLOCK_JOB_READY".into(), Dict::new())]).await;
         assert_eq!(bench.runtime.now_ns() - began_ns, (LEN / 512 - 1) * SECOND_NS);
         bench.done("block-job-complete", r#"{"device":"m0"}"#).await;
@@ -285,7 +285,7 @@ fn a_job_that_sleeps_is_woken_by_what_it_is_told() {
     for (verb, arguments, status) in verbs {
         let test = Test::new(move |bench| async move {
             let told = begin(&bench).await;
-            mirror(&bench, r#","granularity":512,"speed":1"#).await;
+            mirror(&bench, r#","granularity":512,"buf-size":512,"speed":1"#).await;
             until(&told, "running").await;
             let negative = r#"{"device":"m0","speed":-1}"#;
             assert!(bench.execute("block-job-set-speed", negative).await.is_err());

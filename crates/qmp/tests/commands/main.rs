@@ -7,6 +7,7 @@ mod failing;
 mod grouped;
 mod jobs;
 mod media;
+mod mirrors;
 mod openings;
 mod reopening;
 mod secrets;

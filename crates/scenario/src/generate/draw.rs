@@ -175,6 +175,8 @@ fn mirror(source: &mut Source<'_>) -> MirrorPlan {
         active: source.one_of(&[Some(false), Some(true), None]),
         full: !source.one_in(8),
         granularity: source.one_of(&[3, 4, 2, 7]),
+        buffer: source.one_of(&[1, 2, 16]),
+        switches: source.one_of(&[0, 0, 1, 2]),
         alignment: alignment(source),
         pause: source.one_of(&[Pause::Never, Pause::Never, Pause::Running, Pause::Ready]),
         finalize: source.one_in(4),

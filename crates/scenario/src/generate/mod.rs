@@ -223,6 +223,10 @@ pub struct MirrorPlan {
     pub full: bool,
     /// The granularity is 512 bytes times two to this power, at most 64 KiB.
     pub granularity: u32,
+    /// So many chunks may be copied at once.
+    pub buffer: u64,
+    /// Its copy mode is changed to the other one while it copies, so many times.
+    pub switches: usize,
     /// Of the target's disk.
     pub alignment: Alignment,
     /// It is made to rest for a while.

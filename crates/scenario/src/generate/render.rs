@@ -359,6 +359,15 @@ impl Device<'_> {
         let pends = end == End::Complete || end == End::Cancel && self.alone;
         let finalize = mirror.finalize && pends;
         steps.push(self.start(index, mirror, target, finalize));
+        let modes = ["write-blocking", "background"].into_iter().cycle();
+        steps.extend(
+            modes.skip(usize::from(mirror.active == Some(true))).take(mirror.switches).map(
+                |mode| {
+                    let change = json!({ "id": job, "type": "mirror", "copy-mode": mode });
+                    attempt("block-job-change", change)
+                },
+            ),
+        );
         if mirror.pause == Pause::Running {
             steps.extend(self.pause(index));
         }
@@ -394,12 +403,14 @@ impl Device<'_> {
     fn start(&self, index: usize, mirror: MirrorPlan, target: &str, finalize: bool) -> Value {
         let nodes = self.nodes();
         let node = mirror.source.filter(|_| index == 0).map(|node| &nodes[node % nodes.len()]);
+        let chunk = SECTOR << mirror.granularity.min(7);
         let mut arguments = json!({
             "job-id": self.job(index),
             "device": node.cloned().unwrap_or_else(|| self.id()),
             "target": target,
             "sync": if mirror.full { "full" } else { "none" },
-            "granularity": SECTOR << mirror.granularity.min(7),
+            "granularity": chunk,
+            "buf-size": chunk * mirror.buffer,
             "filter-node-name": self.mirror_filter(index),
             "auto-finalize": !finalize,
             "auto-dismiss": !mirror.dismiss,

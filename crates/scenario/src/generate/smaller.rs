@@ -187,6 +187,8 @@ fn plainer_requests(how: How) -> impl Iterator<Item = How> {
 fn plainer(mirror: MirrorPlan) -> Vec<MirrorPlan> {
     let plainer = [
         MirrorPlan { source: None, ..mirror },
+        MirrorPlan { buffer: 1, ..mirror },
+        MirrorPlan { switches: 0, ..mirror },
         MirrorPlan { alignment: Alignment::Byte, ..mirror },
         MirrorPlan { pause: Pause::Never, ..mirror },
         MirrorPlan { finalize: false, ..mirror },
