@@ -207,7 +207,7 @@ const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("mirror-active-ops-wait-cycle", "mirror-overlapping-writes", "progress", 0, 0),
     ("mirror-op-waits-for-itself", "mirror-top", "progress", 0, 0),
     ("mirror-copies-overlap", "mirror-parallel", "mirror-convergence", 0, 0),
-    ("mirror-drain-poll-says-idle", "mirror-speed", "drained-means-quiet", 0, 0),
+    ("mirror-drain-poll-says-idle", "mirror-speed", "drained-means-quiet", 0, 1),
     ("mirror-ready-twice-after-error", "mirror-errors", "no-panic", 1, 0),
     ("mirror-active-write-starves-background", "mirror-busy-guest", "progress", 0, 0),
     ("mirror-switches-undrained", "mirror-switch", "mirror-convergence", 0, 0),
@@ -242,6 +242,7 @@ const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("device-bitmap-lost-with-medium", "bitmap-device-medium", "bitmap-soundness", 0, 0),
     ("device-bitmap-misses-resize", "bitmap-resize", "bitmap-precision", 0, 0),
     ("snapshot-skips-flush", "qcow2-snapshot", "durability", 0, 0),
+    ("qcow2-raw-root-not-mapped", "bitmap-metadata-root", "guest-consistency", 0, 0),
     ("qcow2-cleans-dirty", "qcow2-clean-caches", "guest-consistency", 0, 0),
     ("write-acknowledged-early", "mirror-keeps-upper-filter", "guest-consistency", 0, 0),
 ];

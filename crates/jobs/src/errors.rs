@@ -1,7 +1,7 @@
 //! What a job does about requests that fail.
 //!
 //! Who is to stop rests, until a user resumes it, and then does again what has failed; who is to ignore an error does
-//! it again at once. Of a job that may not rest any more, as it only waits for its end, a stop is a report.
+//! it again a little later. Of a job that may not rest any more, as it only waits for its end, a stop is a report.
 //!
 //! Source: QEMU's documented `on-source-error` and `on-target-error`, `BLOCK_JOB_ERROR` and `BlockDeviceIoStatus`.
 
@@ -11,6 +11,9 @@ use blockyard_sync::{note, sometimes};
 
 use crate::job::{Job, JobEvent};
 use crate::status::Verb;
+
+/// An error that stays would be met again and again in no time.
+const TRIED_AGAIN_NS: u64 = 100_000_000;
 
 /// Why a job stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,10 @@ impl Job {
             }
             action => action,
         });
+        if action == ErrorAction::Ignore {
+            let now_ns = self.layer().runtime().now_ns();
+            self.control.write(|control| control.pace.wait(TRIED_AGAIN_NS, now_ns));
+        }
         note!("{}: {error}: {action:?}", self.name());
         sometimes!(action == ErrorAction::Stop, "a job was stopped by an error");
         sometimes!(action == ErrorAction::Ignore, "a job ignored an error");

@@ -32,6 +32,11 @@ impl Pace {
         }
     }
 
+    /// What was tried is to be tried again, and not at once.
+    pub fn wait(&mut self, ns: u64, now_ns: u64) {
+        self.until_ns = self.until_ns.max(now_ns.saturating_add(ns));
+    }
+
     /// How long nothing more is done; without a rate nobody asks for the time.
     pub fn wait_ns(&self, now_ns: impl FnOnce() -> u64) -> u64 {
         if self.until_ns == 0 { 0 } else { self.until_ns.saturating_sub(now_ns()) }

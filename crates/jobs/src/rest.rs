@@ -35,9 +35,10 @@ impl Job {
         self.control.read(|control| control.paused || control.is_forced()) || self.is_drained()
     }
 
-    /// Whether it keeps a rate.
-    pub(crate) fn has_speed(&self) -> bool {
-        self.control.read(|control| control.pace.speed > 0)
+    /// Whether it has to wait before it does more.
+    pub(crate) fn is_paced(&self) -> bool {
+        let pace = self.control.read(|control| control.pace);
+        pace.wait_ns(|| self.layer().runtime().now_ns()) > 0
     }
 
     /// Where the job may do more, by its rate, or else sleeps until then. Verbs wake it that end it, that have it rest,

@@ -264,8 +264,9 @@ pub async fn create(files: &Files<'_>, options: &CreateOptions) -> Result<(), Im
     }
     // Whoever reads a raw data file without its structures is to read what is in them.
     let is_raw = options.data_file.as_ref().is_some_and(|data| data.raw);
+    let is_mapped = is_raw && !options.design.is_mutant(Mutant::Qcow2RawRootNotMapped);
     let how = match options.preallocation {
-        Preallocation::Off if is_raw => Preallocation::Metadata,
+        Preallocation::Off if is_mapped => Preallocation::Metadata,
         how => how,
     };
     if how == Preallocation::Off {

@@ -225,6 +225,7 @@ impl Monitor {
                 None => None,
             },
             preallocation: preallocation(options.preallocation),
+            design: self.layer().design(),
             ..default
         })
     }

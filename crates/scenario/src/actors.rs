@@ -174,6 +174,13 @@ impl Actor {
         let text = |key: &str| arguments.get(key).and_then(Value::as_str);
         match command {
             "blockdev-add" => note_file(&self.stage, arguments),
+            "blockdev-create" => {
+                let Some(Value::Dict(options)) = arguments.get("options") else { return };
+                let is_raw = options.get("data-file-raw") == Some(&Value::Bool(true));
+                if let (true, Some(Value::Str(data))) = (is_raw, options.get("data-file")) {
+                    self.stage.checks.is_shown(data);
+                }
+            }
             "blockdev-mirror" if text("sync") == Some("full") => {
                 let job = text("job-id").or(text("device")).unwrap_or_default();
                 self.stage.checks.full_mirror(job);

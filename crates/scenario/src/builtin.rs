@@ -8,6 +8,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("bitmap-device-medium", include_str!("../../../tests/scenarios/bitmap-device-medium.json")),
     ("bitmap-device-merge", include_str!("../../../tests/scenarios/bitmap-device-merge.json")),
     ("bitmap-merge", include_str!("../../../tests/scenarios/bitmap-merge.json")),
+    ("bitmap-metadata-root", include_str!("../../../tests/scenarios/bitmap-metadata-root.json")),
     ("bitmap-persistent", include_str!("../../../tests/scenarios/bitmap-persistent.json")),
     ("bitmap-qcow2", include_str!("../../../tests/scenarios/bitmap-qcow2.json")),
     ("bitmap-reopen", include_str!("../../../tests/scenarios/bitmap-reopen.json")),

@@ -48,6 +48,8 @@ struct State {
     disks: BTreeMap<String, DiskSpec>,
     /// Which disk a protocol node shows.
     filenames: BTreeMap<String, String>,
+    /// The nodes whose data images show that are made over them.
+    shown: BTreeSet<String>,
     /// What people call the things that the models know by number.
     names: BTreeMap<u64, String>,
     /// The nodes of each drained section that holds.
@@ -83,6 +85,7 @@ impl Checks {
             statuses: BTreeMap::new(),
             disks,
             filenames: BTreeMap::new(),
+            shown: BTreeSet::new(),
             names: BTreeMap::new(),
             covered: BTreeMap::new(),
             full: BTreeSet::new(),
@@ -132,6 +135,11 @@ impl Checks {
     /// A protocol node was added over this file; told in the step that published it.
     pub fn file_added(&self, node: &str, filename: &str) {
         self.state.with(|state| state.filenames.insert(node.into(), filename.into()));
+    }
+
+    /// An image shows what this node holds already.
+    pub fn is_shown(&self, node: &str) {
+        self.state.with(|state| state.shown.insert(node.into()));
     }
 
     /// This mirror job has begun, and copies everything; told in the step that began it.
@@ -223,7 +231,12 @@ impl Checks {
 
     /// The tag that the disk below `node`, and below all of its backing files, was filled with, and the disk's size.
     pub fn fill_below(&self, graph: &Graph, node: NodeId) -> Option<DiskSpec> {
-        let name = graph.node(base_of(graph, node))?.name.clone();
+        let is_shown = |data: &NodeId| {
+            let name = graph.node(*data).map(|data| data.name.as_str());
+            self.state.with(|state| name.is_some_and(|name| state.shown.contains(name)))
+        };
+        let data = graph.child(Parent::Node(node), "data-file").filter(is_shown);
+        let name = graph.node(base_of(graph, data.unwrap_or(node)))?.name.clone();
         self.state.with(|state| {
             let filename = state.filenames.get(&name)?;
             state.disks.get(filename).cloned()
@@ -308,6 +321,10 @@ fn root_below(filenames: &BTreeMap<String, String>, graph: &Graph, node: NodeId)
     let Some(image) = image else {
         return filenames.get(&graph.node(node)?.name).cloned().map(Root::Disk);
     };
+    if graph.child(Parent::Node(node), "data-file").is_some() {
+        // Two disks, and what is below them: that is not judged after a power loss.
+        return None;
+    }
     let disk = filenames.get(&disk_below(graph, image.child)?)?.clone();
     let backing = match child_by(graph, node, Role::Cow) {
         Some(backing) => Some(Box::new(root_below(filenames, graph, backing)?)),

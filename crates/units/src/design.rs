@@ -259,6 +259,8 @@ words! {
             "an entry that is amended refers to a cluster that is not durable yet";
         Qcow2CleansDirty = "qcow2-cleans-dirty",
             "what is not used is forgotten though it was not written";
+        Qcow2RawRootNotMapped = "qcow2-raw-root-not-mapped",
+            "an image over a file with data of its own is made without saying that they are there";
     }
 }
 

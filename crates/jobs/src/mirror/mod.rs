@@ -134,7 +134,7 @@ impl Mirror {
     }
 
     /// Copies some of what is dirty; false if nothing is, and no copy is under way.
-    async fn copy_some(&self, job: &Job, paced: bool) -> Result<bool, BlockError> {
+    async fn copy_some(&self, job: &Job) -> Result<bool, BlockError> {
         self.look_at_ended(job)?;
         self.pause_point(job).await?;
         if job.layer().design().is_mutant(Mutant::MirrorDrainPollSaysIdle) {
@@ -142,7 +142,7 @@ impl Mirror {
             door::boundary().await;
             job.layer().register_job(job.id());
         }
-        if paced && job.has_speed() && self.dirty().count() > 0 {
+        if job.is_paced() && self.dirty().count() > 0 {
             // It sleeps.
             self.tracking.flight.settle().await;
             self.look_at_ended(job)?;
@@ -175,7 +175,7 @@ impl Mirror {
     async fn work(&self, job: &Job) -> Result<(), BlockError> {
         self.mark_top(job).await?;
         loop {
-            while self.copy_some(job, true).await? {}
+            while self.copy_some(job).await? {}
             if let Next::Finish = self.follow(job).await? {
                 return Ok(());
             }
@@ -252,7 +252,7 @@ impl JobDriver for Mirror {
     fn catch_up<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
             let caught_up = async {
-                while self.copy_some(job, false).await? {}
+                while self.copy_some(job).await? {}
                 Ok(())
             };
             self.settled(caught_up.await).await
@@ -272,6 +272,7 @@ impl JobDriver for Mirror {
             // By force it is cancelled at the next look at it, if it is to try again.
             while let Err(error) = self.copier.io.flush(filter::TARGET).await {
                 job.met(error, self.policies.target, false)?;
+                job.pace().await?;
                 job.check_cancelled()?;
             }
             Ok(())

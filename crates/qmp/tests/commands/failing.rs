@@ -78,6 +78,34 @@ fn a_job_that_ignores_an_error_does_it_again() {
     }
 }
 
+#[test]
+fn an_error_that_stays_and_is_ignored_is_met_some_times_a_second() {
+    let test = Test::new(|bench| async move {
+        bench.add_files(&["a", "c"]).await;
+        let bad = r#"{"driver":"blkdebug","node-name":"d","image":"c","inject-error":[
+            {"event":"none","iotype":"write"}]}"#;
+        bench.done("blockdev-add", bad).await;
+        bench.device("disk0", "a").await;
+        let told = listen(&bench);
+        let mirror = r#"{"job-id":"m0","device":"a","target":"d","sync":"full",
+            "on-target-error":"ignore"}"#;
+        bench.done("blockdev-mirror", mirror).await;
+        bench.monitor.layer().runtime().sleep(1_000_000_000).await;
+        bench.done("block-job-cancel", r#"{"device":"m0","force":true}"#).await;
+        let over = Dict::from_iter([("id", "m0"), ("status", "null")]);
+        let mut errors = 0;
+        loop {
+            let event = next(&told).await;
+            errors += u32::from(event.name == "BLOCK_JOB_ERROR");
+            if event.is("JOB_STATUS_CHANGE", &over) {
+                break;
+            }
+        }
+        assert!((1..=11).contains(&errors), "{errors} errors in a second");
+    });
+    check_some("stays", &test, FAULTLESS, RUNS, &["a job ignored an error"]);
+}
+
 /// Resumed, or cancelled while it stands still.
 #[test]
 fn a_job_that_is_stopped_by_an_error_rests_until_it_is_told_otherwise() {
