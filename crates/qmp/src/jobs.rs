@@ -1,7 +1,8 @@
 //! The commands about jobs: `job-*` for every job, `block-job-*` for those that work on nodes.
 //!
 //! Source: QEMU's QMP reference. Differs: a job is busy while it may be making requests, not while it computes; the
-//! status of one that somebody has drained stays, though it counts as paused; a mirror's copy mode can be changed both ways.
+//! status of one that somebody has drained stays, though it counts as paused; a mirror's copy mode can
+//! be changed both ways.
 
 use alloc::format;
 use alloc::string::String;

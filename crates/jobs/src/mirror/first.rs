@@ -1,7 +1,6 @@
 //! What is dirty at the start: all, nothing, what the top image holds, or what a bitmap says.
 //!
-//! The filter, or the source, records already when this is looked up: whatever is written meanwhile is marked by whoever
-//! writes.
+//! The filter, or the source, records already when this is looked up: whatever is written meanwhile is marked.
 
 use blockyard_bitmap::{DirtyBitmap, SharedBitmap};
 use blockyard_block::{BlockError, Node};
