@@ -23,6 +23,9 @@ use crate::spec::Spec;
 
 /// Runs of each scenario in the first round.
 const FIRST_ROUND: u64 = 4;
+
+/// How many generated scenarios there are for each run of a built-in one: some bugs need a rare one.
+const GENERATED: u64 = 64;
 /// What may go wrong beyond what a scenario says.
 const FAMILIES: &str = "eio,eio-late,flush";
 
@@ -178,7 +181,7 @@ fn specs(
         spec.granularity = [Granularity::Await, Granularity::Door][(seed % 2) as usize];
         Some(Trial { spec, runs: 1 })
     };
-    let (first, last) = (8 * from, 8 * (from + runs));
+    let (first, last) = (GENERATED * from, GENERATED * (from + runs));
     Ok(trials.into_iter().chain((first..last).filter_map(generated)))
 }
 

@@ -210,7 +210,7 @@ const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("mirror-drain-poll-says-idle", "mirror-speed", "drained-means-quiet", 0, 1),
     ("mirror-ready-twice-after-error", "mirror-errors", "no-panic", 1, 0),
     ("mirror-active-write-starves-background", "mirror-busy-guest", "progress", 0, 0),
-    ("mirror-switches-undrained", "mirror-switch", "mirror-convergence", 0, 0),
+    ("mirror-switches-undrained", "mirror-switch", "mirror-convergence", 0, 2),
     ("mirror-top-forgets-top", "mirror-top", "guest-consistency", 0, 0),
     ("mirror-bitmap-taken-early", "mirror-incremental", "guest-consistency", 0, 0),
     ("mirror-marks-before-io", "mirror-passive", "mirror-convergence", 0, 0),

@@ -46,6 +46,8 @@ pub(crate) struct Control {
     pub complete: bool,
     pub witness: Witness,
     pub finalize: bool,
+    /// It has looked for the last time whether it was cancelled.
+    pub ends: bool,
     pub io_status: IoStatus,
     pub error: Option<String>,
     /// Bytes.
@@ -64,6 +66,7 @@ impl Control {
             complete: false,
             witness: Witness::None,
             finalize: false,
+            ends: false,
             io_status: IoStatus::Ok,
             error: None,
             done: 0,
@@ -108,7 +111,8 @@ impl Job {
     /// Tells it to stop. Not by force, a job that is ready ends in sync, without a pivot.
     ///
     /// # Errors
-    /// If it is not in a state for that; not by force, if a user has paused it.
+    /// If it is not in a state for that, or past its last look at being cancelled; not by force, if a user has paused
+    /// it, or if it is to end with a witness.
     pub fn cancel(&self, force: bool) -> Result<(), BlockError> {
         let name = self.name();
         self.ask(Verb::Cancel, |control| {
@@ -117,7 +121,15 @@ impl Job {
                     "refused: job {name} is paused: resume it first, or cancel it by force"
                 ));
             }
+            if control.ends {
+                return Err(format!("refused: job {name} is ending: it is too late to cancel it"));
+            }
             let soft = !force && control.status.is_ready();
+            if soft && control.witness != Witness::None {
+                return Err(format!(
+                    "refused: job {name} is to switch with a witness: cancel it by force"
+                ));
+            }
             let cancel = if soft { Cancel::Soft } else { Cancel::Force };
             control.cancel = control.cancel.max(Some(cancel));
             control.paused = false;

@@ -30,7 +30,7 @@ pub trait JobDriver: Send + Sync {
     }
 
     /// Of a job that follows writes: whether it has seen all, and does each before it ends.
-    fn actively_synced(&self) -> Option<bool> {
+    fn actively_synced(&self, _job: &Job) -> Option<bool> {
         None
     }
 
@@ -195,11 +195,13 @@ impl Job {
 
     /// So many bytes more are done, and so many are left to be done.
     pub(crate) fn progressed(&self, done: u64, left: u64) {
+        self.control.write(|control| (control.done, control.left) = (control.done + done, left));
+    }
+
+    /// So many bytes are about to be done: its rate has to pay for them.
+    pub(crate) fn spend(&self, bytes: u64) {
         let runtime = self.layer.runtime();
-        self.control.write(|control| {
-            (control.done, control.left) = (control.done + done, left);
-            control.pace.spend(done, || runtime.now_ns());
-        });
+        self.control.write(|control| control.pace.spend(bytes, || runtime.now_ns()));
     }
 
     /// How far it is.

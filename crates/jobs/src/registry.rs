@@ -128,7 +128,7 @@ fn info(job: &Job) -> JobInfo {
         auto_finalize: options.auto_finalize,
         auto_dismiss: options.auto_dismiss,
         io_status: job.control.read(|control| control.io_status),
-        actively_synced: job.driver.actively_synced(),
+        actively_synced: job.driver.actively_synced(job),
     });
     let (busy, drained) = (job.layer().is_active(job.id()), job.is_drained());
     job.control.read(|control| JobInfo {

@@ -102,6 +102,15 @@ impl Job {
         if self.control.read(Control::is_forced) { Err(self.cancelled()) } else { Ok(()) }
     }
 
+    /// The last look: from then on it is too late to cancel it.
+    pub(crate) fn begin_to_end(&self) -> Result<(), BlockError> {
+        let ends = self.control.write(|control| {
+            control.ends = !control.is_forced();
+            control.ends
+        });
+        if ends { Ok(()) } else { Err(self.cancelled()) }
+    }
+
     pub(crate) fn cancelled(&self) -> BlockError {
         BlockError::Invalid(format!("job {} was cancelled", self.name()))
     }

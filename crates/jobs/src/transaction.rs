@@ -166,7 +166,7 @@ impl Transaction {
         }
         // One may have been cancelled again meanwhile, and by force then.
         for job in self.0.iter() {
-            self.judged(job, job.check_cancelled())?;
+            self.judged(job, job.begin_to_end())?;
         }
         if !too_early {
             self.attest().await?;

@@ -85,6 +85,8 @@ fn on_error(word: Option<OnErrorWord>) -> OnError {
 
 /// QEMU's default, for targets without clusters of their own.
 const DEFAULT_GRANULARITY: u64 = 65536;
+/// QEMU's limit: a chunk is copied at once.
+const MOST_GRANULARITY: ByteLen = ByteLen(64 << 20);
 /// QEMU's default.
 const DEFAULT_BUFFER: u64 = 16 << 20;
 
@@ -98,9 +100,9 @@ impl BlockdevMirror {
     }
 
     /// Of 0 bytes it is the default.
-    fn buffer(&self) -> u64 {
+    fn buffer(&self) -> ByteLen {
         let asked = self.buf_size.as_ref().map(|size| size.0);
-        asked.filter(|bytes| *bytes > 0).unwrap_or(DEFAULT_BUFFER)
+        ByteLen(asked.filter(|bytes| *bytes > 0).unwrap_or(DEFAULT_BUFFER))
     }
 
     fn sync(&self) -> Result<SyncMode, QmpError> {
@@ -128,6 +130,11 @@ impl BlockdevMirror {
         self.sync()?;
         DirtyBitmap::check_granularity(self.granularity())
             .map_err(|error| QmpError::generic(format!("granularity: {error}")))?;
+        if self.granularity() > MOST_GRANULARITY {
+            return Err(QmpError::generic(format!(
+                "granularity: it is at most {MOST_GRANULARITY} bytes"
+            )));
+        }
         let named = self.filter_node_name.as_deref().map_or(Ok(()), check_name);
         Ok(named.map_err(|error| error.within("filter-node-name"))?)
     }

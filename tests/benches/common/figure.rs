@@ -25,6 +25,8 @@ pub enum Unit {
     Seconds,
     /// Of time as it passes.
     PerSecond,
+    /// The same, of bytes.
+    MibPerSecond,
     Kib,
 }
 
@@ -44,6 +46,7 @@ impl Unit {
             Self::Microseconds => format!("{value:.3} µs"),
             Self::Seconds => format!("{value:.3} s"),
             Self::PerSecond => format!("{value:.0}/s"),
+            Self::MibPerSecond => format!("{value:.0} MiB/s"),
             Self::Kib => format!("{value:.1} KiB"),
         }
     }

@@ -93,6 +93,16 @@ impl Daemon {
         }
     }
 
+    /// Waits for an event of this name that has not come before the last answer.
+    pub fn wait(&mut self, event: &str) {
+        let mut line = String::new();
+        while !line.contains(event) {
+            line.clear();
+            let read = self.from.read_line(&mut line).expect("it tells");
+            assert!(read > 0, "the daemon is gone before {event}");
+        }
+    }
+
     /// Its processor time so far.
     pub fn processor_s(&self) -> f64 {
         processor_of_s(self.child.id())

@@ -1,4 +1,5 @@
-//! Bitmaps that are stored in an image: what it takes to open the image with them, and to close it.
+//! Bitmaps that are stored in an image: what it takes to open the image with them, and to close it; and to merge one
+//! into another.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -78,6 +79,30 @@ fn qemu(stores: bool) -> Result<f64, Absent> {
     Ok(timed(stores, |command, arguments| daemon.execute(command, arguments)))
 }
 
+/// What it takes to merge the bitmap into a clean one of this granularity.
+fn merged(granularity: u64, mut execute: impl FnMut(&str, [String; 1])) -> f64 {
+    let folder = Folder::own();
+    let [file, image, ..] = commands(&images::own_copy(&folder, &image()));
+    execute(file.0, [file.1]);
+    execute(image.0, [image.1]);
+    let add = format!(r#"{{"node": "n", "name": "all", "granularity": {granularity}}}"#);
+    execute("block-dirty-bitmap-add", [add]);
+    let began = Instant::now();
+    let merge = r#"{"node": "n", "target": "all", "bitmaps": ["b"]}"#;
+    execute("block-dirty-bitmap-merge", [merge.into()]);
+    began.elapsed().as_secs_f64()
+}
+
+fn ours_merged(granularity: u64) -> Result<f64, Absent> {
+    let layer = Layer::new();
+    Ok(merged(granularity, |command, arguments| layer.execute(command, arguments)))
+}
+
+fn qemu_merged(granularity: u64) -> Result<f64, Absent> {
+    let mut daemon = Daemon::start()?;
+    Ok(merged(granularity, |command, arguments| daemon.execute(command, arguments)))
+}
+
 const fn row(
     name: &'static str,
     what: &'static str,
@@ -90,4 +115,25 @@ const fn row(
 pub const ROWS: &[Row] = &[
     row("bitmap-load", "a bitmap of 1 TiB, loaded", || qemu(false), || ours(false)),
     row("bitmap-store", "    stored", || qemu(true), || ours(true)),
+];
+
+pub const MERGES: &[Row] = &[
+    Row {
+        target: Target::AtMost(0.001),
+        ..row(
+            "bitmap-merge",
+            "    merged into one of its granularity",
+            || qemu_merged(GRANULARITY),
+            || ours_merged(GRANULARITY),
+        )
+    },
+    Row {
+        target: Target::AtMost(0.020),
+        ..row(
+            "bitmap-merge-4k",
+            "    merged into one of 4 KiB",
+            || qemu_merged(4096),
+            || ours_merged(4096),
+        )
+    },
 ];

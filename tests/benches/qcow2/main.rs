@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         check::ROWS,
         snapshots::ROWS,
         bitmaps::ROWS,
+        bitmaps::MERGES,
         chain::ROWS,
         memory::ROWS,
     ];

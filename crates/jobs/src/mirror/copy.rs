@@ -54,11 +54,10 @@ impl Copier {
             let asked = self.io.status_above(FILE, None, rest).await;
             let extent = asked.map_err(|error| Failed { reads: true, error })?.extent;
             let part = ByteRange::new(rest.start(), extent.len.0.min(rest.len().0));
-            match part.is_empty() {
-                // It ends with what comes before: the rest is what was cut off.
-                true => return Ok(()),
-                false if extent.zero => self.zero(part).await?,
-                false => self.read_and_write(part).await?,
+            if extent.zero {
+                self.zero(part).await?;
+            } else {
+                self.read_and_write(part).await?;
             }
             rest = ByteRange::between(part.end(), range.end());
         }

@@ -69,7 +69,7 @@ impl BlockDriver for MirrorFilter {
 
     fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {
         match self.0.mode() {
-            // Source and target are of one length while the job runs.
+            // As nothing makes it longer.
             _ if matches!(write.kind, WriteKind::Truncate(_)) => {
                 Box::pin(async move { Err(io.unsupported(write.range)) })
             }
@@ -83,6 +83,11 @@ impl BlockDriver for MirrorFilter {
             return Box::pin(async { Ok(()) });
         }
         Box::pin(io.flush(FILE))
+    }
+
+    /// Source and target are of one length while the job runs.
+    fn grows(&self, _io: &Io) -> bool {
+        false
     }
 
     fn serialises_writes(&self) -> bool {

@@ -55,6 +55,7 @@ impl Mirror {
                 Ok(above) => above,
                 Err(error) => {
                     job.met(error, self.policies.source, true)?;
+                    job.pace().await?;
                     continue;
                 }
             };

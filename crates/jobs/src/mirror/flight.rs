@@ -5,7 +5,7 @@
 
 use alloc::vec::Vec;
 
-use blockyard_block::BlockError;
+use blockyard_block::{BlockError, LONGEST};
 use blockyard_sync::{Shared, sometimes};
 use blockyard_units::{ByteLen, ByteRange, Design, Mutant};
 
@@ -34,8 +34,8 @@ pub(super) struct Buffer {
 
 impl Buffer {
     /// For chunks of `granularity`, which is a power of two, of a disk; it has room for one of them at least.
-    pub fn new(len: u64, granularity: ByteLen, disk_len: ByteLen) -> Self {
-        let len = len.max(1).next_multiple_of(granularity.0);
+    pub fn new(len: ByteLen, granularity: ByteLen, disk_len: ByteLen) -> Self {
+        let len = len.0.clamp(1, LONGEST).next_multiple_of(granularity.0);
         let share = (len / COPIES_MAX as u64).min(COPY_MAX) & !(granularity.0 - 1);
         let copy = ByteLen(share).max(granularity);
         Self { len, copy, has_one: len < 2 * copy.0 || disk_len <= copy }
@@ -136,6 +136,11 @@ impl Flight {
     /// Bytes of those under way.
     pub fn bytes(&self) -> ByteLen {
         ByteLen(self.0.read(State::bytes))
+    }
+
+    /// Whether something has failed since that was asked.
+    pub fn has_failed(&self) -> bool {
+        self.0.read(|state| !state.failed.is_empty())
     }
 
     /// What has ended since this was asked: bytes that are copied, and what failed.

@@ -61,6 +61,8 @@ pub(crate) struct Mirror {
     filter: Option<Arc<Node>>,
     /// Where the guest's data is: the node given, or what lies below the filters given.
     source: NodeId,
+    /// The node that was given.
+    given: NodeId,
     target: NodeId,
     /// The node whose place the target takes, if somebody said.
     replaces: Option<NodeId>,
@@ -124,6 +126,7 @@ impl Mirror {
         let Some(range) = self.dirty().take_next(from, self.buffer.copy) else { return false };
         self.cursor.with(|cursor| *cursor = ByteOffset(range.end()));
         self.tracking.flight.begin(range, self.buffer, job.layer().design()).await;
+        job.spend(range.len().0);
         let copy = self.copier.clone().copy(range);
         if self.buffer.has_one {
             copy.await;
@@ -213,8 +216,9 @@ impl JobDriver for Mirror {
         Some(self.source)
     }
 
-    fn actively_synced(&self) -> Option<bool> {
-        Some(self.tracking.mode() == CopyMode::Active && self.dirty().count() == 0)
+    fn actively_synced(&self, job: &Job) -> Option<bool> {
+        let copies = self.tracking.flight.bytes() > ByteLen(0) || self.dirty().count() > 0;
+        Some(self.tracking.mode() == CopyMode::Active && job.status().is_ready() && !copies)
     }
 
     fn change_copy_mode<'a>(
@@ -261,7 +265,7 @@ impl JobDriver for Mirror {
 
     fn is_caught_up(&self, job: &Job) -> bool {
         let outside = job.layer().design().is_mutant(Mutant::MirrorConvergeCheckOutsideDrain);
-        outside || self.dirty().count() == 0
+        outside || self.dirty().count() == 0 && !self.tracking.flight.has_failed()
     }
 
     fn seal<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>> {
@@ -272,7 +276,6 @@ impl JobDriver for Mirror {
             // By force it is cancelled at the next look at it, if it is to try again.
             while let Err(error) = self.copier.io.flush(filter::TARGET).await {
                 job.met(error, self.policies.target, false)?;
-                job.pace().await?;
                 job.check_cancelled()?;
             }
             Ok(())

@@ -26,7 +26,7 @@ fn redirect(edge: EdgeKey, expected: Option<NodeId>, new: NodeId) -> Edit {
 impl Mirror {
     /// The node that stands for the source where the guest's requests come from.
     fn top(&self) -> NodeId {
-        self.filter.as_ref().map_or(self.source, |filter| filter.id())
+        self.filter.as_ref().map_or(self.given, |filter| filter.id())
     }
 
     /// The parents of what the guest's requests come by.
@@ -72,9 +72,9 @@ impl Mirror {
         parents.iter().map(|edge| redirect(edge.clone(), Some(from), to)).collect()
     }
 
-    /// What the filter filters; without one, the source.
+    /// What the filter filters; without one, the node that was given.
     fn below(&self, graph: &Graph) -> Result<NodeId, BlockError> {
-        let Some(filter) = &self.filter else { return Ok(self.source) };
+        let Some(filter) = &self.filter else { return Ok(self.given) };
         let gone = || BlockError::NotFound(String::from("the mirror's filter has lost its child"));
         graph.child(Parent::Node(filter.id()), FILE).ok_or_else(gone)
     }
@@ -82,7 +82,7 @@ impl Mirror {
     /// Takes the filter out of use, and away if nobody holds it any more; and the job.
     fn retire(&self, graph: &Graph, job: JobId, alone: bool) -> Vec<Edit> {
         let holder = self.filter.as_ref().map_or(Parent::Job(job), |node| Parent::Node(node.id()));
-        let below = self.below(graph).unwrap_or(self.source);
+        let below = self.below(graph).unwrap_or(self.given);
         let unfreeze = |parent, name: &str| Edit::Unfreeze { parent, name: name.into() };
         let remove =
             |parent, name: &str| Edit::RemoveEdge { parent, name: name.into(), expected: None };

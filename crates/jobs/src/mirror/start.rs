@@ -68,8 +68,8 @@ pub struct MirrorOptions {
     pub copy_mode: CopyMode,
     /// Bytes; a power of two.
     pub granularity: ByteLen,
-    /// Bytes that are copied at once at most; at least one chunk is.
-    pub buffer: u64,
+    /// What is copied at once at most; at least one chunk is.
+    pub buffer: ByteLen,
     /// The node whose place the target takes: the source, or what that filters, so that filters over it stay. By
     /// default it is the design that says.
     pub replaces: Option<String>,
@@ -107,8 +107,9 @@ impl MirrorStart {
         jobs.check_name(&options.job.name)?;
         let source = layer.node(&options.source)?;
         let target = layer.node(&options.target)?;
-        let replaces = options.replaces.as_deref().map(|name| replaced(layer, name, &source));
-        let replaces = replaces.transpose()?;
+        let replaces = options.replaces.as_deref().map(|name| layer.node(name)).transpose()?;
+        let replaces = replaces.map(|node| node.id());
+        replaces.map_or(Ok(()), |node| check_replaced(&layer.graph(), node, &source))?;
         let len = check_lengths(layer, &source, &target)?;
         check_granules(len, options.granularity)?;
         let mut bitmap = DirtyBitmap::new(len, options.granularity)
@@ -143,6 +144,8 @@ impl MirrorStart {
         let (options, id) = (&self.options, self.id);
         // Again: while this one waited, a namesake may have left the graph and not the registry.
         self.jobs.check_name(&options.job.name)?;
+        // And the lengths may have changed, or what is below the source.
+        self.check_again(graph)?;
         let mut edits = Vec::from([Edit::AddJob { id, name: options.job.name.clone() }]);
         let holder = match &self.filter {
             None => Parent::Job(id),
@@ -156,21 +159,28 @@ impl MirrorStart {
         };
         let by = format!("job {}", options.job.name);
         let freeze = |parent| Edit::Freeze { parent, name: FILE.into(), holder: by.clone() };
-        let data = self.data(graph);
+        let data = below_filters(graph, self.source);
         edits.extend(filters_down_to(graph, self.source, data).into_iter().map(freeze));
         edits.extend(edges(&by, holder, [self.source, self.target]).map(Edit::AddEdge));
         let nodes = self.filter.iter().cloned().collect();
         Ok(Plan { edits, nodes, ..Plan::default() })
     }
 
-    /// Where the guest's data is. Without a filter all that the node shows is.
-    fn data(&self, graph: &Graph) -> NodeId {
-        if self.filter.is_some() { below_filters(graph, self.source) } else { self.source }
+    fn check_again(&self, graph: &Graph) -> Result<(), BlockError> {
+        let gone = || BlockError::NotFound("source or target is gone".into());
+        let node = |id| self.layer.node_by_id(id).ok_or_else(gone);
+        let source = node(self.source)?;
+        let len = check_lengths(&self.layer, &source, &node(self.target)?)?;
+        if len != self.len {
+            let why = format!("node {} changed its length meanwhile: try again", source.name());
+            return Err(BlockError::Invalid(why));
+        }
+        self.replaces.map_or(Ok(()), |node| check_replaced(graph, node, &source))
     }
 
     /// The job, once the graph is as planned. It runs when it is [run](crate::run_together), alone or with others.
     pub fn begin(self) -> Arc<Job> {
-        let data = self.data(&self.layer.graph());
+        let data = below_filters(&self.layer.graph(), self.source);
         let Self { layer, jobs, options, id, filter, tracking, source, target, replaces, len } =
             self;
         let filter = filter.map(|filter| filter.node().clone());
@@ -178,18 +188,18 @@ impl MirrorStart {
             Some(filter) => Io::of_node(&layer, filter, Requester::Job(id)),
             None => Io::of_job(&layer, id, &options.job.name),
         };
-        if let Some(source) = layer.node_by_id(source) {
-            if filter.is_none() {
-                source.add_bitmap(id, tracking.dirty.clone());
-            }
-            if !layer.design().is_mutant(Mutant::MirrorBitmapTakenEarly) {
-                mark_by_bitmap(&options.sync, &source, &tracking.dirty);
-            }
+        if let (None, Some(data)) = (&filter, layer.node_by_id(data)) {
+            data.add_bitmap(id, tracking.dirty.clone());
+        }
+        let early = layer.design().is_mutant(Mutant::MirrorBitmapTakenEarly);
+        if let (false, Some(source)) = (early, layer.node_by_id(source)) {
+            mark_by_bitmap(&options.sync, &source, &tracking.dirty);
         }
         let mirror = Mirror {
             copier: Copier { tracking: tracking.clone(), io, filter: filter.clone() },
             filter,
             source: data,
+            given: source,
             target,
             replaces,
             tracking,
@@ -208,17 +218,17 @@ impl MirrorStart {
     }
 }
 
-/// The node that the target is to replace: the source, or what is below it and shows the same. It stays there, as the
+/// Whether `node` is the source, or what that shows through filters: there the target is to be. It stays there, as the
 /// job freezes what is between them.
-fn replaced(layer: &BlockLayer, name: &str, source: &Node) -> Result<NodeId, BlockError> {
-    let (node, graph) = (layer.node(name)?.id(), layer.graph());
-    let data = below_filters(&graph, source.id());
-    let mut over = filters_down_to(&graph, source.id(), data);
+fn check_replaced(graph: &Graph, node: NodeId, source: &Node) -> Result<(), BlockError> {
+    let data = below_filters(graph, source.id());
+    let mut over = filters_down_to(graph, source.id(), data);
     over.push(Parent::Node(data));
     if over.contains(&Parent::Node(node)) {
-        return Ok(node);
+        return Ok(());
     }
-    let source = source.name();
+    let (name, source) =
+        (graph.node(node).map_or("that is gone", |node| &node.name), source.name());
     let why =
         format!("replaces: node {name} is neither {source} nor what that shows through filters");
     Err(BlockError::Invalid(why))

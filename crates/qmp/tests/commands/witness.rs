@@ -151,6 +151,8 @@ fn a_switch_that_cannot_be_is_refused() {
         bench.done("job-pause", r#"{"id":"m0"}"#).await;
         bench.done("x-drive-reopen", &reopen("fine")).await;
         bench.refused("x-drive-reopen", &reopen("fine"), &["is being completed already"]).await;
+        // Not by force it would end without a switch, and the witness say that there was one.
+        bench.refused("block-job-cancel", r#"{"device":"m0"}"#, &["cancel it by force"]).await;
         let told = listen(&bench);
         bench.done("job-resume", r#"{"id":"m0"}"#).await;
         until(&told, "concluded").await;

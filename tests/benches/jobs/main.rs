@@ -1,0 +1,28 @@
+//! Jobs and bitmaps, ours beside QEMU: a mirror until it is in sync, and bitmaps that are loaded, stored and merged.
+//! Every figure is measured now, each side in processes of its own and in turn with the other; a figure is the median
+//! of some goes, and only the ratio means anything elsewhere.
+//!
+//! Differs: QEMU's side is the QMP pipe of a `qemu-storage-daemon`; ours is the same commands in this process.
+
+#![allow(clippy::disallowed_types, clippy::disallowed_methods)] // a bench measures the machine, and runs other tools
+
+#[path = "../qcow2/bitmaps.rs"]
+mod bitmaps;
+#[allow(dead_code)] // this bench uses a part
+#[path = "../qcow2/check.rs"]
+mod check;
+#[path = "../common/mod.rs"]
+mod common;
+#[allow(dead_code)] // this bench uses a part
+#[path = "../qcow2/copy.rs"]
+mod copy;
+#[allow(dead_code)] // this bench uses a part
+#[path = "../qcow2/images.rs"]
+mod images;
+mod mirror;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    common::table::run("jobs", &[mirror::ROWS, bitmaps::ROWS, bitmaps::MERGES])
+}
