@@ -284,15 +284,36 @@ fn a_copy_on_read_marks_no_bitmap_and_the_design_in_which_it_does_is_imprecise()
     }
 }
 
+/// What the tests `crashes` of qcow2 hunt.
+const BY_CRASHES: [&str; 13] = [
+    "qcow2-flush-skips-data-file",
+    "qcow2-made-not-flushed",
+    "qcow2-header-forgotten",
+    "qcow2-releases-before-flush",
+    "qcow2-shrinks-over-dirty",
+    "qcow2-reftable-grows-over-dirty",
+    "snapshot-delete-frees-before-unlink",
+    "qcow2-shares-copied",
+    "qcow2-snapshot-over-dirty",
+    "l2-cow-frees-old-table-first",
+    "qcow2-bitmaps-disowned-late",
+    "bitmap-store-error-frees-wrong-clusters",
+    "qcow2-amends-over-dirty",
+];
+
+/// Those that are not hunted one by one above.
 #[test]
-fn the_zoo_notices_every_known_bug() {
-    let (status, hunted) = blockyard_json(&folder("zoo"), &["zoo", "--budget", "600"]);
+fn the_zoo_notices_every_other_known_bug() {
+    let (_, listed) = blockyard_json(&folder("zoo"), &["list"]);
+    let listed = listed["mutants"].as_array().expect("a list");
+    let noticed = |mutant: &&str| NOTICED.iter().any(|(known, ..)| known == mutant);
+    let others = listed.iter().filter_map(Value::as_str).filter(|mutant| !noticed(mutant));
+    let others = others.filter(|mutant| !BY_CRASHES.contains(mutant));
+    let zoo: Vec<&str> = ["zoo", "--budget", "600"].into_iter().chain(others).collect();
+    let (status, hunted) = blockyard_json(&folder("zoo"), &zoo);
     let hunted_all = hunted["mutants"].as_array().expect("a list");
     let missed: Vec<&Value> = hunted_all.iter().filter(|hunt| hunt["noticed"] != true).collect();
     assert!(status == 0 && missed.is_empty(), "{missed:?} {}", hunted["none"]);
-    let (_, listed) = blockyard_json(&folder("zoo"), &["list"]);
-    // Thirteen are hunted by the tests of qcow2.
-    assert_eq!(hunted_all.len() + 13, listed["mutants"].as_array().expect("a list").len());
 }
 
 #[test]
