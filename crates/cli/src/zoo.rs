@@ -23,9 +23,9 @@ use crate::spec::Spec;
 
 /// Runs of each scenario in the first round.
 const FIRST_ROUND: u64 = 4;
-
-/// How many generated scenarios there are for each run of a built-in one: some bugs need a rare one.
+/// Generated scenarios for each run of a built-in one: some bugs need a rare one.
 const GENERATED: u64 = 64;
+
 /// What may go wrong beyond what a scenario says.
 const FAMILIES: &str = "eio,eio-late,flush";
 

@@ -141,8 +141,12 @@ impl Admin<'_> {
         Some((arguments, Some(overlay).filter(|_| self.is_known())))
     }
 
-    /// It was not refused, as nothing stood in its way.
+    /// Nothing stands in its way; where what is to be flushed before fails, the administrator goes no further, as the
+    /// overlay then shows nothing of what was below.
     fn note_snapshot(&mut self, base: bool, overlay: OverlayAt) {
+        if let Some(step) = self.steps.last_mut() {
+            step["expect"] = json!("or-end");
+        }
         let name = overlay.name.clone();
         self.overlay = Some(overlay);
         if base || self.device.twin().is_some() {
