@@ -345,7 +345,7 @@ async fn read_table(
     len: u64,
 ) -> Result<Table, ImageError> {
     // No room is made for more than there is. The last cluster of a file may be there in part.
-    let inside = offset + len < file.len()? + geometry.cluster();
+    let inside = offset + len <= file.len()?.next_multiple_of(geometry.cluster());
     if !inside {
         let expected = "inside the file";
         return Err(ImageError::Corrupt { structure, offset, found: len, expected });
