@@ -15,7 +15,7 @@ mod nbd;
 
 pub use daemon::{Daemon, PROGRAM, is_there};
 pub use error::PeerError;
-pub use nbd::{Ask, Nbd, Op};
+pub use nbd::{Ask, Asker, Hearer, Nbd, Op};
 
 use std::time::Duration;
 

@@ -1,11 +1,15 @@
-//! A client of NBD, with what a guest needs: one request after another, simple replies.
+//! A client of NBD, with what a guest needs: simple replies; one request after another, or many at a time from two
+//! threads.
 //!
 //! Source: the NBD protocol (`doc/proto.md` of NetworkBlockDevice/nbd): fixed newstyle negotiation,
 //! `NBD_OPT_EXPORT_NAME`, transmission phase with simple replies, values of the constants.
 
 use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::ops::Range;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
+use std::rc::Rc;
 use std::time::Instant;
 
 use crate::daemon::{Stop, is_early};
@@ -67,12 +71,83 @@ pub struct Ask<'a> {
     pub fua: bool,
 }
 
+impl Ask<'_> {
+    /// As it is sent, under a number that its reply will have.
+    fn bytes(&self, cookie: u64) -> Vec<u8> {
+        let fua = if self.fua { FLAG_FUA } else { 0 };
+        let no_hole = if self.op == (Op::Zeroes { unmap: false }) { FLAG_NO_HOLE } else { 0 };
+        let (offset, len) = if self.op == Op::Flush { (0, 0) } else { (self.offset, self.len) };
+        let mut request = Vec::with_capacity(28 + self.data.len());
+        request.extend(REQUEST.to_be_bytes());
+        request.extend((fua | no_hole).to_be_bytes());
+        request.extend(self.op.number().to_be_bytes());
+        request.extend(cookie.to_be_bytes());
+        request.extend(offset.to_be_bytes());
+        request.extend(len.to_be_bytes());
+        request.extend(self.data);
+        request
+    }
+}
+
+/// The head of a reply: the number of its request, and that of an error if there was one.
+fn reply(head: [u8; 16]) -> Result<(u64, u32), PeerError> {
+    let number =
+        |part: Range<usize>| head[part].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+    match (u32::try_from(number(0..4)), u32::try_from(number(4..8))) {
+        (Ok(REPLY), Ok(error)) => Ok((number(8..16), error)),
+        _ => Err(no_reply()),
+    }
+}
+
+fn no_reply() -> PeerError {
+    PeerError::Failed("nbd: this is no reply to what was asked".into())
+}
+
 /// A connection to an export. Dropped, it is closed without a word.
 pub struct Nbd {
     stream: UnixStream,
     size: u64,
     cookie: u64,
     stop: Stop,
+}
+
+/// The half of a connection that asks; nothing is read through it. Dropped, the connection is closed.
+pub struct Asker(UnixStream);
+
+/// The half of a connection that hears the replies.
+pub struct Hearer(UnixStream);
+
+impl Asker {
+    /// Asks, under a number that the reply will have.
+    ///
+    /// # Errors
+    /// The server takes nothing any more.
+    ///
+    /// # Panics
+    /// `halves-do-not-read`
+    pub fn ask(&mut self, cookie: u64, ask: &Ask<'_>) -> Result<(), PeerError> {
+        assert_ne!(ask.op, Op::Read, "halves-do-not-read");
+        self.0.write_all(&ask.bytes(cookie)).map_err(|error| broken(&error))
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        // Whoever hears is told; the server may have hung up before.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+impl Hearer {
+    /// Waits for the next reply: the number of its request, and that of an error or 0.
+    ///
+    /// # Errors
+    /// The connection is closed, or this is no reply.
+    pub fn hear(&mut self) -> Result<(u64, u32), PeerError> {
+        let mut head = [0; 16];
+        self.0.read_exact(&mut head).map_err(|error| broken(&error))?;
+        reply(head)
+    }
 }
 
 fn broken(error: &io::Error) -> PeerError {
@@ -84,8 +159,15 @@ fn broken(error: &io::Error) -> PeerError {
 }
 
 impl Nbd {
-    /// Connects to an abstract address, and takes an export.
-    pub(crate) fn connect(address: &str, export: &str, stop: Stop) -> Result<Self, PeerError> {
+    /// Connects to an abstract address, and takes an export; gives up as soon as it waits while `stop` says so.
+    ///
+    /// # Errors
+    /// Nobody listens there, or there is no such export.
+    pub fn connect(
+        address: &str,
+        export: &str,
+        stop: Rc<dyn Fn() -> bool>,
+    ) -> Result<Self, PeerError> {
         let address = SocketAddr::from_abstract_name(address).map_err(|error| broken(&error))?;
         let stream = UnixStream::connect_addr(&address).map_err(|error| broken(&error))?;
         stream.set_read_timeout(Some(LOOK)).map_err(|error| broken(&error))?;
@@ -128,29 +210,27 @@ impl Nbd {
     /// There is no reply.
     pub fn ask(&mut self, ask: &Ask<'_>) -> Result<Result<Vec<u8>, u32>, PeerError> {
         self.cookie += 1;
-        let fua = if ask.fua { FLAG_FUA } else { 0 };
-        let no_hole = if ask.op == (Op::Zeroes { unmap: false }) { FLAG_NO_HOLE } else { 0 };
-        let (offset, len) = if ask.op == Op::Flush { (0, 0) } else { (ask.offset, ask.len) };
-        let mut request = Vec::with_capacity(28 + ask.data.len());
-        request.extend(REQUEST.to_be_bytes());
-        request.extend((fua | no_hole).to_be_bytes());
-        request.extend(ask.op.number().to_be_bytes());
-        request.extend(self.cookie.to_be_bytes());
-        request.extend(offset.to_be_bytes());
-        request.extend(len.to_be_bytes());
-        request.extend(ask.data);
-        self.send(&request)?;
-        let (magic, error) = (u32::from_be_bytes(self.take()?), u32::from_be_bytes(self.take()?));
-        let cookie = u64::from_be_bytes(self.take()?);
-        if (magic, cookie) != (REPLY, self.cookie) {
-            return Err(PeerError::Failed("nbd: this is no reply to what was asked".into()));
+        self.send(&ask.bytes(self.cookie))?;
+        let (cookie, error) = reply(self.take()?)?;
+        if cookie != self.cookie {
+            return Err(no_reply());
         }
         if error != 0 {
             return Ok(Err(error));
         }
-        let mut data = vec![0; if ask.op == Op::Read { len as usize } else { 0 }];
+        let mut data = vec![0; if ask.op == Op::Read { ask.len as usize } else { 0 }];
         self.fill(&mut data)?;
         Ok(Ok(data))
+    }
+
+    /// For requests that overlap: one thread asks while another hears.
+    ///
+    /// # Errors
+    /// The system has no descriptor for it.
+    pub fn halves(self) -> Result<(Asker, Hearer), PeerError> {
+        let heard = self.stream.try_clone().map_err(|error| broken(&error))?;
+        heard.set_read_timeout(None).map_err(|error| broken(&error))?;
+        Ok((Asker(self.stream), Hearer(heard)))
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), PeerError> {

@@ -38,5 +38,5 @@ fn main() -> ExitCode {
         chain::ROWS,
         memory::ROWS,
     ];
-    common::table::run("qcow2", &rows)
+    common::table::run("qcow2", &rows, &[])
 }

@@ -17,5 +17,5 @@ mod nodes;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    common::table::run("requests", &[nodes::ROWS, files::ROWS, graph::ROWS])
+    common::table::run("requests", &[nodes::ROWS, files::ROWS, graph::ROWS], &[])
 }
