@@ -3,7 +3,8 @@
 //! [`Host`] runs tasks on threads, [`HostFile`] is a disk in a file or block device; both answer what the runtime
 //! asks. Nothing here is simulated, so nothing here is reproducible.
 //!
-//! Not for: image formats, or deciding what is to be read and written. `unsafe` stands in the ring alone.
+//! Not for: image formats, or deciding what is to be read and written. `unsafe` stands in the
+//! ring and in the memory that devices read into.
 // The machine itself: threads, clocks and locks have to stand somewhere, and no exploration looks in here.
 #![allow(clippy::disallowed_types, clippy::disallowed_methods)]
 
