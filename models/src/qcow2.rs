@@ -58,6 +58,7 @@ pub struct Qcow2 {
     pub is_corrupt: bool,
     /// Features that hold as long as nobody writes who does not know them.
     pub autoclear: u64,
+    backing: (u64, u64),
     l1: (u64, u64),
     reftable: (u64, u64),
     snapshots: (u64, u64),
@@ -115,6 +116,7 @@ impl Qcow2 {
             is_dirty: features & 1 != 0,
             is_corrupt: features & 2 != 0,
             autoclear,
+            backing: (u64_at(8), u32_at(16)),
             l1: (u64_at(40), u32_at(36)),
             reftable: (u64_at(48), u32_at(56)),
             snapshots: (u64_at(64), u32_at(60)),
@@ -123,6 +125,16 @@ impl Qcow2 {
             external: features & 4 != 0,
             vouches_from: (autoclear & 1 != 0).then(|| u32_at(100)),
         })
+    }
+
+    /// The name of its backing file; empty, if it names none.
+    ///
+    /// # Errors
+    /// It has to be read.
+    pub fn backing_file(&self, bytes: &mut Bytes<'_>) -> Result<String, Stopped> {
+        let (offset, len) = self.backing;
+        let name = if offset == 0 { Vec::new() } else { read(bytes, ByteRange::new(offset, len))? };
+        Ok(String::from_utf8_lossy(&name).into())
     }
 
     /// Where byte `at` of the guest's disk is, and the bytes behind it up to the end of its cluster.

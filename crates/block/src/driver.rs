@@ -185,6 +185,11 @@ pub trait BlockDriver: Send + Sync {
         None
     }
 
+    /// Whether what it opens keeps the name of its backing file.
+    fn keeps_backing_file(&self) -> bool {
+        false
+    }
+
     /// The file that has its data, if what it has opened names one: a filename as the world knows it.
     fn data_file(&self) -> Option<String> {
         None

@@ -14,7 +14,7 @@ use blockyard_units::{BackendId, Design, JobId, Mutant, NodeId};
 
 use crate::backend::Backend;
 use crate::bitmaps::BitmapOwner;
-use crate::driver::BlockDriver;
+use crate::driver::{BackingFile, BlockDriver};
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::node::Node;
@@ -136,6 +136,22 @@ impl BlockLayer {
         let io = Io::of_node(self, node, Requester::Node(node.id()));
         self.store_bitmaps(node, &io).await?;
         node.driver().close(&io).await
+    }
+
+    /// Has the image that a node has opened name another backing file, durably.
+    ///
+    /// # Errors
+    /// What its driver met or refused.
+    ///
+    /// # Yields
+    /// As the driver does.
+    pub async fn set_backing_file(
+        &self,
+        node: &Node,
+        by: Requester,
+        file: &BackingFile,
+    ) -> Result<(), BlockError> {
+        node.amend(&Io::of_node(self, node, by), file).await.map(drop)
     }
 
     /// A node-name that nobody gave; no user can give one like it.

@@ -134,6 +134,11 @@ impl Node {
         self.driver.backing_file()
     }
 
+    /// Whether it is an image that can name its backing file.
+    pub fn keeps_backing_file(&self) -> bool {
+        self.driver.keeps_backing_file()
+    }
+
     /// The file that has its data, if it is an image that names one.
     pub fn data_file(&self) -> Option<String> {
         self.driver.data_file()

@@ -32,8 +32,13 @@ const EQUAL: &[&str] = &[
 ];
 
 /// The same, of scripts that are for this alone.
-const EQUAL_HERE: &[&str] =
-    &["peer-bitmap-algebra", "peer-bitmap-copy-on-read", "peer-bitmap-kept", "peer-mirror-modes"];
+const EQUAL_HERE: &[&str] = &[
+    "peer-bitmap-algebra",
+    "peer-bitmap-copy-on-read",
+    "peer-bitmap-kept",
+    "peer-commit",
+    "peer-mirror-modes",
+];
 
 /// What it cannot, and why.
 const REFUSED: &[(&str, &str)] = &[

@@ -199,6 +199,31 @@ fn a_mirror_without_a_filter_is_as_good() {
     }
 }
 
+#[test]
+fn the_commit_scenarios_exhaust_clean() {
+    for node in ["commit=filter", "commit=bare"] {
+        for scenario in ["commit-active", "commit-bitmap", "commit-grow", "commit-intermediate"] {
+            check_exhausted(scenario, &["--design", node, "--faults", "1"]);
+        }
+        check_exhausted("commit-filters", &["--design", node]);
+        check_exhausted("commit-durable", &["--design", node, "--crashes", "1"]);
+    }
+}
+
+/// The usual way of tools: what is written between the pivot and the command is in no bitmap.
+#[test]
+fn a_bitmap_that_records_again_only_after_a_commit_misses_writes() {
+    let folder = folder("commit-bitmap-late");
+    let script = blockyard_scenario::builtin("commit-bitmap").expect("it is built in");
+    let enable = script.lines().find(|line| line.contains("bitmap-enable")).expect("it has one");
+    let merge = script.lines().find(|line| line.contains("bitmap-merge")).expect("it has one");
+    let late = script.replace(&format!("{enable}\n"), "");
+    let late = late.replace(merge, &format!("{enable}\n{merge}"));
+    std::fs::write(folder.join("late.json"), late).expect("the folder is writable");
+    let (status, found) = blockyard_json(&folder, &["explore", "late.json"]);
+    assert_eq!((status, text(&found, "property")), (1, "guest-consistency"), "{found}");
+}
+
 /// Each known bug, a scenario that shows it, what it breaks, and the faults and preemptions that it needs.
 const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("mirror-pivot-undrained-window", "mirror-passive", "mirror-convergence", 0, 1),
@@ -225,6 +250,9 @@ const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("merge-leaves-count-stale", "bitmap-merge", "bitmap-soundness", 0, 0),
     ("reopen-ro-drops-bitmaps", "bitmap-reopen", "bitmap-soundness", 0, 0),
     ("bitmap-clear-undone-though-not-done", "bitmap-transaction", "bitmap-soundness", 0, 0),
+    ("commit-renames-before-flush", "commit-durable", "durability", 0, 0),
+    ("commit-forgets-tail", "commit-grow", "guest-consistency", 0, 0),
+    ("commit-status-of-top-only", "commit-active", "guest-consistency", 0, 0),
     ("txn-abort-softcancels-ready-peer", "mirror-group", "progress", 0, 0),
     ("txn-cancelled-member-commits", "mirror-group", "guest-consistency", 0, 0),
     ("txn-member-runs-before-peers-exist", "mirror-group", "graph-validity", 0, 0),

@@ -176,6 +176,9 @@ pub enum EdgePolicy {
     /// write-unchanged, and write and resize only if all parents share write or the node is
     /// inactive.
     Backing,
+    /// As [`Backing`](Self::Backing), of an overlay that is being committed: what is written below it leaves what it
+    /// shows as it is, so it shares write and resize whatever its parents share.
+    Committed,
 }
 
 /// A parent's hold on a child.

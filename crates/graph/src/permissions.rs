@@ -146,6 +146,10 @@ fn of_policy(
         EdgePolicy::CopyOnRead => of_copy_on_read(node, above),
         EdgePolicy::Storage => of_storage(roles, node, above),
         EdgePolicy::Backing => of_backing(node, above),
+        EdgePolicy::Committed => {
+            let shared = above.shared.union(WRITE_AND_RESIZE);
+            of_backing(node, Cumulative { shared, ..above })
+        }
     }
 }
 

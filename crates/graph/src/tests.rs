@@ -63,7 +63,7 @@ fn add_edge(parent: Parent, name: &str, child: u32, policy: EdgePolicy) -> Edit 
             Role::Filtered.into()
         }
         EdgePolicy::Storage => Roles::of(&[Role::Data, Role::Primary]),
-        EdgePolicy::Backing => Role::Cow.into(),
+        EdgePolicy::Backing | EdgePolicy::Committed => Role::Cow.into(),
     };
     Edit::AddEdge(Edge { parent, name: name.into(), child: n(child), roles, policy, frozen: None })
 }

@@ -52,6 +52,11 @@ pub trait JobDriver: Send + Sync {
         Box::pin(async { Ok(()) })
     }
 
+    /// What was sealed does not take place after all; still in the section.
+    fn unseal<'a>(&'a self, _job: &'a Job) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
+
     /// What people call the change of the graph at its end.
     fn ending(&self, _job: &Job) -> &'static str {
         "nothing"
@@ -79,6 +84,11 @@ pub trait JobDriver: Send + Sync {
 
     /// What all jobs of the transaction promised is published, or what they had put up taken away.
     fn ended(&self, _job: &Job) {}
+
+    /// The section has ended, and the job as far as others see it: what is left to be put in order.
+    fn clean<'a>(&'a self, _job: &'a Job) -> BoxFuture<'a, ()> {
+        Box::pin(async {})
+    }
 }
 
 /// Something that happened to a job, for whoever subscribed.

@@ -29,7 +29,7 @@ mod witness;
 pub use control::Position;
 pub use errors::IoStatus;
 pub use job::{Job, JobDriver, JobEvent, JobOptions};
-pub use mirror::{MirrorOptions, MirrorPolicies, MirrorStart, SyncMode};
+pub use mirror::{CommitOptions, MirrorOptions, MirrorPolicies, MirrorStart, SyncMode};
 pub use once::{Once, run_once};
 pub use registry::{BlockJobInfo, EventSink, JobInfo, Jobs, check_job_id};
 pub use status::{Status, Verb, picture};

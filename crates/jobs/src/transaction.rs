@@ -56,6 +56,9 @@ impl Transaction {
         self.0.iter().for_each(|job| job.driver.ended(job));
         section.into_iter().for_each(Drained::end);
         self.0.iter().for_each(|job| self.layer().unregister_job(job.id()));
+        for job in self.0.iter() {
+            job.driver.clean(job).await;
+        }
         self.0.iter().for_each(|job| conclude(job));
     }
 
@@ -250,6 +253,9 @@ impl Transaction {
             *section = Some(self.drain().await);
         }
         self.cut_off().await;
+        for job in self.0.iter() {
+            job.driver.unseal(job).await;
+        }
         for (job, commits) in self.0.iter().zip(worked) {
             let undone = |graph: &Graph| {
                 let driver = &job.driver;

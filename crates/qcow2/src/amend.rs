@@ -149,7 +149,7 @@ impl AmendOptions {
     }
 
     /// What the header alone says of all this.
-    fn put_into(&self, header: &mut Header) {
+    pub(crate) fn put_into(&self, header: &mut Header) {
         if let Some(lazy) = self.lazy_refcounts {
             header.compatible &= !compatible::LAZY_REFCOUNTS;
             header.compatible |= if lazy { compatible::LAZY_REFCOUNTS } else { 0 };

@@ -186,6 +186,10 @@ impl BlockDriver for Qcow2 {
         header.backing.map(|name| BackingFile { name, format })
     }
 
+    fn keeps_backing_file(&self) -> bool {
+        true
+    }
+
     fn bitmap_store(&self) -> Option<&dyn BitmapStore> {
         Some(self)
     }
@@ -280,6 +284,11 @@ impl BlockDriver for Qcow2 {
                 let image = self.opened()?;
                 let changed = image.change_snapshots(&files(io, &image), change).await;
                 return Ok(Box::new(changed.map_err(|error| self.said(error))?) as Amended);
+            }
+            if let Some(file) = change.downcast_ref::<BackingFile>() {
+                let image = self.opened()?;
+                let changed = image.set_backing_file(&files(io, &image), file).await;
+                return changed.map(|()| Box::new(()) as Amended).map_err(|error| self.said(error));
             }
             let change =
                 change.downcast_ref().ok_or_else(|| io.unsupported(ByteRange::new(0, 0)))?;

@@ -16,6 +16,7 @@ mod amend;
 mod bitmaps;
 mod blkdebug;
 mod blockdev;
+mod commit;
 mod create;
 mod drive_reopen;
 mod error;

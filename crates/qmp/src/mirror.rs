@@ -65,7 +65,7 @@ pub(crate) struct BlockdevMirror {
 
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum OnErrorWord {
+pub(crate) enum OnErrorWord {
     Report,
     Ignore,
     Enospc,
@@ -73,7 +73,7 @@ enum OnErrorWord {
     Auto,
 }
 
-fn on_error(word: Option<OnErrorWord>) -> OnError {
+pub(crate) fn on_error(word: Option<OnErrorWord>) -> OnError {
     match word {
         None | Some(OnErrorWord::Report) => OnError::Report,
         Some(OnErrorWord::Ignore) => OnError::Ignore,
@@ -84,25 +84,34 @@ fn on_error(word: Option<OnErrorWord>) -> OnError {
 }
 
 /// QEMU's default, for targets without clusters of their own.
-const DEFAULT_GRANULARITY: u64 = 65536;
+const DEFAULT_GRANULARITY: ByteLen = ByteLen(65536);
 /// QEMU's limit: a chunk is copied at once.
 const MOST_GRANULARITY: ByteLen = ByteLen(64 << 20);
 /// QEMU's default.
-const DEFAULT_BUFFER: u64 = 16 << 20;
+const DEFAULT_BUFFER: ByteLen = ByteLen(16 << 20);
+
+pub(crate) fn granularity(asked: Option<&Size>) -> ByteLen {
+    asked.map_or(DEFAULT_GRANULARITY, |size| ByteLen(size.0))
+}
+
+pub(crate) fn check_granularity(granularity: ByteLen) -> Result<(), QmpError> {
+    DirtyBitmap::check_granularity(granularity)
+        .map_err(|error| QmpError::generic(format!("granularity: {error}")))?;
+    if granularity > MOST_GRANULARITY {
+        let why = format!("granularity: it is at most {MOST_GRANULARITY} bytes");
+        return Err(QmpError::generic(why));
+    }
+    Ok(())
+}
+
+/// Of 0 bytes it is the default.
+pub(crate) fn buffer(asked: Option<&Size>) -> ByteLen {
+    asked.map(|size| ByteLen(size.0)).filter(|bytes| bytes.0 > 0).unwrap_or(DEFAULT_BUFFER)
+}
 
 impl BlockdevMirror {
     fn job_id(&self) -> &str {
         self.job_id.as_deref().unwrap_or(&self.device)
-    }
-
-    fn granularity(&self) -> ByteLen {
-        ByteLen(self.granularity.as_ref().map_or(DEFAULT_GRANULARITY, |size| size.0))
-    }
-
-    /// Of 0 bytes it is the default.
-    fn buffer(&self) -> ByteLen {
-        let asked = self.buf_size.as_ref().map(|size| size.0);
-        ByteLen(asked.filter(|bytes| *bytes > 0).unwrap_or(DEFAULT_BUFFER))
     }
 
     fn sync(&self) -> Result<SyncMode, QmpError> {
@@ -128,13 +137,7 @@ impl BlockdevMirror {
     pub fn check(&self) -> Result<(), QmpError> {
         check_job_id(self.job_id())?;
         self.sync()?;
-        DirtyBitmap::check_granularity(self.granularity())
-            .map_err(|error| QmpError::generic(format!("granularity: {error}")))?;
-        if self.granularity() > MOST_GRANULARITY {
-            return Err(QmpError::generic(format!(
-                "granularity: it is at most {MOST_GRANULARITY} bytes"
-            )));
-        }
+        check_granularity(granularity(self.granularity.as_ref()))?;
         let named = self.filter_node_name.as_deref().map_or(Ok(()), check_name);
         Ok(named.map_err(|error| error.within("filter-node-name"))?)
     }
@@ -142,8 +145,7 @@ impl BlockdevMirror {
 
 impl Monitor {
     pub(crate) fn mirror(&self, arguments: BlockdevMirror) -> Result<MirrorStart, QmpError> {
-        let (name, granularity) = (arguments.job_id().into(), arguments.granularity());
-        let (buffer, sync) = (arguments.buffer(), arguments.sync()?);
+        let (name, sync) = (arguments.job_id().into(), arguments.sync()?);
         let copy_mode =
             match (arguments.copy_mode.map(CopyMode::from), self.layer().design().mirror) {
                 (None, by_default) => by_default,
@@ -163,9 +165,10 @@ impl Monitor {
             target: arguments.target,
             sync,
             copy_mode,
-            granularity,
-            buffer,
+            granularity: granularity(arguments.granularity.as_ref()),
+            buffer: buffer(arguments.buf_size.as_ref()),
             replaces: arguments.replaces,
+            commit: None,
             policies: MirrorPolicies {
                 source: on_error(arguments.on_source_error),
                 target: on_error(arguments.on_target_error),

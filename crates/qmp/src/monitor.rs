@@ -23,6 +23,7 @@ use crate::amend::BlockdevAmend;
 use crate::bitmaps;
 use crate::blkdebug::{Break, Stopped};
 use crate::blockdev::Blockdev;
+use crate::commit::BlockCommit;
 use crate::create::BlockdevCreate;
 use crate::drive_reopen::DriveReopen;
 use crate::error::{ErrorClass, QmpError};
@@ -43,6 +44,10 @@ use crate::visitor::{Mode, Nothing, visit};
 
 /// Every command, with what it does.
 pub const COMMANDS: &[(&str, &str)] = &[
+    (
+        "block-commit",
+        "moves what layers hold into a backing file of theirs, which takes their place",
+    ),
     ("block-dirty-bitmap-add", "has writes to a node recorded in a new bitmap"),
     ("block-dirty-bitmap-clear", "forgets what a bitmap has recorded"),
     ("block-dirty-bitmap-disable", "has a bitmap record no more"),
@@ -153,6 +158,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "x-blockdev-amend" => visit::<BlockdevAmend>(&value, mode)?.check(mode),
         "blockdev-del" => Ok(visit::<NodeName>(&value, mode).map(drop)?),
         "blockdev-mirror" => visit::<BlockdevMirror>(&value, mode)?.check(),
+        "block-commit" => visit::<BlockCommit>(&value, mode)?.check(),
         "x-blkdebug-break" => visit::<Break>(&value, mode)?.check(),
         "x-blkdebug-resume" | "x-blkdebug-wait" => Ok(visit::<Stopped>(&value, mode).map(drop)?),
         "x-block-set-copy-on-read" => Ok(visit::<SetCopyOnRead>(&value, mode).map(drop)?),
@@ -277,6 +283,10 @@ impl Monitor {
                 let SetCopyOnRead { node_name, enable } = visit(&value, mode)?;
                 self.layer().node(&node_name)?.set_copy_on_read(enable);
                 Ok(done(()))
+            }
+            "block-commit" => {
+                let commit = self.commit(visit(&value, mode)?)?;
+                self.take_place(command, commit).await.map(done)
             }
             "blockdev-mirror" => {
                 let mirror = self.mirror(visit(&value, mode)?)?;

@@ -24,6 +24,12 @@ pub const BUILTIN: &[(&str, &str)] = &[
         "guest-stopped-by-error",
         include_str!("../../../tests/scenarios/guest-stopped-by-error.json"),
     ),
+    ("commit-active", include_str!("../../../tests/scenarios/commit-active.json")),
+    ("commit-bitmap", include_str!("../../../tests/scenarios/commit-bitmap.json")),
+    ("commit-durable", include_str!("../../../tests/scenarios/commit-durable.json")),
+    ("commit-filters", include_str!("../../../tests/scenarios/commit-filters.json")),
+    ("commit-grow", include_str!("../../../tests/scenarios/commit-grow.json")),
+    ("commit-intermediate", include_str!("../../../tests/scenarios/commit-intermediate.json")),
     ("insert-filter-alone", include_str!("../../../tests/scenarios/insert-filter-alone.json")),
     (
         "insert-filter-transaction",

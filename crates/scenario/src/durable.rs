@@ -64,6 +64,18 @@ impl Root {
         }
     }
 
+    /// What an image names as its backing file that has this below it: some layer there, or if it is none of these, all.
+    fn named(&self, name: &str) -> &Self {
+        let mut at = self;
+        loop {
+            match at {
+                Self::Disk(disk) | Self::Image { disk, .. } if disk == name => return at,
+                Self::Image { backing: Some(backing), .. } => at = backing,
+                Self::Image { backing: None, .. } | Self::Disk(_) => return self,
+            }
+        }
+    }
+
     fn disks<'a>(&'a self, all: &mut BTreeSet<&'a str>) {
         match self {
             Self::Disk(disk) => {
@@ -304,14 +316,18 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
             Root::Image { disk, backing } => (on(disk), backing),
         };
         let mut bytes = |range| self.read(disk, range, picked).ok();
-        let place = Qcow2::of(&mut bytes).and_then(|image| image.place(&mut bytes, sector.start()));
-        match place {
-            Ok(Place::Data(host)) => self.read(disk, ByteRange::new(host, sector.len().0), picked),
-            Ok(Place::Below) if backing.is_some() => {
-                let backing = backing.as_ref().expect("guard-holds");
-                self.view(backing, sector, picked)
+        let found = Qcow2::of(&mut bytes).and_then(|image| {
+            let place = image.place(&mut bytes, sector.start())?;
+            let below = backing.as_ref().filter(|_| place == Place::Below);
+            let named = below.map(|_| image.backing_file(&mut bytes)).transpose()?;
+            Ok((place, below.zip(named)))
+        });
+        match found {
+            Ok((Place::Data(host), _)) => {
+                self.read(disk, ByteRange::new(host, sector.len().0), picked)
             }
-            Ok(Place::Zero | Place::Below) => Ok(vec![0; sector.len().as_usize()]),
+            Ok((_, Some((below, named)))) => self.view(below.named(&named), sector, picked),
+            Ok((Place::Zero | Place::Below, None)) => Ok(vec![0; sector.len().as_usize()]),
             Err(Stopped::Unread(range)) => Err(Stop::Undecided(disk, range)),
             Err(Stopped::Broken(_)) => Err(Stop::Wrong),
         }

@@ -82,6 +82,16 @@ words! {
 }
 
 words! {
+    /// Whether a commit has a filter above the top while it works.
+    CommitNode {
+        Filter = "filter", "a filter stands for the top: filters above it stay at the pivot";
+        Bare = "bare",
+            "the job holds the top and the base itself: at the pivot the overlay gets the base, filters in between \
+             are dropped";
+    }
+}
+
+words! {
     /// Whether a write that leaves a node's view as it is (copy-on-read) is recorded in the node's bitmaps.
     UnchangedMarks {
         No = "no", "a write that is flagged as leaving the view unchanged marks no bitmap";
@@ -195,6 +205,12 @@ words! {
             "a switch takes place, and guests go on, while its witness is still being flushed";
         UnknownWitnessResumesOnSource = "unknown-witness-resumes-on-source",
             "guests go on with the source though the witness may have been set";
+        CommitRenamesBeforeFlush = "commit-renames-before-flush",
+            "an overlay names the base as its backing file before the base is flushed";
+        CommitForgetsTail = "commit-forgets-tail",
+            "what a base has behind the end of the top that is committed to it is not hidden from longer overlays";
+        CommitStatusOfTopOnly = "commit-status-of-top-only",
+            "of several layers a commit copies what the top one holds";
         Qcow2ReftableBeforeBlocks = "qcow2-reftable-before-blocks",
             "a refcount table is written before the blocks that it refers to are durable";
         Qcow2L2BeforeReferred = "qcow2-l2-before-what-it-refers-to",
@@ -275,6 +291,8 @@ pub struct Design {
     pub mirror: CopyMode,
     /// Whether unchanged writes mark bitmaps.
     pub unchanged_marks: UnchangedMarks,
+    /// Whether a commit has a filter.
+    pub commit: CommitNode,
     mutant: Option<Mutant>,
 }
 
@@ -285,6 +303,7 @@ impl Default for Design {
             pivot: Pivot::FilterParent,
             mirror: CopyMode::Passive,
             unchanged_marks: UnchangedMarks::No,
+            commit: CommitNode::Filter,
             mutant: None,
         }
     }
@@ -315,6 +334,10 @@ pub fn decisions() -> Vec<Decision> {
             values: CopyMode::ALL.iter().map(|v| (v.word(), v.about())).collect(),
         },
         Decision {
+            key: "commit",
+            values: CommitNode::ALL.iter().map(|v| (v.word(), v.about())).collect(),
+        },
+        Decision {
             key: "unchanged-marks",
             values: UnchangedMarks::ALL.iter().map(|v| (v.word(), v.about())).collect(),
         },
@@ -337,6 +360,7 @@ impl Design {
             "replace" => self.replace = value.parse().map_err(named)?,
             "pivot" => self.pivot = value.parse().map_err(named)?,
             "mirror" => self.mirror = value.parse().map_err(named)?,
+            "commit" => self.commit = value.parse().map_err(named)?,
             "unchanged-marks" => self.unchanged_marks = value.parse().map_err(named)?,
             _ => {
                 let keys: Vec<_> = decisions().iter().map(|decision| decision.key).collect();
@@ -355,6 +379,7 @@ impl Design {
             "replace" => Some(self.replace.word()),
             "pivot" => Some(self.pivot.word()),
             "mirror" => Some(self.mirror.word()),
+            "commit" => Some(self.commit.word()),
             "unchanged-marks" => Some(self.unchanged_marks.word()),
             _ => None,
         }

@@ -122,6 +122,13 @@ fn backing_is_read_for_a_parent_and_shares_writes_only_if_all_parents_do() {
 }
 
 #[test]
+fn backing_of_what_is_committed_shares_writes_whatever_its_parents_do() {
+    let policy: (&[Role], _) = (&[Role::Cow], EdgePolicy::Committed);
+    check(plain(), Some((READ_WRITE, ALL_BUT_WRITE)), policy, (READ, Permissions::ALL));
+    check(plain(), Some((WRITE, Permissions::NONE)), policy, (Permissions::NONE, Permissions::ALL));
+}
+
+#[test]
 fn the_parents_of_a_node_that_is_shared_by_force_share_everything() {
     let mut shared = read_only();
     shared.options.force_share = true;

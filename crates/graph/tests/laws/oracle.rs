@@ -83,7 +83,7 @@ impl View {
             EdgePolicy::Passthrough | EdgePolicy::Exclusive | EdgePolicy::CopyOnRead => {
                 parents.any(|upper| self.requires(upper, permission))
             }
-            EdgePolicy::Backing => {
+            EdgePolicy::Backing | EdgePolicy::Committed => {
                 permission == READ && parents.any(|upper| self.requires(upper, READ))
             }
             EdgePolicy::Storage if permission == READ => true,
@@ -110,6 +110,7 @@ impl View {
             _ if changing && inactive => true,
             EdgePolicy::Storage => !changing && all(permission),
             EdgePolicy::Backing => !changing || all(WRITE),
+            EdgePolicy::Committed => true,
         }
     }
 }

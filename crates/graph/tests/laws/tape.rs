@@ -104,6 +104,7 @@ fn edge(parent: Parent, name: &str, child: NodeId, policy: u8, c: u8) -> Edge {
         1 => (EdgePolicy::Passthrough, Role::Filtered.into()),
         2 if c.is_multiple_of(2) => (EdgePolicy::Storage, Role::Data.into()),
         2 => (EdgePolicy::Storage, Roles::of(&[Role::Data, Role::Metadata])),
+        _ if c.is_multiple_of(4) => (EdgePolicy::Committed, Role::Cow.into()),
         _ => (EdgePolicy::Backing, Role::Cow.into()),
     };
     Edge { parent, name: name.into(), child, roles, policy, frozen: None }

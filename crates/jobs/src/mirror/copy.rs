@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use blockyard_block::{BlockError, Io, LONGEST, Node, ReadFlags, Write, WriteFlags};
 use blockyard_sync::{note, sometimes};
-use blockyard_units::{ByteRange, CopyMode, Mutant};
+use blockyard_units::{ByteRange, CopyMode, Mutant, NodeId};
 
 use super::Tracking;
 use super::filter::{FILE, TARGET};
@@ -17,6 +17,8 @@ pub(super) struct Copier {
     /// The two edges, on the job's behalf.
     pub io: Io,
     pub filter: Option<Arc<Node>>,
+    /// What no layer above this one holds is not copied, if there is one.
+    pub bottom: Option<NodeId>,
 }
 
 impl Copier {
@@ -51,10 +53,13 @@ impl Copier {
     async fn copy_extents(&self, range: ByteRange) -> Result<(), Failed> {
         let mut rest = range;
         while !rest.is_empty() {
-            let asked = self.io.status_above(FILE, None, rest).await;
-            let extent = asked.map_err(|error| Failed { reads: true, error })?.extent;
+            let asked = self.io.status_above(FILE, self.bottom, rest).await;
+            let above = asked.map_err(|error| Failed { reads: true, error })?;
+            let extent = above.extent;
             let part = ByteRange::new(rest.start(), extent.len.0.min(rest.len().0));
-            if extent.zero {
+            if self.bottom.is_some() && above.depth == 0 {
+                sometimes!(true, "a commit left alone what the base holds");
+            } else if extent.zero {
                 self.zero(part).await?;
             } else {
                 self.read_and_write(part).await?;

@@ -50,7 +50,9 @@ impl Mirror {
         let mut at = 0;
         while at < len.0 {
             job.pause_point().await?;
-            let base = job.layer().backing_of(self.source);
+            let first = job.layer().design().is_mutant(Mutant::CommitStatusOfTopOnly);
+            let below = self.copier.bottom.filter(|_| !first);
+            let base = below.or_else(|| job.layer().backing_of(self.source));
             let above = match io.status_above(FILE, base, ByteRange::between(at, len.0)).await {
                 Ok(above) => above,
                 Err(error) => {

@@ -13,6 +13,7 @@
 //! Source: QEMU's documentation of blockdev-mirror; "Meeting notes on -blockdev, dynamic backend reconfiguration"
 //! (qemu-block, December 2016) for the filter.
 
+mod commit;
 mod copy;
 mod filter;
 mod first;
@@ -20,6 +21,7 @@ mod flight;
 mod pivot;
 mod start;
 
+pub use commit::CommitOptions;
 pub use start::{MirrorOptions, MirrorPolicies, MirrorStart, SyncMode};
 
 use alloc::boxed::Box;
@@ -39,6 +41,7 @@ use crate::control::{Cancel, Control};
 use crate::job::{Job, JobDriver};
 use crate::status::Verb;
 
+use commit::Commit;
 use copy::Copier;
 use flight::{Buffer, Failed, Flight};
 
@@ -69,6 +72,8 @@ pub(crate) struct Mirror {
     tracking: Arc<Tracking>,
     copier: Copier,
     sync: SyncMode,
+    /// If the target is a backing file of the source.
+    commit: Option<Commit>,
     buffer: Buffer,
     policies: MirrorPolicies,
     /// Where the next copy is looked for; of the job's task alone.
@@ -176,9 +181,13 @@ impl Mirror {
     }
 
     async fn work(&self, job: &Job) -> Result<(), BlockError> {
+        self.fit_base(job).await?;
         self.mark_top(job).await?;
         loop {
             while self.copy_some(job).await? {}
+            if self.commit.as_ref().is_some_and(|commit| !commit.is_active) {
+                return Ok(());
+            }
             if let Next::Finish = self.follow(job).await? {
                 return Ok(());
             }
@@ -205,7 +214,7 @@ impl Mirror {
 
 impl JobDriver for Mirror {
     fn kind(&self) -> &'static str {
-        "mirror"
+        if self.commit.is_some() { "commit" } else { "mirror" }
     }
 
     fn run<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, Result<(), BlockError>> {
@@ -227,6 +236,10 @@ impl JobDriver for Mirror {
         mode: CopyMode,
     ) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
+            if self.commit.is_some() {
+                let why = alloc::format!("job {} has no copy mode: it is no mirror", job.name());
+                return Err(BlockError::Invalid(why));
+            }
             let Some(filter) = &self.filter else {
                 let why = alloc::format!("job {} has no filter: it is always passive", job.name());
                 return Err(BlockError::Invalid(why));
@@ -273,13 +286,20 @@ impl JobDriver for Mirror {
             if job.layer().design().is_mutant(Mutant::MirrorPivotSkipsFlush) {
                 return Ok(());
             }
+            if job.layer().design().is_mutant(Mutant::CommitRenamesBeforeFlush) {
+                self.rename(job).await?;
+            }
             // By force it is cancelled at the next look at it, if it is to try again.
             while let Err(error) = self.copier.io.flush(filter::TARGET).await {
                 job.met(error, self.policies.target, false)?;
                 job.check_cancelled()?;
             }
-            Ok(())
+            self.rename(job).await
         })
+    }
+
+    fn unseal<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, ()> {
+        Box::pin(self.rename_back(job))
     }
 
     fn ending(&self, job: &Job) -> &'static str {
@@ -301,6 +321,10 @@ impl JobDriver for Mirror {
         {
             source.remove_bitmap(job.id());
         }
+    }
+
+    fn clean<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, ()> {
+        Box::pin(self.close_again(job))
     }
 }
 

@@ -8,9 +8,9 @@ use blockyard_graph::{EdgeKey, Edit, Graph, NodeAttributes, Parent, ROOT};
 use blockyard_sync::sometimes;
 use blockyard_units::{JobId, Mutant, NodeId, Pivot, Replace};
 
-use super::Mirror;
 use super::filter::{FILE, TARGET};
 use super::start::{HOLD, filters_down_to};
+use super::{Mirror, commit};
 use crate::job::Job;
 
 /// The edges that a pivot moves away from `node`: those of everybody but jobs.
@@ -25,13 +25,21 @@ fn redirect(edge: EdgeKey, expected: Option<NodeId>, new: NodeId) -> Edit {
 
 impl Mirror {
     /// The node that stands for the source where the guest's requests come from.
-    fn top(&self) -> NodeId {
+    pub(super) fn top(&self) -> NodeId {
         self.filter.as_ref().map_or(self.given, |filter| filter.id())
     }
 
     /// The parents of what the guest's requests come by.
     pub(super) fn parents_now(&self, graph: &Graph) -> Vec<EdgeKey> {
-        parents_to_redirect(graph, self.top())
+        match self.is_bare_commit() {
+            true => commit::users(graph, self.given),
+            false => parents_to_redirect(graph, self.top()),
+        }
+    }
+
+    /// Nothing holds a place for filters over the source.
+    fn is_bare_commit(&self) -> bool {
+        self.commit.is_some() && self.filter.is_none()
     }
 
     /// The edits after which the target is where the source was.
@@ -54,7 +62,12 @@ impl Mirror {
             (None, Pivot::FilterParent) => below,
             (None, Pivot::ReplaceNode) => self.source,
         };
-        let mut edits = if replaced == below {
+        let mut edits = if self.is_bare_commit() {
+            let led = |edge: &EdgeKey| {
+                redirect(edge.clone(), graph.child(edge.parent, &edge.name), self.target)
+            };
+            parents.iter().map(led).collect()
+        } else if replaced == below {
             self.redirect_all(&parents, self.top(), self.target)
         } else {
             // The filters over it hang on.
@@ -84,12 +97,16 @@ impl Mirror {
         let holder = self.filter.as_ref().map_or(Parent::Job(job), |node| Parent::Node(node.id()));
         let below = self.below(graph).unwrap_or(self.given);
         let unfreeze = |parent, name: &str| Edit::Unfreeze { parent, name: name.into() };
+        let thaw = |EdgeKey { parent, name }: EdgeKey| Edit::Unfreeze { parent, name };
         let remove =
             |parent, name: &str| Edit::RemoveEdge { parent, name: name.into(), expected: None };
         let mut edits =
             Vec::from([unfreeze(holder, TARGET), remove(holder, TARGET), unfreeze(holder, FILE)]);
+        if self.commit.is_some() {
+            edits.extend(commit::end(graph, job, self.source, self.target));
+        }
         let lower = filters_down_to(graph, below, self.source);
-        edits.extend(lower.into_iter().map(|parent| unfreeze(parent, FILE)));
+        edits.extend(lower.into_iter().map(thaw));
         match &self.filter {
             None => edits.push(remove(holder, FILE)),
             Some(filter) if alone => edits.extend([

@@ -9,13 +9,14 @@ use alloc::vec::Vec;
 use blockyard_bitmap::{DirtyBitmap, SharedBitmap};
 use blockyard_block::{BlockError, BlockLayer, Io, NewNode, Node, OnError, Plan, Requester};
 use blockyard_graph::{
-    Discard, Edge, EdgePolicy, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions, Role,
-    Roles,
+    Discard, Edge, EdgeKey, EdgePolicy, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions,
+    Role, Roles,
 };
 use blockyard_sync::Shared;
 use blockyard_sync::door::{self, world::Quiet};
 use blockyard_units::{ByteLen, CopyMode, JobId, Mutant, NodeId};
 
+use super::commit::{self, Commit, CommitOptions};
 use super::copy::Copier;
 use super::filter::{FILE, MirrorFilter, TARGET};
 use super::first::{check_first, mark_by_bitmap};
@@ -77,6 +78,8 @@ pub struct MirrorOptions {
     pub policies: MirrorPolicies,
     /// The filter's node-name.
     pub filter_name: String,
+    /// If the target is a backing file of the source, and to take its place as such.
+    pub commit: Option<CommitOptions>,
 }
 
 /// A mirror that may begin: its filter is made and not in the graph yet.
@@ -91,6 +94,8 @@ pub struct MirrorStart {
     target: NodeId,
     replaces: Option<NodeId>,
     len: ByteLen,
+    /// Of a commit: what is read-only until it begins, by the last plan.
+    read_only: Quiet<Vec<NodeId>>,
 }
 
 impl MirrorStart {
@@ -110,7 +115,10 @@ impl MirrorStart {
         let replaces = options.replaces.as_deref().map(|name| layer.node(name)).transpose()?;
         let replaces = replaces.map(|node| node.id());
         replaces.map_or(Ok(()), |node| check_replaced(&layer.graph(), node, &source))?;
-        let len = check_lengths(layer, &source, &target)?;
+        let len = check_lengths(layer, &source, &target, options.commit.is_some())?;
+        if options.commit.is_some() {
+            commit::bottom(&layer.graph(), source.id(), target.id())?;
+        }
         check_granules(len, options.granularity)?;
         let mut bitmap = DirtyBitmap::new(len, options.granularity)
             .map_err(|error| BlockError::Invalid(format!("granularity: {error}")))?;
@@ -133,7 +141,20 @@ impl MirrorStart {
         }
         let (layer, jobs) = (layer.clone(), jobs.clone());
         let (source, target) = (source.id(), target.id());
-        Ok(Self { layer, jobs, id, options, filter, tracking, source, target, replaces, len })
+        let read_only = Quiet::default();
+        Ok(Self {
+            layer,
+            jobs,
+            id,
+            options,
+            filter,
+            tracking,
+            source,
+            target,
+            replaces,
+            len,
+            read_only,
+        })
     }
 
     /// The edits that put the filter above the source.
@@ -151,17 +172,27 @@ impl MirrorStart {
             None => Parent::Job(id),
             Some(filter) => {
                 let filter = filter.id();
-                edits.push(Edit::AddNode { id: filter, attributes: attributes(options) });
+                let ends_alone = options.commit.is_some() && !graph.is_modified(self.source);
+                let attributes = attributes(options, ends_alone);
+                edits.push(Edit::AddNode { id: filter, attributes });
                 edits.extend(graph.redirections(self.source, filter));
                 edits.push(Edit::AddEdge(hold(id, filter)));
                 Parent::Node(filter)
             }
         };
         let by = format!("job {}", options.job.name);
-        let freeze = |parent| Edit::Freeze { parent, name: FILE.into(), holder: by.clone() };
+        let freeze = |EdgeKey { parent, name }| Edit::Freeze { parent, name, holder: by.clone() };
         let data = below_filters(graph, self.source);
         edits.extend(filters_down_to(graph, self.source, data).into_iter().map(freeze));
-        edits.extend(edges(&by, holder, [self.source, self.target]).map(Edit::AddEdge));
+        let commits = options.commit.is_some();
+        if commits {
+            commit::bottom(graph, data, self.target)?;
+            edits.extend(commit::begin(graph, id, &by, data, self.target));
+            let written = commit::to_be_written(&self.layer, graph, self.source, self.target);
+            edits.extend(commit::set_read_only(graph, &written, false));
+            self.read_only.with(|read_only| *read_only = written);
+        }
+        edits.extend(edges(&by, holder, [self.source, self.target], commits).map(Edit::AddEdge));
         let nodes = self.filter.iter().cloned().collect();
         Ok(Plan { edits, nodes, ..Plan::default() })
     }
@@ -170,7 +201,8 @@ impl MirrorStart {
         let gone = || BlockError::NotFound("source or target is gone".into());
         let node = |id| self.layer.node_by_id(id).ok_or_else(gone);
         let source = node(self.source)?;
-        let len = check_lengths(&self.layer, &source, &node(self.target)?)?;
+        let commits = self.options.commit.is_some();
+        let len = check_lengths(&self.layer, &source, &node(self.target)?, commits)?;
         if len != self.len {
             let why = format!("node {} changed its length meanwhile: try again", source.name());
             return Err(BlockError::Invalid(why));
@@ -180,9 +212,21 @@ impl MirrorStart {
 
     /// The job, once the graph is as planned. It runs when it is [run](crate::run_together), alone or with others.
     pub fn begin(self) -> Arc<Job> {
-        let data = below_filters(&self.layer.graph(), self.source);
-        let Self { layer, jobs, options, id, filter, tracking, source, target, replaces, len } =
-            self;
+        let graph = self.layer.graph();
+        let data = below_filters(&graph, self.source);
+        let Self {
+            layer,
+            jobs,
+            options,
+            id,
+            filter,
+            tracking,
+            source,
+            target,
+            replaces,
+            len,
+            read_only,
+        } = self;
         let filter = filter.map(|filter| filter.node().clone());
         let io = match &filter {
             Some(filter) => Io::of_node(&layer, filter, Requester::Job(id)),
@@ -195,8 +239,17 @@ impl MirrorStart {
         if let (false, Some(source)) = (early, layer.node_by_id(source)) {
             mark_by_bitmap(&options.sync, &source, &tracking.dirty);
         }
+        let commit = options.commit.map(|options| Commit {
+            options,
+            is_active: graph.is_modified(filter.as_ref().map_or(source, |filter| filter.id())),
+            bottom: commit::bottom(&graph, data, target).unwrap_or(target),
+            read_only: read_only.with(core::mem::take),
+            renamed: Quiet::default(),
+        });
+        let bottom = commit.as_ref().map(|commit| commit.bottom);
         let mirror = Mirror {
-            copier: Copier { tracking: tracking.clone(), io, filter: filter.clone() },
+            copier: Copier { tracking: tracking.clone(), io, filter: filter.clone(), bottom },
+            commit,
             filter,
             source: data,
             given: source,
@@ -222,9 +275,8 @@ impl MirrorStart {
 /// job freezes what is between them.
 fn check_replaced(graph: &Graph, node: NodeId, source: &Node) -> Result<(), BlockError> {
     let data = below_filters(graph, source.id());
-    let mut over = filters_down_to(graph, source.id(), data);
-    over.push(Parent::Node(data));
-    if over.contains(&Parent::Node(node)) {
+    let over = filters_down_to(graph, source.id(), data);
+    if node == data || over.iter().any(|edge| edge.parent == Parent::Node(node)) {
         return Ok(());
     }
     let (name, source) =
@@ -252,6 +304,7 @@ fn check_lengths(
     layer: &BlockLayer,
     source: &Arc<Node>,
     target: &Arc<Node>,
+    grows: bool,
 ) -> Result<ByteLen, BlockError> {
     if source.id() == target.id() {
         let name = source.name();
@@ -260,7 +313,7 @@ fn check_lengths(
     let requester = Requester::Job(JobId(source.id().0));
     let len = |node: &Node| node.len(&Io::of_node(layer, node, requester));
     let (source_len, target_len) = (len(source), len(target));
-    if target_len < source_len {
+    if target_len < source_len && !grows {
         let (source, target) = (source.name(), target.name());
         return Err(BlockError::Invalid(format!(
             "target {target} ({target_len} bytes) is shorter than source {source} ({source_len} bytes)"
@@ -271,29 +324,31 @@ fn check_lengths(
 
 /// What holds the data that `node` shows: itself, or what lies below it if it is a filter.
 fn below_filters(graph: &Graph, node: NodeId) -> NodeId {
-    let is_filter = graph.node(node).is_some_and(|node| node.kind == NodeKind::Filter);
-    match graph.child(Parent::Node(node), FILE) {
-        Some(child) if is_filter => below_filters(graph, child),
-        _ => node,
-    }
+    filtered(graph, node).map_or(node, |edge| below_filters(graph, edge.child))
 }
 
-/// The filters from `node` down to, not including, `data`.
-pub(super) fn filters_down_to(graph: &Graph, node: NodeId, data: NodeId) -> Vec<Parent> {
-    let mut filters = Vec::new();
-    let mut next = node;
-    while next != data {
-        let filter = Parent::Node(next);
-        let Some(child) = graph.child(filter, FILE) else { break };
-        filters.push(filter);
-        next = child;
-    }
-    filters
+/// By which a filter has what it filters, if the node is one.
+fn filtered(graph: &Graph, node: NodeId) -> Option<&Edge> {
+    graph.children(Parent::Node(node)).find(|edge| edge.roles.contains(Role::Filtered))
 }
 
-fn attributes(options: &MirrorOptions) -> NodeAttributes {
+/// The edges of the filters from `node` down to `data`.
+pub(super) fn filters_down_to(graph: &Graph, node: NodeId, data: NodeId) -> Vec<EdgeKey> {
+    let mut edges = Vec::new();
+    let mut at = node;
+    while at != data {
+        let Some(edge) = filtered(graph, at) else { break };
+        edges.push(edge.key());
+        at = edge.child;
+    }
+    edges
+}
+
+fn attributes(options: &MirrorOptions, ends_alone: bool) -> NodeAttributes {
     let name = options.filter_name.as_str();
-    let mut attributes = NodeAttributes::new(name, NodeKind::Filter, "mirror_top");
+    // Nobody writes what lies below a filter of the first name.
+    let driver = if ends_alone { "commit_top" } else { "mirror_top" };
+    let mut attributes = NodeAttributes::new(name, NodeKind::Filter, driver);
     // Whether discards are ignored is for source and target to say.
     attributes.options.discard = Discard::Unmap;
     attributes
@@ -314,11 +369,12 @@ fn hold(job: JobId, filter: NodeId) -> Edge {
     }
 }
 
-/// The filter, or without one the job, holds source and target, frozen: they are the job's.
-fn edges(by: &str, parent: Parent, [source, target]: [NodeId; 2]) -> [Edge; 2] {
+/// The filter, or without one the job, holds source and target, frozen: they are the job's. The target `grows` if it is
+/// to become as long as the source.
+fn edges(by: &str, parent: Parent, [source, target]: [NodeId; 2], grows: bool) -> [Edge; 2] {
     let frozen = || Some(by.into());
     let explicit = |required, shared| EdgePolicy::Explicit { required, shared };
-    let read = Permissions::CONSISTENT_READ;
+    let (read, write) = (Permissions::CONSISTENT_READ, Permissions::WRITE);
     // Beside a job that has no filter the guest goes on; the length is to stay.
     let beside = explicit(read, Permissions::ALL.difference(Permissions::RESIZE));
     let is_filter = matches!(parent, Parent::Node(_));
@@ -334,7 +390,7 @@ fn edges(by: &str, parent: Parent, [source, target]: [NodeId; 2]) -> [Edge; 2] {
             name: TARGET.into(),
             child: target,
             roles: Roles::of(&[Role::Data]),
-            policy: explicit(Permissions::WRITE, read),
+            policy: explicit(if grows { write.union(Permissions::RESIZE) } else { write }, read),
             frozen: frozen(),
         },
     ]

@@ -7,9 +7,11 @@
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
+use blockyard_block::BackingFile;
 use blockyard_units::{ByteRange, Mutant};
 
 use super::Image;
+use crate::amend::AmendOptions;
 use crate::entry::{COPIED, Entry, Kind, L1Entry};
 use crate::error::ImageError;
 use crate::file::Files;
@@ -33,6 +35,19 @@ impl Image {
         };
         turn.unlock();
         changed
+    }
+
+    /// Names another backing file.
+    pub(crate) async fn set_backing_file(
+        &self,
+        files: &Files<'_>,
+        file: &BackingFile,
+    ) -> Result<(), ImageError> {
+        let BackingFile { name, format } = file.clone();
+        let backing_fmt = Some(format.unwrap_or_default());
+        let options =
+            AmendOptions { backing_file: Some(name), backing_fmt, ..AmendOptions::default() };
+        self.amend_header(files, |header| options.put_into(header)).await
     }
 
     /// Makes it an image of version 3. It is to be opened anew then.

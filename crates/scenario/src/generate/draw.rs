@@ -183,6 +183,7 @@ fn mirror(source: &mut Source<'_>) -> MirrorPlan {
         dismiss: source.one_in(4),
         back: source.one_in(2),
         in_transaction: source.one_in(4),
+        commits: source.one_in(2),
         end: match source.below(8) {
             0..5 => End::Complete,
             5 => End::Cancel,

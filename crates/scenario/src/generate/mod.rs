@@ -239,6 +239,9 @@ pub struct MirrorPlan {
     pub back: bool,
     /// It is started by a transaction.
     pub in_transaction: bool,
+    /// It commits the overlays of the device's disk to what is below them, where those are, and neither another mirror
+    /// nor a raw node.
+    pub commits: bool,
     /// How it is ended.
     pub end: End,
 }

@@ -65,7 +65,7 @@ impl Parts {
         let _ = write!(
             text,
             "{{\n  \"scenario\": {},\n  \"version\": 1,\n  \"about\": \"generated\",\n  \
-             \"designs\": [\"replace\", \"pivot\", \"mirror\"],\n  \"disks\": {{{}\n  }},\n  \
+             \"designs\": [\"replace\", \"pivot\", \"mirror\", \"commit\"],\n  \"disks\": {{{}\n  }},\n  \
              \"setup\": {},\n  \"actors\": {{{}\n  }},\n  \
              \"budgets\": {{\"faults\": {faults}, \"crashes\": {crashes}}}\n}}\n",
             json!(name),
@@ -220,7 +220,7 @@ impl Device<'_> {
         }
         let mut steps = Vec::new();
         for (index, mirror) in self.plan.mirrors.iter().enumerate() {
-            let target = if self.goes_back(index) {
+            let target = if self.goes_back(index) || self.commits() {
                 nodes[0].clone()
             } else {
                 let target = format!("d{}t{index}", self.number);
@@ -322,6 +322,13 @@ impl Device<'_> {
             && !(self.alone && self.plan.admin.iter().any(cancels))
     }
 
+    /// Whether its one mirror is a commit. A raw format hides what is below it.
+    fn commits(&self) -> bool {
+        !self.plan.filters.contains(&Filter::Raw)
+            && matches!(self.plan.disk.medium, Medium::Overlay { .. })
+            && matches!(&self.plan.mirrors[..], [mirror] if mirror.commits)
+    }
+
     /// Waits for an event; where that is safe, whoever waits ends with the job.
     fn wait(&self, event: &str, data: Value) -> Value {
         let mut step = json!({ "wait": event, "data": data });
@@ -415,6 +422,13 @@ impl Device<'_> {
             "auto-finalize": !finalize,
             "auto-dismiss": !mirror.dismiss,
         });
+        if self.commits() {
+            for only in ["target", "sync"] {
+                arguments.as_object_mut().map(|arguments| arguments.remove(only));
+            }
+            // What came in between may be no filter.
+            return json!({ "execute": "block-commit", "arguments": arguments, "expect": "or-end" });
+        }
         if let Some(active) = mirror.active {
             arguments["copy-mode"] = json!(if active { "write-blocking" } else { "background" });
         }

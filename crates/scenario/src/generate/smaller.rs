@@ -189,6 +189,7 @@ fn plainer(mirror: MirrorPlan) -> Vec<MirrorPlan> {
         MirrorPlan { source: None, ..mirror },
         MirrorPlan { buffer: 1, ..mirror },
         MirrorPlan { switches: 0, ..mirror },
+        MirrorPlan { commits: false, ..mirror },
         MirrorPlan { alignment: Alignment::Byte, ..mirror },
         MirrorPlan { pause: Pause::Never, ..mirror },
         MirrorPlan { finalize: false, ..mirror },

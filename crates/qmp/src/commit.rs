@@ -1,0 +1,147 @@
+//! `block-commit`: what it is told, and the commit made ready.
+//!
+//! Source: QEMU's QMP reference. Differs: `base` and `top` by filename are deprecated there and refused here.
+
+use alloc::format;
+use alloc::string::String;
+
+use blockyard_block::BackingFile;
+use blockyard_graph::{Graph, NodeKind, Parent, Role};
+use blockyard_jobs::{
+    CommitOptions, JobOptions, MirrorOptions, MirrorPolicies, MirrorStart, SyncMode, check_job_id,
+};
+use blockyard_units::{CommitNode, CopyMode, NodeId};
+use serde::Deserialize;
+
+use crate::blockdev::check_name;
+use crate::error::QmpError;
+use crate::mirror::{OnErrorWord, buffer, check_granularity, granularity, on_error};
+use crate::monitor::Monitor;
+use crate::nodes::{node_named, node_or_root};
+use crate::visitor::Size;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct BlockCommit {
+    job_id: Option<String>,
+    device: String,
+    base_node: Option<String>,
+    top_node: Option<String>,
+    backing_file: Option<String>,
+    backing_mask_protocol: Option<bool>,
+    speed: Option<u64>,
+    /// Only of ours, as of a mirror.
+    granularity: Option<Size>,
+    /// Only of ours, as of a mirror.
+    buf_size: Option<Size>,
+    on_error: Option<OnErrorWord>,
+    filter_node_name: Option<String>,
+    auto_finalize: Option<bool>,
+    auto_dismiss: Option<bool>,
+}
+
+impl BlockCommit {
+    fn job_id(&self) -> &str {
+        self.job_id.as_deref().unwrap_or(&self.device)
+    }
+
+    /// Checks what needs no layer.
+    pub fn check(&self) -> Result<(), QmpError> {
+        check_job_id(self.job_id())?;
+        check_granularity(granularity(self.granularity.as_ref()))?;
+        let named = self.filter_node_name.as_deref().map_or(Ok(()), check_name);
+        Ok(named.map_err(|error| error.within("filter-node-name"))?)
+    }
+}
+
+/// What `node` reads where it has nothing, filters looked through; the filters too, if they are asked for by name.
+fn backing(graph: &Graph, node: NodeId) -> Option<NodeId> {
+    let by = |role| graph.children(Parent::Node(node)).find(move |edge| edge.roles.contains(role));
+    by(Role::Cow).map(|edge| edge.child).or_else(|| backing(graph, by(Role::Filtered)?.child))
+}
+
+/// The last of the backing files below `node`.
+fn deepest(graph: &Graph, node: NodeId) -> Result<NodeId, QmpError> {
+    let mut last = None;
+    let mut at = node;
+    while let Some(below) = backing(graph, at) {
+        (last, at) = (Some(below), below);
+    }
+    last.ok_or_else(|| {
+        let name = graph.node(node).map_or("that is gone", |node| &node.name);
+        QmpError::generic(format!("node {name} has no backing file to commit to"))
+    })
+}
+
+fn name_of(graph: &Graph, node: NodeId) -> String {
+    graph.node(node).map(|node| node.name.clone()).unwrap_or_default()
+}
+
+impl Monitor {
+    pub(crate) fn commit(&self, arguments: BlockCommit) -> Result<MirrorStart, QmpError> {
+        let graph = self.layer().graph();
+        let root = node_or_root(&graph, &arguments.device)?;
+        let top = match &arguments.top_node {
+            Some(name) => node_named(&graph, name)?,
+            None => root,
+        };
+        if !graph.reaches(Parent::Node(root), top) {
+            let (top, root) = (name_of(&graph, top), name_of(&graph, root));
+            return Err(QmpError::generic(format!("top-node: {top} is not below {root}")));
+        }
+        let base = match &arguments.base_node {
+            Some(name) => node_named(&graph, name)?,
+            None => deepest(&graph, top)?,
+        };
+        let policy = on_error(arguments.on_error);
+        let copy_mode = match self.layer().design().commit {
+            CommitNode::Filter => CopyMode::Passive,
+            CommitNode::Bare => CopyMode::SourceBitmap,
+        };
+        let options = MirrorOptions {
+            job: JobOptions {
+                name: arguments.job_id().into(),
+                auto_finalize: arguments.auto_finalize.unwrap_or(true),
+                auto_dismiss: arguments.auto_dismiss.unwrap_or(true),
+                speed: arguments.speed.unwrap_or(0),
+            },
+            source: name_of(&graph, top),
+            target: name_of(&graph, base),
+            sync: SyncMode::Top,
+            copy_mode,
+            granularity: granularity(arguments.granularity.as_ref()),
+            buffer: buffer(arguments.buf_size.as_ref()),
+            replaces: None,
+            policies: MirrorPolicies { source: policy, target: policy },
+            commit: Some(CommitOptions {
+                backing_file: self.backing_file(&arguments, &graph, base),
+            }),
+            filter_name: match arguments.filter_node_name {
+                Some(name) => {
+                    check_name(&name).map_err(|error| error.within("filter-node-name"))?;
+                    name
+                }
+                None => self.layer().generate_name(),
+            },
+        };
+        Ok(MirrorStart::new(self.layer(), self.jobs(), options)?)
+    }
+
+    /// How overlays are to name the base: as they are told to, or by its filename. With neither they keep what they
+    /// name.
+    fn backing_file(&self, told: &BlockCommit, graph: &Graph, base: NodeId) -> Option<BackingFile> {
+        let node = graph.node(base)?;
+        let file = match node.kind {
+            NodeKind::Protocol => Some(base),
+            _ => graph.child(Parent::Node(base), "file"),
+        };
+        let filename = file.and_then(|file| self.driver_options(file)?.get("filename").cloned());
+        let masks = told.backing_mask_protocol.unwrap_or(false);
+        let format = match node.kind {
+            NodeKind::Protocol if masks => "raw",
+            _ => node.driver,
+        };
+        let name = told.backing_file.clone().or(filename)?;
+        Some(BackingFile { name, format: Some(format.into()) })
+    }
+}
