@@ -203,6 +203,7 @@ fn a_mirror_cancelled_twice_does_not_pivot() {
         dismiss: false,
         back: false,
         in_transaction: false,
+        commits: false,
         end: End::Cancel,
     };
     let read =
