@@ -14,6 +14,6 @@ mod ids;
 pub use bytes::{ByteLen, ByteOffset, ByteRange};
 pub use design::{
     CommitNode, CopyMode, Decision, Design, DesignError, MUTANTS, Mutant, Pivot, Replace,
-    UnchangedMarks, decisions,
+    StoredBitmaps, UnchangedMarks, decisions,
 };
 pub use ids::{BackendId, Id, JobId, NodeId};

@@ -12,7 +12,7 @@ fn named(name: &str) -> BitmapName {
 }
 
 fn add(name: &str, granularity: u64) -> BitmapChange {
-    Add { name: named(name), granularity, records: true, persistent: false }
+    Add { name: named(name), granularity, records: true, persistent: false, unplaced: false }
 }
 
 fn write(start: u64, len: u64) -> BitmapChange {
@@ -30,7 +30,8 @@ fn history(changes: impl IntoIterator<Item = BitmapChange>) -> DirtyBitmaps {
 }
 
 fn view(granularity: u64, records: bool, dirty: &[u64]) -> BitmapView {
-    BitmapView { granularity, records, persistent: false, dirty: dirty.iter().copied().collect() }
+    let dirty = dirty.iter().copied().collect();
+    BitmapView { granularity, records, persistent: false, unplaced: false, dirty }
 }
 
 /// Whether the bitmaps may be these; if not, which property says so.
@@ -135,7 +136,8 @@ fn what_fails_has_changed_nothing_and_what_cannot_be_must_fail() {
 
 #[test]
 fn what_is_persistent_outlives_its_node_and_nothing_else_does() {
-    let stored = Add { name: named("s"), granularity: 512, records: true, persistent: true };
+    let (name, granularity) = (named("s"), 512);
+    let stored = Add { name, granularity, records: true, persistent: true, unplaced: false };
     let mut model = history([stored, add("b", 512), write(0, 1)]);
     let kept = |dirty| BitmapView { persistent: true, ..view(512, true, dirty) };
     model.node_is_gone("n");
