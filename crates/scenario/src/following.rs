@@ -43,8 +43,10 @@ fn mirrored(before: &Graph, after: &Graph) -> BTreeSet<(NodeId, NodeId)> {
         let is_filter =
             |id: NodeId| before.node(id).is_some_and(|node| node.kind == NodeKind::Filter);
         let mut source = before.child(ends, "file")?;
-        while is_filter(source) {
-            source = child_by(before, source, Role::Primary)?;
+        while let Some(below) = before.child(Parent::Node(source), "file")
+            && is_filter(source)
+        {
+            source = below;
         }
         Some((source, before.child(ends, "target")?))
     });

@@ -108,6 +108,14 @@ words! {
 }
 
 words! {
+    /// What becomes of a guest's write that an active mirror has made on the source, and that fails on the target.
+    MirrorFailure {
+        Job = "job", "it has succeeded, and the job does about the target's error what its policy says";
+        Guest = "guest", "it fails for the guest, whose device's policy says what is done, and the job goes on";
+    }
+}
+
+words! {
     /// A known bug, put back in one place of the implementation. A scenario must notice each.
     Mutant {
         MirrorPivotUndrainedWindow = "mirror-pivot-undrained-window",
@@ -293,6 +301,8 @@ words! {
             "bitmaps move when guests go on already";
         FollowTakesPlaceForGranted = "follow-takes-place-for-granted",
             "a bitmap that has come to a node counts as stored with it, whether it can be or not";
+        MirrorFailsGuestUnmarked = "mirror-fails-guest-unmarked",
+            "where a guest's write fails for the target's error, its place counts as copied";
     }
 }
 
@@ -311,6 +321,8 @@ pub struct Design {
     pub commit: CommitNode,
     /// Whether stored bitmaps follow the data.
     pub bitmaps: StoredBitmaps,
+    /// Whose error it is if an active mirror's target fails.
+    pub mirror_failure: MirrorFailure,
     mutant: Option<Mutant>,
 }
 
@@ -323,6 +335,7 @@ impl Default for Design {
             unchanged_marks: UnchangedMarks::No,
             commit: CommitNode::Filter,
             bitmaps: StoredBitmaps::Stay,
+            mirror_failure: MirrorFailure::Job,
             mutant: None,
         }
     }
@@ -364,6 +377,10 @@ pub fn decisions() -> Vec<Decision> {
             key: "bitmaps",
             values: StoredBitmaps::ALL.iter().map(|v| (v.word(), v.about())).collect(),
         },
+        Decision {
+            key: "mirror-failure",
+            values: MirrorFailure::ALL.iter().map(|v| (v.word(), v.about())).collect(),
+        },
     ]);
     for decision in &mut decisions {
         let default = default.get(decision.key);
@@ -386,6 +403,7 @@ impl Design {
             "commit" => self.commit = value.parse().map_err(named)?,
             "unchanged-marks" => self.unchanged_marks = value.parse().map_err(named)?,
             "bitmaps" => self.bitmaps = value.parse().map_err(named)?,
+            "mirror-failure" => self.mirror_failure = value.parse().map_err(named)?,
             _ => {
                 let keys: Vec<_> = decisions().iter().map(|decision| decision.key).collect();
                 return Err(DesignError(alloc::format!(
@@ -406,6 +424,7 @@ impl Design {
             "commit" => Some(self.commit.word()),
             "unchanged-marks" => Some(self.unchanged_marks.word()),
             "bitmaps" => Some(self.bitmaps.word()),
+            "mirror-failure" => Some(self.mirror_failure.word()),
             _ => None,
         }
     }

@@ -149,3 +149,27 @@ fn what_is_persistent_outlives_its_node_and_nothing_else_does() {
     assert_eq!(judge(&model, &[("s", forgotten)]), Some(Property::BitmapSoundness));
     assert_eq!(judge(&model, &[]), Some(Property::BitmapSoundness));
 }
+
+#[test]
+fn what_is_persistent_follows_the_data_into_one_of_its_name_and_is_lost_without_a_place() {
+    let add = |node_name: &str, granularity, records, persistent| {
+        let name = (node(node_name), String::from("s"));
+        Add { name, granularity, records, persistent, unplaced: false }
+    };
+    let mut model =
+        history([add("n", 512, true, true), add("o", 1024, false, false), write(1536, 1)]);
+    model.node_takes_place("n", "o", true);
+    assert_eq!(judge(&model, &[]), Some(Property::BitmapSoundness));
+    let moved = |of: &str, unplaced| {
+        let view = BitmapView { persistent: true, unplaced, ..view(1024, true, &[1]) };
+        BTreeMap::from([((node(of), String::from("s")), view)])
+    };
+    assert_eq!(model.check(&moved("o", false)), Ok(()));
+    assert!(model.check(&moved("n", false)).is_err());
+    model.node_takes_place("o", "p", false);
+    assert_eq!(model.check(&moved("p", true)), Ok(()));
+    assert!(model.check(&moved("p", false)).is_err());
+    model.node_is_gone("p");
+    model.node_is_there("p");
+    assert_eq!(judge(&model, &[]), None);
+}
