@@ -8,7 +8,8 @@
 //! there, and a bitmap that is cleared must not lose them.
 //!
 //! A bitmap is a node's, of all that is written to it; or a device's, of what is written through it, whatever node it
-//! leads to. One that is *persistent* is stored when its node goes away, and there again when one of that name comes.
+//! leads to. One that is *persistent* is stored when its node goes away, and there again when one of that name comes;
+//! it may follow the data to another node, and is *unplaced* where it cannot be stored: with its node it is lost.
 
 use crate::{Property, Violation};
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -52,6 +53,8 @@ pub enum BitmapChange {
         records: bool,
         /// Whether it outlives its node.
         persistent: bool,
+        /// Whether it should, and cannot.
+        unplaced: bool,
     },
     /// It is there no more.
     Remove(BitmapName),
@@ -74,6 +77,8 @@ pub struct BitmapView {
     pub records: bool,
     /// Whether it outlives its node.
     pub persistent: bool,
+    /// Whether it should, and cannot.
+    pub unplaced: bool,
     /// The dirty granules.
     pub dirty: BTreeSet<u64>,
 }
@@ -140,7 +145,27 @@ impl DirtyBitmaps {
         self.each(|Possible { bitmaps, stored, .. }| {
             take_those_of(stored, node);
             let gone = take_those_of(bitmaps, node).into_iter();
-            stored.extend(gone.filter(|(_, bitmap)| bitmap.persistent));
+            stored.extend(gone.filter(|(_, bitmap)| bitmap.persistent && !bitmap.unplaced));
+        });
+    }
+
+    /// A node has taken another's place: persistent bitmaps follow the data. `stores`: it can store them.
+    pub fn node_takes_place(&mut self, of: &str, node: &str, stores: bool) {
+        // Each command under way has taken place, or never will for these.
+        self.possible = self.reachable();
+        self.each(|Possible { bitmaps, .. }| {
+            let (follow, stay): (Bitmaps, Bitmaps) =
+                take_those_of(bitmaps, of).into_iter().partition(|(_, bitmap)| bitmap.persistent);
+            bitmaps.extend(stay);
+            for ((_, name), moved) in follow {
+                let there = bitmaps.entry((BitmapOwner::Node(node.into()), name));
+                let there = there.or_insert_with(|| BitmapView { records: false, ..moved.clone() });
+                for granule in &moved.dirty {
+                    there.mark(ByteRange::new(granule * moved.granularity, moved.granularity));
+                }
+                there.records |= moved.records;
+                (there.persistent, there.unplaced) = (true, !stores);
+            }
         });
     }
 
@@ -236,9 +261,10 @@ fn is_dirty(all: &Bitmaps, name: &BitmapName, granule: u64) -> bool {
 fn after(mut all: Bitmaps, changes: &[BitmapChange]) -> Option<Bitmaps> {
     for change in changes {
         match change {
-            BitmapChange::Add { name, granularity, records, persistent } => {
-                let (granularity, records, persistent) = (*granularity, *records, *persistent);
-                let new = BitmapView { granularity, records, persistent, dirty: BTreeSet::new() };
+            BitmapChange::Add { name, granularity, records, persistent, unplaced } => {
+                let (granularity, records) = (*granularity, *records);
+                let (persistent, unplaced, dirty) = (*persistent, *unplaced, BTreeSet::new());
+                let new = BitmapView { granularity, records, persistent, unplaced, dirty };
                 if all.insert(name.clone(), new).is_some() {
                     return None;
                 }

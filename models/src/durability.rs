@@ -151,6 +151,35 @@ impl Durability {
         Ok(())
     }
 
+    /// Judges a bitmap that is vouched for after such a power loss, and has recorded everything: these granules are
+    /// `dirty`, of so many bytes each.
+    ///
+    /// # Errors
+    /// A write that had ended well is not marked.
+    pub fn check_marked(
+        &self,
+        bitmap: &str,
+        granularity: u64,
+        dirty: &BTreeSet<u64>,
+        happened: &dyn Fn(u32) -> bool,
+    ) -> Result<(), Violation> {
+        let has_ended = |write: &&Write| {
+            let ended = write.ended.is_some_and(|ended| ended.well && happened(ended.at));
+            ended && write.kind != WriteKind::Discard
+        };
+        for write in self.writes.values().filter(has_ended) {
+            let end = write.range.end().div_ceil(granularity);
+            let mut granules = write.range.start() / granularity..end;
+            if let Some(granule) = granules.find(|granule| !dirty.contains(granule)) {
+                let (name, range) = (&self.name, write.range);
+                return Err(Property::BitmapSoundness.broken(format!(
+                    "{name}: bitmap {bitmap} is vouched for and lacks granule {granule}: {range} was written"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Where writes begin and end, and in copies what they carry.
     fn edges(&self) -> BTreeSet<u64> {
         let ranges = self.writes.values().map(|write| write.range);

@@ -27,6 +27,8 @@ pub struct BitmapState {
     pub read_only: bool,
     /// It was not stored well: it says nothing, and may only be removed.
     pub inconsistent: bool,
+    /// It is persistent, and is where it cannot be stored: it is lost when its node is closed.
+    pub unplaced: bool,
 }
 
 /// Whose a bitmap is, by name.
@@ -268,9 +270,35 @@ impl NamedBitmap {
         self.bits = successor;
     }
 
+    /// Whether it is stored with its node's data.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.state.persistent && !self.state.unplaced
+    }
+
     /// It is read-only, if it is stored.
     pub(crate) fn becomes_read_only(&mut self) {
-        self.state.read_only |= self.state.persistent;
+        self.state.read_only |= self.is_stored();
+    }
+
+    /// It is another's.
+    pub(crate) fn set_owner(&mut self, owner: BitmapOwner) {
+        self.owner = owner;
+    }
+
+    /// It can be stored where it is, or not.
+    pub(crate) fn set_placed(&mut self, placed: bool) {
+        self.state.unplaced = !placed;
+    }
+
+    /// It stands for `other` too, which is of its length: for what is dirty in it, and what will be.
+    pub(crate) fn absorb(&mut self, other: &Self) {
+        self.bits.merge_from(&other.bits);
+        if other.is_recording() {
+            self.bits.enable();
+        }
+        if !self.state.persistent {
+            (self.state.persistent, self.state.unplaced) = (true, true);
+        }
     }
 
     /// Its bits, and its successor's.

@@ -125,7 +125,8 @@ impl BlockLayer {
         self.load_bitmaps(node, &io).await
     }
 
-    /// Closes a node that nobody uses any more, before it leaves the graph: its bitmaps are stored with it.
+    /// Closes a node that nobody uses any more, before it leaves the graph: its bitmaps are stored with it, or lost,
+    /// which is told.
     ///
     /// # Errors
     /// What its driver met in its children: they lack what it kept.
@@ -135,7 +136,11 @@ impl BlockLayer {
     pub async fn close_node(&self, node: &Node) -> Result<(), BlockError> {
         let io = Io::of_node(self, node, Requester::Node(node.id()));
         self.store_bitmaps(node, &io).await?;
-        node.driver().close(&io).await
+        node.driver().close(&io).await?;
+        for (name, _) in node.bitmaps().unplaced() {
+            self.tell(|events| events.bitmap_lost(node.name(), &name));
+        }
+        Ok(())
     }
 
     /// Has the image that a node has opened name another backing file, durably.

@@ -181,9 +181,7 @@ impl Node {
         state: BitmapState,
     ) -> Result<(), BlockError> {
         let len = self.len(io);
-        if state.persistent {
-            self.check_storing(name, len, granularity)?;
-        }
+        let state = self.state_to_add(io.layer().design(), name, (len, granularity), state)?;
         self.bitmaps.add(name, (len, granularity), enabled, state)
     }
 

@@ -86,6 +86,9 @@ pub trait LayerEvents: Send + Sync {
     /// Guests stand still, or go on.
     fn running(&self, running: bool);
 
+    /// A persistent bitmap was where nothing could store it when its node was closed.
+    fn bitmap_lost(&self, node: &str, bitmap: &str);
+
     /// An image was found corrupt, and is not written any more; told once.
     fn image_corrupted(&self, met: &Corrupted<'_>);
 }

@@ -18,6 +18,7 @@ use tracing::{Instrument, debug_span};
 use crate::driver::Change;
 use crate::error::BlockError;
 use crate::layer::BlockLayer;
+use crate::moving::Move;
 use crate::node::Node;
 use crate::state::{SECTIONS, State, VERSION, edge_key, holder_key, key};
 
@@ -53,6 +54,9 @@ pub struct Plan {
     pub flushed: Vec<NodeId>,
     /// Nodes of which a bitmap that is stored is to change; they are drained too. For reconfiguring.
     pub disowned: Vec<NodeId>,
+    /// Nodes whose stored bitmaps move to another, where bitmaps follow the data: one after the other, when the edits
+    /// have taken place. Whoever publishes has [made them ready](BlockLayer::get_ready_to_move); reconfiguring does.
+    pub moves: Vec<Move>,
 }
 
 /// What becomes of an edit if somebody else published in between.
@@ -105,6 +109,7 @@ impl BlockLayer {
             // Preparing may yield, so it always does.
             door::boundary().await;
             if self.swap(what, &before, version, &after, &plan) {
+                self.move_bitmaps(&plan.moves);
                 affected.iter().for_each(|node| node.driver().commit(change));
                 if self.design().is_mutant(Mutant::ReopenReadOnlyDropsBitmaps) {
                     drop_bitmaps(&affected, change);

@@ -8,13 +8,14 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use blockyard_graph::{EdgeKey, Graph, Parent};
-use blockyard_sync::sometimes;
+use blockyard_sync::{door, sometimes};
 use blockyard_units::{BackendId, Mutant, NodeId};
 
 use crate::drain::Owner;
 use crate::error::BlockError;
 use crate::io::Io;
 use crate::layer::BlockLayer;
+use crate::moving::Move;
 use crate::publish::{OnLost, Plan};
 use crate::turning::{Turns, inverse};
 
@@ -102,7 +103,10 @@ impl BlockLayer {
                 section.end();
             }
             match result {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.move_late(&plan.moves).await;
+                    return Ok(());
+                }
                 Err(Failed::Refused(error)) => return Err(error),
                 Err(Failed::Beyond) => {
                     sometimes!(true, "a reconfiguration drained again, as the graph had changed");
@@ -126,10 +130,11 @@ impl BlockLayer {
         }
         self.get_ready(owner, within.plan).await?;
         self.become_read_only(owner, &turns.read_only).await?;
+        let late = self.design().is_mutant(Mutant::FollowAfterDrain);
         let mut edited = None;
         let mut beyond = false;
         let derive_within = |graph: &Graph| {
-            let plan = derive(graph)?;
+            let mut plan = derive(graph)?;
             let after = match within.check(graph, &plan) {
                 Ok(after) => after,
                 Err(Failed::Refused(error)) => return Err(error),
@@ -139,6 +144,9 @@ impl BlockLayer {
                 }
             };
             edited = Some((graph.clone(), after, plan.options.clone()));
+            if late {
+                plan.moves.clear();
+            }
             Ok(plan)
         };
         let published = match inside() {
@@ -178,12 +186,21 @@ impl BlockLayer {
         let _taken_back = self.publish(what, OnLost::StartOver, derive).await;
     }
 
+    /// For a mutant: bitmaps move when the section has ended.
+    async fn move_late(&self, moves: &[Move]) {
+        if self.design().is_mutant(Mutant::FollowAfterDrain) {
+            door::boundary().await;
+            self.move_bitmaps(moves);
+        }
+    }
+
     /// What is to be done before the edits take place, inside the section.
     async fn get_ready(&self, owner: Owner, plan: &Plan) -> Result<(), BlockError> {
         for id in &plan.disowned {
             let Some(node) = self.node_by_id(*id) else { continue };
             self.disown_bitmaps(&node, &Io::of_node(self, &node, owner.into())).await?;
         }
+        self.get_ready_to_move(&plan.moves, owner.into()).await?;
         let skips = self.design().is_mutant(Mutant::SnapshotSkipsFlush);
         for id in plan.flushed.iter().filter(|_| !skips) {
             let Some(node) = self.node_by_id(*id) else { continue };
@@ -238,7 +255,8 @@ impl Within<'_> {
     fn check(&self, graph: &Graph, plan: &Plan) -> Result<Graph, Failed> {
         let now = to_be_drained(graph, plan)?;
         let beyond = !self.drained.covers(&now)
-            || plan.flushed.iter().any(|node| !self.plan.flushed.contains(node));
+            || plan.flushed.iter().any(|node| !self.plan.flushed.contains(node))
+            || plan.moves.iter().any(|moved| !self.plan.moves.contains(moved));
         if beyond { Err(Failed::Beyond) } else { Ok(now.after) }
     }
 }

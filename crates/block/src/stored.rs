@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 
 use blockyard_bitmap::DirtyBitmap;
 use blockyard_runtime::BoxFuture;
-use blockyard_units::ByteLen;
+use blockyard_units::{ByteLen, Design, StoredBitmaps};
 
 use crate::bitmaps::{BitmapState, NamedBitmap};
 use crate::error::BlockError;
@@ -31,7 +31,7 @@ pub struct StoredBitmap {
     pub name: String,
     /// What is dirty, and whether it records. Clean, if it is inconsistent.
     pub bits: DirtyBitmap,
-    /// It was not stored well.
+    /// It was not stored well, or is in use.
     pub inconsistent: bool,
 }
 
@@ -61,8 +61,8 @@ pub trait BitmapStore: Send + Sync {
     /// A child failed: it may still be, and nothing must change.
     fn disown<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>>;
 
-    /// These are all that are stored, vouched for from here on but for inconsistent ones, which stay as they are. What
-    /// was not disowned since the last time is not stored again.
+    /// These are all that are stored, vouched for from here on but for inconsistent ones, which stay as they are, or
+    /// come in use. What was not disowned since the last time is not stored again.
     ///
     /// # Errors
     /// A child failed: those of before are stored, disowned, or these.
@@ -76,7 +76,26 @@ pub trait BitmapStore: Send + Sync {
 impl Node {
     /// Whether a bitmap of this name is stored with its data.
     pub fn stores_bitmap(&self, name: &str) -> bool {
-        self.bitmaps().look_at(name, |bitmap| Ok(bitmap.state().persistent)).unwrap_or(false)
+        self.bitmaps().look_at(name, |bitmap| Ok(bitmap.is_stored())).unwrap_or(false)
+    }
+
+    /// What a bitmap is that is to be added: one that could not be stored is refused, or, where bitmaps follow the
+    /// data, waits for a node that can.
+    pub(crate) fn state_to_add(
+        &self,
+        design: Design,
+        name: &str,
+        (len, granularity): (ByteLen, ByteLen),
+        state: BitmapState,
+    ) -> Result<BitmapState, BlockError> {
+        let follows = design.bitmaps == StoredBitmaps::Follow;
+        if state.persistent && follows && self.driver().bitmap_store().is_none() {
+            return Ok(BitmapState { unplaced: true, ..state });
+        }
+        if state.persistent {
+            self.check_storing(name, len, granularity)?;
+        }
+        Ok(state)
     }
 
     /// Whether another bitmap of these could be stored with its data.
@@ -93,7 +112,7 @@ impl Node {
             )));
         };
         let mut others = 0;
-        self.bitmaps().each(|bitmap| others += usize::from(bitmap.state().persistent));
+        self.bitmaps().each(|bitmap| others += usize::from(bitmap.is_stored()));
         store.check(name, len, granularity, others)
     }
 }
@@ -104,13 +123,14 @@ impl BlockLayer {
     pub(crate) async fn load_bitmaps(&self, node: &Node, io: &Io) -> Result<(), BlockError> {
         let Some(store) = node.driver().bitmap_store() else { return Ok(()) };
         let bitmaps = store.load(io).await?;
-        node.bitmaps().lose(|bitmap| bitmap.state().persistent);
+        node.bitmaps().lose(NamedBitmap::is_stored);
         let read_only = self.graph().node(node.id()).is_some_and(|node| node.read_only);
         for StoredBitmap { name, bits, inconsistent } in bitmaps {
-            let state = BitmapState { persistent: true, read_only, inconsistent };
+            let state = BitmapState { persistent: true, read_only, inconsistent, unplaced: false };
             let owner = node.bitmaps().owner().clone();
             node.bitmaps().put_back(NamedBitmap::new(owner, &name, state, bits))?;
         }
+        self.find_places(node);
         Ok(())
     }
 
@@ -119,9 +139,9 @@ impl BlockLayer {
         let Some(store) = node.driver().bitmap_store() else { return Ok(()) };
         let mut bitmaps = Vec::new();
         node.bitmaps().each(|bitmap| {
-            let BitmapState { persistent, inconsistent, .. } = bitmap.state();
-            if persistent {
+            if bitmap.is_stored() {
                 let (name, bits) = (bitmap.name().into(), bitmap.bits().clone());
+                let inconsistent = bitmap.state().inconsistent;
                 bitmaps.push(StoredBitmap { name, bits, inconsistent });
             }
         });

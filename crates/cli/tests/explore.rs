@@ -312,6 +312,63 @@ fn a_copy_on_read_marks_no_bitmap_and_the_design_in_which_it_does_is_imprecise()
     }
 }
 
+const FOLLOW: [&str; 2] = ["--design", "bitmaps=follow"];
+
+/// Each known bug that only a design other than the default has room for, a scenario that shows it, that design, what
+/// it breaks, and the faults that it needs.
+const BY_DESIGN: [(&str, &str, &str, &str, &str); 5] = [
+    ("follow-old-vouched", "bitmap-follow-snapshot", "bitmaps=follow", "bitmap-soundness", "0"),
+    ("follow-new-vouched", "bitmap-follow-mirror", "bitmaps=follow", "bitmap-soundness", "0"),
+    ("follow-after-drain", "bitmap-follow-snapshot", "bitmaps=follow", "bitmap-soundness", "0"),
+    (
+        "follow-takes-place-for-granted",
+        "bitmap-follow-unplaced",
+        "bitmaps=follow",
+        "bitmap-soundness",
+        "0",
+    ),
+    (
+        "mirror-fails-guest-unmarked",
+        "mirror-active",
+        "mirror-failure=guest",
+        "mirror-convergence",
+        "1",
+    ),
+];
+
+#[test]
+fn known_bugs_of_other_designs_are_noticed_under_these() {
+    for (mutant, scenario, design, property, faults) in BY_DESIGN {
+        let with = ["--mutant", mutant, "--design", design, "--faults", faults];
+        let arguments = [&["explore", scenario], &with[..]].concat();
+        let (status, found) = blockyard_json(&folder("by-design"), &arguments);
+        assert_eq!((status, text(&found, "property")), (1, property), "{found}");
+    }
+}
+
+#[test]
+fn stored_bitmaps_follow_the_data_and_no_image_vouches_for_one_that_lacks_a_write() {
+    for scenario in ["bitmap-follow-closed", "bitmap-follow-snapshot", "bitmap-follow-unplaced"] {
+        check_exhausted(scenario, &["--faults", "1", "--crashes", "0"]);
+        check_exhausted(scenario, &[&FOLLOW[..], &["--faults", "1", "--crashes", "1"]].concat());
+    }
+    check_exhausted("bitmap-follow-mirror", &FOLLOW);
+}
+
+#[test]
+fn a_guest_s_write_that_fails_on_an_active_mirror_s_target_alone_leaves_both_sides_equal() {
+    let guest = ["--design", "mirror-failure=guest", "--faults", "1"];
+    check_exhausted("mirror-active", &guest);
+    check_exhausted("mirror-parallel", &guest);
+    let (_, found) = blockyard_json(
+        &folder("fails-guest"),
+        &[&["explore", "mirror-active"], &guest[..]].concat(),
+    );
+    let marks = found["marks"].as_array().expect("a list");
+    let reached = "a guest's write failed on a mirror's target alone";
+    assert!(marks.iter().any(|mark| mark == reached), "{found}");
+}
+
 /// What the tests `crashes` of qcow2 hunt.
 const BY_CRASHES: [&str; 13] = [
     "qcow2-flush-skips-data-file",
@@ -337,6 +394,7 @@ fn the_zoo_notices_every_other_known_bug() {
     let noticed = |mutant: &&str| NOTICED.iter().any(|(known, ..)| known == mutant);
     let others = listed.iter().filter_map(Value::as_str).filter(|mutant| !noticed(mutant));
     let others = others.filter(|mutant| !BY_CRASHES.contains(mutant));
+    let others = others.filter(|mutant| BY_DESIGN.iter().all(|(known, ..)| known != mutant));
     let zoo: Vec<&str> = ["zoo", "--budget", "600"].into_iter().chain(others).collect();
     let (status, hunted) = blockyard_json(&folder("zoo"), &zoo);
     let hunted_all = hunted["mutants"].as_array().expect("a list");

@@ -52,7 +52,8 @@ fn check_searches(name: &str, scenario: &str, faults: u32, reductions: &[Reducti
 #[test]
 fn the_searches_see_the_same_traces_of_the_scenarios() {
     // Their one guest has nobody to race with; what they are about is losing power.
-    let lonely = ["bitmap-persistent", "qcow2-refcount-block", "qcow2-resize"];
+    let lonely =
+        ["bitmap-follow-closed", "bitmap-persistent", "qcow2-refcount-block", "qcow2-resize"];
     for (name, text) in BUILTIN.iter().filter(|(name, _)| !lonely.contains(name)) {
         let with_sleep = [Reduction::Optimal, Reduction::SourceSets, Reduction::SleepSets];
         let large = ["reopen-during-mirror", "replace-child-during-mirror", "resurrected-filter"];

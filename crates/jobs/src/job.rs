@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_block::{BlockError, BlockLayer, ErrorAction};
+use blockyard_block::{BlockError, BlockLayer, ErrorAction, Move};
 use blockyard_graph::{Edit, Graph};
 use blockyard_runtime::BoxFuture;
 use blockyard_sync::{Shared, note};
@@ -65,6 +65,12 @@ pub trait JobDriver: Send + Sync {
     /// The edits that make the graph what the job promised.
     fn promised(&self, _job: &Job, _graph: &Graph) -> Result<Vec<Edit>, BlockError> {
         Ok(Vec::new())
+    }
+
+    /// The nodes that give up their place with that, and those that get it: stored bitmaps move there, if they follow
+    /// the data.
+    fn moves(&self, _job: &Job) -> Vec<Move> {
+        Vec::new()
     }
 
     /// The edits that take away what the job had put up: it does not take place.

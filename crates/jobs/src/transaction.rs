@@ -11,10 +11,10 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_block::{BlockError, BlockLayer, Drained, OnLost, Owner, Plan};
+use blockyard_block::{BlockError, BlockLayer, Drained, Move, OnLost, Owner, Plan};
 use blockyard_graph::Graph;
 use blockyard_sync::{Shared, door, first_of, note, sometimes};
-use blockyard_units::{Mutant, NodeId};
+use blockyard_units::{Mutant, NodeId, StoredBitmaps};
 
 use crate::control::{Cancel, Control};
 use crate::job::{Job, JobEvent};
@@ -167,6 +167,7 @@ impl Transaction {
             door::boundary().await;
             *section = Some(self.drain().await);
         }
+        self.get_ready_to_move().await?;
         // One may have been cancelled again meanwhile, and by force then.
         for job in self.0.iter() {
             self.judged(job, job.begin_to_end())?;
@@ -179,6 +180,25 @@ impl Transaction {
         let what = self.0[0].driver.ending(&self.0[0]);
         let published = layer.publish(what, OnLost::StartOver, promised).await;
         published.or_else(|error| self.judged(&self.0[0], Err(error)))
+    }
+
+    /// What moves with it.
+    fn moves(&self, job: &Job) -> Vec<Move> {
+        match self.layer().design().bitmaps {
+            StoredBitmaps::Stay => Vec::new(),
+            StoredBitmaps::Follow => job.driver.moves(job),
+        }
+    }
+
+    /// So that nothing can fail when bitmaps move.
+    async fn get_ready_to_move(&self) -> Result<(), Failed> {
+        let owner = Owner::Job(self.0[0].id());
+        for job in self.0.iter() {
+            let moves = self.moves(job);
+            let ready = self.layer().get_ready_to_move(&moves, owner.into()).await;
+            self.judged(job, ready)?;
+        }
+        Ok(())
     }
 
     /// Sets the witnesses of those that have one. What can be refused is refused before.
@@ -239,6 +259,7 @@ impl Transaction {
             let seen = graph.sketch(&plan.edits)?;
             plan.edits.extend(job.without_witness(&seen));
             plan.edits.extend(job.driver.promised(job, &seen)?);
+            plan.moves.extend(self.moves(job));
         }
         Ok(plan)
     }

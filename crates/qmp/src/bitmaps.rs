@@ -417,6 +417,9 @@ pub(crate) fn query(bitmaps: &Bitmaps) -> Option<Value> {
         if state.inconsistent {
             members.push(("inconsistent", Value::Bool(true)));
         }
+        if state.unplaced {
+            members.push(("x-unplaced", Value::Bool(true)));
+        }
         all.push(dict(members));
     });
     (!all.is_empty()).then_some(Value::List(all))

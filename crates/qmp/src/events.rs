@@ -190,6 +190,12 @@ impl LayerEvents for EventHub {
         });
     }
 
+    fn bitmap_lost(&self, node: &str, bitmap: &str) {
+        self.publish("X_BITMAP_LOST", || {
+            Dict::from_iter([("node", Value::from(node)), ("name", Value::from(bitmap))])
+        });
+    }
+
     fn running(&self, running: bool) {
         self.publish(if running { "RESUME" } else { "STOP" }, Dict::new);
     }

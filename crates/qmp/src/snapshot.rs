@@ -2,6 +2,7 @@
 //!
 //! Every edge to the node leads to the overlay afterwards, but for those of jobs, which stay at the nodes that they
 //! work with; and the overlay's backing edge leads to the node. What was written to the node is durable before that.
+//! Where bitmaps follow the data, those that are stored with the node are the overlay's from then on.
 //!
 //! Differs: a node that a job holds is refused by the edge that the job holds, and the error names the job.
 
@@ -73,6 +74,7 @@ impl Action for Snapshot {
         let edges = child_edges(self.overlay, driver, &[(BACKING, self.node)]);
         edits.extend(edges.into_iter().map(Edit::AddEdge));
         // A guest's next flush is the overlay's alone.
-        Ok(Plan { edits, flushed: [self.node].into(), ..Plan::default() })
+        let moves = [(self.node, self.overlay)].into();
+        Ok(Plan { edits, flushed: [self.node].into(), moves, ..Plan::default() })
     }
 }

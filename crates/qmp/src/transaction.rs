@@ -265,6 +265,7 @@ fn plan_all(graph: &Graph, actions: &[Box<dyn Action>]) -> Result<Plan, BlockErr
         all.drained.extend(plan.drained);
         all.flushed.extend(plan.flushed);
         all.disowned.extend(plan.disowned);
+        all.moves.extend(plan.moves);
     }
     Ok(all)
 }

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use blockyard_block::{BlockLayer, Requester};
-use blockyard_graph::{Graph, NodeKind, Parent, ROOT, Role};
+use blockyard_block::{BitmapState, BlockLayer, Requester};
+use blockyard_graph::{Graph, NodeAttributes, NodeKind, Parent, ROOT, Role};
 use blockyard_models::{
     BitmapChange, BitmapName, BitmapOwner, BitmapView, DirtyBitmaps, Violation,
 };
@@ -13,6 +13,8 @@ use blockyard_sync::Shared;
 use blockyard_sync::door::Kind;
 use blockyard_sync::door::world::Quiet;
 use blockyard_units::{ByteLen, ByteRange, NodeId};
+
+use crate::following::places_taken;
 
 const PREFIX: &str = "block-dirty-bitmap-";
 /// Bytes: the granularity of a device's bitmap if there is no medium to ask.
@@ -24,6 +26,8 @@ pub(crate) struct Bitmaps {
     order: Option<Shared<()>>,
     /// The nodes and devices of which a command may be about a bitmap.
     owners: BTreeSet<String>,
+    /// Stored ones follow the data.
+    follow: bool,
     state: Quiet<State>,
 }
 
@@ -36,10 +40,10 @@ struct State {
 }
 
 impl Bitmaps {
-    /// `owners`: the nodes and devices of which a command may be about a bitmap.
-    pub fn new(owners: BTreeSet<String>) -> Self {
+    /// `owners`: the nodes and devices that may have a bitmap. `follow`: those that are stored follow the data.
+    pub fn new(owners: BTreeSet<String>, follow: bool) -> Self {
         let order = (!owners.is_empty()).then(|| Shared::new(()));
-        Self { order, owners, state: Quiet::default() }
+        Self { order, owners, follow, state: Quiet::default() }
     }
 
     /// Whether writes and nodes are of interest: else nothing need be told of them.
@@ -62,6 +66,21 @@ impl Bitmaps {
             others.chain(named(&data)).collect::<Vec<_>>()
         });
         owners.collect()
+    }
+
+    /// The nodes that take another's place by this command, or by a job that it starts.
+    pub fn places_in(command: &str, arguments: &Dict) -> BTreeSet<String> {
+        let single = [(String::from(command), arguments.clone())];
+        let taken = single.into_iter().chain(actions_of(command, arguments));
+        let place = |(kind, data): (String, Dict)| {
+            let key = match kind.as_str() {
+                "blockdev-snapshot" => "overlay",
+                "blockdev-mirror" => "target",
+                _ => return None,
+            };
+            data.get(key).and_then(Value::as_str).map(String::from)
+        };
+        taken.filter_map(place).collect()
     }
 
     fn with<R>(&self, kind: Kind, look: impl FnOnce(&mut State) -> R) -> R {
@@ -126,8 +145,16 @@ impl Bitmaps {
     }
 
     /// The graph has changed.
-    pub fn published(&self, before: &Graph, after: &Graph) {
+    pub fn published(&self, what: &str, before: &Graph, after: &Graph) {
         self.state.with(|state| state.graph = after.clone());
+        let moves = self.follow.then(|| places_taken(what, before, after));
+        for (of, node) in moves.into_iter().flatten() {
+            let (Some(of), Some(node)) = (before.node(of), after.node(node)) else { continue };
+            let stores = stores(node);
+            self.with(Kind::Write, |state| {
+                state.model.node_takes_place(&of.name, &node.name, stores);
+            });
+        }
         for node in before.gone_nodes(after).filter_map(|node| before.node(node)) {
             self.with(Kind::Write, |state| state.model.node_is_gone(&node.name));
         }
@@ -149,8 +176,9 @@ impl Bitmaps {
                 let granules =
                     |area: ByteRange| area.start() / granularity..area.end().div_ceil(granularity);
                 let dirty = bits.areas().flat_map(granules).collect();
-                let (records, persistent) = (bitmap.is_recording(), bitmap.state().persistent);
-                let view = BitmapView { granularity, records, persistent, dirty };
+                let BitmapState { persistent, unplaced, .. } = bitmap.state();
+                let records = bitmap.is_recording();
+                let view = BitmapView { granularity, records, persistent, unplaced, dirty };
                 let name = (owner.clone(), String::from(bitmap.name()));
                 found.insert(name, (view, bits.count()));
             });
@@ -174,6 +202,11 @@ impl Bitmaps {
             None => Ok(()),
         }
     }
+}
+
+/// Whether bitmaps can be stored with a node.
+fn stores(node: &NodeAttributes) -> bool {
+    node.driver == "qcow2"
 }
 
 /// The devices whose guests a write is of, or see that the node has become longer or shorter.
@@ -246,7 +279,9 @@ fn change(layer: &BlockLayer, graph: &Graph, kind: &str, data: &Dict) -> Option<
                 Some(said == Some(true))
             };
             let (records, persistent) = (!is("disabled")?, is("persistent")?);
-            BitmapChange::Add { name: name()?, granularity, records, persistent }
+            let node = graph.node_by_name(&text(data, "node")?).and_then(|node| graph.node(node));
+            let unplaced = persistent && node.is_some_and(|node| !stores(node));
+            BitmapChange::Add { name: name()?, granularity, records, persistent, unplaced }
         }
         "remove" => BitmapChange::Remove(name()?),
         "clear" => BitmapChange::Clear(name()?),

@@ -7,6 +7,16 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("bitmap-device", include_str!("../../../tests/scenarios/bitmap-device.json")),
     ("bitmap-device-medium", include_str!("../../../tests/scenarios/bitmap-device-medium.json")),
     ("bitmap-device-merge", include_str!("../../../tests/scenarios/bitmap-device-merge.json")),
+    ("bitmap-follow-closed", include_str!("../../../tests/scenarios/bitmap-follow-closed.json")),
+    ("bitmap-follow-mirror", include_str!("../../../tests/scenarios/bitmap-follow-mirror.json")),
+    (
+        "bitmap-follow-snapshot",
+        include_str!("../../../tests/scenarios/bitmap-follow-snapshot.json"),
+    ),
+    (
+        "bitmap-follow-unplaced",
+        include_str!("../../../tests/scenarios/bitmap-follow-unplaced.json"),
+    ),
     ("bitmap-merge", include_str!("../../../tests/scenarios/bitmap-merge.json")),
     ("bitmap-metadata-root", include_str!("../../../tests/scenarios/bitmap-metadata-root.json")),
     ("bitmap-persistent", include_str!("../../../tests/scenarios/bitmap-persistent.json")),

@@ -363,7 +363,7 @@ pub(crate) fn base_of(graph: &Graph, node: NodeId) -> NodeId {
 }
 
 /// Who holds source and target of a mirror: its filter, or the job itself.
-fn mirror_ends(graph: &Graph, job: JobId) -> Parent {
+pub(crate) fn mirror_ends(graph: &Graph, job: JobId) -> Parent {
     graph.child(Parent::Job(job), "filter").map_or(Parent::Job(job), Parent::Node)
 }
 
@@ -414,7 +414,7 @@ impl Observer for Checks {
         });
         self.judge(verdict);
         if self.bitmaps.are_watched() {
-            self.bitmaps.published(before, after);
+            self.bitmaps.published(what, before, after);
         }
         for (device, disk) in self.state.with(|state| state.media.change(before, after)) {
             let spec = self.state.with(|state| {

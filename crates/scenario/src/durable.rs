@@ -7,12 +7,16 @@
 //! structures do not fit together. An image is read as its specification says, not as our driver does, and only as
 //! far as somebody looks: at its structures, or at one sector of the guest's disk.
 
+mod vouched;
+
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use blockyard_models::qcow2::{Place, Qcow2, Stopped};
 use blockyard_models::{Durability, Violation};
 use blockyard_units::ByteRange;
+
+pub(crate) use vouched::judge_bitmaps;
 
 /// The power losses that may have come during a run.
 pub trait PowerLosses {
@@ -151,6 +155,8 @@ enum Found {
     Bytes(ByteRange, Vec<u8>),
     /// An image that is wrong.
     Wrong(Violation),
+    /// Bitmaps that an image vouches for.
+    Vouched(Vec<vouched::Vouched>),
 }
 
 /// Why a look at a place ended.
@@ -193,6 +199,12 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
                 self.promised.check(*range, bytes, &loss.happened).err()?
             }
             Found::Wrong(violation) => violation.clone(),
+            Found::Vouched(bitmaps) => {
+                let lacks = |(name, granularity, dirty): &vouched::Vouched| {
+                    self.promised.check_marked(name, *granularity, dirty, &loss.happened).err()
+                };
+                bitmaps.iter().find_map(lacks)?
+            }
         };
         Some((loss, violation))
     }

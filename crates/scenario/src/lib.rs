@@ -18,6 +18,7 @@ mod changed;
 mod checks;
 mod durable;
 mod figures;
+mod following;
 pub mod generate;
 mod guest;
 mod latency;

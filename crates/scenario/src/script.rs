@@ -5,10 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use blockyard_block::Limits;
-use blockyard_qmp::{Dict, Mode, Value, parse_json, visit};
+use blockyard_qmp::{Dict, Mode, Value, parse_json, take, visit};
 use blockyard_units::decisions;
 
-use crate::bitmaps::Bitmaps;
+use crate::bitmaps::{Bitmaps, actions_of};
 use crate::latency::LatencyOptions;
 use crate::steps::{
     BudgetOptions, DiskOptions, DiskSpec, Fill, ImageOptions, LoadOptions, Step, check_length,
@@ -180,15 +180,49 @@ impl Script {
         longest
     }
 
-    /// The nodes and devices of which a command may be about a dirty bitmap.
+    /// The nodes and devices that may have a dirty bitmap: a command may be about it, or it may follow the data there.
     pub(crate) fn bitmap_owners(&self) -> BTreeSet<String> {
-        let mut owners = BTreeSet::new();
+        let (mut owners, mut places) = (BTreeSet::new(), BTreeSet::new());
         self.each_step(&mut |step| {
             if let Step::Execute { command, arguments, .. } = step {
                 owners.extend(Bitmaps::owners_in(command, arguments));
+                places.extend(Bitmaps::places_in(command, arguments));
             }
         });
+        if !owners.is_empty() {
+            owners.extend(places);
+        }
         owners
+    }
+
+    /// The names of the persistent bitmaps that are there from the beginning, and have recorded everything since.
+    pub(crate) fn recording_bitmaps(&self) -> BTreeSet<String> {
+        let mut recording = BTreeSet::new();
+        let name =
+            |arguments: &Dict| arguments.get("name").and_then(Value::as_str).map(String::from);
+        for step in &self.setup {
+            let Step::Execute { command, arguments, .. } = step else { continue };
+            let is = |key| {
+                let said = take::<Option<bool>>(&mut arguments.clone(), key, Mode::Strings);
+                said.is_ok_and(|said| said == Some(true))
+            };
+            if command == "block-dirty-bitmap-add" && is("persistent") && !is("disabled") {
+                recording.extend(name(arguments));
+            }
+        }
+        self.each_step(&mut |step| {
+            let Step::Execute { command, arguments, .. } = step else { return };
+            for (kind, data) in
+                actions_of(command, arguments).chain([(command.clone(), arguments.clone())])
+            {
+                let forgets =
+                    ["-clear", "-disable", "-remove"].map(|end| format!("block-dirty-bitmap{end}"));
+                if let Some(name) = name(&data).filter(|_| forgets.contains(&kind)) {
+                    recording.remove(&name);
+                }
+            }
+        });
+        recording
     }
 
     pub(crate) fn each_step(&self, see: &mut dyn FnMut(&Step)) {

@@ -11,7 +11,7 @@ use blockyard_runtime::IoBuffer;
 use blockyard_sync::door::Kind;
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Event, Shared};
-use blockyard_units::{BackendId, ByteRange, Design};
+use blockyard_units::{BackendId, ByteRange, Design, StoredBitmaps};
 
 use crate::actors::Actor;
 use crate::bitmaps::Bitmaps;
@@ -102,7 +102,8 @@ impl Stage {
     ) -> Arc<Self> {
         let hold = Arc::new(Event::default());
         let devices = Arc::new(Devices::default());
-        let bitmaps = Bitmaps::new(script.bitmap_owners());
+        let follow = design.bitmaps == StoredBitmaps::Follow;
+        let bitmaps = Bitmaps::new(script.bitmap_owners(), follow);
         let disks = script.disks.clone();
         let checks = Checks::new(world.clone(), hold.clone(), disks, devices.clone(), bitmaps);
         let checks = Arc::new(checks);
@@ -260,6 +261,14 @@ impl Stage {
             let judge = |models: &mut Models| durable::judge(losses, &roots, &models.durability);
             let judged = device.data.models.with(judge).map(|states| self.tally.judged(states));
             self.checks.unless_excused(judged)?;
+            let bitmaps = self.script.recording_bitmaps();
+            if self.design.bitmaps == StoredBitmaps::Follow && !bitmaps.is_empty() {
+                let judge = |models: &mut Models| {
+                    durable::judge_bitmaps(losses, &roots, &models.durability, &bitmaps)
+                };
+                let judged = device.data.models.with(judge);
+                self.checks.unless_excused(judged.map(|states| self.tally.judged(states)))?;
+            }
         }
         Ok(())
     }

@@ -276,6 +276,10 @@ impl LayerEvents for Told {
         self.hub.guest_error(error);
     }
 
+    fn bitmap_lost(&self, node: &str, bitmap: &str) {
+        self.hub.bitmap_lost(node, bitmap);
+    }
+
     fn running(&self, running: bool) {
         self.hub.running(running);
     }

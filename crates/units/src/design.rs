@@ -100,6 +100,22 @@ words! {
 }
 
 words! {
+    /// What becomes of the bitmaps that are stored with a node, when an edit puts another in its place.
+    StoredBitmaps {
+        Stay = "stay", "they stay with their node (QEMU's way)";
+        Follow = "follow", "they follow the data: a snapshot and a pivot move them to the node that comes";
+    }
+}
+
+words! {
+    /// What becomes of a guest's write that an active mirror has made on the source, and that fails on the target.
+    MirrorFailure {
+        Job = "job", "it has succeeded, and the job does about the target's error what its policy says";
+        Guest = "guest", "it fails for the guest, whose device's policy says what is done, and the job goes on";
+    }
+}
+
+words! {
     /// A known bug, put back in one place of the implementation. A scenario must notice each.
     Mutant {
         MirrorPivotUndrainedWindow = "mirror-pivot-undrained-window",
@@ -277,6 +293,16 @@ words! {
             "what is not used is forgotten though it was not written";
         Qcow2RawRootNotMapped = "qcow2-raw-root-not-mapped",
             "an image over a file with data of its own is made without saying that they are there";
+        FollowOldVouched = "follow-old-vouched",
+            "the image that bitmaps leave vouches for them still";
+        FollowNewVouched = "follow-new-vouched",
+            "the image that bitmaps come to vouches for them from the beginning";
+        FollowAfterDrain = "follow-after-drain",
+            "bitmaps move when guests go on already";
+        FollowTakesPlaceForGranted = "follow-takes-place-for-granted",
+            "a bitmap that has come to a node counts as stored with it, whether it can be or not";
+        MirrorFailsGuestUnmarked = "mirror-fails-guest-unmarked",
+            "where a guest's write fails for the target's error, its place counts as copied";
     }
 }
 
@@ -293,6 +319,10 @@ pub struct Design {
     pub unchanged_marks: UnchangedMarks,
     /// Whether a commit has a filter.
     pub commit: CommitNode,
+    /// Whether stored bitmaps follow the data.
+    pub bitmaps: StoredBitmaps,
+    /// Whose error it is if an active mirror's target fails.
+    pub mirror_failure: MirrorFailure,
     mutant: Option<Mutant>,
 }
 
@@ -304,6 +334,8 @@ impl Default for Design {
             mirror: CopyMode::Passive,
             unchanged_marks: UnchangedMarks::No,
             commit: CommitNode::Filter,
+            bitmaps: StoredBitmaps::Stay,
+            mirror_failure: MirrorFailure::Job,
             mutant: None,
         }
     }
@@ -341,6 +373,14 @@ pub fn decisions() -> Vec<Decision> {
             key: "unchanged-marks",
             values: UnchangedMarks::ALL.iter().map(|v| (v.word(), v.about())).collect(),
         },
+        Decision {
+            key: "bitmaps",
+            values: StoredBitmaps::ALL.iter().map(|v| (v.word(), v.about())).collect(),
+        },
+        Decision {
+            key: "mirror-failure",
+            values: MirrorFailure::ALL.iter().map(|v| (v.word(), v.about())).collect(),
+        },
     ]);
     for decision in &mut decisions {
         let default = default.get(decision.key);
@@ -362,6 +402,8 @@ impl Design {
             "mirror" => self.mirror = value.parse().map_err(named)?,
             "commit" => self.commit = value.parse().map_err(named)?,
             "unchanged-marks" => self.unchanged_marks = value.parse().map_err(named)?,
+            "bitmaps" => self.bitmaps = value.parse().map_err(named)?,
+            "mirror-failure" => self.mirror_failure = value.parse().map_err(named)?,
             _ => {
                 let keys: Vec<_> = decisions().iter().map(|decision| decision.key).collect();
                 return Err(DesignError(alloc::format!(
@@ -381,6 +423,8 @@ impl Design {
             "mirror" => Some(self.mirror.word()),
             "commit" => Some(self.commit.word()),
             "unchanged-marks" => Some(self.unchanged_marks.word()),
+            "bitmaps" => Some(self.bitmaps.word()),
+            "mirror-failure" => Some(self.mirror_failure.word()),
             _ => None,
         }
     }

@@ -12,7 +12,7 @@ fn named(name: &str) -> BitmapName {
 }
 
 fn add(name: &str, granularity: u64) -> BitmapChange {
-    Add { name: named(name), granularity, records: true, persistent: false }
+    Add { name: named(name), granularity, records: true, persistent: false, unplaced: false }
 }
 
 fn write(start: u64, len: u64) -> BitmapChange {
@@ -30,7 +30,8 @@ fn history(changes: impl IntoIterator<Item = BitmapChange>) -> DirtyBitmaps {
 }
 
 fn view(granularity: u64, records: bool, dirty: &[u64]) -> BitmapView {
-    BitmapView { granularity, records, persistent: false, dirty: dirty.iter().copied().collect() }
+    let dirty = dirty.iter().copied().collect();
+    BitmapView { granularity, records, persistent: false, unplaced: false, dirty }
 }
 
 /// Whether the bitmaps may be these; if not, which property says so.
@@ -135,7 +136,8 @@ fn what_fails_has_changed_nothing_and_what_cannot_be_must_fail() {
 
 #[test]
 fn what_is_persistent_outlives_its_node_and_nothing_else_does() {
-    let stored = Add { name: named("s"), granularity: 512, records: true, persistent: true };
+    let (name, granularity) = (named("s"), 512);
+    let stored = Add { name, granularity, records: true, persistent: true, unplaced: false };
     let mut model = history([stored, add("b", 512), write(0, 1)]);
     let kept = |dirty| BitmapView { persistent: true, ..view(512, true, dirty) };
     model.node_is_gone("n");
@@ -146,4 +148,28 @@ fn what_is_persistent_outlives_its_node_and_nothing_else_does() {
     let forgotten = view(512, true, &[0]);
     assert_eq!(judge(&model, &[("s", forgotten)]), Some(Property::BitmapSoundness));
     assert_eq!(judge(&model, &[]), Some(Property::BitmapSoundness));
+}
+
+#[test]
+fn what_is_persistent_follows_the_data_into_one_of_its_name_and_is_lost_without_a_place() {
+    let add = |node_name: &str, granularity, records, persistent| {
+        let name = (node(node_name), String::from("s"));
+        Add { name, granularity, records, persistent, unplaced: false }
+    };
+    let mut model =
+        history([add("n", 512, true, true), add("o", 1024, false, false), write(1536, 1)]);
+    model.node_takes_place("n", "o", true);
+    assert_eq!(judge(&model, &[]), Some(Property::BitmapSoundness));
+    let moved = |of: &str, unplaced| {
+        let view = BitmapView { persistent: true, unplaced, ..view(1024, true, &[1]) };
+        BTreeMap::from([((node(of), String::from("s")), view)])
+    };
+    assert_eq!(model.check(&moved("o", false)), Ok(()));
+    assert!(model.check(&moved("n", false)).is_err());
+    model.node_takes_place("o", "p", false);
+    assert_eq!(model.check(&moved("p", true)), Ok(()));
+    assert!(model.check(&moved("p", false)).is_err());
+    model.node_is_gone("p");
+    model.node_is_there("p");
+    assert_eq!(judge(&model, &[]), None);
 }

@@ -155,3 +155,25 @@ fn a_copy_promises_what_its_source_held() {
     };
     assert_eq!([0, 1, 2].map(third), [false, false, true]);
 }
+
+#[test]
+fn bitmap_that_is_vouched_for_has_what_had_been_written() {
+    let device = device();
+    for (dirty, before, lacks) in [
+        (&[][..], 2, None),
+        (&[], 3, Some("granule 0: 0+512")),
+        (&[0], 8, None),
+        (&[0], 9, Some("granule 1: 256+512")),
+        (&[0, 1], 9, None),
+    ] {
+        let dirty = dirty.iter().copied().collect();
+        let judged = device.check_marked("b", 512, &dirty, &|moment| moment < before);
+        let said = judged.err().map(|violation| violation.to_string());
+        let expected = lacks.map(|lacks| {
+            alloc::format!(
+                "bitmap-soundness: disk0: bitmap b is vouched for and lacks {lacks} was written"
+            )
+        });
+        assert_eq!(said, expected, "{dirty:?} before {before}");
+    }
+}

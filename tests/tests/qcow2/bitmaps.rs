@@ -7,7 +7,7 @@ use blockyard_bitmap::DirtyBitmap;
 use blockyard_block::StoredBitmap;
 use blockyard_crypto::Hash;
 use blockyard_qcow2::{Caches, Files, Image, ImageFile};
-use blockyard_units::{ByteLen, ByteRange};
+use blockyard_units::{ByteLen, ByteRange, Design};
 use serde_json::{Value as Json, json};
 
 use super::disk::{Disk, run};
@@ -226,4 +226,81 @@ fn commands_keep_what_a_guest_wrote_for_qemu() {
     let refused = nodes.execute("block-dirty-bitmap-clear", &clear).expect_err("it is read-only");
     assert!(refused.contains("is read-only"), "{refused}");
     fs::remove_dir_all(folder).expect("it is there");
+}
+
+#[test]
+fn bitmaps_that_follow_the_data_are_in_the_overlay_for_qemu_and_nowhere_else() {
+    if !peer::is_there() {
+        return;
+    }
+    let folder = folder("following");
+    let path = |name: &str| folder.join(name);
+    for name in ["low", "top"] {
+        let image = path(name).to_string_lossy().into_owned();
+        peer::call("qemu-img", &["create", "-q", "-f", "qcow2", &image, &SIZE.to_string()]);
+    }
+    let mut design = Design::default();
+    design.set("bitmaps", "follow").expect("it is a design");
+    let open = |names: &[&str]| {
+        let nodes = Nodes::with(design);
+        for name in names {
+            let file = file(&path(name));
+            let node =
+                json!({ "driver": "qcow2", "node-name": name, "file": file, "backing": null });
+            nodes.done("blockdev-add", &node);
+        }
+        nodes
+    };
+    let nodes = open(&["low"]);
+    for (name, disabled) in [("on", false), ("off", true)] {
+        nodes.done("block-dirty-bitmap-add", &json!({
+            "node": "low", "name": name, "granularity": 4096, "persistent": true, "disabled": disabled,
+        }));
+    }
+    nodes.close();
+    let bitmap = |name: &str, inconsistent: bool| {
+        let bits = DirtyBitmap::new(ByteLen(SIZE), ByteLen(4096));
+        let mut bits = bits.expect("it is a granularity");
+        if name == "on" && !inconsistent {
+            bits.record(ByteRange::new(1 << 20, 8192));
+        } else {
+            bits.disable();
+        }
+        StoredBitmap { name: name.into(), bits, inconsistent }
+    };
+    let nodes = open(&["low", "top"]);
+    nodes.done("blockdev-snapshot", &json!({ "node": "low", "overlay": "top" }));
+    nodes.write_top("disk", 1 << 20, vec![2; 8192]);
+    // As if power were lost now.
+    for name in ["low", "top"] {
+        fs::copy(path(name), path("left")).expect("it is there");
+        are_there(&path("left"), &[bitmap("on", true), bitmap("off", true)], name);
+    }
+    nodes.close();
+    are_there(&path("top"), &[bitmap("on", false), bitmap("off", false)], "in the overlay");
+    are_there(&path("low"), &[], "no more below");
+    peer::checks_clean(&path("top"), "the overlay");
+    peer::checks_clean(&path("low"), "below");
+    fs::remove_dir_all(folder).expect("it is there");
+}
+
+#[test]
+fn bitmap_that_nothing_can_store_says_so_and_is_lost_with_its_node() {
+    let mut design = Design::default();
+    design.set("bitmaps", "follow").expect("it is a design");
+    let nodes = Nodes::with(design);
+    let told = nodes.monitor.events().subscribe(vec!["X_BITMAP_LOST".into()]);
+    nodes.done("blockdev-add", &json!({ "driver": "memory", "node-name": "top", "size": 8192 }));
+    let add = json!({ "node": "top", "name": "b", "granularity": 4096, "persistent": true });
+    nodes.done("block-dirty-bitmap-add", &add);
+    nodes.done("block-dirty-bitmap-add", &json!({ "node": "top", "name": "c" }));
+    nodes.write_top("disk", 0, vec![1; 512]);
+    let queried = nodes.execute("query-named-block-nodes", &json!({}));
+    let queried = queried.expect("it is known").to_string();
+    let members = r#""persistent":true,"x-unplaced":true}"#;
+    assert_eq!(queried.matches(members).count(), 1, "{queried}");
+    nodes.done("blockdev-remove-medium", &json!({ "id": "disk" }));
+    nodes.done("blockdev-del", &json!({ "node-name": "top" }));
+    let told: Vec<_> = told.take().into_iter().map(|event| event.data.to_string()).collect();
+    assert_eq!(told, [r#"{"node":"top","name":"b"}"#]);
 }

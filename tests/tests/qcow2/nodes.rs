@@ -35,8 +35,13 @@ pub struct Nodes {
 
 impl Nodes {
     pub fn new() -> Self {
+        Self::with(Design::default())
+    }
+
+    /// The same, under a design.
+    pub fn with(design: Design) -> Self {
         let host = Host::new(Host::DEFAULT_WORKERS).expect("there are threads");
-        let layer = BlockLayer::new(host.runtime(), Design::default(), Arc::new(NoObserver));
+        let layer = BlockLayer::new(host.runtime(), design, Arc::new(NoObserver));
         let monitor = Monitor::new(layer, Arc::new(Paths), Arc::new(NoWatcher));
         Self { host, monitor }
     }

@@ -1,4 +1,7 @@
 //! The mirror's filter.
+//!
+//! An active write that fails on the target leaves its place marked, so that it is copied again, and the mirror not in
+//! sync until it is. The guest's has succeeded then, or in the design `mirror-failure=guest` it has failed.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -6,7 +9,7 @@ use alloc::sync::Arc;
 use blockyard_block::{BlockDriver, BlockError, Io, Write, WriteKind};
 use blockyard_runtime::BoxFuture;
 use blockyard_sync::sometimes;
-use blockyard_units::{CopyMode, Mutant};
+use blockyard_units::{CopyMode, MirrorFailure, Mutant};
 
 use super::Tracking;
 
@@ -44,6 +47,14 @@ impl MirrorFilter {
             Ok(()) => dirty.reset_inward(range),
             Err(error) => {
                 sometimes!(true, "an active write failed on the target");
+                let design = io.layer().design();
+                if design.mirror_failure == MirrorFailure::Guest {
+                    if !design.is_mutant(Mutant::MirrorFailsGuestUnmarked) {
+                        dirty.mark(range);
+                    }
+                    sometimes!(true, "a guest's write failed on a mirror's target alone");
+                    return Err(error);
+                }
                 // Not in this order the job, once woken, might find nothing failed.
                 self.0.flight.write_failed(error);
                 dirty.mark(range);

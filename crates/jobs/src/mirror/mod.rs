@@ -30,7 +30,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_bitmap::SharedBitmap;
-use blockyard_block::{BlockError, Node, Owner};
+use blockyard_block::{BlockError, Move, Node, Owner};
 use blockyard_graph::{EdgeKey, Edit, Graph};
 use blockyard_runtime::BoxFuture;
 use blockyard_sync::door::{self, world::Quiet};
@@ -308,6 +308,11 @@ impl JobDriver for Mirror {
 
     fn promised(&self, job: &Job, graph: &Graph) -> Result<Vec<Edit>, BlockError> {
         if is_soft(job) { self.undone(job, graph) } else { self.pivot(job, graph) }
+    }
+
+    fn moves(&self, job: &Job) -> Vec<Move> {
+        let moves = (self.replaces.unwrap_or(self.source), self.target);
+        if is_soft(job) { Vec::new() } else { Vec::from([moves]) }
     }
 
     fn undone(&self, job: &Job, graph: &Graph) -> Result<Vec<Edit>, BlockError> {

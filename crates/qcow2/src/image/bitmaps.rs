@@ -195,9 +195,9 @@ impl Image {
         Ok(())
     }
 
-    /// Stores these bitmaps, and no others: inconsistent ones stay as they are, the others are vouched for from here
-    /// on. If none was disowned since they were stored the last time, nothing is done. Nobody else uses the image
-    /// meanwhile.
+    /// Stores these bitmaps, and no others: inconsistent ones stay as they are, or come in use and clean; the others
+    /// are vouched for from here on. If none was disowned since they were stored the last time, nothing is done. Nobody
+    /// else uses the image meanwhile.
     ///
     /// # Errors
     /// The file failed, or has no room: the old ones are there, in use, or the new ones; there may be leaks.
@@ -289,6 +289,10 @@ impl Image {
                 _ => entries.push(self.write_bitmap(files, stored, old, taken).await?),
             }
         }
+        let vouches = match bitmaps.iter().all(|stored| stored.inconsistent) {
+            true => Vouches::No,
+            false => Vouches::Yes,
+        };
         let directory = bitmap::bytes(&entries);
         let len = directory.len() as u64;
         if len > bitmap::DIRECTORY_MAX {
@@ -308,7 +312,7 @@ impl Image {
         }
         self.vouches.write(|vouches| *vouches = Vouches::Perhaps);
         self.change_header(files, |header| header.set_bitmaps(extension)).await?;
-        self.vouches.write(|vouches| *vouches = Vouches::Yes);
+        self.vouches.write(|now| *now = vouches);
         Ok(())
     }
 
@@ -316,7 +320,7 @@ impl Image {
     async fn write_bitmap(
         &self,
         files: &Files<'_>,
-        StoredBitmap { name, bits, .. }: &StoredBitmap,
+        StoredBitmap { name, bits, inconsistent }: &StoredBitmap,
         old: Option<&DirectoryEntry>,
         taken: &mut Vec<ByteRange>,
     ) -> Result<DirectoryEntry, ImageError> {
@@ -356,10 +360,12 @@ impl Image {
         taken.push(table);
         let compatible = old.map_or(0, |old| old.flags & flag::EXTRA_COMPATIBLE);
         let auto = if bits.is_enabled() { flag::AUTO } else { 0 };
+        let vouched = !inconsistent || self.design.is_mutant(Mutant::FollowNewVouched);
+        let in_use = if vouched { 0 } else { flag::IN_USE };
         Ok(DirectoryEntry {
             table: table.start(),
             entries: u32::try_from(entries.len()).expect("bitmaps-are-in-memory"),
-            flags: auto | compatible,
+            flags: auto | in_use | compatible,
             granularity_bits: bits.granularity().0.trailing_zeros() as u8,
             extra: old.map_or_else(Vec::new, |old| old.extra.clone()),
             name: name.clone(),

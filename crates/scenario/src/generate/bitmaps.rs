@@ -83,10 +83,26 @@ impl Device<'_> {
     /// Who does it.
     pub fn bitmap_keeper(&self) -> Option<(String, Vec<Value>)> {
         let all = self.plan.bitmaps.iter().filter(|changes| !changes.is_empty());
-        let mut steps: Vec<Value> =
-            all.filter_map(|changes| self.bitmap_changes(changes)).collect();
+        let alone = |changes: &Vec<BitmapStep>| changes.len() == 1;
+        let mut steps: Vec<Value> = all
+            .flat_map(|changes| {
+                let persistent = alone(changes).then(|| self.persistent(changes[0])).flatten();
+                persistent.into_iter().chain(self.bitmap_changes(changes))
+            })
+            .collect();
         steps.push(json!({ "execute": "query-block" }));
         (steps.len() > 1).then(|| (format!("bitmaps{}", self.number), steps))
+    }
+
+    /// That every second bitmap of a node comes as one that is to be stored: where nothing can it is refused, unless
+    /// bitmaps follow the data, and then comes as one that is not.
+    fn persistent(&self, BitmapStep { bitmap, change }: BitmapStep) -> Option<Value> {
+        let BitmapChange::Add { disabled } = change else { return None };
+        let (node, name) = self.bitmap(bitmap);
+        let data = json!({ "node": node, "name": name, "granularity": granularity(bitmap),
+                           "disabled": disabled, "persistent": true });
+        let stored = bitmap % 2 == 1 && node != self.id();
+        stored.then(|| attempt("block-dirty-bitmap-add", data))
     }
 
     fn bitmap_changes(&self, changes: &[BitmapStep]) -> Option<Value> {
