@@ -244,6 +244,11 @@ impl DirtyBitmap {
             self.granules.union_with(&other.granules);
             return;
         }
+        if self.disk_len == other.disk_len && self.granularity < other.granularity {
+            let order = other.granularity.0.trailing_zeros() - self.granularity.0.trailing_zeros();
+            self.granules.union_spread(&other.granules, order);
+            return;
+        }
         other.areas().for_each(|area| self.mark(area));
     }
 

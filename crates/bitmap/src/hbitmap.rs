@@ -28,13 +28,24 @@ const SELF_CHECKED_WORDS: usize = 64;
 /// A hierarchical bitmap over item indices `0..len`.
 ///
 /// Takes about `len / 8` bytes of memory, allocated at once.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 pub struct HBitmap {
     /// Level 0 first; `level-0-exists` always. Each has a bit for every word of the one before, and
     /// only the last has fewer than two words.
     levels: Vec<Vec<u64>>,
     len: u64,
     count: u64,
+}
+
+impl Clone for HBitmap {
+    /// Of an empty one nothing is copied: memory that is zero already is not touched.
+    fn clone(&self) -> Self {
+        let levels = match self.is_empty() {
+            true => self.levels.iter().map(|level| alloc::vec![0; level.len()]).collect(),
+            false => self.levels.clone(),
+        };
+        Self { levels, ..*self }
+    }
 }
 
 impl HBitmap {
@@ -61,15 +72,20 @@ impl HBitmap {
         }
         bitmap.count = words.iter().map(|word| u64::from(word.count_ones())).sum();
         bitmap.levels[0] = words;
-        for upper in 1..bitmap.levels.len() {
-            let (below, level) = bitmap.levels.split_at_mut(upper);
+        bitmap.mirror_from(1);
+        bitmap.self_check();
+        bitmap
+    }
+
+    /// Makes the levels from this one on what the levels below them say.
+    fn mirror_from(&mut self, height: usize) {
+        for upper in height..self.levels.len() {
+            let (below, level) = self.levels.split_at_mut(upper);
             for (bits, words) in level[0].iter_mut().zip(below[upper - 1].chunks(64)) {
                 let bit = |(index, word): (usize, &u64)| u64::from(*word != 0) << index;
                 *bits = words.iter().enumerate().map(bit).sum();
             }
         }
-        bitmap.self_check();
-        bitmap
     }
 
     /// Number of items.
@@ -228,12 +244,66 @@ impl HBitmap {
     /// # Panics
     /// `lengths-agree`: if the two differ in length.
     pub fn union_with(&mut self, other: &Self) -> u64 {
+        let news = |(word, source): (&u64, &u64)| u64::from((source & !word).count_ones());
+        let changed = self.levels[0].iter().zip(&other.levels[0]).map(news).sum();
         self.union_uncounted(other);
-        let count = count_ones(&self.levels[0]);
-        let changed = count - self.count;
-        self.count = count;
+        self.count += changed;
         self.self_check();
         changed
+    }
+
+    /// Sets for each item that is set in `other` the `1 << order` items that it stands for, as far as they exist;
+    /// returns how many were clear. What is clear in `other` is skipped.
+    ///
+    /// # Panics
+    /// `lengths-agree`: if `other` does not have just the items that these need.
+    pub fn union_spread(&mut self, other: &Self, order: u32) -> u64 {
+        assert_eq!(other.len, self.len.div_ceil(1 << order), "lengths-agree");
+        let spread = words::Spread::new(order);
+        let (mut changed, mut from) = (0, 0);
+        while let Some(item) = other.next_set(from) {
+            let word = words::word_of(item);
+            changed += self.add_spread(word << order, &spread, other.levels[0][word]);
+            from = (word as u64 + 1) * WORD_BITS;
+        }
+        if let (Some(last), 1..) = (self.levels[0].last_mut(), self.len % WORD_BITS) {
+            let past_end = *last & words::mask_from(self.len);
+            *last &= !past_end;
+            changed -= u64::from(past_end.count_ones());
+        }
+        self.mirror_from(2);
+        self.count += changed;
+        self.self_check();
+        changed
+    }
+
+    /// Adds what `bits` become to the words from `start` on, and to the level above them; returns how many were clear.
+    fn add_spread(&mut self, start: usize, spread: &words::Spread, bits: u64) -> u64 {
+        let (items, uppers) = self.levels.split_first_mut().expect("level-0-exists");
+        let end = items.len().min(start + spread.words());
+        let news = &mut items[start..end];
+        // Then they need not be counted one by one.
+        let fresh = news.len() == spread.words() && news.iter().all(|word| *word == 0);
+        let mut changed = 0;
+        for (chunk, words) in news.chunks_mut(64).enumerate() {
+            let mut some = 0;
+            for (index, word) in words.iter_mut().enumerate() {
+                let added = spread.word(bits, chunk * 64 + index);
+                if fresh {
+                    *word = added;
+                } else {
+                    changed += u64::from((added & !*word).count_ones());
+                    *word |= added;
+                }
+                some |= u64::from(*word != 0) << index;
+            }
+            // These are of one word there: fewer begin at a multiple of how many they are.
+            if let Some(upper) = uppers.first_mut() {
+                let at = start + chunk * 64;
+                upper[at / 64] |= some << (at % 64);
+            }
+        }
+        if fresh { spread.bits(bits.count_ones()) } else { changed }
     }
 
     /// The same, with the count left as it was: for a mutant.

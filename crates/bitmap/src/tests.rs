@@ -256,6 +256,36 @@ fn next_set_area_and_count_range_are_exact_for_all_small_ranges() {
 }
 
 #[test]
+fn spreading_sets_all_that_an_item_stands_for_up_to_the_end() {
+    for order in 0..=8_u32 {
+        let past = (1 << order) - 1;
+        for len in [1, 63, 64, 65, L2 - 1, L2 + past, 5 * L2 + 7] {
+            let coarse_len = len.div_ceil(1 << order);
+            let mut of = HBitmap::new(coarse_len);
+            let (mut bitmap, mut model) = pair(len);
+            for index in (0..coarse_len).filter(|index| index * 7 % 3 == 0 || index % 64 > 60) {
+                of.set_range(index..index + 1);
+            }
+            for index in (0..len).step_by(1 + order as usize) {
+                fill(&mut model, index..index + 1, index % 5 == 0);
+            }
+            for index in (0..).zip(&model).filter(|(_, item)| **item).map(|(index, _)| index) {
+                bitmap.set_range(index..index + 1);
+            }
+            // Once into what has some already, once into what has nothing.
+            for (mut bitmap, mut model) in [(bitmap, model), pair(len)] {
+                let changed: u64 = of
+                    .iter()
+                    .map(|item| fill(&mut model, item << order..len.min((item + 1) << order), true))
+                    .sum();
+                assert_eq!(bitmap.union_spread(&of, order), changed, "{len} at {order}");
+                check(&bitmap, &model);
+            }
+        }
+    }
+}
+
+#[test]
 fn debug_text_tells_the_runs() {
     let (bitmap, _) = pair_with(L2, &[1..3, 64..65]);
     assert_eq!(format!("{bitmap:?}"), "HBitmap 3 of 4096 [1..3, 64..65]");
@@ -277,4 +307,10 @@ fn getting_past_the_end_panics() {
 #[should_panic(expected = "lengths-agree")]
 fn union_of_different_lengths_panics() {
     HBitmap::new(65).union_with(&HBitmap::new(64));
+}
+
+#[test]
+#[should_panic(expected = "lengths-agree")]
+fn spreading_of_a_different_length_panics() {
+    HBitmap::new(65).union_spread(&HBitmap::new(1), 6);
 }

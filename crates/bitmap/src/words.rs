@@ -4,6 +4,7 @@
 //! Bit `i` of a row is bit `i % 64` of word `i / 64`. Ranges here are not empty and end inside the
 //! row.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
 /// Bits in a word, and so the fan-out of the hierarchy.
@@ -121,4 +122,52 @@ pub(crate) fn first_clear(words: &[u64], range: &Range<u64>) -> Option<u64> {
 /// `word`.
 pub(crate) fn bit_at(word: usize, bits: u64) -> u64 {
     word as u64 * WORD_BITS + u64::from(bits.trailing_zeros())
+}
+
+/// A word whose every bit becomes `1 << order` bits of a row.
+pub(crate) struct Spread {
+    order: u32,
+    /// Bits that a word of the row is made of.
+    taken: u32,
+    /// By order: how many words are made of the same ones.
+    again: u32,
+    /// For how many bits together the table says what they become.
+    group: u32,
+    table: Vec<u64>,
+}
+
+impl Spread {
+    pub fn new(order: u32) -> Self {
+        let (taken, again) = (u64::BITS >> order.min(6), order.saturating_sub(6));
+        let group = taken.min(8);
+        let ones = if order < 6 { (1 << (1 << order)) - 1 } else { u64::MAX };
+        let of_bit = |bits: u64, index: u32| (bits >> index & 1) * (ones << (index << order));
+        let spread = |bits| (0..group).map(|index| of_bit(bits, index)).sum();
+        Self { order, taken, again, group, table: (0..1 << group).map(spread).collect() }
+    }
+
+    /// How many words a word becomes.
+    pub fn words(&self) -> usize {
+        1 << self.order
+    }
+
+    /// How many bits so many become.
+    pub fn bits(&self, count: u32) -> u64 {
+        u64::from(count) << self.order
+    }
+
+    /// The word of that index that `bits` become.
+    pub fn word(&self, bits: u64, index: usize) -> u64 {
+        let first = (index >> self.again) as u32 * self.taken;
+        if self.taken == self.group {
+            return self.of_group(bits >> first);
+        }
+        (0..self.taken)
+            .step_by(self.group as usize)
+            .fold(0, |word, at| word | self.of_group(bits >> (first + at)) << (at << self.order))
+    }
+
+    fn of_group(&self, bits: u64) -> u64 {
+        self.table[bits as usize & (self.table.len() - 1)]
+    }
 }

@@ -156,13 +156,13 @@ impl NamedBitmap {
     /// It is busy, read-only or inconsistent, or both are nodes' and not as long as each other; it stays as it is.
     pub fn merge(
         &mut self,
-        sources: &[Self],
+        sources: &[&Self],
         merge: fn(&mut DirtyBitmap, &DirtyBitmap),
     ) -> Result<DirtyBitmap, BlockError> {
         self.check(Use::Change)?;
         let len = self.bits.disk_len();
         let is_of_node = |bitmap: &Self| matches!(bitmap.owner, BitmapOwner::Node(_));
-        let differs = |other: &&Self| is_of_node(other) && other.bits.disk_len() != len;
+        let differs = |other: &&&Self| is_of_node(other) && other.bits.disk_len() != len;
         if let Some(other) = sources.iter().find(differs).filter(|_| is_of_node(self)) {
             let Self { owner, name, bits, .. } = other;
             return Err(self.refused(&format!(

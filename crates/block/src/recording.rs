@@ -258,6 +258,33 @@ impl Bitmaps {
         })
     }
 
+    /// Merges others into the bitmap of this name, between two writes: of its own owner by name, and copies of others';
+    /// what it was. See [`NamedBitmap::merge`].
+    ///
+    /// # Errors
+    /// One of them is not there or not to be read, or what that says; nothing has changed.
+    pub fn merge(
+        &self,
+        name: &str,
+        own: &[&str],
+        others: &[NamedBitmap],
+        merge: fn(&mut DirtyBitmap, &DirtyBitmap),
+    ) -> Result<DirtyBitmap, BlockError> {
+        let Some(all) = self.named() else { return Err(self.none(name)) };
+        all.0.write(|all| {
+            let find = |name: &str| all.iter().position(|bitmap| bitmap.name() == name);
+            for source in own {
+                all[find(source).ok_or_else(|| self.none(source))?].check(Use::Read)?;
+            }
+            let index = find(name).ok_or_else(|| self.none(name))?;
+            let (before, rest) = all.split_at_mut(index);
+            let (target, after) = rest.split_first_mut().expect("it-was-found");
+            // Into itself there is nothing to be merged.
+            let own = before.iter().chain(&*after).filter(|of| own.contains(&of.name()));
+            target.merge(&own.chain(others).collect::<Vec<_>>(), merge)
+        })
+    }
+
     /// Looks at all of them, in the order in which they were added.
     pub fn each(&self, look: impl FnMut(&NamedBitmap)) {
         if let Some(all) = self.named() {

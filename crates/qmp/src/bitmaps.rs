@@ -127,6 +127,14 @@ impl Owner {
         }
     }
 
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Node(node), Self::Node(other)) => node.id() == other.id(),
+            (Self::Device(device, _), Self::Device(other, _)) => device == other,
+            _ => false,
+        }
+    }
+
     /// The node whose writes are marked in its bitmaps, if there is one. Of a device, the one it leads to.
     fn marked_by(&self, graph: &Graph) -> Result<Option<NodeId>, BlockError> {
         let gone = |owner: &Bitmaps| {
@@ -322,11 +330,13 @@ impl BitmapAction {
     fn merge(&self) -> Result<DirtyBitmap, BlockError> {
         let stale = self.layer.design().is_mutant(Mutant::MergeLeavesCountStale);
         let merge = if stale { merge_uncounted } else { DirtyBitmap::merge_from };
-        let source =
+        let (own, others): (Vec<_>, Vec<_>) =
+            self.sources.iter().partition(|(owner, _)| owner.is(&self.owner));
+        let own: Vec<&str> = own.into_iter().map(|(_, name)| name.as_str()).collect();
+        let copy =
             |(owner, name): &(Owner, String)| owner.bitmaps().look_at(name, NamedBitmap::readable);
-        let sources: Vec<NamedBitmap> =
-            self.sources.iter().map(source).collect::<Result<_, _>>()?;
-        self.owner.bitmaps().change(&self.name, |bitmap| bitmap.merge(&sources, merge))
+        let others = others.into_iter().map(copy).collect::<Result<Vec<_>, _>>()?;
+        self.owner.bitmaps().merge(&self.name, &own, &others, merge)
     }
 }
 

@@ -146,12 +146,12 @@ fn a_successor_records_for_its_bitmap_and_abdication_or_reclaim_ends_it() {
 /// Every change that somebody may want to make, and what is said if it is refused.
 fn said_of_changes(bench: &Bench) -> Vec<Option<String>> {
     let other = node_of(bench).bitmaps().look_at("other", NamedBitmap::readable);
-    let other = [other.expect("nobody holds it")];
+    let other = other.expect("nobody holds it");
     let said = |result: Result<(), BlockError>| result.err().map(|error| error.to_string());
     vec![
         said(change(bench, |bitmap| bitmap.clear().map(drop))),
         said(change(bench, |bitmap| bitmap.set_recording(false).map(drop))),
-        said(change(bench, |bitmap| bitmap.merge(&other, DirtyBitmap::merge_from).map(drop))),
+        said(change(bench, |bitmap| bitmap.merge(&[&other], DirtyBitmap::merge_from).map(drop))),
         said(change(bench, |bitmap| bitmap.hold("job j1"))),
         said(change(bench, |bitmap| bitmap.split("job j1"))),
         said(node_of(bench).bitmaps().look_at("b", NamedBitmap::readable).map(drop)),
