@@ -68,7 +68,7 @@ impl Root {
         }
     }
 
-    /// What an image names as its backing file that has this below it: some layer there, or if it is none of these, all.
+    /// What an image names as its backing file that has this below it: some layer there, or all if it is none of them.
     fn named(&self, name: &str) -> &Self {
         let mut at = self;
         loop {

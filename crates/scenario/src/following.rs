@@ -1,11 +1,11 @@
 //! Which node has taken another's place, with the data that were seen there: as a graph shows it, before and after.
 //!
-//! An overlay that goes above a node does, for who led to the node; and the target of a mirror that pivots. Not for:
+//! An overlay that goes above a node does, for who led to the node; and the target of a mirror, or a commit, that pivots. Not for:
 //! edges that somebody redirects by hand, of which nobody knows that they show the same data.
 
 use std::collections::BTreeSet;
 
-use blockyard_graph::{Graph, NodeKind, Parent, Role};
+use blockyard_graph::{Graph, Parent, Role};
 use blockyard_units::NodeId;
 
 use crate::checks::{child_by, mirror_ends};
@@ -40,12 +40,8 @@ fn mirrored(before: &Graph, after: &Graph) -> BTreeSet<(NodeId, NodeId)> {
     let gone = before.jobs().filter(|(_, name)| after.job_by_name(name).is_none());
     let ends = gone.filter_map(|(job, _)| {
         let ends = mirror_ends(before, job);
-        let is_filter =
-            |id: NodeId| before.node(id).is_some_and(|node| node.kind == NodeKind::Filter);
         let mut source = before.child(ends, "file")?;
-        while let Some(below) = before.child(Parent::Node(source), "file")
-            && is_filter(source)
-        {
+        while let Some(below) = child_by(before, source, Role::Filtered) {
             source = below;
         }
         Some((source, before.child(ends, "target")?))
