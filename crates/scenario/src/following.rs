@@ -24,16 +24,26 @@ pub(crate) fn places_taken(
 }
 
 fn overlaid(before: &Graph, after: &Graph) -> BTreeSet<(NodeId, NodeId)> {
-    let is_over = |graph: &Graph, over, node| {
+    // The overlay that has `node` below it, under filters and raw nodes or none.
+    let over = |graph: &Graph, top, node| {
+        let shown = |id: &NodeId| match graph.node(*id)?.driver {
+            "raw" => child_by(graph, *id, Role::Data),
+            _ => child_by(graph, *id, Role::Filtered),
+        };
+        let overlay = std::iter::successors(Some(top), shown).last()?;
         let below = |id: &NodeId| child_by(graph, *id, Role::Cow);
-        std::iter::successors(below(&over), below).any(|below| below == node)
+        std::iter::successors(below(&overlay), below).any(|at| at == node).then_some(overlay)
     };
     let changed = before.changed_edges(after);
     let led = changed.iter().filter_map(|edge| {
         let child = |graph: &Graph| graph.child(edge.parent, &edge.name);
         Some((child(before)?, child(after)?))
     });
-    led.filter(|(old, new)| is_over(after, *new, *old) && !is_over(before, *new, *old)).collect()
+    let taken = led.filter_map(|(old, new)| {
+        let overlay = over(after, new, old)?;
+        over(before, new, old).is_none().then_some((old, overlay))
+    });
+    taken.collect()
 }
 
 fn mirrored(before: &Graph, after: &Graph) -> BTreeSet<(NodeId, NodeId)> {

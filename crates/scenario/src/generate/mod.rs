@@ -240,7 +240,7 @@ pub struct MirrorPlan {
     /// It is started by a transaction.
     pub in_transaction: bool,
     /// It commits the overlays of the device's disk to what is below them, where those are, and neither another mirror
-    /// nor a raw node.
+    /// nor a raw node, nor larger changes.
     pub commits: bool,
     /// How it is ended.
     pub end: End,

@@ -322,9 +322,14 @@ impl Device<'_> {
             && !(self.alone && self.plan.admin.iter().any(cancels))
     }
 
-    /// Whether its one mirror is a commit. A raw format hides what is below it.
+    /// Whether its one mirror is a commit. A raw format hides what is below it, so none may be there or come: others
+    /// wait for the job.
     fn commits(&self) -> bool {
+        let hides = |step: &AdminStep| {
+            step.is_large() || matches!(step, AdminStep::Insert { filter: Filter::Raw, .. })
+        };
         !self.plan.filters.contains(&Filter::Raw)
+            && !self.plan.admin.iter().any(hides)
             && matches!(self.plan.disk.medium, Medium::Overlay { .. })
             && matches!(&self.plan.mirrors[..], [mirror] if mirror.commits)
     }
@@ -426,8 +431,7 @@ impl Device<'_> {
             for only in ["target", "sync"] {
                 arguments.as_object_mut().map(|arguments| arguments.remove(only));
             }
-            // What came in between may be no filter.
-            return json!({ "execute": "block-commit", "arguments": arguments, "expect": "or-end" });
+            return execute("block-commit", arguments);
         }
         if let Some(active) = mirror.active {
             arguments["copy-mode"] = json!(if active { "write-blocking" } else { "background" });
