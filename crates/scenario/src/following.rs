@@ -1,7 +1,7 @@
 //! Which node has taken another's place, with the data that were seen there: as a graph shows it, before and after.
 //!
-//! An overlay that goes above a node does, for who led to the node; and the target of a mirror, or a commit, that pivots. Not for:
-//! edges that somebody redirects by hand, of which nobody knows that they show the same data.
+//! An overlay that goes above a node does, for who led to the node; and the target of a mirror, or a commit, that
+//! pivots. Not for: edges that somebody redirects by hand, of which nobody knows that they show the same data.
 
 use std::collections::BTreeSet;
 
