@@ -202,8 +202,9 @@ fn a_mirror_without_a_filter_is_as_good() {
 #[test]
 fn the_commit_scenarios_exhaust_clean() {
     for node in ["commit=filter", "commit=bare"] {
-        for scenario in ["commit-active", "commit-bitmap", "commit-grow", "commit-intermediate"] {
-            check_exhausted(scenario, &["--design", node, "--faults", "1"]);
+        for scenario in ["active", "bitmap", "grow", "intermediate", "refused"] {
+            let scenario = format!("commit-{scenario}");
+            check_exhausted(&scenario, &["--design", node, "--faults", "1"]);
         }
         check_exhausted("commit-filters", &["--design", node]);
         check_exhausted("commit-durable", &["--design", node, "--crashes", "1"]);

@@ -167,6 +167,9 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::MirrorActiveWriteStarvesBackground, "none of their guests' writes goes on for ever"),
     (Mutant::MirrorTopCopiesNothing, "their mirrors copy everything or nothing"),
     (Mutant::MirrorBitmapTakenEarly, "their mirrors copy everything or nothing"),
+    (Mutant::CommitRenamesBeforeFlush, "their overlays are in memory"),
+    (Mutant::CommitForgetsTail, "the layers of their chains are of one length"),
+    (Mutant::CommitStatusOfTopOnly, "of their layers only the top one holds anything"),
     (Mutant::GrowingZeroesDoNotSerialise, "a device that makes its disk longer"),
 ];
 

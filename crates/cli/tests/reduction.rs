@@ -56,7 +56,14 @@ fn the_searches_see_the_same_traces_of_the_scenarios() {
         ["bitmap-follow-closed", "bitmap-persistent", "qcow2-refcount-block", "qcow2-resize"];
     for (name, text) in BUILTIN.iter().filter(|(name, _)| !lonely.contains(name)) {
         let with_sleep = [Reduction::Optimal, Reduction::SourceSets, Reduction::SleepSets];
-        let large = ["reopen-during-mirror", "replace-child-during-mirror", "resurrected-filter"];
+        let large = [
+            "bitmap-follow-mirror",
+            "commit-filters",
+            "mirror-witness",
+            "reopen-during-mirror",
+            "replace-child-during-mirror",
+            "resurrected-filter",
+        ];
         let reductions = if large.contains(name) { &with_sleep[..2] } else { &with_sleep[..] };
         // Its one guest has nobody to race with until something fails.
         let faults = u32::from(*name == "guest-stopped-by-error");

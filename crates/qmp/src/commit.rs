@@ -130,6 +130,13 @@ impl Monitor {
     /// How overlays are to name the base: as they are told to, or by its filename. With neither they keep what they
     /// name.
     fn backing_file(&self, told: &BlockCommit, graph: &Graph, base: NodeId) -> Option<BackingFile> {
+        let by = |node| {
+            graph.children(Parent::Node(node)).find(|edge| edge.roles.contains(Role::Filtered))
+        };
+        let mut base = base;
+        while let Some(edge) = by(base) {
+            base = edge.child;
+        }
         let node = graph.node(base)?;
         let file = match node.kind {
             NodeKind::Protocol => Some(base),

@@ -40,6 +40,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("commit-filters", include_str!("../../../tests/scenarios/commit-filters.json")),
     ("commit-grow", include_str!("../../../tests/scenarios/commit-grow.json")),
     ("commit-intermediate", include_str!("../../../tests/scenarios/commit-intermediate.json")),
+    ("commit-refused", include_str!("../../../tests/scenarios/commit-refused.json")),
     ("insert-filter-alone", include_str!("../../../tests/scenarios/insert-filter-alone.json")),
     (
         "insert-filter-transaction",

@@ -135,8 +135,54 @@ pub(super) fn to_be_written(
 ) -> Vec<NodeId> {
     let names = |id: &NodeId| layer.node_by_id(*id).is_some_and(|node| node.keeps_backing_file());
     let overlays = overlays(graph, given).into_iter().filter(names);
+    let written: BTreeSet<NodeId> =
+        overlays.chain([base]).flat_map(|node| with_storage(graph, node)).collect();
     let is_read_only = |id: &NodeId| graph.node(*id).is_some_and(|node| node.read_only);
-    overlays.chain([base]).filter(is_read_only).collect()
+    written.into_iter().filter(is_read_only).collect()
+}
+
+/// A node, and what it keeps its data in.
+fn with_storage(graph: &Graph, node: NodeId) -> Vec<NodeId> {
+    let mut all = Vec::from([node]);
+    for edge in graph.children(Parent::Node(node)) {
+        if !edge.roles.contains(Role::Cow) {
+            all.extend(with_storage(graph, edge.child));
+        }
+    }
+    all
+}
+
+/// Whether somebody changes what the node shows.
+pub(super) fn is_written(graph: &Graph, node: NodeId) -> bool {
+    let changes = Permissions::WRITE.union(Permissions::RESIZE);
+    graph.parents(node).any(|edge| requires(graph, edge, changes))
+}
+
+fn requires(graph: &Graph, edge: &Edge, any: Permissions) -> bool {
+    let permissions = graph.permissions(edge.parent, &edge.name);
+    permissions.is_some_and(|(required, _)| !required.intersection(any).is_empty())
+}
+
+/// Who reads or writes the base or a layer in between, and not through the top, would see it change.
+pub(super) fn refuse_other_users(
+    graph: &Graph,
+    top: NodeId,
+    base: NodeId,
+) -> Result<(), BlockError> {
+    let edges = chain(graph, top, base).unwrap_or_default();
+    let uses = Permissions::CONSISTENT_READ.union(Permissions::WRITE);
+    for node in between(&edges).chain([base]) {
+        let others = graph.parents(node).filter(|edge| !edges.contains(&edge.key()));
+        if let Some(edge) = others.into_iter().find(|edge| requires(graph, edge, uses)) {
+            let name = graph.node(node).map_or("that is gone", |node| &node.name);
+            let holder = graph.parent_name(edge.parent).unwrap_or_default();
+            return Err(BlockError::Invalid(format!(
+                "refused: {holder} uses node {name} on edge {holder}.{}, and would see it change",
+                edge.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the nodes read-only, or writable.
@@ -214,7 +260,7 @@ impl Mirror {
         }
     }
 
-    async fn try_to_fit_base(&self, job: &Job) -> Result<(), BlockError> {
+    pub(super) async fn try_to_fit_base(&self, job: &Job) -> Result<(), BlockError> {
         let io = &self.copier.io;
         let (len, base_len) = (io.len(FILE)?, io.len(TARGET)?);
         if base_len < len {
@@ -245,6 +291,13 @@ impl Mirror {
             if !node.keeps_backing_file() {
                 continue;
             }
+            let graph = job.layer().graph();
+            let is_written = graph.node(id).is_some_and(|node| !node.read_only && node.active);
+            if !is_written {
+                let name = node.name();
+                let why = format!("overlay {name} cannot name the base: it is read-only");
+                return Err(BlockError::Invalid(why));
+            }
             let nothing = || BackingFile { name: String::new(), format: None };
             let before = node.backing_file().unwrap_or_else(nothing);
             let by = Requester::Job(job.id());
@@ -269,12 +322,11 @@ impl Mirror {
 
     /// What was read-only is so again.
     pub(super) async fn close_again(&self, job: &Job) {
-        let base = self.target;
         let opened = |commit: &&Commit| !commit.read_only.is_empty();
         let Some(commit) = self.commit.as_ref().filter(opened) else { return };
         let derive = |graph: &Graph| {
             // One that is written now stays writable.
-            let is_free = |id: &&NodeId| **id != base || !graph.is_modified(base);
+            let is_free = |id: &&NodeId| !graph.is_modified(**id);
             let nodes: Vec<NodeId> = commit.read_only.iter().filter(is_free).copied().collect();
             Ok(Plan { edits: set_read_only(graph, &nodes, true), ..Plan::default() })
         };

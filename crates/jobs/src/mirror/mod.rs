@@ -286,15 +286,20 @@ impl JobDriver for Mirror {
             if job.layer().design().is_mutant(Mutant::MirrorPivotSkipsFlush) {
                 return Ok(());
             }
-            if job.layer().design().is_mutant(Mutant::CommitRenamesBeforeFlush) {
-                self.rename(job).await?;
+            let early = job.layer().design().is_mutant(Mutant::CommitRenamesBeforeFlush);
+            if self.commit.is_some() && !is_soft(job) {
+                // An overlay may have become longer since.
+                self.try_to_fit_base(job).await?;
+                if early {
+                    self.rename(job).await?;
+                }
             }
             // By force it is cancelled at the next look at it, if it is to try again.
             while let Err(error) = self.copier.io.flush(filter::TARGET).await {
                 job.met(error, self.policies.target, false)?;
                 job.check_cancelled()?;
             }
-            self.rename(job).await
+            if is_soft(job) { Ok(()) } else { self.rename(job).await }
         })
     }
 
@@ -311,7 +316,7 @@ impl JobDriver for Mirror {
     }
 
     fn moves(&self, job: &Job) -> Vec<Move> {
-        let moves = (self.replaces.unwrap_or(self.source), self.target);
+        let moves = (self.source, self.target);
         if is_soft(job) { Vec::new() } else { Vec::from([moves]) }
     }
 

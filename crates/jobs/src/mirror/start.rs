@@ -172,7 +172,8 @@ impl MirrorStart {
             None => Parent::Job(id),
             Some(filter) => {
                 let filter = filter.id();
-                let ends_alone = options.commit.is_some() && !graph.is_modified(self.source);
+                let ends_alone =
+                    options.commit.is_some() && !commit::is_written(graph, self.source);
                 let attributes = attributes(options, ends_alone);
                 edits.push(Edit::AddNode { id: filter, attributes });
                 edits.extend(graph.redirections(self.source, filter));
@@ -187,6 +188,7 @@ impl MirrorStart {
         let commits = options.commit.is_some();
         if commits {
             commit::bottom(graph, data, self.target)?;
+            commit::refuse_other_users(graph, data, self.target)?;
             edits.extend(commit::begin(graph, id, &by, data, self.target));
             let written = commit::to_be_written(&self.layer, graph, self.source, self.target);
             edits.extend(commit::set_read_only(graph, &written, false));
@@ -241,7 +243,10 @@ impl MirrorStart {
         }
         let commit = options.commit.map(|options| Commit {
             options,
-            is_active: graph.is_modified(filter.as_ref().map_or(source, |filter| filter.id())),
+            is_active: commit::is_written(
+                &graph,
+                filter.as_ref().map_or(source, |filter| filter.id()),
+            ),
             bottom: commit::bottom(&graph, data, target).unwrap_or(target),
             read_only: read_only.with(core::mem::take),
             renamed: Quiet::default(),
