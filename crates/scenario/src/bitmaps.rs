@@ -76,6 +76,8 @@ impl Bitmaps {
             let key = match kind.as_str() {
                 "blockdev-snapshot" => "overlay",
                 "blockdev-mirror" => "target",
+                // Who is to be watched has to be named.
+                "block-commit" => "base-node",
                 _ => return None,
             };
             data.get(key).and_then(Value::as_str).map(String::from)

@@ -431,6 +431,7 @@ impl Device<'_> {
             for only in ["target", "sync"] {
                 arguments.as_object_mut().map(|arguments| arguments.remove(only));
             }
+            arguments["base-node"] = json!(format!("{}b", nodes[0]));
             return execute("block-commit", arguments);
         }
         if let Some(active) = mirror.active {
