@@ -185,14 +185,10 @@ impl BlockLayer {
         let graph = self.graph();
         let mut at = node;
         loop {
-            let by = |role: Role| {
-                let found = graph.children(Parent::Node(at)).find(|edge| edge.roles.contains(role));
-                found.map(|edge| edge.child)
-            };
-            if let Some(backing) = by(Role::Cow) {
-                return Some(backing);
+            if let Some(backing) = graph.child_with(at, Role::Cow) {
+                return Some(backing.child);
             }
-            at = by(Role::Filtered)?;
+            at = graph.child_with(at, Role::Filtered)?.child;
         }
     }
 }

@@ -171,9 +171,10 @@ fn bitmaps_of_devices_exhaust_clean_with_one_fault() {
 #[test]
 fn the_mirror_scenarios_exhaust_clean_with_one_fault() {
     let alone = ["mirror-busy-guest", "mirror-cancel-ready", "mirror-errors", "mirror-finalize"];
+    let refused = ["mirror-busy-source"];
     let written = ["mirror-active", "mirror-incremental", "mirror-keeps-upper-filter"];
     let copied = ["mirror-parallel", "mirror-speed", "mirror-switch", "mirror-top"];
-    for scenario in alone.iter().chain(&written).chain(&copied) {
+    for scenario in alone.iter().chain(&refused).chain(&written).chain(&copied) {
         check_exhausted(scenario, &["--faults", "1"]);
     }
     // Power is lost at every moment of it, too.
@@ -261,6 +262,7 @@ const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("drain-does-not-wait-for-job", "mirror-speed", "drained-means-quiet", 0, 0),
     ("job-paused-while-asleep-resumes", "mirror-speed", "drained-means-quiet", 0, 0),
     ("complete-refused-while-drained", "replace-child-during-mirror", "progress", 0, 0),
+    ("busy-node-not-refused", "mirror-busy-source", "script", 0, 0),
     ("witness-before-target-flush", "mirror-witness", "durability", 0, 0),
     ("witness-not-synced", "mirror-witness", "durability", 0, 0),
     ("guest-admitted-before-witness", "mirror-witness", "durability", 0, 0),

@@ -170,6 +170,11 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::CommitRenamesBeforeFlush, "their overlays are in memory"),
     (Mutant::CommitForgetsTail, "the layers of their chains are of one length"),
     (Mutant::CommitStatusOfTopOnly, "of their layers only the top one holds anything"),
+    (Mutant::MirrorFailsGuestUnmarked, "of a design that is not the default"),
+    (Mutant::FollowOldVouched, "of a design that is not the default"),
+    (Mutant::FollowNewVouched, "of a design that is not the default"),
+    (Mutant::FollowAfterDrain, "of a design that is not the default"),
+    (Mutant::FollowTakesPlaceForGranted, "of a design that is not the default"),
     (Mutant::GrowingZeroesDoNotSerialise, "a device that makes its disk longer"),
 ];
 

@@ -12,7 +12,7 @@ use blockyard_units::{BackendId, JobId, NodeId};
 
 use crate::draft::Draft;
 use crate::edit::Edit;
-use crate::parts::{Edge, NodeAttributes, Parent};
+use crate::parts::{Edge, NodeAttributes, Parent, Role};
 use crate::permissions::{Cumulative, Permissions};
 use crate::refused::Refused;
 
@@ -114,6 +114,11 @@ impl Graph {
     /// The edges that `parent` holds, by child name.
     pub fn children(&self, parent: Parent) -> impl Iterator<Item = &Edge> {
         self.0.held_by(parent).map(|held| &*held.edge)
+    }
+
+    /// The first edge of `node` that has this role, if there is one.
+    pub fn child_with(&self, node: NodeId, role: Role) -> Option<&Edge> {
+        self.children(Parent::Node(node)).find(|edge| edge.roles.contains(role))
     }
 
     /// The edges that lead to a node, by holder and child name.

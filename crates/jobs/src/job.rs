@@ -84,8 +84,7 @@ pub trait JobDriver: Send + Sync {
         job: &'a Job,
         _mode: CopyMode,
     ) -> BoxFuture<'a, Result<(), BlockError>> {
-        let why = alloc::format!("job {} has no copy mode: it is no mirror", job.name());
-        Box::pin(core::future::ready(Err(BlockError::Invalid(why))))
+        Box::pin(core::future::ready(Err(job.has_no_copy_mode())))
     }
 
     /// What all jobs of the transaction promised is published, or what they had put up taken away.
@@ -207,6 +206,12 @@ impl Job {
     /// Whether it works on nodes, and so is what the commands and events of block jobs are about.
     pub fn is_block_job(&self) -> bool {
         self.driver.works_on().is_some()
+    }
+
+    /// Why its copy mode cannot be changed, if it is no mirror.
+    pub(crate) fn has_no_copy_mode(&self) -> BlockError {
+        let name = self.name();
+        BlockError::Invalid(alloc::format!("job {name} has no copy mode: it is no mirror"))
     }
 
     /// So many bytes more are done, and so many are left to be done.

@@ -95,6 +95,11 @@ impl Geometry {
         bytes.div_ceil(self.cluster())
     }
 
+    /// Where a table may end in a file of so many bytes: the file's last cluster may be there in part.
+    pub fn end_of_tables(&self, file_len: u64) -> u64 {
+        file_len.next_multiple_of(self.cluster())
+    }
+
     /// The offset inside its cluster.
     pub fn within(&self, offset: u64) -> u64 {
         offset & (self.cluster() - 1)

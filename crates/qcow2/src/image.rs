@@ -344,8 +344,8 @@ async fn read_table(
     offset: u64,
     len: u64,
 ) -> Result<Table, ImageError> {
-    // No room is made for more than there is. The last cluster of a file may be there in part.
-    let inside = offset + len <= file.len()?.next_multiple_of(geometry.cluster());
+    // No room is made for more than there is.
+    let inside = offset + len <= geometry.end_of_tables(file.len()?);
     if !inside {
         let expected = "inside the file";
         return Err(ImageError::Corrupt { structure, offset, found: len, expected });

@@ -13,9 +13,10 @@ use blockyard_jobs::{
 use blockyard_units::{CommitNode, CopyMode, NodeId};
 use serde::Deserialize;
 
-use crate::blockdev::check_name;
 use crate::error::QmpError;
-use crate::mirror::{OnErrorWord, buffer, check_granularity, granularity, on_error};
+use crate::mirror::{
+    OnErrorWord, buffer, check_filter_name, check_granularity, granularity, on_error,
+};
 use crate::monitor::Monitor;
 use crate::nodes::{node_named, node_or_root};
 use crate::visitor::Size;
@@ -49,28 +50,8 @@ impl BlockCommit {
     pub fn check(&self) -> Result<(), QmpError> {
         check_job_id(self.job_id())?;
         check_granularity(granularity(self.granularity.as_ref()))?;
-        let named = self.filter_node_name.as_deref().map_or(Ok(()), check_name);
-        Ok(named.map_err(|error| error.within("filter-node-name"))?)
+        check_filter_name(self.filter_node_name.as_deref())
     }
-}
-
-/// What `node` reads where it has nothing, filters looked through; the filters too, if they are asked for by name.
-fn backing(graph: &Graph, node: NodeId) -> Option<NodeId> {
-    let by = |role| graph.children(Parent::Node(node)).find(move |edge| edge.roles.contains(role));
-    by(Role::Cow).map(|edge| edge.child).or_else(|| backing(graph, by(Role::Filtered)?.child))
-}
-
-/// The last of the backing files below `node`.
-fn deepest(graph: &Graph, node: NodeId) -> Result<NodeId, QmpError> {
-    let mut last = None;
-    let mut at = node;
-    while let Some(below) = backing(graph, at) {
-        (last, at) = (Some(below), below);
-    }
-    last.ok_or_else(|| {
-        let name = graph.node(node).map_or("that is gone", |node| &node.name);
-        QmpError::generic(format!("node {name} has no backing file to commit to"))
-    })
 }
 
 fn name_of(graph: &Graph, node: NodeId) -> String {
@@ -79,6 +60,7 @@ fn name_of(graph: &Graph, node: NodeId) -> String {
 
 impl Monitor {
     pub(crate) fn commit(&self, arguments: BlockCommit) -> Result<MirrorStart, QmpError> {
+        arguments.check()?;
         let graph = self.layer().graph();
         let root = node_or_root(&graph, &arguments.device)?;
         let top = match &arguments.top_node {
@@ -91,7 +73,7 @@ impl Monitor {
         }
         let base = match &arguments.base_node {
             Some(name) => node_named(&graph, name)?,
-            None => deepest(&graph, top)?,
+            None => self.deepest(&graph, top)?,
         };
         let policy = on_error(arguments.on_error);
         let copy_mode = match self.layer().design().commit {
@@ -116,25 +98,25 @@ impl Monitor {
             commit: Some(CommitOptions {
                 backing_file: self.backing_file(&arguments, &graph, base),
             }),
-            filter_name: match arguments.filter_node_name {
-                Some(name) => {
-                    check_name(&name).map_err(|error| error.within("filter-node-name"))?;
-                    name
-                }
-                None => self.layer().generate_name(),
-            },
+            filter_name: self.filter_name(arguments.filter_node_name),
         };
         Ok(MirrorStart::new(self.layer(), self.jobs(), options)?)
+    }
+
+    /// The last of the backing files below `node`.
+    fn deepest(&self, graph: &Graph, node: NodeId) -> Result<NodeId, QmpError> {
+        let below = |at: &NodeId| self.layer().backing_of(*at);
+        core::iter::successors(below(&node), below).last().ok_or_else(|| {
+            let name = name_of(graph, node);
+            QmpError::generic(format!("node {name} has no backing file to commit to"))
+        })
     }
 
     /// How overlays are to name the base: as they are told to, or by its filename. With neither they keep what they
     /// name.
     fn backing_file(&self, told: &BlockCommit, graph: &Graph, base: NodeId) -> Option<BackingFile> {
-        let by = |node| {
-            graph.children(Parent::Node(node)).find(|edge| edge.roles.contains(Role::Filtered))
-        };
         let mut base = base;
-        while let Some(edge) = by(base) {
+        while let Some(edge) = graph.child_with(base, Role::Filtered) {
             base = edge.child;
         }
         let node = graph.node(base)?;

@@ -78,7 +78,7 @@ impl Monitor {
                 "{device}: driver '{driver}' has no internal snapshots; qcow2 has them"
             )));
         }
-        refuse_held_by_job(&graph, node)?;
+        refuse_held_by_job(self.layer(), &graph, node)?;
         let backend =
             self.layer().add_backend(&format!("{}-snapshot", self.layer().generate_name()))?;
         let section = self.layer().drain(backend.owner(), &[node]).await;

@@ -6,7 +6,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use blockyard_block::{Backend, BlockError, OnLost, Plan};
+use blockyard_block::{Backend, BlockError, BlockLayer, OnLost, Plan};
 use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, Parent, Permissions, ROOT, Role, Roles};
 use blockyard_units::{BackendId, NodeId};
 use serde::Deserialize;
@@ -35,6 +35,7 @@ pub(crate) struct Insertion {
 }
 
 pub(crate) struct Removal {
+    layer: BlockLayer,
     device: BackendId,
 }
 
@@ -54,8 +55,8 @@ impl InsertMedium {
 }
 
 impl RemoveMedium {
-    pub fn resolve(&self, graph: &Graph) -> Result<Removal, QmpError> {
-        Ok(Removal { device: device_named(graph, &self.id)? })
+    pub fn resolve(&self, layer: &BlockLayer) -> Result<Removal, QmpError> {
+        Ok(Removal { layer: layer.clone(), device: device_named(&layer.graph(), &self.id)? })
     }
 }
 
@@ -89,7 +90,7 @@ impl Action for Removal {
     fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
         let parent = Parent::Backend(self.device);
         let Some(medium) = graph.child(parent, ROOT) else { return Ok(Plan::default()) };
-        refuse_held_by_job(graph, medium)?;
+        refuse_held_by_job(&self.layer, graph, medium)?;
         let remove = Edit::RemoveEdge { parent, name: ROOT.into(), expected: Some(medium) };
         Ok(Plan { edits: [remove].into(), ..Plan::default() })
     }

@@ -104,6 +104,11 @@ pub(crate) fn check_granularity(granularity: ByteLen) -> Result<(), QmpError> {
     Ok(())
 }
 
+pub(crate) fn check_filter_name(told: Option<&str>) -> Result<(), QmpError> {
+    let named = told.map_or(Ok(()), check_name);
+    Ok(named.map_err(|error| error.within("filter-node-name"))?)
+}
+
 /// Of 0 bytes it is the default.
 pub(crate) fn buffer(asked: Option<&Size>) -> ByteLen {
     asked.map(|size| ByteLen(size.0)).filter(|bytes| bytes.0 > 0).unwrap_or(DEFAULT_BUFFER)
@@ -138,13 +143,13 @@ impl BlockdevMirror {
         check_job_id(self.job_id())?;
         self.sync()?;
         check_granularity(granularity(self.granularity.as_ref()))?;
-        let named = self.filter_node_name.as_deref().map_or(Ok(()), check_name);
-        Ok(named.map_err(|error| error.within("filter-node-name"))?)
+        check_filter_name(self.filter_node_name.as_deref())
     }
 }
 
 impl Monitor {
     pub(crate) fn mirror(&self, arguments: BlockdevMirror) -> Result<MirrorStart, QmpError> {
+        arguments.check()?;
         let (name, sync) = (arguments.job_id().into(), arguments.sync()?);
         let copy_mode =
             match (arguments.copy_mode.map(CopyMode::from), self.layer().design().mirror) {
@@ -173,14 +178,12 @@ impl Monitor {
                 source: on_error(arguments.on_source_error),
                 target: on_error(arguments.on_target_error),
             },
-            filter_name: match arguments.filter_node_name {
-                Some(name) => {
-                    check_name(&name).map_err(|error| error.within("filter-node-name"))?;
-                    name
-                }
-                None => self.layer().generate_name(),
-            },
+            filter_name: self.filter_name(arguments.filter_node_name),
         };
         Ok(MirrorStart::new(self.layer(), self.jobs(), options)?)
+    }
+
+    pub(crate) fn filter_name(&self, told: Option<String>) -> String {
+        told.unwrap_or_else(|| self.layer().generate_name())
     }
 }

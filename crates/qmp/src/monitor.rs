@@ -301,7 +301,7 @@ impl Monitor {
                 self.take_place(command, medium).await.map(done)
             }
             "blockdev-remove-medium" => {
-                let medium = visit::<RemoveMedium>(&value, mode)?.resolve(&self.layer().graph())?;
+                let medium = visit::<RemoveMedium>(&value, mode)?.resolve(self.layer())?;
                 self.take_place(command, medium).await.map(done)
             }
             "blockdev-set-active" => {
@@ -310,7 +310,7 @@ impl Monitor {
             }
             "blockdev-snapshot" => {
                 let arguments: BlockdevSnapshot = visit(&value, mode)?;
-                let snapshot = arguments.resolve(&self.layer().graph())?;
+                let snapshot = arguments.resolve(self.layer(), &self.layer().graph())?;
                 self.take_place(command, snapshot).await.map(done)
             }
             "blockdev-snapshot-delete-internal-sync" => {

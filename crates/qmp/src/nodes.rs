@@ -13,7 +13,7 @@ use blockyard_drivers::{
 use blockyard_graph::{Edit, Graph, NodeKind, NodeOptions, Parent, ROOT};
 use blockyard_qcow2::Qcow2;
 use blockyard_runtime::{Access, Storage};
-use blockyard_units::NodeId;
+use blockyard_units::{Mutant, NodeId};
 use serde::Deserialize;
 
 use crate::blkdebug::DebugRules;
@@ -105,7 +105,14 @@ pub(crate) fn node_or_root(graph: &Graph, name: &str) -> Result<NodeId, QmpError
 }
 
 /// A node that a job holds keeps its place.
-pub(crate) fn refuse_held_by_job(graph: &Graph, node: NodeId) -> Result<(), BlockError> {
+pub(crate) fn refuse_held_by_job(
+    layer: &BlockLayer,
+    graph: &Graph,
+    node: NodeId,
+) -> Result<(), BlockError> {
+    if layer.design().is_mutant(Mutant::BusyNodeNotRefused) {
+        return Ok(());
+    }
     let held = graph.parents(node).find(|edge| matches!(edge.parent, Parent::Job(_)));
     let Some(edge) = held else { return Ok(()) };
     let (job, edge) = (graph.parent_name(edge.parent).unwrap_or_default(), &edge.name);

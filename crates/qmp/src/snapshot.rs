@@ -9,7 +9,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use blockyard_block::{BlockError, Plan};
+use blockyard_block::{BlockError, BlockLayer, Plan};
 use blockyard_drivers::{child_edges, takes_child};
 use blockyard_graph::{Edit, Graph, Parent};
 use blockyard_units::NodeId;
@@ -28,6 +28,7 @@ pub(crate) struct BlockdevSnapshot {
 
 /// A snapshot that may be taken.
 pub(crate) struct Snapshot {
+    layer: BlockLayer,
     node: NodeId,
     overlay: NodeId,
 }
@@ -35,9 +36,9 @@ pub(crate) struct Snapshot {
 const BACKING: &str = "backing";
 
 impl BlockdevSnapshot {
-    pub fn resolve(&self, graph: &Graph) -> Result<Snapshot, QmpError> {
+    pub fn resolve(&self, layer: &BlockLayer, graph: &Graph) -> Result<Snapshot, QmpError> {
         let node = node_or_root(graph, &self.node)?;
-        Ok(Snapshot { node, overlay: node_named(graph, &self.overlay)? })
+        Ok(Snapshot { layer: layer.clone(), node, overlay: node_named(graph, &self.overlay)? })
     }
 }
 
@@ -62,7 +63,7 @@ impl Snapshot {
             let edge = &edge.name;
             return refused(format!("overlay {name} is in use already on edge {holder}.{edge}"));
         }
-        refuse_held_by_job(graph, self.node)?;
+        refuse_held_by_job(&self.layer, graph, self.node)?;
         Ok(overlay.driver)
     }
 }

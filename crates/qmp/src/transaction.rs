@@ -197,7 +197,7 @@ impl Monitor {
             Typed::Bitmap(command) => Box::new(command.resolve(self, &seen)?),
             Typed::Mirror(arguments) => Box::new(self.mirror(arguments)?),
             Typed::ReplaceChild(arguments) => Box::new(self.replacement(&arguments, &seen, mode)?),
-            Typed::Snapshot(arguments) => Box::new(arguments.resolve(&seen)?),
+            Typed::Snapshot(arguments) => Box::new(arguments.resolve(self.layer(), &seen)?),
         };
         edits.extend(action.plan(&seen)?.edits);
         Ok(action)

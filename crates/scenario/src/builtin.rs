@@ -48,6 +48,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ),
     ("mirror-active", include_str!("../../../tests/scenarios/mirror-active.json")),
     ("mirror-busy-guest", include_str!("../../../tests/scenarios/mirror-busy-guest.json")),
+    ("mirror-busy-source", include_str!("../../../tests/scenarios/mirror-busy-source.json")),
     ("mirror-cancel-ready", include_str!("../../../tests/scenarios/mirror-cancel-ready.json")),
     ("mirror-durable", include_str!("../../../tests/scenarios/mirror-durable.json")),
     ("mirror-endless-load", include_str!("../../../tests/scenarios/mirror-endless-load.json")),

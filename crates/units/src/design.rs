@@ -141,6 +141,8 @@ words! {
             "what the top image holds when the mirror begins is not copied";
         MirrorBitmapTakenEarly = "mirror-bitmap-taken-early",
             "what an incremental mirror copies is read from its bitmap before the mirror records";
+        MirrorFailsGuestUnmarked = "mirror-fails-guest-unmarked",
+            "where a guest's write fails for the target's error, its place counts as copied";
         MirrorMarksBeforeIo = "mirror-marks-before-io", "a write is marked when it begins instead of when it ends";
         DrainSkipsInFlight = "drain-skips-in-flight", "a drained section begins without waiting for requests in flight";
         DrainEndForgetsParked = "drain-end-forgets-parked",
@@ -198,6 +200,14 @@ words! {
             "the bitmaps of a device are taken away with its medium";
         DeviceBitmapMissesResize = "device-bitmap-misses-resize",
             "the bitmaps of devices keep their end when what the device shows becomes shorter";
+        FollowOldVouched = "follow-old-vouched",
+            "the image that bitmaps leave vouches for them still";
+        FollowNewVouched = "follow-new-vouched",
+            "the image that bitmaps come to vouches for them from the beginning";
+        FollowAfterDrain = "follow-after-drain",
+            "bitmaps move when guests go on already";
+        FollowTakesPlaceForGranted = "follow-takes-place-for-granted",
+            "a bitmap that has come to a node counts as stored with it, whether it can be or not";
         SnapshotSkipsFlush = "snapshot-skips-flush",
             "a node is not flushed before an overlay comes above it";
         TxnAbortSoftcancelsReadyPeer = "txn-abort-softcancels-ready-peer",
@@ -212,6 +222,8 @@ words! {
             "a drained section begins though a job has not come to rest";
         JobPausedWhileAsleepResumes = "job-paused-while-asleep-resumes",
             "a job that slept goes on though what it reaches was drained meanwhile";
+        BusyNodeNotRefused = "busy-node-not-refused",
+            "what a job holds is given another place, or taken from its device";
         CompleteRefusedWhileDrained = "complete-refused-while-drained",
             "a job that is ready is not to be completed while what it reaches is drained";
         WitnessBeforeTargetFlush = "witness-before-target-flush",
@@ -293,51 +305,6 @@ words! {
             "what is not used is forgotten though it was not written";
         Qcow2RawRootNotMapped = "qcow2-raw-root-not-mapped",
             "an image over a file with data of its own is made without saying that they are there";
-        FollowOldVouched = "follow-old-vouched",
-            "the image that bitmaps leave vouches for them still";
-        FollowNewVouched = "follow-new-vouched",
-            "the image that bitmaps come to vouches for them from the beginning";
-        FollowAfterDrain = "follow-after-drain",
-            "bitmaps move when guests go on already";
-        FollowTakesPlaceForGranted = "follow-takes-place-for-granted",
-            "a bitmap that has come to a node counts as stored with it, whether it can be or not";
-        MirrorFailsGuestUnmarked = "mirror-fails-guest-unmarked",
-            "where a guest's write fails for the target's error, its place counts as copied";
-    }
-}
-
-/// The decisions a world runs under.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Design {
-    /// How edges are redirected.
-    pub replace: Replace,
-    /// What a pivot does with lower filters.
-    pub pivot: Pivot,
-    /// The mirror's default copy mode.
-    pub mirror: CopyMode,
-    /// Whether unchanged writes mark bitmaps.
-    pub unchanged_marks: UnchangedMarks,
-    /// Whether a commit has a filter.
-    pub commit: CommitNode,
-    /// Whether stored bitmaps follow the data.
-    pub bitmaps: StoredBitmaps,
-    /// Whose error it is if an active mirror's target fails.
-    pub mirror_failure: MirrorFailure,
-    mutant: Option<Mutant>,
-}
-
-impl Default for Design {
-    fn default() -> Self {
-        Self {
-            replace: Replace::Compare,
-            pivot: Pivot::FilterParent,
-            mirror: CopyMode::Passive,
-            unchanged_marks: UnchangedMarks::No,
-            commit: CommitNode::Filter,
-            bitmaps: StoredBitmaps::Stay,
-            mirror_failure: MirrorFailure::Job,
-            mutant: None,
-        }
     }
 }
 
@@ -349,86 +316,84 @@ pub struct Decision {
     pub values: Vec<(&'static str, &'static str)>,
 }
 
-/// Every decision there is, for people to read.
-pub fn decisions() -> Vec<Decision> {
-    let default = Design::default();
-    let mut decisions = Vec::from([
-        Decision {
-            key: "replace",
-            values: Replace::ALL.iter().map(|v| (v.word(), v.about())).collect(),
-        },
-        Decision {
-            key: "pivot",
-            values: Pivot::ALL.iter().map(|v| (v.word(), v.about())).collect(),
-        },
-        Decision {
-            key: "mirror",
-            values: CopyMode::ALL.iter().map(|v| (v.word(), v.about())).collect(),
-        },
-        Decision {
-            key: "commit",
-            values: CommitNode::ALL.iter().map(|v| (v.word(), v.about())).collect(),
-        },
-        Decision {
-            key: "unchanged-marks",
-            values: UnchangedMarks::ALL.iter().map(|v| (v.word(), v.about())).collect(),
-        },
-        Decision {
-            key: "bitmaps",
-            values: StoredBitmaps::ALL.iter().map(|v| (v.word(), v.about())).collect(),
-        },
-        Decision {
-            key: "mirror-failure",
-            values: MirrorFailure::ALL.iter().map(|v| (v.word(), v.about())).collect(),
-        },
-    ]);
-    for decision in &mut decisions {
-        let default = default.get(decision.key);
-        decision.values.sort_by_key(|(word, _)| Some(*word) != default);
-    }
-    decisions
+/// Declares the decisions: the field of each, its values, the one by default, and its key on the command line.
+macro_rules! decisions {
+    ($($(#[$doc:meta])* $field:ident: $values:ident = $default:ident, $key:literal;)*) => {
+        /// The decisions a world runs under.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Design {
+            $($(#[$doc])* pub $field: $values,)*
+            mutant: Option<Mutant>,
+        }
+
+        impl Default for Design {
+            fn default() -> Self {
+                Self { $($field: $values::$default,)* mutant: None }
+            }
+        }
+
+        /// Every decision there is, for people to read.
+        pub fn decisions() -> Vec<Decision> {
+            let default = Design::default();
+            let mut decisions = Vec::from([$(Decision {
+                key: $key,
+                values: $values::ALL.iter().map(|value| (value.word(), value.about())).collect(),
+            },)*]);
+            for decision in &mut decisions {
+                let default = default.get(decision.key);
+                decision.values.sort_by_key(|(word, _)| Some(*word) != default);
+            }
+            decisions
+        }
+
+        impl Design {
+            /// Sets decision `key` to `value`, both as the command line has them.
+            ///
+            /// # Errors
+            /// Names the keys or values there are; the design stays as it was.
+            pub fn set(&mut self, key: &str, value: &str) -> Result<(), DesignError> {
+                let named = |DesignError(why)| DesignError(alloc::format!("design {key}: {why}"));
+                match key {
+                    $($key => self.$field = value.parse().map_err(named)?,)*
+                    _ => {
+                        let keys = [$($key),*].join(", ");
+                        return Err(DesignError(alloc::format!(
+                            "there is no design decision '{key}'; there are {keys}"
+                        )));
+                    }
+                }
+                Ok(())
+            }
+
+            /// The word that decision `key` stands at.
+            pub fn get(&self, key: &str) -> Option<&'static str> {
+                match key {
+                    $($key => Some(self.$field.word()),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+decisions! {
+    /// How edges are redirected.
+    replace: Replace = Compare, "replace";
+    /// What a pivot does with lower filters.
+    pivot: Pivot = FilterParent, "pivot";
+    /// The mirror's default copy mode.
+    mirror: CopyMode = Passive, "mirror";
+    /// Whose error it is if an active mirror's target fails.
+    mirror_failure: MirrorFailure = Job, "mirror-failure";
+    /// Whether a commit has a filter.
+    commit: CommitNode = Filter, "commit";
+    /// Whether unchanged writes mark bitmaps.
+    unchanged_marks: UnchangedMarks = No, "unchanged-marks";
+    /// Whether stored bitmaps follow the data.
+    bitmaps: StoredBitmaps = Stay, "bitmaps";
 }
 
 impl Design {
-    /// Sets decision `key` to `value`, both as the command line has them.
-    ///
-    /// # Errors
-    /// Names the keys or values there are; the design stays as it was.
-    pub fn set(&mut self, key: &str, value: &str) -> Result<(), DesignError> {
-        let named = |error: DesignError| DesignError(alloc::format!("design {key}: {error}"));
-        match key {
-            "replace" => self.replace = value.parse().map_err(named)?,
-            "pivot" => self.pivot = value.parse().map_err(named)?,
-            "mirror" => self.mirror = value.parse().map_err(named)?,
-            "commit" => self.commit = value.parse().map_err(named)?,
-            "unchanged-marks" => self.unchanged_marks = value.parse().map_err(named)?,
-            "bitmaps" => self.bitmaps = value.parse().map_err(named)?,
-            "mirror-failure" => self.mirror_failure = value.parse().map_err(named)?,
-            _ => {
-                let keys: Vec<_> = decisions().iter().map(|decision| decision.key).collect();
-                return Err(DesignError(alloc::format!(
-                    "there is no design decision '{key}'; there are {}",
-                    keys.join(", ")
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// The word that decision `key` stands at.
-    pub fn get(&self, key: &str) -> Option<&'static str> {
-        match key {
-            "replace" => Some(self.replace.word()),
-            "pivot" => Some(self.pivot.word()),
-            "mirror" => Some(self.mirror.word()),
-            "commit" => Some(self.commit.word()),
-            "unchanged-marks" => Some(self.unchanged_marks.word()),
-            "bitmaps" => Some(self.bitmaps.word()),
-            "mirror-failure" => Some(self.mirror_failure.word()),
-            _ => None,
-        }
-    }
-
     /// Puts a known bug back.
     ///
     /// # Errors

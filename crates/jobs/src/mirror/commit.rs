@@ -1,10 +1,9 @@
 //! Committing: a mirror whose target is a backing file of its source, and takes the source's place.
 //!
 //! What is copied is what the layers above the base hold. That leaves what the top shows as it is, and changes what
-//! the layers in between show, which so nobody else may read. A top that nobody writes is done
-//! when all is copied; one that is written is followed until somebody completes the job. The overlays of the top are
-//! images that name their backing file: their headers name the base when that has all, durably, and before the graph
-//! says so.
+//! the layers in between show, which so nobody else may read. A top that nobody writes is done when all is copied; one
+//! that is written is followed until somebody completes the job. Overlays of the top that are images name their backing
+//! file: they name the base when that has all, durably, and before the graph says so.
 //!
 //! Source: QEMU's documentation of block-commit; "Meeting notes on -blockdev, dynamic backend reconfiguration"
 //! (qemu-block, December 2016) for the filter. Differs: the top may be written or not, the job is the same and follows
@@ -53,9 +52,8 @@ pub(super) struct Commit {
 pub(super) fn chain(graph: &Graph, top: NodeId, base: NodeId) -> Option<Vec<EdgeKey>> {
     let (mut at, mut edges) = (top, Vec::new());
     while at != base {
-        let by =
-            |role| graph.children(Parent::Node(at)).find(move |edge| edge.roles.contains(role));
-        let edge = by(Role::Cow).or_else(|| by(Role::Filtered))?;
+        let backing = graph.child_with(at, Role::Cow);
+        let edge = backing.or_else(|| graph.child_with(at, Role::Filtered))?;
         edges.push(edge.key());
         at = edge.child;
     }

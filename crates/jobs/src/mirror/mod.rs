@@ -237,8 +237,7 @@ impl JobDriver for Mirror {
     ) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
             if self.commit.is_some() {
-                let why = alloc::format!("job {} has no copy mode: it is no mirror", job.name());
-                return Err(BlockError::Invalid(why));
+                return Err(job.has_no_copy_mode());
             }
             let Some(filter) = &self.filter else {
                 let why = alloc::format!("job {} has no filter: it is always passive", job.name());

@@ -216,20 +216,9 @@ impl MirrorStart {
     pub fn begin(self) -> Arc<Job> {
         let graph = self.layer.graph();
         let data = below_filters(&graph, self.source);
-        let Self {
-            layer,
-            jobs,
-            options,
-            id,
-            filter,
-            tracking,
-            source,
-            target,
-            replaces,
-            len,
-            read_only,
-        } = self;
-        let filter = filter.map(|filter| filter.node().clone());
+        let (layer, id, source, target) = (self.layer, self.id, self.source, self.target);
+        let (options, tracking) = (self.options, self.tracking);
+        let filter = self.filter.map(|filter| filter.node().clone());
         let io = match &filter {
             Some(filter) => Io::of_node(&layer, filter, Requester::Job(id)),
             None => Io::of_job(&layer, id, &options.job.name),
@@ -248,7 +237,7 @@ impl MirrorStart {
                 filter.as_ref().map_or(source, |filter| filter.id()),
             ),
             bottom: commit::bottom(&graph, data, target).unwrap_or(target),
-            read_only: read_only.with(core::mem::take),
+            read_only: self.read_only.with(core::mem::take),
             renamed: Quiet::default(),
         });
         let bottom = commit.as_ref().map(|commit| commit.bottom);
@@ -259,17 +248,17 @@ impl MirrorStart {
             source: data,
             given: source,
             target,
-            replaces,
+            replaces: self.replaces,
             tracking,
-            buffer: Buffer::new(options.buffer, options.granularity, len),
+            buffer: Buffer::new(options.buffer, options.granularity, self.len),
             sync: options.sync,
             policies: options.policies,
             cursor: Quiet::default(),
             announces_again: Quiet::default(),
             recorded: Quiet::default(),
         };
-        let job = Job::new(id, options.job, layer.clone(), jobs.clone(), Box::new(mirror));
-        jobs.insert(job.clone());
+        let job = Job::new(id, options.job, layer.clone(), self.jobs.clone(), Box::new(mirror));
+        self.jobs.insert(job.clone());
         layer.register_job(id);
         job.enter(Status::Created);
         job
@@ -329,12 +318,7 @@ fn check_lengths(
 
 /// What holds the data that `node` shows: itself, or what lies below it if it is a filter.
 fn below_filters(graph: &Graph, node: NodeId) -> NodeId {
-    filtered(graph, node).map_or(node, |edge| below_filters(graph, edge.child))
-}
-
-/// By which a filter has what it filters, if the node is one.
-fn filtered(graph: &Graph, node: NodeId) -> Option<&Edge> {
-    graph.children(Parent::Node(node)).find(|edge| edge.roles.contains(Role::Filtered))
+    graph.child_with(node, Role::Filtered).map_or(node, |edge| below_filters(graph, edge.child))
 }
 
 /// The edges of the filters from `node` down to `data`.
@@ -342,7 +326,7 @@ pub(super) fn filters_down_to(graph: &Graph, node: NodeId, data: NodeId) -> Vec<
     let mut edges = Vec::new();
     let mut at = node;
     while at != data {
-        let Some(edge) = filtered(graph, at) else { break };
+        let Some(edge) = graph.child_with(at, Role::Filtered) else { break };
         edges.push(edge.key());
         at = edge.child;
     }

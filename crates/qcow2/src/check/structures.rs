@@ -75,9 +75,8 @@ impl Pass<'_, '_> {
     /// Whether a structure of `len` bytes can be at `offset`; if not, what stands at `at` is wrong.
     fn place(&mut self, structure: &'static str, at: u64, offset: u64, len: u64) -> bool {
         let aligned = self.geometry.within(offset) == 0 && offset > 0;
-        // The last cluster of a file may be there in part: who opens the image follows such a table too.
-        let whole = self.len.next_multiple_of(self.geometry.cluster());
-        let inside = offset.checked_add(len).is_some_and(|end| end <= whole);
+        let most = self.geometry.end_of_tables(self.len);
+        let inside = offset.checked_add(len).is_some_and(|end| end <= most);
         if !aligned {
             self.cannot_follow(structure, at, offset, "a multiple of the cluster size, not 0");
         } else if !inside {
