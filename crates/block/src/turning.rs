@@ -9,7 +9,7 @@
 
 use alloc::vec::Vec;
 
-use blockyard_graph::{Edit, Graph};
+use blockyard_graph::{Edge, Edit, Graph, Parent};
 use blockyard_units::NodeId;
 
 use crate::drain::Owner;
@@ -127,7 +127,7 @@ impl BlockLayer {
 }
 
 /// What makes of `now` what was `before` an edit that has led to `after`, as far as it is still as that left it. Nodes
-/// stay that came or went with the edit.
+/// stay that went with the edit, and those that it brought and somebody else holds by now.
 pub(crate) fn inverse(before: &Graph, after: &Graph, now: &Graph) -> Vec<Edit> {
     let mut edits = Vec::new();
     for (id, old) in before.nodes() {
@@ -136,25 +136,33 @@ pub(crate) fn inverse(before: &Graph, after: &Graph, now: &Graph) -> Vec<Edit> {
             edits.push(Edit::SetAttributes { id, attributes: old.clone() });
         }
     }
-    for key in before.changed_edges(after) {
-        let (parent, name) = (key.parent, key.name);
-        let edge = |graph: &Graph| graph.edge(parent, &name).map(|edge| edge.child);
-        let (old, left) = (before.edge(parent, &name), edge(after));
-        if edge(now) != left || now.parent_name(parent).is_none() {
-            continue;
+    let differs = |edge: &&Edge| before.edge(edge.parent, &edge.name) != Some(edge);
+    let as_left = |edge: &&Edge| now.edge(edge.parent, &edge.name) == Some(edge);
+    let new: Vec<&Edge> = after.edges().filter(differs).filter(as_left).collect();
+    for Edge { parent, name, child, frozen, .. } in new.iter().copied() {
+        if frozen.is_some() {
+            edits.push(Edit::Unfreeze { parent: *parent, name: name.clone() });
         }
-        match (old, left) {
-            (Some(old), Some(_)) => edits.push(Edit::ReplaceChild {
-                parent,
-                name: name.clone(),
-                expected: left,
-                new: old.child,
-            }),
-            (Some(old), None) => edits.push(Edit::AddEdge(old.clone())),
-            (None, _) => {
-                edits.push(Edit::RemoveEdge { parent, name: name.clone(), expected: left })
-            }
+        edits.push(Edit::RemoveEdge {
+            parent: *parent,
+            name: name.clone(),
+            expected: Some(*child),
+        });
+    }
+    for old in before.edges().filter(|edge| now.parent_name(edge.parent).is_some()) {
+        let left = after.edge(old.parent, &old.name);
+        let is_left = left == now.edge(old.parent, &old.name);
+        if left != Some(old) && is_left {
+            edits.push(Edit::AddEdge(old.clone()));
         }
     }
+    let held = |id| now.parents(id).any(|edge| !new.contains(&edge));
+    let brought = after.nodes().map(|(id, _)| id).filter(|id| before.node(*id).is_none());
+    let gone = brought.filter(|id| now.node(*id).is_some() && !held(*id));
+    edits.extend(gone.map(|id| Edit::RemoveNode { id }));
+    let begun = after.jobs().map(|(id, _)| id).filter(|id| before.job_name(*id).is_none());
+    let holds = |id| now.children(Parent::Job(id)).any(|edge| !new.contains(&edge));
+    let ended = begun.filter(|id| now.job_name(*id).is_some() && !holds(*id));
+    edits.extend(ended.map(|id| Edit::RemoveJob { id }));
     edits
 }

@@ -130,3 +130,39 @@ fn what_cannot_become_writable_stays_read_only_as_it_was() {
     let said = peer::call("qemu-io", &read);
     assert!(!String::from_utf8_lossy(&said.stdout).contains("failed"), "{said:?}");
 }
+
+#[test]
+fn a_commit_whose_base_cannot_become_writable_leaves_nothing_behind() {
+    if !peer::is_there() {
+        return;
+    }
+    let folder = folder("commit-fails");
+    let image = folder.join("base.qcow2");
+    let name = image.to_string_lossy();
+    let options = "lazy_refcounts=on";
+    peer::call("qemu-img", &["create", "-q", "-f", "qcow2", "-o", options, &name, "1M"]);
+    // It has to be repaired before it is written.
+    let crash = ["-f", "qcow2", "-c", "write -P 7 0 64k", "-c", "abort", &name];
+    let crashed = std::process::Command::new("qemu-io").args(crash).output();
+    assert!(!crashed.expect("it is there").status.success());
+    let nodes = Nodes::new();
+    let mut disk = file(&image);
+    (disk["node-name"], disk["auto-read-only"]) = ("disk".into(), true.into());
+    nodes.done("blockdev-add", &disk);
+    let bad = json!({ "driver": "blkdebug", "node-name": "file", "image": "disk", "read-only": true,
+        "inject-error": [{ "event": "none", "iotype": "write", "once": true }] });
+    nodes.done("blockdev-add", &bad);
+    let mut base = qcow2(true, "file".into());
+    base["node-name"] = "base".into();
+    nodes.done("blockdev-add", &base);
+    let top = json!({ "driver": "overlay", "node-name": "top", "backing": "base" });
+    nodes.done("blockdev-add", &top);
+    nodes.write_top("disk0", 100_000, vec![9; 50_000]);
+    let before = nodes.execute("x-debug-query-block-graph", &json!({}));
+    let commit = json!({ "job-id": "c0", "device": "top", "filter-node-name": "cf" });
+    let failed = nodes.execute("block-commit", &commit).expect_err("a write fails");
+    assert!(failed.contains("input/output error"), "{failed}");
+    let after = nodes.execute("x-debug-query-block-graph", &json!({}));
+    assert_eq!(format!("{before:?}"), format!("{after:?}"), "the graph is as it was");
+    nodes.done("block-commit", &commit);
+}
