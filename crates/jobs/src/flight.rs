@@ -16,14 +16,14 @@ const COPY_MAX: u64 = 1 << 20;
 
 /// A request failed: a read from the source, or one to the target.
 #[derive(Clone)]
-pub(super) struct Failed {
+pub(crate) struct Failed {
     pub reads: bool,
     pub error: BlockError,
 }
 
 /// How much is copied at once.
 #[derive(Clone, Copy)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     /// Bytes.
     len: u64,
     /// Bytes of one copy; whole chunks.
@@ -62,7 +62,7 @@ impl State {
 
 /// See the file head.
 #[derive(Default)]
-pub(super) struct Flight(Shared<State>);
+pub(crate) struct Flight(Shared<State>);
 
 impl Flight {
     /// Lists a copy of `range` once there is room for it, and none that has a place in common with it.

@@ -14,8 +14,10 @@
 
 extern crate alloc;
 
+mod chain;
 mod control;
 mod errors;
+mod flight;
 mod job;
 mod mirror;
 mod once;

@@ -15,17 +15,16 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use blockyard_block::{
-    BackingFile, BlockError, BlockLayer, Io, Plan, Preallocation, Requester, Truncate, Write,
+    BackingFile, BlockError, BlockLayer, Io, Preallocation, Requester, Truncate, Write,
 };
-use blockyard_graph::{
-    Edge, EdgeKey, EdgePolicy, Edit, Graph, NodeAttributes, Parent, Permissions, Role, Roles,
-};
+use blockyard_graph::{Edge, EdgeKey, EdgePolicy, Edit, Graph, Parent, Permissions, Role, Roles};
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{note, sometimes};
 use blockyard_units::{ByteRange, JobId, Mutant, NodeId};
 
 use super::Mirror;
 use super::filter::{FILE, TARGET};
+use crate::chain::{chain, with_storage};
 use crate::job::Job;
 
 /// What a commit is told beside what a mirror is.
@@ -46,18 +45,6 @@ pub(super) struct Commit {
     pub read_only: Vec<NodeId>,
     /// The overlays that name the base already, with what they named before; of the job's task alone.
     pub renamed: Quiet<Vec<(NodeId, BackingFile)>>,
-}
-
-/// The edges that lead from `top` down to `base`, if it is below: to backing children, and to what filters show.
-pub(super) fn chain(graph: &Graph, top: NodeId, base: NodeId) -> Option<Vec<EdgeKey>> {
-    let (mut at, mut edges) = (top, Vec::new());
-    while at != base {
-        let backing = graph.child_with(at, Role::Cow);
-        let edge = backing.or_else(|| graph.child_with(at, Role::Filtered))?;
-        edges.push(edge.key());
-        at = edge.child;
-    }
-    Some(edges)
 }
 
 /// By which child the layers above read the base; the error tells that it is none of theirs.
@@ -139,17 +126,6 @@ pub(super) fn to_be_written(
     written.into_iter().filter(is_read_only).collect()
 }
 
-/// A node, and what it keeps its data in.
-fn with_storage(graph: &Graph, node: NodeId) -> Vec<NodeId> {
-    let mut all = Vec::from([node]);
-    for edge in graph.children(Parent::Node(node)) {
-        if !edge.roles.contains(Role::Cow) {
-            all.extend(with_storage(graph, edge.child));
-        }
-    }
-    all
-}
-
 /// Whether somebody changes what the node shows.
 pub(super) fn is_written(graph: &Graph, node: NodeId) -> bool {
     let changes = Permissions::WRITE.union(Permissions::RESIZE);
@@ -181,15 +157,6 @@ pub(super) fn refuse_other_users(
         }
     }
     Ok(())
-}
-
-/// Makes the nodes read-only, or writable.
-pub(super) fn set_read_only(graph: &Graph, nodes: &[NodeId], read_only: bool) -> Vec<Edit> {
-    let set = |id: &NodeId| {
-        let attributes = NodeAttributes { read_only, ..graph.node(*id)?.clone() };
-        Some(Edit::SetAttributes { id: *id, attributes })
-    };
-    nodes.iter().filter_map(set).collect()
 }
 
 /// The edits with which a commit begins, beside those of a mirror: the chain is the job's.
@@ -315,21 +282,6 @@ impl Mirror {
             if let Err(error) = job.layer().set_backing_file(&node, by, &before).await {
                 note!("{}: node {} names the base: {error}", job.name(), node.name());
             }
-        }
-    }
-
-    /// What was read-only is so again.
-    pub(super) async fn close_again(&self, job: &Job) {
-        let opened = |commit: &&Commit| !commit.read_only.is_empty();
-        let Some(commit) = self.commit.as_ref().filter(opened) else { return };
-        let derive = |graph: &Graph| {
-            // One that is written now stays writable.
-            let is_free = |id: &&NodeId| !graph.is_modified(**id);
-            let nodes: Vec<NodeId> = commit.read_only.iter().filter(is_free).copied().collect();
-            Ok(Plan { edits: set_read_only(graph, &nodes, true), ..Plan::default() })
-        };
-        if let Err(error) = job.layer().reconfigure("read-only again", derive).await {
-            note!("{}: what was read-only stays writable: {error}", job.name());
         }
     }
 }

@@ -8,7 +8,7 @@ use blockyard_units::{ByteRange, CopyMode, Mutant, NodeId};
 
 use super::Tracking;
 use super::filter::{FILE, TARGET};
-use super::flight::Failed;
+use crate::flight::Failed;
 
 /// What a copy needs, wherever it runs.
 #[derive(Clone)]

@@ -17,7 +17,6 @@ mod commit;
 mod copy;
 mod filter;
 mod first;
-mod flight;
 mod pivot;
 mod start;
 
@@ -37,13 +36,14 @@ use blockyard_sync::door::{self, world::Quiet};
 use blockyard_sync::{Shared, first_of, sometimes};
 use blockyard_units::{ByteLen, ByteOffset, CopyMode, JobId, Mutant, NodeId};
 
+use crate::chain::close_again;
 use crate::control::{Cancel, Control};
+use crate::flight::{Buffer, Failed, Flight};
 use crate::job::{Job, JobDriver};
 use crate::status::Verb;
 
 use commit::Commit;
 use copy::Copier;
-use flight::{Buffer, Failed, Flight};
 
 /// What the job, its filter and its copies share.
 pub(crate) struct Tracking {
@@ -333,7 +333,11 @@ impl JobDriver for Mirror {
     }
 
     fn clean<'a>(&'a self, job: &'a Job) -> BoxFuture<'a, ()> {
-        Box::pin(self.close_again(job))
+        Box::pin(async move {
+            if let Some(commit) = &self.commit {
+                close_again(job, &commit.read_only).await;
+            }
+        })
     }
 }
 

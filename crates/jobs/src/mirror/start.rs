@@ -20,8 +20,9 @@ use super::commit::{self, Commit, CommitOptions};
 use super::copy::Copier;
 use super::filter::{FILE, MirrorFilter, TARGET};
 use super::first::{check_first, mark_by_bitmap};
-use super::flight::{Buffer, Flight};
 use super::{Mirror, Tracking};
+use crate::chain::set_read_only;
+use crate::flight::{Buffer, Flight};
 use crate::job::{Job, JobOptions};
 use crate::registry::Jobs;
 use crate::status::Status;
@@ -191,7 +192,7 @@ impl MirrorStart {
             commit::refuse_other_users(graph, data, self.target)?;
             edits.extend(commit::begin(graph, id, &by, data, self.target));
             let written = commit::to_be_written(&self.layer, graph, self.source, self.target);
-            edits.extend(commit::set_read_only(graph, &written, false));
+            edits.extend(set_read_only(graph, &written, false));
             self.read_only.with(|read_only| *read_only = written);
         }
         edits.extend(edges(&by, holder, [self.source, self.target], commits).map(Edit::AddEdge));
