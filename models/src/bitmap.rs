@@ -99,13 +99,15 @@ struct Possible {
 pub struct DirtyBitmaps {
     possible: BTreeSet<Possible>,
     under_way: BTreeMap<u64, Vec<BitmapChange>>,
+    forgotten: BTreeSet<BitmapName>,
     count: u64,
 }
 
 impl Default for DirtyBitmaps {
     fn default() -> Self {
         let possible = BTreeSet::from([Default::default()]);
-        Self { possible, under_way: BTreeMap::new(), count: 0 }
+        let (under_way, forgotten) = (BTreeMap::new(), BTreeSet::new());
+        Self { possible, under_way, forgotten, count: 0 }
     }
 }
 
@@ -138,6 +140,12 @@ impl DirtyBitmaps {
             true => broken(true, format!("took place, and in no order could: {changes:?}")),
             false => Ok(()),
         }
+    }
+
+    /// Of this one nothing is known any more.
+    pub fn forget(&mut self, name: BitmapName) {
+        self.each(|possible| drop(possible.bitmaps.remove(&name)));
+        self.forgotten.insert(name);
     }
 
     /// A node is there no more: its persistent bitmaps are stored, and the others are gone.
@@ -192,7 +200,9 @@ impl DirtyBitmaps {
     pub fn check(&self, found: &Bitmaps) -> Result<(), Violation> {
         let possible: Vec<Bitmaps> =
             self.reachable().into_iter().map(|possible| possible.bitmaps).collect();
-        if possible.contains(found) {
+        let found: Bitmaps =
+            found.clone().into_iter().filter(|(name, _)| !self.forgotten.contains(name)).collect();
+        if possible.contains(&found) {
             return Ok(());
         }
         let text = |(owner, name): &BitmapName| format!("bitmap {name} of {owner}");
@@ -202,14 +212,14 @@ impl DirtyBitmaps {
                 return broken(true, format!("{} is gone", text(name)));
             }
             let lost = |granule: u64| {
-                !is_dirty(found, name, granule) && always(&|all| is_dirty(all, name, granule))
+                !is_dirty(&found, name, granule) && always(&|all| is_dirty(all, name, granule))
             };
             if let Some(granule) = bitmap.dirty.iter().find(|granule| lost(**granule)) {
                 let name = text(name);
                 return broken(true, format!("{name} lacks granule {granule}: it was written"));
             }
         }
-        for (name, bitmap) in found {
+        for (name, bitmap) in &found {
             let extra = |granule: u64| always(&|all| !is_dirty(all, name, granule));
             if let Some(granule) = bitmap.dirty.iter().find(|granule| extra(**granule)) {
                 let name = text(name);

@@ -39,8 +39,10 @@ mod message;
 /// One guest-visible device. Begins as zeroes.
 ///
 /// Operation numbers are the caller's, unique per device, and below 2^63.
+#[derive(Clone)]
 pub struct GuestRegister {
     name: String,
+    property: Property,
     /// States by the first byte of their segment, which ends where the next begins.
     segments: BTreeMap<u64, Vec<State>>,
     pending: Vec<Op>,
@@ -94,6 +96,7 @@ struct Op {
 /// The operations in flight at a place that may take effect, each with what it may write.
 type Offers = Vec<(u64, BTreeSet<Data>)>;
 
+#[derive(Clone)]
 struct Outcome {
     responded: u64,
     certain: bool,
@@ -109,11 +112,31 @@ impl GuestRegister {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
+            property: Property::GuestConsistency,
             segments: BTreeMap::from([(0, Vec::from([State::default()]))]),
             pending: Vec::new(),
             past: Vec::new(),
             now: 0,
         }
+    }
+
+    /// What the device is now, for somebody who looks back at it: what is under way may be a part of it, and what begins
+    /// later is not. Who reads it goes on with the numbers of its operations.
+    pub fn as_it_is(&self) -> Self {
+        let name = format!("{} as it was", self.name);
+        Self { name, property: Property::PointInTime, ..self.clone() }
+    }
+
+    /// Whose data may be there, place by place. Not for: copies, and what is copied.
+    pub fn contents(&self) -> Vec<(ByteRange, BTreeSet<u64>)> {
+        let ends = self.segments.keys().skip(1).copied().chain([u64::MAX]);
+        let segments = self.segments.iter().zip(ends);
+        let contents = segments.map(|((start, states), end)| {
+            let pending = self.writes_at(*start).map(|op| op.tag);
+            let tags = states.iter().map(|state| state.value.tag).chain(pending);
+            (ByteRange::between(*start, end), tags.collect())
+        });
+        contents.collect()
     }
 
     /// Initial contents: `range` has the data of `tag`.
@@ -214,7 +237,7 @@ impl GuestRegister {
             let (name, range) = (&self.name, read.range);
             let message =
                 format!("read {op} of {name} at {range} is told the status of {len} bytes");
-            return Err(Property::GuestConsistency.broken(message));
+            return Err(self.property.broken(message));
         }
         if zero {
             let read = Op { range: ByteRange::new(read.range.start(), len.0), ..read };

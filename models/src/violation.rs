@@ -18,6 +18,8 @@ pub struct Violation {
 pub enum Property {
     /// [`crate::GuestRegister`].
     GuestConsistency,
+    /// [`crate::GuestRegister`], of what a device was at one moment.
+    PointInTime,
     /// [`crate::MirrorConvergence`].
     MirrorConvergence,
     /// [`crate::GraphValidity`].
@@ -46,6 +48,7 @@ impl Property {
     /// Every property, in the order of the documentation.
     pub const ALL: &[Self] = &[
         Self::GuestConsistency,
+        Self::PointInTime,
         Self::MirrorConvergence,
         Self::GraphValidity,
         Self::DrainedMeansQuiet,
@@ -63,6 +66,7 @@ impl Property {
     pub fn word(self) -> &'static str {
         match self {
             Self::GuestConsistency => "guest-consistency",
+            Self::PointInTime => "point-in-time",
             Self::MirrorConvergence => "mirror-convergence",
             Self::GraphValidity => "graph-validity",
             Self::DrainedMeansQuiet => "drained-means-quiet",
@@ -82,6 +86,9 @@ impl Property {
         match self {
             Self::GuestConsistency => {
                 "a read returns what some order of the overlapping writes permits"
+            }
+            Self::PointInTime => {
+                "a backup, and what looks back at its source, is that at one moment of the command that began it"
             }
             Self::MirrorConvergence => "at the pivot the target equals the source",
             Self::GraphValidity => {

@@ -15,6 +15,7 @@ use alloc::string::String;
 use core::fmt;
 
 use blockyard_bitmap::DirtyBitmap;
+use blockyard_units::ByteRange;
 
 use crate::error::BlockError;
 
@@ -258,6 +259,22 @@ impl NamedBitmap {
     /// `successor-follows-bitmap`: it has none.
     pub fn abdicate(&mut self) {
         self.bits = self.take_successor();
+    }
+
+    /// The same, but what is in `left` too is not done with.
+    ///
+    /// # Panics
+    /// `successor-follows-bitmap`: it has none.
+    pub fn abdicate_but(&mut self, left: &DirtyBitmap) {
+        let mut successor = self.take_successor();
+        for area in self.bits.areas() {
+            let mut rest = area;
+            while let Some(dirty) = left.next_dirty_area(rest, rest.len()) {
+                successor.mark(dirty);
+                rest = ByteRange::between(dirty.end(), area.end());
+            }
+        }
+        self.bits = successor;
     }
 
     /// It takes its place again, with what its successor has recorded.

@@ -129,6 +129,15 @@ pub trait BlockDriver: Send + Sync {
         }
     }
 
+    /// Reads `range` as it was at the moment to which it keeps a way back.
+    fn read_snapshot<'a>(
+        &'a self,
+        io: &'a Io,
+        range: ByteRange,
+    ) -> BoxFuture<'a, Result<IoBuffer, BlockError>> {
+        unsupported(io, range)
+    }
+
     /// Does a write-like request. What it does not support it says so of: zeroes are then written as data, a discard is
     /// left undone, all else fails.
     fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {

@@ -218,6 +218,23 @@ impl Io {
         in_span!(span, child.read(&self.below(&child), range, flags, copies))
     }
 
+    /// Reads from the child as it was at the moment to which that keeps a way back.
+    ///
+    /// # Errors
+    /// What the child's driver met; or it keeps none, or there is no such child.
+    ///
+    /// # Yields
+    /// As the driver does; the graph may have changed.
+    pub async fn read_snapshot(
+        &self,
+        name: &str,
+        range: ByteRange,
+    ) -> Result<IoBuffer, BlockError> {
+        let (child, ..) = self.linked(name, Permissions::CONSISTENT_READ)?;
+        let span = trace_span!("request", kind = "read snapshot", node = child.name(), %range);
+        in_span!(span, child.read_snapshot(&self.below(&child), range))
+    }
+
     /// Writes to the child, or does to it what else is like writing.
     ///
     /// # Errors

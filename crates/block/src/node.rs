@@ -34,6 +34,9 @@ pub trait BeforeWrite: Send + Sync {
     fn before<'a>(&'a self, io: &'a Io, write: &'a Write) -> BoxFuture<'a, Result<(), BlockError>>;
 }
 
+/// A hook, and the job that it is of, if it is.
+type Hook = (Option<JobId>, Arc<dyn BeforeWrite>);
+
 /// A range that a filter keeps to itself; see [`Node::begin_serialising`].
 #[must_use = "the range is to be released"]
 pub struct Serialised(InFlight);
@@ -69,7 +72,7 @@ pub struct Node {
     driver: Box<dyn BlockDriver>,
     tracked: Tracked,
     bitmaps: Bitmaps,
-    hooks: Rarely<Vec<Arc<dyn BeforeWrite>>>,
+    hooks: Rarely<Vec<Hook>>,
     /// Bytes; a write that ends behind it is told once. 0: none is.
     threshold: Rarely<u64>,
     copy_on_read: Rarely<bool>,
@@ -185,9 +188,19 @@ impl Node {
         self.bitmaps.add(name, (len, granularity), enabled, state)
     }
 
-    /// `hook` runs before every write-like request from the next one on.
-    pub fn add_hook(&self, hook: Arc<dyn BeforeWrite>) {
-        self.hooks.write(|hooks| hooks.push(hook));
+    /// `hook` runs before every write-like request from the next one on; if it is a job's, until that removes it.
+    pub fn add_hook(&self, job: Option<JobId>, hook: Arc<dyn BeforeWrite>) {
+        self.hooks.write(|hooks| hooks.push((job, hook)));
+    }
+
+    /// Nothing runs for the job from the next request on.
+    pub fn remove_hooks(&self, job: JobId) {
+        self.hooks.write(|hooks| hooks.retain(|(of, _)| *of != Some(job)));
+    }
+
+    /// Bytes: what it allocates at once.
+    pub fn cluster_size(&self) -> ByteLen {
+        self.driver.cluster_size()
     }
 
     /// The next write that succeeds and ends behind `threshold` bytes is told, once; 0: none.
@@ -296,6 +309,21 @@ impl Node {
         result
     }
 
+    /// Reads what it was at the moment to which its driver keeps a way back.
+    pub(crate) async fn read_snapshot(
+        &self,
+        io: &Io,
+        range: ByteRange,
+    ) -> Result<IoBuffer, BlockError> {
+        let request = self.tracked.list(range, false);
+        io.observe_begin();
+        // Whatever writes there meanwhile leaves it as it was: it waits for none.
+        let result = self.driver.read_snapshot(io, range).await;
+        io.observe_end();
+        self.tracked.end(request, false, None);
+        result
+    }
+
     /// Writes, of every kind.
     pub(crate) async fn write(
         &self,
@@ -338,7 +366,7 @@ impl Node {
             ready = ready.and_then(|()| self.check_bitmaps(write.reach(), &devices));
         }
         let hooks = self.hooks.read(Clone::clone);
-        for hook in hooks {
+        for (_, hook) in hooks {
             if ready.is_ok() {
                 ready = hook.before(io, &write).await;
             }

@@ -47,6 +47,7 @@ const BY_TESTS: &[Mutant] = &[
     Mutant::Qcow2BitmapsDisownedLate,
     Mutant::BitmapStoreErrorFreesWrongClusters,
     Mutant::Qcow2AmendsOverDirty,
+    Mutant::CbwTimeoutWraps,
 ];
 
 /// What noticed a bug.

@@ -175,6 +175,18 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::FollowNewVouched, "of a design that is not the default"),
     (Mutant::FollowAfterDrain, "of a design that is not the default"),
     (Mutant::FollowTakesPlaceForGranted, "of a design that is not the default"),
+    (Mutant::BackupRecopiesSavedClusters, "they have no backups"),
+    (Mutant::FleecingReadOvertakesCbw, "they have no backups"),
+    (Mutant::TransactionMembersNotDrained, "they have no backups"),
+    (Mutant::CbwDiscardNotIntercepted, "they have no backups"),
+    (Mutant::CbwReadWaitsOnSerialising, "they have no backups"),
+    (Mutant::BackupPartialTargetCluster, "they have no backups"),
+    (Mutant::CbwTimeoutWraps, "they have no backups"),
+    (Mutant::BackupLetsGoBeforeRead, "they have no backups"),
+    (Mutant::BackupReadsAgain, "they have no backups"),
+    (Mutant::BackupSkipsWithoutZeroes, "they have no backups"),
+    (Mutant::BackupSkipsFlush, "they have no backups"),
+    (Mutant::BackupPivotLiteral, "they have no backups"),
     (Mutant::GrowingZeroesDoNotSerialise, "a device that makes its disk longer"),
 ];
 

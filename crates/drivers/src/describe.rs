@@ -5,7 +5,9 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use blockyard_graph::{Edge, EdgePolicy, NodeAttributes, NodeKind, Parent, Role, Roles};
+use blockyard_graph::{
+    Edge, EdgePolicy, NodeAttributes, NodeKind, Parent, Permissions, Role, Roles,
+};
 use blockyard_units::NodeId;
 
 use crate::{BACKING, DATA_FILE, FILE, IMAGE};
@@ -17,6 +19,10 @@ const FILTERED: &[Role] = &[Role::Filtered, Role::Primary];
 
 /// Structures among the data.
 const IMAGE_FILE: &[Role] = &[Role::Data, Role::Metadata, Role::Primary];
+
+/// Whatever others do.
+const READS: EdgePolicy =
+    EdgePolicy::Explicit { required: Permissions::CONSISTENT_READ, shared: Permissions::ALL };
 
 /// Filters pass on what their parents require and share. `raw` could keep other writers off its storage, as formats
 /// do; but as long as it shows all of its child's bytes where they are, it has nothing of its own that they could
@@ -40,6 +46,8 @@ const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
     ("overlay", NodeKind::Format, &[(BACKING, &[Role::Cow], EdgePolicy::Backing)]),
     ("copy-on-read", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::CopyOnRead)]),
     ("blkdebug", NodeKind::Filter, &[(IMAGE, FILTERED, EdgePolicy::Passthrough)]),
+    // What it shows is not its child's bytes as they are.
+    ("snapshot-access", NodeKind::Format, &[(FILE, &[Role::Data], READS)]),
     ("throttle", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::Passthrough)]),
 ];
 

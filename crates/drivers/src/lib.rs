@@ -10,6 +10,7 @@
 //! | `overlay` | format | `backing` | keeps what is written in memory, shows its child for the rest |
 //! | `copy-on-read` | filter | `file` | copies up into its child what is read from below it |
 //! | `blkdebug` | filter | `image` | lets requests fail, stop or be cut, by rules |
+//! | `snapshot-access` | format | `file` | shows what its child was when a backup of it began |
 //! | `throttle` | filter | `file` | holds a rate |
 //!
 //! Invariant `one-step-or-the-world`: a driver waits only for a child, a disk, the clock or its
@@ -32,6 +33,7 @@ mod memory;
 mod null;
 mod overlay;
 mod raw;
+mod snapshot_access;
 #[cfg(test)]
 mod tests;
 mod throttle;
@@ -45,6 +47,7 @@ pub use memory::Memory;
 pub use null::Null;
 pub use overlay::Overlay;
 pub use raw::Raw;
+pub use snapshot_access::SnapshotAccess;
 pub use throttle::{Throttle, ThrottleLimits};
 
 /// The name of the one child that `raw` and most filters have.

@@ -1,4 +1,4 @@
-//! Jobs: their states and verbs, their transactions, the mirror with its filter, and jobs that do one thing.
+//! Jobs: their states and verbs, their transactions, mirror, commit and backup with their filters, and jobs that do one thing.
 //!
 //! Invariants:
 //! - `only-legal-transitions`: a job's status changes along the table in `status.rs` only;
@@ -14,6 +14,7 @@
 
 extern crate alloc;
 
+mod backup;
 mod chain;
 mod control;
 mod errors;
@@ -28,6 +29,7 @@ mod status;
 mod transaction;
 mod witness;
 
+pub use backup::{BackupOptions, BackupStart, BitmapMode, BitmapUse, OnCbwError, SNAPSHOT_ACCESS};
 pub use control::Position;
 pub use errors::IoStatus;
 pub use job::{Job, JobDriver, JobEvent, JobOptions};

@@ -39,6 +39,7 @@ pub const DRIVERS: &[&str] = &[
     "overlay",
     "qcow2",
     "raw",
+    "snapshot-access",
     "throttle",
 ];
 
@@ -108,6 +109,9 @@ pub(crate) enum Kind {
         key_secret: Option<String>,
     },
     Raw {
+        file: Child,
+    },
+    SnapshotAccess {
         file: Child,
     },
     Throttle {
@@ -302,6 +306,7 @@ impl Blockdev {
     fn whole(self) -> Result<Self, VisitError> {
         match self.kind {
             Kind::Raw { file: Child::LeftOut }
+            | Kind::SnapshotAccess { file: Child::LeftOut }
             | Kind::CopyOnRead { file: Child::LeftOut, .. }
             | Kind::Qcow2 { file: Child::LeftOut, .. }
             | Kind::Luks { file: Child::LeftOut, .. }
@@ -396,6 +401,10 @@ impl Kind {
             "raw" => {
                 let ChildOptions { file } = visit(options, mode)?;
                 Self::Raw { file: Child::parse("file", file, general, mode)? }
+            }
+            "snapshot-access" => {
+                let ChildOptions { file } = visit(options, mode)?;
+                Self::SnapshotAccess { file: Child::parse("file", file, general, mode)? }
             }
             _ => {
                 let ThrottleOptions { file, limits } = visit(options, mode)?;

@@ -13,6 +13,7 @@ extern crate alloc;
 mod accounting;
 mod active;
 mod amend;
+mod backup;
 mod bitmaps;
 mod blkdebug;
 mod blockdev;

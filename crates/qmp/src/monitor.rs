@@ -20,6 +20,7 @@ use serde::Deserialize;
 use crate::accounting;
 use crate::active::SetActive;
 use crate::amend::BlockdevAmend;
+use crate::backup::BlockdevBackup;
 use crate::bitmaps;
 use crate::blkdebug::{Break, Stopped};
 use crate::blockdev::Blockdev;
@@ -57,6 +58,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("blockdev-add", "creates a node"),
     ("blockdev-create", "makes a file, or an image in a node"),
     ("blockdev-del", "removes a node that nobody holds"),
+    ("blockdev-backup", "saves a node to another as it is now, while guests go on"),
     ("blockdev-insert-medium", "gives a node to a device that has none"),
     ("blockdev-mirror", "copies a node to another and follows the writes, until it is completed"),
     ("block-latency-histogram-set", "counts how long requests take, in intervals"),
@@ -158,6 +160,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "x-blockdev-amend" => visit::<BlockdevAmend>(&value, mode)?.check(mode),
         "blockdev-del" => Ok(visit::<NodeName>(&value, mode).map(drop)?),
         "blockdev-mirror" => visit::<BlockdevMirror>(&value, mode)?.check(),
+        "blockdev-backup" => visit::<BlockdevBackup>(&value, mode)?.check(),
         "block-commit" => visit::<BlockCommit>(&value, mode)?.check(),
         "x-blkdebug-break" => visit::<Break>(&value, mode)?.check(),
         "x-blkdebug-resume" | "x-blkdebug-wait" => Ok(visit::<Stopped>(&value, mode).map(drop)?),
@@ -287,6 +290,10 @@ impl Monitor {
             "block-commit" => {
                 let commit = self.commit(visit(&value, mode)?)?;
                 self.take_place(command, commit).await.map(done)
+            }
+            "blockdev-backup" => {
+                let backup = self.backup(visit(&value, mode)?)?;
+                self.take_place(command, backup).await.map(done)
             }
             "blockdev-mirror" => {
                 let mirror = self.mirror(visit(&value, mode)?)?;

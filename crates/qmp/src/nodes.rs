@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use blockyard_block::{BackingFile, BlockDriver, BlockError, BlockLayer, NewNode, Plan};
 use blockyard_drivers::{
-    Blkdebug, CopyOnRead, FileDriver, Luks, Memory, Null, Overlay, Raw, Throttle,
+    Blkdebug, CopyOnRead, FileDriver, Luks, Memory, Null, Overlay, Raw, SnapshotAccess, Throttle,
 };
 use blockyard_graph::{Edit, Graph, NodeKind, NodeOptions, Parent, ROOT};
 use blockyard_qcow2::Qcow2;
@@ -240,6 +240,10 @@ fn define_part(
         Kind::Raw { file } => {
             below("file", file)?;
             Box::new(Raw)
+        }
+        Kind::SnapshotAccess { file } => {
+            below("file", file)?;
+            Box::new(SnapshotAccess)
         }
         Kind::Throttle { file, limits } => {
             below("file", file)?;

@@ -109,7 +109,7 @@ impl Kind {
                 ("overlap-check", format!("{checks:?}")),
             ]
             .into(),
-            Self::Raw { .. } => DriverOptions::new(),
+            Self::Raw { .. } | Self::SnapshotAccess { .. } => DriverOptions::new(),
             Self::Throttle { limits: ThrottleLimits { bps_total, iops_total }, .. } => {
                 [number("limits.bps-total", bps_total), number("limits.iops-total", iops_total)]
                     .into()
@@ -138,6 +138,7 @@ impl Kind {
             Self::CopyOnRead { file, .. }
             | Self::Luks { file, .. }
             | Self::Raw { file }
+            | Self::SnapshotAccess { file }
             | Self::Throttle { file, .. } => [("file", Some(file))].into(),
         }
     }

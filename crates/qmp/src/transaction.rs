@@ -20,11 +20,12 @@ use alloc::vec::Vec;
 
 use blockyard_block::{BlockError, Plan, Undo};
 use blockyard_graph::{Edit, Graph, Refused, RefusedKind};
-use blockyard_jobs::{Job, MirrorStart, run_together};
+use blockyard_jobs::{BackupStart, Job, MirrorStart, run_together};
 use blockyard_sync::sometimes;
 use blockyard_units::Mutant;
 use serde::Deserialize;
 
+use crate::backup::BlockdevBackup;
 use crate::bitmaps::BitmapCommand;
 use crate::error::QmpError;
 use crate::mirror::BlockdevMirror;
@@ -53,6 +54,20 @@ pub(crate) trait Action: Send + Sync {
     /// The edits are published. A job that begins is returned, to be run.
     fn commit(self: Box<Self>, _monitor: &Monitor) -> Option<Arc<Job>> {
         None
+    }
+}
+
+impl Action for BackupStart {
+    fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
+        Self::plan(self, graph)
+    }
+
+    fn inside(&self) -> Result<Option<Undo>, BlockError> {
+        Self::inside(self)
+    }
+
+    fn commit(self: Box<Self>, _monitor: &Monitor) -> Option<Arc<Job>> {
+        Some(self.begin())
     }
 }
 
@@ -98,6 +113,7 @@ struct ActionOptions {
 /// What an action is told, typed.
 enum Typed {
     Abort,
+    Backup(BlockdevBackup),
     Bitmap(BitmapCommand),
     Mirror(BlockdevMirror),
     ReplaceChild(ReplaceChild),
@@ -112,6 +128,7 @@ impl ActionOptions {
                 visit::<Nothing>(&data, mode)?;
                 Typed::Abort
             }
+            "blockdev-backup" => Typed::Backup(visit(&data, mode)?),
             "blockdev-mirror" => Typed::Mirror(visit(&data, mode)?),
             "blockdev-snapshot" => Typed::Snapshot(visit(&data, mode)?),
             "x-blockdev-replace-child" => {
@@ -123,7 +140,7 @@ impl ActionOptions {
                 Some(command) => Typed::Bitmap(command),
                 None => {
                     let known = "abort, block-dirty-bitmap-add, -clear, -disable, -enable, -merge and \
-                                 -remove, blockdev-mirror, blockdev-snapshot, x-blockdev-replace-child";
+                                 -remove, blockdev-backup, blockdev-mirror, blockdev-snapshot, x-blockdev-replace-child";
                     return Err(QmpError::generic(format!(
                         "'{other}' is no action of a transaction; known are {known}"
                     )));
@@ -176,7 +193,14 @@ impl Monitor {
             }
         }
         let mode = arguments.completion_mode();
-        let result = self.all_take_place("transaction", prepared, mode).await;
+        let apart = self.layer().design().is_mutant(Mutant::TransactionMembersNotDrained);
+        let together = if apart { 1 } else { count.max(1) };
+        let mut result = Ok(());
+        let mut prepared = prepared.into_iter().peekable();
+        while result.is_ok() && prepared.peek().is_some() {
+            let some = prepared.by_ref().take(together).collect();
+            result = self.all_take_place("transaction", some, mode).await;
+        }
         sometimes!(result.is_err(), "a transaction was aborted when it was published");
         result
     }
@@ -195,6 +219,7 @@ impl Monitor {
                 return Err(QmpError::generic("transaction aborted by its action abort"));
             }
             Typed::Bitmap(command) => Box::new(command.resolve(self, &seen)?),
+            Typed::Backup(arguments) => Box::new(self.backup(arguments)?),
             Typed::Mirror(arguments) => Box::new(self.mirror(arguments)?),
             Typed::ReplaceChild(arguments) => Box::new(self.replacement(&arguments, &seen, mode)?),
             Typed::Snapshot(arguments) => Box::new(arguments.resolve(self.layer(), &seen)?),

@@ -25,6 +25,8 @@ pub enum IoErrorKind {
     ReadOnly,
     /// It cannot do that at all.
     Unsupported,
+    /// It took longer than somebody would wait.
+    TimedOut,
 }
 
 impl IoErrorKind {
@@ -36,6 +38,7 @@ impl IoErrorKind {
             Self::InvalidInput => "EINVAL",
             Self::ReadOnly => "EROFS",
             Self::Unsupported => "ENOTSUP",
+            Self::TimedOut => "ETIMEDOUT",
         }
     }
 }
@@ -48,6 +51,7 @@ impl fmt::Display for IoErrorKind {
             Self::InvalidInput => "invalid argument",
             Self::ReadOnly => "read-only file system",
             Self::Unsupported => "operation not supported",
+            Self::TimedOut => "timed out",
         })
     }
 }

@@ -111,6 +111,7 @@ impl Actor {
         let (told, layer) = (&self.stage.told, self.stage.monitor.layer());
         told.command_begins(layer, command, &arguments);
         let bitmaps = checks.bitmaps.command_begins(layer, command, &arguments);
+        let backups = checks.backups.command_begins(&layer.graph(), command, &arguments);
         let reply = self.stage.monitor.execute(command, arguments.clone(), Mode::Strings).await;
         told.command_ends(layer, command, &arguments, reply.is_ok());
         if let ("query-blockstats", Ok(value)) = (command, &reply) {
@@ -122,6 +123,7 @@ impl Actor {
             snapshots && drained && reply.is_ok(),
             "a snapshot was asked for while a drained section held"
         );
+        checks.backups.command_ends(backups);
         if let Some(number) = bitmaps {
             checks.judge(checks.bitmaps.command_ends(number, reply.is_ok()));
         }
@@ -216,6 +218,9 @@ impl Actor {
             let root = graph.child(Parent::Backend(backend.id()), ROOT)?;
             graph.node_by_name(&disk_below(&graph, root)?)
         };
+        if let Some(was) = self.stage.checks.backups.shown_by(&graph, &backend) {
+            return Device::that_shows(backend, was);
+        }
         let own = disk(&backend);
         let others = self.stage.devices.with(|devices| devices.clone());
         let other = others.values().find(|other| own.is_some() && disk(&other.backend) == own);

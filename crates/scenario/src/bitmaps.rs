@@ -17,6 +17,7 @@ use blockyard_units::{ByteLen, ByteRange, NodeId};
 use crate::following::places_taken;
 
 const PREFIX: &str = "block-dirty-bitmap-";
+const BACKUP: &str = "blockdev-backup";
 /// Bytes: the granularity of a device's bitmap if there is no medium to ask.
 const GRANULARITY: u64 = 65536;
 
@@ -35,6 +36,8 @@ pub(crate) struct Bitmaps {
 struct State {
     model: DirtyBitmaps,
     graph: Graph,
+    /// The bitmaps that backups have to do with, by job.
+    held: BTreeMap<String, Held>,
     /// The model's numbers of each write under way, one for each whose bitmaps it concerns.
     writes: BTreeMap<(NodeId, u64), Vec<u64>>,
 }
@@ -55,8 +58,12 @@ impl Bitmaps {
     pub fn owners_in(command: &str, arguments: &Dict) -> BTreeSet<String> {
         let single = [(String::from(command), arguments.clone())];
         let all = single.into_iter().chain(actions_of(command, arguments));
-        let about = all.filter(|(kind, _)| kind.starts_with(PREFIX));
-        let named = |of: &Dict| of.get("node").and_then(Value::as_str).map(String::from);
+        let about = all.filter(|(kind, data)| {
+            let of_backup = kind == BACKUP && data.contains_key("bitmap");
+            kind.starts_with(PREFIX) || of_backup
+        });
+        let text = |of: &Dict, key| of.get(key).and_then(Value::as_str).map(String::from);
+        let named = |of: &Dict| text(of, "node").or_else(|| text(of, "device"));
         let owners = about.flat_map(|(_, data)| {
             let sources = data.get("bitmaps").and_then(Value::as_list).unwrap_or_default();
             let others = sources.iter().filter_map(|source| match source {
@@ -103,10 +110,35 @@ impl Bitmaps {
         let graph = layer.graph();
         let single = [(String::from(command), arguments.clone())];
         let all = single.into_iter().chain(actions_of(command, arguments));
-        let change =
-            |(kind, data): (String, Dict)| change(layer, &graph, kind.strip_prefix(PREFIX)?, &data);
-        let changes = all.filter_map(change).collect();
+        let mut changes = Vec::new();
+        for (kind, data) in all {
+            if kind == BACKUP {
+                let Some(held) = Held::by(layer, &graph, &data) else { continue };
+                changes.extend(held.begins());
+                self.with(Kind::Write, |state| state.held.insert(held.job.clone(), held));
+            } else if let Some(kind) = kind.strip_prefix(PREFIX) {
+                changes.extend(change(layer, &graph, kind, &data));
+            }
+        }
         Some(self.with(Kind::Write, |state| state.model.begin(changes)))
+    }
+
+    /// Backups whose jobs have gone with this publication: what becomes of their bitmaps, in its drained section.
+    fn backups_end(&self, what: &str, before: &Graph, after: &Graph) -> Result<(), Violation> {
+        let well = what != "remove filter";
+        let mut gone = before.jobs().filter(|(_, job)| after.job_by_name(job).is_none());
+        gone.try_for_each(|(_, job)| {
+            self.with(Kind::Write, |State { model, held, .. }| {
+                let Some(held) = held.remove(job) else { return Ok(()) };
+                let (bitmap, partly) = (held.bitmap.clone(), held.clears[1] && !well);
+                let ends = model.begin(held.ends(well));
+                model.end(ends, true)?;
+                if partly {
+                    model.forget(bitmap);
+                }
+                Ok(())
+            })
+        })
     }
 
     /// Its reply has come.
@@ -122,7 +154,7 @@ impl Bitmaps {
         range: ByteRange,
         len: Option<ByteLen>,
     ) {
-        self.with(Kind::Add, |State { model, graph, writes }| {
+        self.with(Kind::Add, |State { model, graph, writes, .. }| {
             let node = graph.node(write.0).map(|node| BitmapOwner::Node(node.name.clone()));
             let devices = devices_concerned(graph, write.0, requester, len.is_some());
             let all = devices.into_iter().map(BitmapOwner::Device).chain(node);
@@ -147,8 +179,12 @@ impl Bitmaps {
     }
 
     /// The graph has changed.
-    pub fn published(&self, what: &str, before: &Graph, after: &Graph) {
+    ///
+    /// # Errors
+    /// A backup ended whose bitmap is not there.
+    pub fn published(&self, what: &str, before: &Graph, after: &Graph) -> Result<(), Violation> {
         self.state.with(|state| state.graph = after.clone());
+        let ended = self.backups_end(what, before, after);
         let moves = self.follow.then(|| places_taken(what, before, after));
         for (of, node) in moves.into_iter().flatten() {
             let (Some(of), Some(node)) = (before.node(of), after.node(node)) else { continue };
@@ -163,6 +199,7 @@ impl Bitmaps {
         for (_, node) in after.nodes().filter(|(id, _)| before.node(*id).is_none()) {
             self.with(Kind::Write, |state| state.model.node_is_there(&node.name));
         }
+        ended
     }
 
     /// At the end.
@@ -203,6 +240,63 @@ impl Bitmaps {
             Some((name, (view, count))) => Err(DirtyBitmaps::miscounted(name, view, *count)),
             None => Ok(()),
         }
+    }
+}
+
+/// A bitmap that a backup has to do with: meanwhile another, which nobody sees, records what it would have.
+struct Held {
+    job: String,
+    bitmap: BitmapName,
+    granularity: u64,
+    records: bool,
+    /// What becomes of it if all was saved, and if not.
+    clears: [bool; 2],
+}
+
+impl Held {
+    fn by(layer: &BlockLayer, graph: &Graph, data: &Dict) -> Option<Self> {
+        let text = |key| data.get(key).and_then(Value::as_str).map(String::from);
+        let (name, device) = (text("bitmap")?, text("device")?);
+        let root = |device| graph.child(Parent::Backend(device), ROOT);
+        let node = graph.backend_by_name(&device).map_or(graph.node_by_name(&device), root)?;
+        let node = layer.node_by_id(node)?;
+        let looked = node
+            .bitmaps()
+            .look_at(&name, |bitmap| Ok((bitmap.bits().granularity().0, bitmap.is_recording())));
+        let (granularity, records) = looked.ok()?;
+        let mode = text("bitmap-mode").unwrap_or_default();
+        Some(Self {
+            job: text("job-id").unwrap_or(device),
+            bitmap: (BitmapOwner::Node(node.name().into()), name),
+            granularity,
+            records,
+            clears: [mode != "never", mode == "always"],
+        })
+    }
+
+    fn hidden(&self) -> BitmapName {
+        let (owner, name) = &self.bitmap;
+        (owner.clone(), format!("{name} while job {} works", self.job))
+    }
+
+    fn begins(&self) -> [BitmapChange; 2] {
+        let Self { granularity, records, .. } = *self;
+        let (persistent, unplaced) = (false, false);
+        let add =
+            BitmapChange::Add { name: self.hidden(), granularity, records, persistent, unplaced };
+        [add, BitmapChange::Record(self.bitmap.clone(), false)]
+    }
+
+    fn ends(self, well: bool) -> Vec<BitmapChange> {
+        let (bitmap, hidden) = (self.bitmap.clone(), self.hidden());
+        let mut changes = Vec::new();
+        if self.clears[usize::from(!well)] {
+            changes.push(BitmapChange::Clear(bitmap.clone()));
+        }
+        let merge = BitmapChange::Merge(bitmap.clone(), [hidden.clone()].into());
+        let record = BitmapChange::Record(bitmap, self.records);
+        changes.extend([merge, record, BitmapChange::Remove(hidden)]);
+        changes
     }
 }
 

@@ -3,6 +3,17 @@
 /// Name and text of each.
 pub const BUILTIN: &[(&str, &str)] = &[
     ("attach-during-drain", include_str!("../../../tests/scenarios/attach-during-drain.json")),
+    ("backup-busy-guest", include_str!("../../../tests/scenarios/backup-busy-guest.json")),
+    ("backup-durable", include_str!("../../../tests/scenarios/backup-durable.json")),
+    ("backup-fleecing", include_str!("../../../tests/scenarios/backup-fleecing.json")),
+    ("backup-full", include_str!("../../../tests/scenarios/backup-full.json")),
+    ("backup-group", include_str!("../../../tests/scenarios/backup-group.json")),
+    ("backup-holes", include_str!("../../../tests/scenarios/backup-holes.json")),
+    ("backup-incremental", include_str!("../../../tests/scenarios/backup-incremental.json")),
+    ("backup-large-clusters", include_str!("../../../tests/scenarios/backup-large-clusters.json")),
+    ("backup-retry", include_str!("../../../tests/scenarios/backup-retry.json")),
+    ("backup-top", include_str!("../../../tests/scenarios/backup-top.json")),
+    ("backup-unaligned", include_str!("../../../tests/scenarios/backup-unaligned.json")),
     ("bitmap-clear", include_str!("../../../tests/scenarios/bitmap-clear.json")),
     ("bitmap-device", include_str!("../../../tests/scenarios/bitmap-device.json")),
     ("bitmap-device-medium", include_str!("../../../tests/scenarios/bitmap-device-medium.json")),

@@ -28,12 +28,23 @@ fn named(command: &str, arguments: &Dict) -> Vec<((String, String), bool)> {
     all.filter_map(bitmap).collect()
 }
 
+/// The names of the bitmaps that backups have to do with.
+fn saved_by(command: &str, arguments: &Dict) -> Vec<String> {
+    let single = [(String::from(command), arguments.clone())];
+    let all = single.into_iter().chain(actions_of(command, arguments));
+    let backups = all.filter(|(kind, _)| kind == "blockdev-backup");
+    let bitmap = |(_, data): (String, Dict)| Some(data.get("bitmap")?.as_str()?.into());
+    backups.filter_map(bitmap).collect()
+}
+
 /// The bitmaps that record from the setup on, by node and name: nobody changes them or the length of a disk.
 fn recording_all_along(script: &Script) -> BTreeSet<(String, String)> {
     let (mut added, mut seen, mut resizes) = (BTreeSet::new(), BTreeSet::new(), false);
+    let mut saved = BTreeSet::new();
     script.each_step(&mut |step| {
         let Step::Execute { command, arguments, .. } = step else { return };
         resizes |= command == "block_resize";
+        saved.extend(saved_by(command, arguments));
         for (bitmap, records) in named(command, arguments) {
             if !seen.insert(bitmap.clone()) || !records {
                 added.remove(&bitmap);
@@ -50,7 +61,7 @@ fn recording_all_along(script: &Script) -> BTreeSet<(String, String)> {
             _ => false,
         })
     };
-    added.retain(|bitmap| in_setup(bitmap) && !resizes);
+    added.retain(|bitmap| in_setup(bitmap) && !resizes && !saved.contains(&bitmap.1));
     added
 }
 

@@ -15,6 +15,7 @@ use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Event, Shared, sometimes};
 use blockyard_units::{BackendId, ByteLen, ByteRange, Id, JobId, NodeId};
 
+use crate::backups::Backups;
 use crate::bitmaps::Bitmaps;
 use crate::durable::{Led, Root, Roots};
 use crate::figures::Measuring;
@@ -36,6 +37,7 @@ pub(crate) struct Checks {
     /// on how independent steps were ordered.
     quiet: Shared<()>,
     pub bitmaps: Bitmaps,
+    pub backups: Backups,
     pub figures: Measuring,
 }
 
@@ -100,7 +102,8 @@ impl Checks {
         };
         let (writes, quiet, state) = (Shared::new(0), Shared::new(()), Quiet::new(state));
         let figures = Measuring::default();
-        Self { world, hold, devices, state, writes, quiet, bitmaps, figures }
+        let backups = Backups::new(devices.clone());
+        Self { world, hold, devices, state, writes, quiet, bitmaps, backups, figures }
     }
 
     /// Reports what a model found, with names in the place of the models' numbers.
@@ -122,6 +125,7 @@ impl Checks {
         let about_data = [
             Property::BitmapSoundness,
             Property::GuestConsistency,
+            Property::PointInTime,
             Property::MirrorConvergence,
             Property::MetadataIntegrity,
             Property::Durability,
@@ -414,8 +418,9 @@ impl Observer for Checks {
         });
         self.judge(verdict);
         if self.bitmaps.are_watched() {
-            self.bitmaps.published(what, before, after);
+            self.judge(self.bitmaps.published(what, before, after));
         }
+        self.backups.published(before, after);
         for (device, disk) in self.state.with(|state| state.media.change(before, after)) {
             let spec = self.state.with(|state| {
                 let filename = state.filenames.get(&disk)?;
@@ -525,7 +530,8 @@ impl EventSink for Checks {
             JobEvent::Pending | JobEvent::Error { .. } => {}
             JobEvent::Completed(_) | JobEvent::Cancelled => self.world.reached(Moment::JobEnds),
         }
-        if matches!(event, JobEvent::Completed(_)) {
+        if let JobEvent::Completed(error) = event {
+            self.backups.job_ends(name, error.is_none());
             let step = self.world.step();
             self.state.with(|state| {
                 for device in state.switched.remove(name).unwrap_or_default() {

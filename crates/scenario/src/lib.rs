@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod actors;
+mod backups;
 mod bitmaps;
 mod builtin;
 mod changed;

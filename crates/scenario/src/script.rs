@@ -123,7 +123,7 @@ impl Script {
         Ok(self)
     }
 
-    /// Every device that a step names is made by the setup.
+    /// Every device that a step names is made by the setup, or by the actor before.
     fn check(self) -> Result<Self, ScriptError> {
         let mut devices = Vec::new();
         for step in &self.setup {
@@ -151,22 +151,27 @@ impl Script {
             let message = "always: it is the last step of an actor, and he does nothing after it";
             return Err(ScriptError(message.into()));
         }
-        let mut unknown = None;
-        self.each_step(&mut |step| {
-            if let Step::Request { device, .. }
-            | Step::Flush { device }
-            | Step::CheckPath { device, .. } = step
-                && !devices.contains(device)
-            {
-                unknown = Some(device.clone());
+        for steps in self.actors.iter().map(|(_, steps)| steps).chain([&self.setup]) {
+            let (mut known, mut unknown) = (devices.clone(), None);
+            steps.iter().for_each(|step| {
+                step.visit_all(&mut |step| match step {
+                    Step::Device { id, .. } => known.push(id.clone()),
+                    Step::Request { device, .. }
+                    | Step::Flush { device }
+                    | Step::CheckPath { device, .. }
+                        if !known.contains(device) =>
+                    {
+                        unknown = Some(device.clone());
+                    }
+                    _ => {}
+                });
+            });
+            if let Some(device) = unknown {
+                let message = format!("the setup does not make the device '{device}'");
+                return Err(ScriptError(message));
             }
-        });
-        match unknown {
-            Some(device) => {
-                Err(ScriptError(format!("the setup does not make the device '{device}'")))
-            }
-            None => Ok(self),
         }
+        Ok(self)
     }
 
     /// Bytes of the longest request that an actor makes.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use blockyard_block::{Backend, BlockLayer};
 use blockyard_graph::{Parent, ROOT};
-use blockyard_models::{Durability, EndState, GuestRegister, Progress, Violation, data};
+use blockyard_models::{
+    Durability, EndState, GuestRegister, Progress, Violation, WriteKind as Lasts, data,
+};
 use blockyard_qmp::{Monitor, Subscriber};
 use blockyard_runtime::IoBuffer;
 use blockyard_sync::door::Kind;
@@ -50,6 +52,14 @@ pub(crate) struct Models {
     /// What is written was forgotten when it began.
     pub forgets: bool,
     requests: u64,
+}
+
+/// What a device was at one moment.
+#[derive(Clone)]
+pub(crate) struct AsItWas {
+    pub register: GuestRegister,
+    /// The number of its last request.
+    pub requests: u64,
 }
 
 /// How far the guest load has come.
@@ -246,6 +256,7 @@ impl Stage {
         self.checks.judge_end()?;
         self.told.judge_end(layer)?;
         self.checks.bitmaps.judge(layer)?;
+        self.checks.unless_excused(self.checks.backups.judge(&self.checks, &layer.graph()))?;
         self.checks.unless_excused(self.judge_changed())?;
         self.checks.unless_excused(self.judge_contents())?;
         Ok(Ended { graph: layer.graph().describe(), load_writes: self.load_writes() })
@@ -321,6 +332,35 @@ impl Device {
         let models = Quiet::new(Models { register, durability, forgets, requests: 0 });
         let (first, order) = (backend.id(), Shared::new(()));
         Self { backend, data: Arc::new(Data { first, order, models }) }
+    }
+
+    /// One that shows what another was.
+    pub fn that_shows(backend: Backend, was: AsItWas) -> Self {
+        let mut durability = Durability::new(backend.name());
+        let AsItWas { register, mut requests } = was;
+        for (range, tags) in register.contents() {
+            let mut tags = tags.into_iter();
+            tags.next().into_iter().for_each(|tag| durability.fill(range, tag));
+            // Which of several it is, nobody knows: as if they were still being written.
+            for tag in tags {
+                requests += 1;
+                durability.begin_write(requests, range, tag, Lasts::Cached, 0);
+            }
+        }
+        let models = Quiet::new(Models { register, durability, forgets: false, requests });
+        let (first, order) = (backend.id(), Shared::new(()));
+        Self { backend, data: Arc::new(Data { first, order, models }) }
+    }
+
+    /// What its guest may find at this moment.
+    pub fn as_it_is(&self) -> AsItWas {
+        let everything = footprint(Kind::Write, &[ByteRange::new(0, FAR)]).collect::<Vec<_>>();
+        self.data.order.trusted(everything, |()| {
+            self.data.models.with(|models| AsItWas {
+                register: models.register.as_it_is(),
+                requests: models.requests,
+            })
+        })
     }
 
     /// One more on this one's disk.

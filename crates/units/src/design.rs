@@ -92,6 +92,26 @@ words! {
 }
 
 words! {
+    /// How a backup comes by the data that a guest is about to overwrite.
+    BackupWay {
+        Workers = "workers",
+            "a filter has guest writes wait until workers have read what they overwrite, those first that wait longest";
+        Filter = "filter",
+            "a filter copies what a guest write overwrites, and lets it go on when that is in the target";
+        Notifier = "notifier",
+            "a hook of the source does, chunk by chunk, after all that intersects; there is no filter (QEMU's old way)";
+    }
+}
+
+words! {
+    /// Whether a backup's workers copy several chunks at once where nobody waits for them.
+    BackupChunks {
+        Coalesced = "coalesced", "as many neighbours as 'max-chunk' has room for";
+        Single = "single", "one at a time";
+    }
+}
+
+words! {
     /// Whether a write that leaves a node's view as it is (copy-on-read) is recorded in the node's bitmaps.
     UnchangedMarks {
         No = "no", "a write that is flagged as leaving the view unchanged marks no bitmap";
@@ -239,6 +259,30 @@ words! {
             "what a base has behind the end of the top that is committed to it is not hidden from longer overlays";
         CommitStatusOfTopOnly = "commit-status-of-top-only",
             "of several layers a commit copies what the top one holds";
+        BackupRecopiesSavedClusters = "backup-recopies-saved-clusters",
+            "what a backup copies at once is as long as it may be, whether it is saved already or not";
+        FleecingReadOvertakesCbw = "fleecing-read-overtakes-cbw",
+            "a guest's write does not wait for those who read what it overwrites as it was";
+        TransactionMembersNotDrained = "transaction-members-not-drained",
+            "each action of a transaction takes place in a drained section of its own";
+        CbwDiscardNotIntercepted = "cbw-discard-not-intercepted",
+            "what a discard takes away is not saved before";
+        CbwReadWaitsOnSerialising = "cbw-read-waits-on-serialising-request",
+            "what the hook of a write reads waits for writes that serialise";
+        BackupPartialTargetCluster = "backup-partial-target-cluster",
+            "what a backup copies may be smaller than what its target allocates at once";
+        CbwTimeoutWraps = "cbw-timeout-wraps",
+            "how long a guest's write waits for a backup is kept in 32 bits of nanoseconds";
+        BackupLetsGoBeforeRead = "backup-lets-go-before-read",
+            "a guest's write goes on when a worker begins to read what it overwrites";
+        BackupReadsAgain = "backup-reads-again",
+            "what could not be written to a backup's target is read again before it is tried again";
+        BackupSkipsWithoutZeroes = "backup-skips-without-zeroes",
+            "what is not there is left out of a backup, whatever the target holds";
+        BackupSkipsFlush = "backup-skips-flush",
+            "a backup ends before its target is flushed";
+        BackupPivotLiteral = "backup-pivot-literal",
+            "at the end of a backup the parents of its filter get the target";
         Qcow2ReftableBeforeBlocks = "qcow2-reftable-before-blocks",
             "a refcount table is written before the blocks that it refers to are durable";
         Qcow2L2BeforeReferred = "qcow2-l2-before-what-it-refers-to",
@@ -387,6 +431,10 @@ decisions! {
     mirror_failure: MirrorFailure = Job, "mirror-failure";
     /// Whether a commit has a filter.
     commit: CommitNode = Filter, "commit";
+    /// How a backup comes by what guests overwrite.
+    backup: BackupWay = Workers, "backup";
+    /// Whether a backup copies neighbours at once.
+    backup_chunks: BackupChunks = Coalesced, "backup-chunks";
     /// Whether unchanged writes mark bitmaps.
     unchanged_marks: UnchangedMarks = No, "unchanged-marks";
     /// Whether stored bitmaps follow the data.

@@ -13,7 +13,7 @@ mod ids;
 
 pub use bytes::{ByteLen, ByteOffset, ByteRange};
 pub use design::{
-    CommitNode, CopyMode, Decision, Design, DesignError, MUTANTS, MirrorFailure, Mutant, Pivot,
-    Replace, StoredBitmaps, UnchangedMarks, decisions,
+    BackupChunks, BackupWay, CommitNode, CopyMode, Decision, Design, DesignError, MUTANTS,
+    MirrorFailure, Mutant, Pivot, Replace, StoredBitmaps, UnchangedMarks, decisions,
 };
 pub use ids::{BackendId, Id, JobId, NodeId};

@@ -1,8 +1,8 @@
 //! Says in words why a read returned what it may not. Judges nothing.
 
 use super::{Data, GuestRegister, Kind, Op};
+use crate::Violation;
 use crate::data::writer;
-use crate::{Property, Violation};
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -33,7 +33,7 @@ impl GuestRegister {
             format!("at offset {at} bytes that nobody wrote there")
         };
         let permitted: Vec<_> = permitted.iter().map(|data| self.data_of(*data)).collect();
-        Property::GuestConsistency.broken(format!(
+        self.property.broken(format!(
             "read {} of {} at {} returned {what}; permitted there: {}",
             read.op,
             self.name,

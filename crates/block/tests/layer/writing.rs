@@ -37,7 +37,7 @@ fn writes() -> [(&'static str, Write); 3] {
 
 fn add_hook(bench: &Bench, node: &str, name: &'static str, fails: bool) {
     let hook = Hook { log: bench.log.clone(), name, fails };
-    bench.layer.node(node).expect("it is there").add_hook(Arc::new(hook));
+    bench.layer.node(node).expect("it is there").add_hook(None, Arc::new(hook));
 }
 
 fn add_bitmap(bench: &Bench, node: &str) {

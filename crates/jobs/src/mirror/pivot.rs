@@ -14,13 +14,49 @@ use super::{Mirror, commit};
 use crate::job::Job;
 
 /// The edges that a pivot moves away from `node`: those of everybody but jobs.
-pub(super) fn parents_to_redirect(graph: &Graph, node: NodeId) -> Vec<EdgeKey> {
+pub(crate) fn parents_to_redirect(graph: &Graph, node: NodeId) -> Vec<EdgeKey> {
     let parents = graph.parents(node).filter(|edge| !matches!(edge.parent, Parent::Job(_)));
     parents.map(|edge| edge.key()).collect()
 }
 
-fn redirect(edge: EdgeKey, expected: Option<NodeId>, new: NodeId) -> Edit {
+pub(crate) fn redirect(edge: EdgeKey, expected: Option<NodeId>, new: NodeId) -> Edit {
     Edit::ReplaceChild { parent: edge.parent, name: edge.name, expected, new }
+}
+
+/// Takes a job away, its hold on source and target, and its filter out of use: away if nobody holds it any more. The
+/// filter, or the job, holds the first of two nodes, and what holds the data of that is the second.
+pub(crate) fn retire(
+    graph: &Graph,
+    job: JobId,
+    filter: Option<NodeId>,
+    [below, data]: [NodeId; 2],
+    alone: bool,
+) -> Vec<Edit> {
+    let holder = filter.map_or(Parent::Job(job), Parent::Node);
+    let unfreeze = |parent, name: &str| Edit::Unfreeze { parent, name: name.into() };
+    let thaw = |EdgeKey { parent, name }: EdgeKey| Edit::Unfreeze { parent, name };
+    let remove =
+        |parent, name: &str| Edit::RemoveEdge { parent, name: name.into(), expected: None };
+    let mut edits =
+        Vec::from([unfreeze(holder, TARGET), remove(holder, TARGET), unfreeze(holder, FILE)]);
+    edits.extend(filters_down_to(graph, below, data).into_iter().map(thaw));
+    match filter {
+        None => edits.push(remove(holder, FILE)),
+        Some(id) if alone => edits.extend([
+            remove(Parent::Job(job), HOLD),
+            remove(holder, FILE),
+            Edit::RemoveNode { id },
+        ]),
+        Some(id) => {
+            edits.push(remove(Parent::Job(job), HOLD));
+            edits.extend(graph.node(id).map(|attributes| {
+                let attributes = NodeAttributes { retired: true, ..attributes.clone() };
+                Edit::SetAttributes { id, attributes }
+            }));
+        }
+    }
+    edits.push(Edit::RemoveJob { id: job });
+    edits
 }
 
 impl Mirror {
@@ -94,35 +130,13 @@ impl Mirror {
 
     /// Takes the filter out of use, and away if nobody holds it any more; and the job.
     fn retire(&self, graph: &Graph, job: JobId, alone: bool) -> Vec<Edit> {
-        let holder = self.filter.as_ref().map_or(Parent::Job(job), |node| Parent::Node(node.id()));
+        let mut edits = match &self.commit {
+            Some(_) => commit::end(graph, job, self.source, self.target),
+            None => Vec::new(),
+        };
         let below = self.below(graph).unwrap_or(self.given);
-        let unfreeze = |parent, name: &str| Edit::Unfreeze { parent, name: name.into() };
-        let thaw = |EdgeKey { parent, name }: EdgeKey| Edit::Unfreeze { parent, name };
-        let remove =
-            |parent, name: &str| Edit::RemoveEdge { parent, name: name.into(), expected: None };
-        let mut edits =
-            Vec::from([unfreeze(holder, TARGET), remove(holder, TARGET), unfreeze(holder, FILE)]);
-        if self.commit.is_some() {
-            edits.extend(commit::end(graph, job, self.source, self.target));
-        }
-        let lower = filters_down_to(graph, below, self.source);
-        edits.extend(lower.into_iter().map(thaw));
-        match &self.filter {
-            None => edits.push(remove(holder, FILE)),
-            Some(filter) if alone => edits.extend([
-                remove(Parent::Job(job), HOLD),
-                remove(holder, FILE),
-                Edit::RemoveNode { id: filter.id() },
-            ]),
-            Some(filter) => {
-                edits.push(remove(Parent::Job(job), HOLD));
-                edits.extend(graph.node(filter.id()).map(|attributes| {
-                    let attributes = NodeAttributes { retired: true, ..attributes.clone() };
-                    Edit::SetAttributes { id: filter.id(), attributes }
-                }));
-            }
-        }
-        edits.push(Edit::RemoveJob { id: job });
+        let filter = self.filter.as_ref().map(|filter| filter.id());
+        edits.extend(retire(graph, job, filter, [below, self.source], alone));
         edits
     }
 

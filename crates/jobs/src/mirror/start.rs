@@ -28,7 +28,7 @@ use crate::registry::Jobs;
 use crate::status::Status;
 
 /// The name of the job's edge to its filter.
-pub(super) const HOLD: &str = "filter";
+pub(crate) const HOLD: &str = "filter";
 
 /// What is copied at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,7 +195,9 @@ impl MirrorStart {
             edits.extend(set_read_only(graph, &written, false));
             self.read_only.with(|read_only| *read_only = written);
         }
-        edits.extend(edges(&by, holder, [self.source, self.target], commits).map(Edit::AddEdge));
+        let (write, grow) = (Permissions::WRITE, Permissions::RESIZE);
+        let needed = if commits { write.union(grow) } else { write };
+        edits.extend(edges(&by, holder, [self.source, self.target], needed).map(Edit::AddEdge));
         let nodes = self.filter.iter().cloned().collect();
         Ok(Plan { edits, nodes, ..Plan::default() })
     }
@@ -284,7 +286,7 @@ fn check_replaced(graph: &Graph, node: NodeId, source: &Node) -> Result<(), Bloc
 /// Bits of the longest bitmap that a mirror makes.
 const GRANULES_MAX: u64 = 1 << 32;
 
-fn check_granules(len: ByteLen, granularity: ByteLen) -> Result<(), BlockError> {
+pub(crate) fn check_granules(len: ByteLen, granularity: ByteLen) -> Result<(), BlockError> {
     let granules = len.0 / granularity.0.max(1);
     if granules <= GRANULES_MAX {
         return Ok(());
@@ -318,12 +320,12 @@ fn check_lengths(
 }
 
 /// What holds the data that `node` shows: itself, or what lies below it if it is a filter.
-fn below_filters(graph: &Graph, node: NodeId) -> NodeId {
+pub(crate) fn below_filters(graph: &Graph, node: NodeId) -> NodeId {
     graph.child_with(node, Role::Filtered).map_or(node, |edge| below_filters(graph, edge.child))
 }
 
 /// The edges of the filters from `node` down to `data`.
-pub(super) fn filters_down_to(graph: &Graph, node: NodeId, data: NodeId) -> Vec<EdgeKey> {
+pub(crate) fn filters_down_to(graph: &Graph, node: NodeId, data: NodeId) -> Vec<EdgeKey> {
     let mut edges = Vec::new();
     let mut at = node;
     while at != data {
@@ -345,7 +347,7 @@ fn attributes(options: &MirrorOptions, ends_alone: bool) -> NodeAttributes {
 }
 
 /// The job holds the filter.
-fn hold(job: JobId, filter: NodeId) -> Edge {
+pub(crate) fn hold(job: JobId, filter: NodeId) -> Edge {
     Edge {
         parent: Parent::Job(job),
         name: HOLD.into(),
@@ -359,12 +361,17 @@ fn hold(job: JobId, filter: NodeId) -> Edge {
     }
 }
 
-/// The filter, or without one the job, holds source and target, frozen: they are the job's. The target `grows` if it is
-/// to become as long as the source.
-fn edges(by: &str, parent: Parent, [source, target]: [NodeId; 2], grows: bool) -> [Edge; 2] {
+/// The filter, or without one the job, holds source and target, frozen: they are the job's. Of the target it needs
+/// what is `needed`.
+pub(crate) fn edges(
+    by: &str,
+    parent: Parent,
+    [source, target]: [NodeId; 2],
+    needed: Permissions,
+) -> [Edge; 2] {
     let frozen = || Some(by.into());
     let explicit = |required, shared| EdgePolicy::Explicit { required, shared };
-    let (read, write) = (Permissions::CONSISTENT_READ, Permissions::WRITE);
+    let read = Permissions::CONSISTENT_READ;
     // Beside a job that has no filter the guest goes on; the length is to stay.
     let beside = explicit(read, Permissions::ALL.difference(Permissions::RESIZE));
     let is_filter = matches!(parent, Parent::Node(_));
@@ -380,7 +387,7 @@ fn edges(by: &str, parent: Parent, [source, target]: [NodeId; 2], grows: bool) -
             name: TARGET.into(),
             child: target,
             roles: Roles::of(&[Role::Data]),
-            policy: explicit(if grows { write.union(Permissions::RESIZE) } else { write }, read),
+            policy: explicit(needed, read),
             frozen: frozen(),
         },
     ]

@@ -1,0 +1,217 @@
+//! Saving chunks: by workers, or by the guests' writes themselves.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+
+use blockyard_block::{BlockError, Io, Node, ReadFlags, Write, WriteFlags, WriteKind};
+use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind};
+use blockyard_sync::{note, sometimes};
+use blockyard_units::{BackupWay, ByteLen, ByteRange, Mutant};
+
+use super::chunks::{Chunks, Place, Waited};
+use crate::flight::Failed;
+use crate::mirror::{FILE, TARGET};
+
+/// What becomes of a guest's write whose old data cannot be saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnCbwError {
+    /// It fails.
+    #[default]
+    BreakGuestWrite,
+    /// It goes on, and the backup fails.
+    BreakSnapshot,
+}
+
+/// How chunks are saved; what job, filter and hook share.
+pub(super) struct Saver {
+    pub chunks: Chunks,
+    pub way: BackupWay,
+    /// Bytes that are copied at once at most.
+    pub most: ByteLen,
+    pub compress: bool,
+    pub on_cbw_error: OnCbwError,
+    /// How long a guest's write waits; 0 is without limit.
+    pub limit_ns: u64,
+    /// By its own node.
+    pub node: alloc::string::String,
+}
+
+impl Saver {
+    async fn read(&self, io: &Io, chunk: ByteRange) -> Result<IoBuffer, Failed> {
+        let joins = io.layer().design().is_mutant(Mutant::CbwReadWaitsOnSerialising);
+        // What the hook of a write reads must not wait for that write.
+        let by_hook = self.way == BackupWay::Notifier && !joins;
+        let flags = if by_hook { ReadFlags::BY_HOOK } else { ReadFlags::default() };
+        io.read(FILE, chunk, flags).await.map_err(|error| Failed { reads: true, error })
+    }
+
+    async fn write(&self, io: &Io, chunk: ByteRange, data: IoBuffer) -> Result<(), Failed> {
+        let failed = |error| Failed { reads: false, error };
+        if data.iter().all(|byte| *byte == 0) {
+            return self.zero(io, chunk).await.map_err(failed);
+        }
+        let mut write = Write::data(chunk.start(), data);
+        if let (true, WriteKind::Data(data)) = (self.compress, &write.kind) {
+            write.kind = WriteKind::Compressed(data.clone());
+        }
+        io.write(TARGET, write).await.map_err(failed)
+    }
+
+    /// What reads as zeroes there already is left as it is.
+    pub async fn zero(&self, io: &Io, range: ByteRange) -> Result<(), BlockError> {
+        let there = io.status_above(TARGET, None, range).await?.extent;
+        if there.zero && there.len >= range.len() {
+            return Ok(());
+        }
+        let flags = WriteFlags { may_unmap: true, ..WriteFlags::default() };
+        io.write(TARGET, Write { flags, ..Write::zeroes(range) }).await
+    }
+
+    /// A worker: saves what is to be saved, and what has failed once it is told to. `filter`: its node, if there is one.
+    pub async fn work(self: Arc<Self>, io: Io, filter: Option<Arc<Node>>) {
+        while let Some(chunk) = self.chunks.wait_for_work(self.most).await {
+            self.save(&io, chunk, filter.as_deref()).await;
+        }
+        self.chunks.worker_ends();
+    }
+
+    async fn save(&self, io: &Io, chunk: ByteRange, filter: Option<&Node>) {
+        let mut data = None;
+        loop {
+            // Whoever drains what the filter is above waits for it, though the job may rest.
+            let nowhere = ByteRange::new(0, 0);
+            let listed = match filter {
+                Some(filter) => Some((filter, filter.begin_serialising(nowhere).await)),
+                None => None,
+            };
+            let step = self.go_on(io, chunk, &mut data).await;
+            if let Some((filter, listed)) = listed {
+                filter.end_serialising(listed);
+            }
+            let Err(failed) = step else { return self.chunks.is_saved(chunk) };
+            note!("{chunk} is not saved: {}", failed.error);
+            let breaks_guests = self.on_cbw_error == OnCbwError::BreakGuestWrite;
+            if !self.chunks.fail(chunk, failed, breaks_guests).await {
+                return;
+            }
+            sometimes!(data.is_some(), "a write was tried again without another read");
+            if io.layer().design().is_mutant(Mutant::BackupReadsAgain) {
+                data = None;
+            }
+        }
+    }
+
+    /// Saves a chunk from where it was left: what is read is not read again.
+    async fn go_on(
+        &self,
+        io: &Io,
+        chunk: ByteRange,
+        data: &mut Option<IoBuffer>,
+    ) -> Result<(), Failed> {
+        let read = match data {
+            Some(read) => read.clone(),
+            None => {
+                note!("reads {chunk}");
+                let early = io.layer().design().is_mutant(Mutant::BackupLetsGoBeforeRead);
+                if early {
+                    self.chunks.is_read(chunk);
+                }
+                let read = self.read(io, chunk).await?;
+                if !early {
+                    self.chunks.is_read(chunk);
+                }
+                data.insert(read).clone()
+            }
+        };
+        self.write(io, chunk, read).await
+    }
+
+    /// Before a guest's write to `range`: has what it overwrites saved.
+    ///
+    /// # Errors
+    /// That is impossible, and it is the guest's write that fails.
+    ///
+    /// # Yields
+    /// Unless it is saved already.
+    pub async fn before_write(&self, io: &Io, range: ByteRange) -> Result<(), BlockError> {
+        let saved = match self.way {
+            BackupWay::Workers => Ok(()),
+            BackupWay::Filter => self.save_now(io, range, self.most).await,
+            BackupWay::Notifier => {
+                let number = self.chunks.begin_apart(range).await;
+                let saved = self.save_now(io, range, ByteLen(0)).await;
+                self.chunks.end_apart(number);
+                saved
+            }
+        };
+        let waited = match saved {
+            Ok(()) => self.wait_saved(io, range).await,
+            failed => failed,
+        };
+        let Err(error) = waited else { return Ok(()) };
+        match self.on_cbw_error {
+            OnCbwError::BreakGuestWrite => Err(error),
+            OnCbwError::BreakSnapshot => {
+                sometimes!(true, "a backup was broken for a guest's write");
+                self.chunks.breaks(error);
+                Ok(())
+            }
+        }
+    }
+
+    async fn wait_saved(&self, io: &Io, range: ByteRange) -> Result<(), BlockError> {
+        let limit = async {
+            match self.limit_ns {
+                0 => core::future::pending().await,
+                ns => io.layer().runtime().sleep(ns).await,
+            }
+        };
+        match self.chunks.wait_saved(range, limit).await? {
+            Waited::Free => Ok(()),
+            Waited::TooLong => {
+                sometimes!(true, "a guest's write waited too long for a backup");
+                let node = self.node.clone();
+                Err(BlockError::Io { kind: IoErrorKind::TimedOut, node, range })
+            }
+        }
+    }
+
+    /// Saves what a guest's write overwrites in the guest's place.
+    async fn save_now(&self, io: &Io, range: ByteRange, most: ByteLen) -> Result<(), BlockError> {
+        while let Some(chunk) = self.chunks.claim(range, most).await {
+            let mut data = None;
+            match self.go_on(io, chunk, &mut data).await {
+                Ok(()) => self.chunks.is_saved(chunk),
+                Err(failed) => {
+                    self.chunks.put_back(chunk);
+                    return Err(failed.error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What `range` was when the backup began.
+    pub fn read_snapshot<'a>(
+        &'a self,
+        io: &'a Io,
+        range: ByteRange,
+    ) -> BoxFuture<'a, Result<IoBuffer, BlockError>> {
+        Box::pin(async move {
+            let mut data = alloc::vec::Vec::with_capacity(range.len().as_usize());
+            let mut rest = range;
+            while !rest.is_empty() {
+                let (piece, place) = self.chunks.begin_look(rest).await?;
+                if io.layer().design().is_mutant(Mutant::FleecingReadOvertakesCbw) {
+                    self.chunks.end_look(place);
+                }
+                let edge = if place == Place::Target { TARGET } else { FILE };
+                let read = io.read(edge, piece, ReadFlags::default()).await;
+                self.chunks.end_look(place);
+                data.extend_from_slice(&read?);
+                rest = ByteRange::between(piece.end(), rest.end());
+            }
+            Ok(data.into())
+        })
+    }
+}

@@ -1,0 +1,285 @@
+//! Starting a backup: its filter, or its hook, is there before a guest's next write.
+
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use blockyard_bitmap::DirtyBitmap;
+use blockyard_block::{BlockError, BlockLayer, Io, NewNode, Node, Plan, Requester, Undo};
+use blockyard_graph::{
+    Discard, EdgeKey, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions,
+};
+use blockyard_sync::door;
+use blockyard_units::{BackupChunks, BackupWay, ByteLen, JobId, Mutant, NodeId};
+
+use super::Backup;
+use super::chunks::Chunks;
+use super::filter::{BackupFilter, BackupHook};
+use super::saver::{OnCbwError, Saver};
+use crate::job::{Job, JobOptions};
+use crate::mirror::{
+    MirrorPolicies, SyncMode, below_filters, check_granules, edges, filters_down_to, hold,
+};
+use crate::registry::Jobs;
+use crate::status::Status;
+
+/// What becomes of a bitmap when the backup has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BitmapMode {
+    /// If all was saved it has what was written since the backup's beginning, and else what it would have.
+    OnSuccess,
+    /// It has what it would have without the backup.
+    Never,
+    /// What was saved is not in it any more, whether all was or not.
+    Always,
+}
+
+/// A bitmap of the source that the backup has to do with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BitmapUse {
+    /// Its name.
+    pub name: String,
+    /// What becomes of it.
+    pub mode: BitmapMode,
+}
+
+/// What a backup is started with.
+#[derive(Clone, Debug)]
+pub struct BackupOptions {
+    /// As any job.
+    pub job: JobOptions,
+    /// The node to save.
+    pub source: String,
+    /// The node to save it to, of the same length; nobody else may write to it.
+    pub target: String,
+    /// What is saved; of an incremental one what its bitmap says.
+    pub sync: SyncMode,
+    /// The bitmap that it has to do with.
+    pub bitmap: Option<BitmapUse>,
+    /// Bytes of a chunk, a power of two; they are more where the target allocates more at once.
+    pub granularity: ByteLen,
+    /// How many workers there are.
+    pub workers: u64,
+    /// Bytes that are copied at once at most, where nobody waits; at least one chunk is.
+    pub most: ByteLen,
+    /// The target is to compress what it gets.
+    pub compress: bool,
+    /// What is done about requests that fail.
+    pub policies: MirrorPolicies,
+    /// What becomes of guests' writes whose old data cannot be saved.
+    pub on_cbw_error: OnCbwError,
+    /// Seconds for which a guest's write waits at most; 0 is without limit.
+    pub cbw_timeout: u32,
+    /// The filter's node-name.
+    pub filter_name: String,
+}
+
+/// A backup that may begin: its filter is made and not in the graph yet.
+pub struct BackupStart {
+    layer: BlockLayer,
+    jobs: Jobs,
+    options: BackupOptions,
+    id: JobId,
+    filter: Option<NewNode>,
+    saver: Arc<Saver>,
+    source: NodeId,
+    target: NodeId,
+    len: ByteLen,
+}
+
+const NS_PER_SECOND: u64 = 1_000_000_000;
+
+fn len(layer: &BlockLayer, node: &Node) -> ByteLen {
+    node.len(&Io::of_node(layer, node, Requester::Node(node.id())))
+}
+
+/// Both are of one length, which is told.
+fn check_lengths(layer: &BlockLayer, source: &Node, target: &Node) -> Result<ByteLen, BlockError> {
+    let (name, target_name) = (source.name(), target.name());
+    if source.id() == target.id() {
+        return Err(BlockError::Invalid(format!("node {name} cannot be backed up to itself")));
+    }
+    let (source_len, target_len) = (len(layer, source), len(layer, target));
+    if source_len != target_len {
+        return Err(BlockError::Invalid(format!(
+            "target {target_name} ({target_len} bytes) is not as long as source {name} ({source_len} bytes)"
+        )));
+    }
+    Ok(source_len)
+}
+
+impl BackupStart {
+    /// Makes the filter.
+    ///
+    /// # Errors
+    /// If there is no such node or bitmap, source and target are of different lengths, or the job's name is taken.
+    pub fn new(
+        layer: &BlockLayer,
+        jobs: &Jobs,
+        options: BackupOptions,
+    ) -> Result<Self, BlockError> {
+        jobs.check_name(&options.job.name)?;
+        let (source, target) = (layer.node(&options.source)?, layer.node(&options.target)?);
+        let len = check_lengths(layer, &source, &target)?;
+        if let Some(bitmap) = &options.bitmap {
+            source.bitmaps().look_at(&bitmap.name, |bitmap| bitmap.readable().map(drop))?;
+        }
+        let design = layer.design();
+        // What a cluster of the target lacks would hide what is below.
+        let ignores = design.is_mutant(Mutant::BackupPartialTargetCluster);
+        let alone = layer.backing_of(target.id()).is_none() && !ignores;
+        let cluster = if alone || options.compress { target.cluster_size() } else { ByteLen(1) };
+        let granularity = options.granularity.max(cluster);
+        check_granules(len, granularity)?;
+        let todo = DirtyBitmap::new(len, granularity)
+            .map_err(|error| BlockError::Invalid(format!("granularity: {error}")))?;
+        let limit_ns = match u64::from(options.cbw_timeout) * NS_PER_SECOND {
+            ns if design.is_mutant(Mutant::CbwTimeoutWraps) => ns & u64::from(u32::MAX),
+            ns => ns,
+        };
+        let coalesces = design.backup_chunks == BackupChunks::Coalesced;
+        let single = !coalesces || design.backup == BackupWay::Notifier;
+        let saver = Arc::new(Saver {
+            chunks: Chunks::new(
+                todo,
+                options.sync == SyncMode::None,
+                design.is_mutant(Mutant::BackupRecopiesSavedClusters),
+            ),
+            way: design.backup,
+            most: if single { granularity } else { options.most.max(granularity) },
+            compress: options.compress,
+            on_cbw_error: options.on_cbw_error,
+            limit_ns,
+            node: options.filter_name.clone(),
+        });
+        let filter = (design.backup != BackupWay::Notifier).then(|| {
+            let driver = BackupFilter(saver.clone());
+            layer.new_node(&options.filter_name, Box::new(driver))
+        });
+        Ok(Self {
+            layer: layer.clone(),
+            jobs: jobs.clone(),
+            id: JobId(door::new_object()),
+            filter,
+            saver,
+            source: source.id(),
+            target: target.id(),
+            len,
+            options,
+        })
+    }
+
+    /// The edits that put the filter above the source.
+    ///
+    /// # Errors
+    /// If the job's name is taken by now, or the nodes are not what they were.
+    pub fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
+        let (options, id) = (&self.options, self.id);
+        // Again: while this one waited, a namesake may have left the graph and not the registry.
+        self.jobs.check_name(&options.job.name)?;
+        let gone = || BlockError::NotFound("source or target is gone".into());
+        let node = |id| self.layer.node_by_id(id).ok_or_else(gone);
+        let source = node(self.source)?;
+        if check_lengths(&self.layer, &source, &*node(self.target)?)? != self.len {
+            let why = format!("node {} changed its length meanwhile: try again", source.name());
+            return Err(BlockError::Invalid(why));
+        }
+        let mut edits = Vec::from([Edit::AddJob { id, name: options.job.name.clone() }]);
+        let holder = match &self.filter {
+            None => Parent::Job(id),
+            Some(filter) => {
+                let filter = filter.id();
+                let name = options.filter_name.as_str();
+                let mut attributes =
+                    NodeAttributes::new(name, NodeKind::Filter, "copy-before-write");
+                // Whether discards are ignored is for source and target to say.
+                attributes.options.discard = Discard::Unmap;
+                edits.push(Edit::AddNode { id: filter, attributes });
+                edits.extend(graph.redirections(self.source, filter));
+                edits.push(Edit::AddEdge(hold(id, filter)));
+                Parent::Node(filter)
+            }
+        };
+        let by = format!("job {}", options.job.name);
+        let freeze = |EdgeKey { parent, name }| Edit::Freeze { parent, name, holder: by.clone() };
+        let data = below_filters(graph, self.source);
+        edits.extend(filters_down_to(graph, self.source, data).into_iter().map(freeze));
+        // What was saved is read where somebody looks at the source as it was.
+        let needed = Permissions::WRITE.union(Permissions::CONSISTENT_READ);
+        edits.extend(edges(&by, holder, [self.source, self.target], needed).map(Edit::AddEdge));
+        let mut plan =
+            Plan { edits, nodes: self.filter.iter().cloned().collect(), ..Plan::default() };
+        // The hook is to see every write that is not over.
+        plan.drained.push(data);
+        Ok(plan)
+    }
+
+    /// Before it begins, in the drained section: what is to be saved is known from here on; the bitmap is the job's.
+    ///
+    /// # Errors
+    /// If the bitmap is busy or gone.
+    pub fn inside(&self) -> Result<Option<Undo>, BlockError> {
+        let gone = || BlockError::NotFound("the source is gone".into());
+        let source = self.layer.node_by_id(self.source).ok_or_else(gone)?;
+        let mut undo = Undo::default();
+        let mut bits = None;
+        if let Some(BitmapUse { name, .. }) = &self.options.bitmap {
+            let holder = format!("job {}", self.options.job.name);
+            source.bitmaps().change(name, |bitmap| {
+                bits = Some(bitmap.bits().clone());
+                bitmap.split(&holder)
+            })?;
+            let (source, name) = (source.clone(), name.clone());
+            undo.extend(Undo::new(move || {
+                let reclaimed = source.bitmaps().change(&name, |bitmap| {
+                    bitmap.reclaim();
+                    Ok(())
+                });
+                debug_assert!(reclaimed.is_ok(), "a-busy-bitmap-stays: {reclaimed:?}");
+            }));
+        }
+        self.saver.chunks.begin_with(|todo| match (&self.options.sync, &bits) {
+            (SyncMode::Incremental { .. }, Some(bits)) => todo.merge_from(bits),
+            _ => todo.mark_all(),
+        });
+        if self.filter.is_none()
+            && let Some(data) =
+                self.layer.node_by_id(below_filters(&self.layer.graph(), self.source))
+        {
+            let io = Io::of_job(&self.layer, self.id, &self.options.job.name);
+            let id = self.id;
+            data.add_hook(Some(id), Arc::new(BackupHook { saver: self.saver.clone(), io }));
+            undo.extend(Undo::new(move || data.remove_hooks(id)));
+        }
+        Ok(Some(undo))
+    }
+
+    /// The job, once the graph is as planned. It runs when it is [run](crate::run_together), alone or with others.
+    pub fn begin(self) -> Arc<Job> {
+        let Self { layer, jobs, options, id, saver, source: given, target, .. } = self;
+        let filter = self.filter.map(|filter| filter.node().clone());
+        let io = match &filter {
+            Some(filter) => Io::of_node(&layer, filter, Requester::Job(id)),
+            None => Io::of_job(&layer, id, &options.job.name),
+        };
+        let backup = Backup {
+            saver,
+            io,
+            filter,
+            given,
+            source: below_filters(&layer.graph(), given),
+            target,
+            sync: options.sync,
+            bitmap: options.bitmap,
+            workers: if layer.design().backup == BackupWay::Notifier { 1 } else { options.workers },
+            policies: options.policies,
+        };
+        let job = Job::new(id, options.job, layer.clone(), jobs.clone(), Box::new(backup));
+        jobs.insert(job.clone());
+        layer.register_job(id);
+        job.enter(Status::Created);
+        job
+    }
+}
