@@ -33,6 +33,7 @@ const EQUAL: &[&str] = &[
 
 /// The same, of scripts that are for this alone.
 const EQUAL_HERE: &[&str] = &[
+    "peer-backup",
     "peer-bitmap-algebra",
     "peer-bitmap-copy-on-read",
     "peer-bitmap-kept",

@@ -17,6 +17,7 @@ mod bitmaps;
 mod check;
 #[path = "../common/mod.rs"]
 mod common;
+mod copied;
 #[allow(dead_code)] // this bench uses a part
 #[path = "../qcow2/copy.rs"]
 mod copy;
@@ -24,10 +25,9 @@ mod guest;
 #[allow(dead_code)] // this bench uses a part
 #[path = "../qcow2/images.rs"]
 mod images;
-mod mirror;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    common::table::run("jobs", &[bitmaps::ROWS, bitmaps::MERGES], &[mirror::GROUPS])
+    common::table::run("jobs", &[bitmaps::ROWS, bitmaps::MERGES], &[copied::GROUPS])
 }

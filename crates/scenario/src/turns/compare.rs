@@ -98,6 +98,20 @@ fn by_subject(told: &[Told]) -> BTreeMap<String, Vec<String>> {
     subjects
 }
 
+/// The events but for those of a job that rested and went on at once.
+fn without_rests(events: &[String]) -> Vec<&String> {
+    let mut all: Vec<&String> = Vec::new();
+    for event in events {
+        let rested = all.last().is_some_and(|last| last.ends_with("status \"paused\")"));
+        if rested && event.ends_with("status \"running\")") {
+            all.pop();
+        } else {
+            all.push(event);
+        }
+    }
+    all
+}
+
 impl Turns<'_, '_> {
     fn differ(&mut self, step: &str, what: &str, said: [String; 2]) {
         let names = self.sides.iter().map(|side| side.name().to_string());
@@ -141,7 +155,9 @@ impl Turns<'_, '_> {
                 [] => "nothing more".into(),
                 events => events.join(", "),
             };
-            self.differ(step, &format!("events of '{subject}'"), [rest(one), rest(other)]);
+            let rests = without_rests(one) == without_rests(other);
+            let what = if rests { "rests" } else { "events" };
+            self.differ(step, &format!("{what} of '{subject}'"), [rest(one), rest(other)]);
         }
     }
 

@@ -14,12 +14,19 @@ pub struct Expected {
 }
 
 /// All of them.
-pub const EXPECTED: &[Expected] = &[Expected {
-    what: "edge of filter ",
-    why: "the filter holds the target, and its child is called file; QEMU's is called backing, and the job holds \
-          the target",
-    source: "QMP reference, x-debug-query-block-graph: unstable, meant for debugging",
-}];
+pub const EXPECTED: &[Expected] = &[
+    Expected {
+        what: "edge of filter ",
+        why: "the filter holds the target, and its child is called file; QEMU's is called backing, and the job holds \
+              the target",
+        source: "QMP reference, x-debug-query-block-graph: unstable, meant for debugging",
+    },
+    Expected {
+        what: "rests of ",
+        why: "a drained section has a job rest without changing its status",
+        source: "QMP reference, JobStatus: a pause may be requested by the user or by internal processes",
+    },
+];
 
 /// What QEMU says of a step that it cannot do, though it knows the command; and where it is documented.
 ///

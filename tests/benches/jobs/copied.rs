@@ -1,4 +1,5 @@
-//! A mirror of 1 GiB from its command until it is in sync: idle, and beside a guest that writes to the source.
+//! A mirror of 1 GiB from its command until it is in sync, and a backup until it is pending: idle, and beside a guest
+//! that writes to the source.
 
 use std::fs::File;
 use std::io::Write;
@@ -21,12 +22,20 @@ const DISK: u64 = 1 << 30;
 const MIB: f64 = (1 << 20) as f64;
 
 #[derive(Clone, Copy)]
-struct Mirrored {
+struct Copied {
+    how: How,
     /// The target's format.
     target: &'static str,
     direct: bool,
-    /// Beside a guest, and how its writes are followed.
-    beside: Option<&'static str>,
+    /// A guest writes.
+    beside: bool,
+}
+
+#[derive(Clone, Copy)]
+enum How {
+    Mirror,
+    ActiveMirror,
+    Backup,
 }
 
 struct Took {
@@ -48,7 +57,7 @@ fn source() -> PathBuf {
     })
 }
 
-impl Mirrored {
+impl Copied {
     /// The commands that open both sides, over a target that is there.
     fn opens(self, target: &Path) -> Vec<String> {
         let cache = format!(r#""cache": {{"direct": {}}}, "aio": "io_uring""#, self.direct);
@@ -82,21 +91,29 @@ impl Mirrored {
         path
     }
 
-    fn mirror(self) -> String {
-        let mirror = r#""job-id": "m", "device": "src", "target": "dst", "sync": "full""#;
-        let mode = self.beside.unwrap_or("background");
-        format!(r#"{{{mirror}, "copy-mode": "{mode}"}}"#)
+    /// The command, its arguments, and the event that says that all is copied.
+    fn command(self) -> (&'static str, String, &'static str) {
+        let job = r#""job-id": "m", "device": "src", "target": "dst", "sync": "full""#;
+        let (command, rest, event) = match self.how {
+            How::Mirror => ("blockdev-mirror", r#""copy-mode": "background""#, "BLOCK_JOB_READY"),
+            How::ActiveMirror => {
+                ("blockdev-mirror", r#""copy-mode": "write-blocking""#, "BLOCK_JOB_READY")
+            }
+            How::Backup => ("blockdev-backup", r#""auto-finalize": false"#, "BLOCK_JOB_PENDING"),
+        };
+        (command, format!("{{{job}, {rest}}}"), event)
     }
 
     fn ours(self) -> Took {
         let folder = Folder::own();
         let layer = Layer::new();
         layer.execute("blockdev-add", self.opens(&self.make_target(&folder)));
-        let told = layer.monitor.events().subscribe(vec!["BLOCK_JOB_READY".into()]);
-        let guest = self.beside.map(|_| Guest::ours(&layer, "src", DISK));
+        let (command, arguments, event) = self.command();
+        let told = layer.monitor.events().subscribe(vec![event.into()]);
+        let guest = self.beside.then(|| Guest::ours(&layer, "src", DISK));
         let (began, began_s) = (Instant::now(), processor_s());
-        layer.execute("blockdev-mirror", [self.mirror()]);
-        layer.host.block_on(told.wait(vec![("BLOCK_JOB_READY".into(), Dict::new())]));
+        layer.execute(command, [arguments]);
+        layer.host.block_on(told.wait(vec![(event.into(), Dict::new())]));
         let (passed_s, processor_s) = (began.elapsed().as_secs_f64(), processor_s() - began_s);
         Took { passed_s, processor_s, guest: guest.map(Guest::stop) }
     }
@@ -105,10 +122,11 @@ impl Mirrored {
         let folder = Folder::own();
         let mut daemon = Daemon::start()?;
         daemon.execute("blockdev-add", self.opens(&self.make_target(&folder)));
-        let guest = self.beside.map(|_| Guest::of_qemu(&mut daemon, "src", DISK));
+        let (command, arguments, event) = self.command();
+        let guest = self.beside.then(|| Guest::of_qemu(&mut daemon, "src", DISK));
         let (began, began_s) = (Instant::now(), daemon.processor_s());
-        daemon.execute("blockdev-mirror", [self.mirror()]);
-        daemon.wait("BLOCK_JOB_READY");
+        daemon.execute(command, [arguments]);
+        daemon.wait(event);
         let (passed_s, processor_s) =
             (began.elapsed().as_secs_f64(), daemon.processor_s() - began_s);
         Ok(Took { passed_s, processor_s, guest: guest.map(Guest::stop) })
@@ -152,10 +170,10 @@ const BESIDE: [Figure; 4] = [
 
 /// How each is done, and the figures that it gives.
 macro_rules! groups {
-    ($($name:literal, $figures:expr, $target:literal, $direct:literal, $beside:expr;)*) => {
+    ($($name:literal, $figures:expr, $how:ident, $target:literal, $direct:literal, $beside:literal;)*) => {
         &[$({
-            const HOW: Mirrored =
-                Mirrored { target: $target, direct: $direct, beside: $beside };
+            const HOW: Copied =
+                Copied { how: How::$how, target: $target, direct: $direct, beside: $beside };
             Group {
                 name: $name,
                 figures: $figures,
@@ -171,24 +189,39 @@ const fn beside(what: &'static str) -> [Figure; 6] {
     [figure(what, Unit::MibPerSecond, Target::None), CPU, half, most, all, rates]
 }
 
-const BACKGROUND: Option<&str> = Some("background");
-const ACTIVE: Option<&str> = Some("write-blocking");
+/// The guest is to have what it had without the job, and the job to be no slower for it.
+const fn backup_beside(what: &'static str) -> [Figure; 6] {
+    let [half, most, all, rates] = BESIDE;
+    [rate(what, 1.0), CPU, half, most, all, rates]
+}
 
 pub const GROUPS: &[Group] = groups! {
     "mirror-raw", &[rate("mirror of 1 GiB, page cache: raw to raw", 1.3), CPU],
-        "raw", false, None;
-    "mirror-qcow2", &[rate("    raw to qcow2", 1.3), CPU], "qcow2", false, None;
+        Mirror, "raw", false, false;
+    "mirror-qcow2", &[rate("    raw to qcow2", 1.3), CPU], Mirror, "qcow2", false, false;
     "mirror-direct-raw", &[rate("mirror of 1 GiB, O_DIRECT: raw to raw", 1.0), HALF_CPU],
-        "raw", true, None;
-    "mirror-direct-qcow2", &[rate("    raw to qcow2", 1.0), HALF_CPU], "qcow2", true, None;
+        Mirror, "raw", true, false;
+    "mirror-direct-qcow2", &[rate("    raw to qcow2", 1.0), HALF_CPU], Mirror, "qcow2", true, false;
     "guest-raw", &beside("mirror beside a guest, page cache: raw to raw"),
-        "raw", false, BACKGROUND;
-    "guest-active-raw", &beside("    active"), "raw", false, ACTIVE;
-    "guest-qcow2", &beside("    raw to qcow2"), "qcow2", false, BACKGROUND;
-    "guest-active-qcow2", &beside("    active"), "qcow2", false, ACTIVE;
+        Mirror, "raw", false, true;
+    "guest-active-raw", &beside("    active"), ActiveMirror, "raw", false, true;
+    "guest-qcow2", &beside("    raw to qcow2"), Mirror, "qcow2", false, true;
+    "guest-active-qcow2", &beside("    active"), ActiveMirror, "qcow2", false, true;
     "guest-direct-raw", &beside("mirror beside a guest, O_DIRECT: raw to raw"),
-        "raw", true, BACKGROUND;
-    "guest-direct-active-raw", &beside("    active"), "raw", true, ACTIVE;
-    "guest-direct-qcow2", &beside("    raw to qcow2"), "qcow2", true, BACKGROUND;
-    "guest-direct-active-qcow2", &beside("    active"), "qcow2", true, ACTIVE;
+        Mirror, "raw", true, true;
+    "guest-direct-active-raw", &beside("    active"), ActiveMirror, "raw", true, true;
+    "guest-direct-qcow2", &beside("    raw to qcow2"), Mirror, "qcow2", true, true;
+    "guest-direct-active-qcow2", &beside("    active"), ActiveMirror, "qcow2", true, true;
+    "backup-raw", &[rate("backup of 1 GiB, page cache: raw to raw", 1.5), HALF_CPU],
+        Backup, "raw", false, false;
+    "backup-qcow2", &[rate("    raw to qcow2", 1.5), HALF_CPU], Backup, "qcow2", false, false;
+    "backup-direct-raw", &[rate("backup of 1 GiB, O_DIRECT: raw to raw", 1.0), HALF_CPU],
+        Backup, "raw", true, false;
+    "backup-direct-qcow2", &[rate("    raw to qcow2", 1.0), HALF_CPU], Backup, "qcow2", true, false;
+    "guest-backup-raw", &backup_beside("backup beside a guest, page cache: raw to raw"),
+        Backup, "raw", false, true;
+    "guest-backup-qcow2", &backup_beside("    raw to qcow2"), Backup, "qcow2", false, true;
+    "guest-backup-direct-raw", &backup_beside("backup beside a guest, O_DIRECT: raw to raw"),
+        Backup, "raw", true, true;
+    "guest-backup-direct-qcow2", &backup_beside("    raw to qcow2"), Backup, "qcow2", true, true;
 };
