@@ -80,7 +80,7 @@ impl ImageFile<'_> {
 
     /// Makes `range` read as zeroes.
     pub(crate) async fn write_zeroes(&self, range: ByteRange) -> Result<(), BlockError> {
-        let how = Zeroes { may_unmap: true, no_fallback: false };
+        let how = Zeroes { may_unmap: true, no_fallback: false, own: false };
         self.write_zeroes_for(range, how).await
     }
 
@@ -90,7 +90,7 @@ impl ImageFile<'_> {
         range: ByteRange,
         how: Zeroes,
     ) -> Result<(), BlockError> {
-        let Zeroes { may_unmap, no_fallback } = how;
+        let Zeroes { may_unmap, no_fallback, .. } = how;
         match self {
             Self::Child(io, name) => {
                 let flags = WriteFlags { may_unmap, no_fallback, ..WriteFlags::default() };

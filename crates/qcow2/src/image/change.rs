@@ -17,6 +17,8 @@ pub struct Zeroes {
     pub may_unmap: bool,
     /// They must not be written as data.
     pub no_fallback: bool,
+    /// They must be the image's own, also where its backing file has ended: another may take the place of that.
+    pub own: bool,
 }
 
 /// What the whole clusters of a range become.
@@ -57,7 +59,8 @@ impl Image {
         let mut at = range.start();
         while at < range.end() {
             let run = self.look(files, at, range.end()).await?;
-            let is_zero = run.kind.reads_as_zeroes(at, || files.backing_len());
+            let below = || if how.own { u64::MAX } else { files.backing_len() };
+            let is_zero = run.kind.reads_as_zeroes(at, below);
             let widens =
                 run.kind == Kind::Unallocated && self.design.is_mutant(Mutant::Qcow2ZeroesWiden);
             at += if let (Kind::Data(host), true) = (run.kind, self.raw) {
@@ -169,7 +172,7 @@ impl Image {
             // Zeroes there would be noise.
             return Ok(());
         }
-        let how = Zeroes { may_unmap: true, no_fallback: true };
+        let how = Zeroes { may_unmap: true, no_fallback: true, own: false };
         let mut at = range.start();
         while at < range.end() {
             let run = self.look(files, at, range.end()).await?;
