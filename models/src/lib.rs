@@ -13,6 +13,7 @@ extern crate std;
 mod bitmap;
 pub mod data;
 mod drain;
+mod dropped;
 mod durability;
 mod graph;
 mod guest;
@@ -24,6 +25,7 @@ mod violation;
 
 pub use bitmap::{BitmapChange, BitmapName, BitmapOwner, BitmapView, DirtyBitmaps};
 pub use drain::DrainedMeansQuiet;
+pub use dropped::DroppedStaysAway;
 pub use durability::{Durability, WriteKind};
 pub use graph::{EdgeView, GraphValidity, GraphView, NodeView, ParentView, WRITE, WRITE_UNCHANGED};
 pub use guest::GuestRegister;

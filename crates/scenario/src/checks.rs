@@ -4,21 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use blockyard_block::{Observer, Owner, Requester};
-use blockyard_graph::{Graph, Parent, Permissions, ROOT, Role};
+use blockyard_graph::{Graph, Parent, ROOT, Role};
 use blockyard_jobs::{EventSink, Job, JobEvent};
 use blockyard_models::{
-    DrainedMeansQuiet, EdgeView, GraphValidity, GraphView, JobProtocol, MirrorConvergence,
-    NodeView, ParentView, Property, Violation,
+    DrainedMeansQuiet, DroppedStaysAway, GraphValidity, JobProtocol, MirrorConvergence, Property,
+    Violation,
 };
 use blockyard_sync::door::Kind;
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Event, Shared, sometimes};
-use blockyard_units::{BackendId, ByteLen, ByteRange, Id, JobId, NodeId};
+use blockyard_units::{BackendId, ByteLen, ByteRange, JobId, NodeId};
 
 use crate::backups::Backups;
 use crate::bitmaps::Bitmaps;
 use crate::durable::{Led, Root, Roots};
 use crate::figures::Measuring;
+use crate::graph_view::{reached, view};
 use crate::media::Media;
 use crate::stage::Devices;
 use crate::steps::DiskSpec;
@@ -43,6 +44,7 @@ pub(crate) struct Checks {
 
 struct State {
     graph: GraphValidity,
+    dropped: DroppedStaysAway,
     drain: DrainedMeansQuiet,
     jobs: JobProtocol,
     /// The last status of each job.
@@ -82,6 +84,7 @@ impl Checks {
     ) -> Self {
         let state = State {
             graph: GraphValidity::new(),
+            dropped: DroppedStaysAway::new(),
             drain: DrainedMeansQuiet::new(),
             jobs: JobProtocol::new(),
             statuses: BTreeMap::new(),
@@ -183,7 +186,7 @@ impl Checks {
 
     /// Notes where each device leads to now. A pivot is acknowledged by its job's end.
     fn note_roots(&self, state: &mut State, what: &str, before: &Graph, graph: &Graph) {
-        let gone = |name: &str| what == "pivot" && graph.job_by_name(name).is_none();
+        let gone = |name: &str| ends_job(what) && graph.job_by_name(name).is_none();
         // Several may end in one publication: a device's is the one whose filter it was above.
         let pivots = |device| {
             let above = |job| match before.child(mirror_ends(before, job), "file") {
@@ -371,6 +374,11 @@ pub(crate) fn mirror_ends(graph: &Graph, job: JobId) -> Parent {
     graph.child(Parent::Job(job), "filter").map_or(Parent::Job(job), Parent::Node)
 }
 
+/// Whether what is published is what a job promised.
+fn ends_job(what: &str) -> bool {
+    matches!(what, "pivot" | "stream")
+}
+
 /// Source and target disk of each full mirror whose job went with the pivot.
 fn mirrored_disks(state: &State, graph: &Graph, after: &Graph) -> Vec<(String, String, ByteLen)> {
     let gone = |name: &str| after.job_by_name(name).is_none() && state.full.contains(name);
@@ -414,7 +422,8 @@ impl Observer for Checks {
             state.names.extend(nodes.chain(backends).chain(jobs));
             state.present = after.nodes().map(|(_, node)| node.name.clone()).collect();
             self.note_roots(state, what, before, after);
-            state.graph.observe(&view(after))
+            state.graph.observe(&view(after))?;
+            state.dropped.observe(reached(after), ends_job(what))
         });
         self.judge(verdict);
         if self.bitmaps.are_watched() {
@@ -559,39 +568,4 @@ impl EventSink for Checks {
         });
         self.judge(verdict);
     }
-}
-
-fn view(graph: &Graph) -> GraphView {
-    let number = |id: Id| id.as_u64();
-    let nodes = graph.nodes().map(|(id, node)| NodeView {
-        id: number(id.0),
-        name: node.name.clone(),
-        retired: node.retired,
-        read_only: node.read_only,
-    });
-    let name = |parent| String::from(graph.parent_name(parent).unwrap_or_default());
-    let edges = graph.edges().map(|edge| {
-        let (required, shared) = graph.permissions(edge.parent, &edge.name).unwrap_or_default();
-        EdgeView {
-            parent: match edge.parent {
-                Parent::Node(id) => ParentView::Node(number(id.0)),
-                Parent::Backend(id) => ParentView::Backend(number(id.0), name(edge.parent)),
-                Parent::Job(id) => ParentView::Job(number(id.0), name(edge.parent)),
-            },
-            name: edge.name.clone(),
-            child: number(edge.child.0),
-            required: bits(required),
-            shared: bits(shared),
-        }
-    });
-    GraphView { nodes: nodes.collect(), edges: edges.collect() }
-}
-
-/// The models' bit set of permissions.
-fn bits(permissions: Permissions) -> u8 {
-    let bit = |permission, bit| if permissions.contains(permission) { bit } else { 0 };
-    bit(Permissions::CONSISTENT_READ, 1)
-        | bit(Permissions::WRITE, 2)
-        | bit(Permissions::WRITE_UNCHANGED, 4)
-        | bit(Permissions::RESIZE, 8)
 }

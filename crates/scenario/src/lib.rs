@@ -21,6 +21,7 @@ mod durable;
 mod figures;
 mod following;
 pub mod generate;
+mod graph_view;
 mod guest;
 mod latency;
 mod media;
