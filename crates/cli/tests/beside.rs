@@ -39,6 +39,7 @@ const EQUAL_HERE: &[&str] = &[
     "peer-bitmap-kept",
     "peer-commit",
     "peer-mirror-modes",
+    "peer-stream",
 ];
 
 /// What it cannot, and why.

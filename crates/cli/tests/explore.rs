@@ -240,6 +240,17 @@ fn a_guest_waits_for_a_slow_target_as_long_as_it_may() {
     assert_eq!((status, text(&found, "property")), (1, "progress"), "{found}");
 }
 
+#[test]
+fn the_stream_scenarios_exhaust_clean() {
+    for scenario in ["stream-overlaps-commit", "stream-to-base", "stream-whole"] {
+        check_exhausted(scenario, &["--faults", "1"]);
+    }
+    check_exhausted("stream-closing", &[]);
+    check_exhausted("stream-durable", &["--crashes", "1"]);
+    check_exhausted("stream-beside-commit", &["--faults", "1"]);
+    check_exhausted("stream-beside-commit", &["--design", "commit=bare"]);
+}
+
 /// The usual way of tools: what is written between the pivot and the command is in no bitmap.
 #[test]
 fn a_bitmap_that_records_again_only_after_a_commit_misses_writes() {
@@ -292,6 +303,12 @@ const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("backup-reads-again", "backup-retry", "point-in-time", 1, 0),
     ("backup-skips-without-zeroes", "backup-holes", "point-in-time", 0, 0),
     ("backup-skips-flush", "backup-durable", "durability", 0, 0),
+    ("stream-completion-not-drained", "stream-beside-commit", "graph-validity", 0, 0),
+    ("close-with-stream-running", "stream-closing", "drained-means-quiet", 0, 1),
+    ("stream-freezes-chain-too-late", "stream-overlaps-commit", "no-panic", 0, 0),
+    ("stream-names-base-first", "stream-durable", "durability", 0, 0),
+    ("stream-forgets-short-layer", "stream-to-base", "guest-consistency", 0, 0),
+    ("grow-exposes-backing-data", "stream-whole", "guest-consistency", 0, 0),
     ("txn-abort-softcancels-ready-peer", "mirror-group", "progress", 0, 0),
     ("txn-cancelled-member-commits", "mirror-group", "guest-consistency", 0, 0),
     ("txn-member-runs-before-peers-exist", "mirror-group", "graph-validity", 0, 0),

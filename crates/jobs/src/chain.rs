@@ -9,6 +9,11 @@ use blockyard_units::NodeId;
 
 use crate::job::Job;
 
+/// What holds the data that `node` shows: itself, or what lies below it if it is a filter.
+pub(crate) fn below_filters(graph: &Graph, node: NodeId) -> NodeId {
+    graph.child_with(node, Role::Filtered).map_or(node, |edge| below_filters(graph, edge.child))
+}
+
 /// The edges that lead from `top` down to `base`, if it is below: to backing children, and to what filters show.
 pub(crate) fn chain(graph: &Graph, top: NodeId, base: NodeId) -> Option<Vec<EdgeKey>> {
     let (mut at, mut edges) = (top, Vec::new());
@@ -47,6 +52,10 @@ pub(crate) async fn close_again(job: &Job, read_only: &[NodeId]) {
         return;
     }
     let derive = |graph: &Graph| {
+        let all = set_read_only(graph, read_only, true);
+        if graph.apply(&all).is_ok() {
+            return Ok(Plan { edits: all, ..Plan::default() });
+        }
         // One that is written now stays writable.
         let is_free = |id: &&NodeId| !graph.is_modified(**id);
         let nodes: Vec<NodeId> = read_only.iter().filter(is_free).copied().collect();

@@ -1,4 +1,5 @@
-//! Jobs: their states and verbs, their transactions, mirror, commit and backup with their filters, and jobs that do one thing.
+//! Jobs: their states and verbs, their transactions, mirror, commit, backup and stream with their filters, and what is
+//! done once.
 //!
 //! Invariants:
 //! - `only-legal-transitions`: a job's status changes along the table in `status.rs` only;
@@ -26,6 +27,7 @@ mod pace;
 mod registry;
 mod rest;
 mod status;
+mod stream;
 mod transaction;
 mod witness;
 
@@ -37,6 +39,7 @@ pub use mirror::{CommitOptions, MirrorOptions, MirrorPolicies, MirrorStart, Sync
 pub use once::{Once, run_once};
 pub use registry::{BlockJobInfo, EventSink, JobInfo, Jobs, check_job_id};
 pub use status::{Status, Verb, picture};
+pub use stream::{Down, Naming, StreamOptions, StreamStart};
 pub use transaction::run_together;
 
 #[cfg(test)]

@@ -96,7 +96,12 @@ impl Monitor {
             replaces: None,
             policies: MirrorPolicies { source: policy, target: policy },
             commit: Some(CommitOptions {
-                backing_file: self.backing_file(&arguments, &graph, base),
+                backing_file: self.backing_file(
+                    arguments.backing_file.as_deref(),
+                    arguments.backing_mask_protocol.unwrap_or(false),
+                    &graph,
+                    base,
+                ),
             }),
             filter_name: self.filter_name(arguments.filter_node_name),
         };
@@ -112,9 +117,14 @@ impl Monitor {
         })
     }
 
-    /// How overlays are to name the base: as they are told to, or by its filename. With neither they keep what they
-    /// name.
-    fn backing_file(&self, told: &BlockCommit, graph: &Graph, base: NodeId) -> Option<BackingFile> {
+    /// How an image is to name the base: as it is told to, or by its filename. With neither it keeps what it names.
+    pub(crate) fn backing_file(
+        &self,
+        told: Option<&str>,
+        masks: bool,
+        graph: &Graph,
+        base: NodeId,
+    ) -> Option<BackingFile> {
         let mut base = base;
         while let Some(edge) = graph.child_with(base, Role::Filtered) {
             base = edge.child;
@@ -125,12 +135,11 @@ impl Monitor {
             _ => graph.child(Parent::Node(base), "file"),
         };
         let filename = file.and_then(|file| self.driver_options(file)?.get("filename").cloned());
-        let masks = told.backing_mask_protocol.unwrap_or(false);
         let format = match node.kind {
             NodeKind::Protocol if masks => "raw",
             _ => node.driver,
         };
-        let name = told.backing_file.clone().or(filename)?;
+        let name = told.map(String::from).or(filename)?;
         Some(BackingFile { name, format: Some(format.into()) })
     }
 }

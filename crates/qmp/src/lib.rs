@@ -37,6 +37,7 @@ mod reopen;
 mod replace;
 mod secrets;
 mod snapshot;
+mod stream;
 mod transaction;
 mod value;
 mod visitor;

@@ -39,6 +39,7 @@ use crate::reopen::{BlockdevReopen, DriverOptions};
 use crate::replace::ReplaceChild;
 use crate::secrets::{ObjectAdd, ObjectDel};
 use crate::snapshot::BlockdevSnapshot;
+use crate::stream::BlockStream;
 use crate::transaction::Transaction;
 use crate::value::{Dict, Value};
 use crate::visitor::{Mode, Nothing, visit};
@@ -63,6 +64,10 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("blockdev-mirror", "copies a node to another and follows the writes, until it is completed"),
     ("block-latency-histogram-set", "counts how long requests take, in intervals"),
     ("block-set-write-threshold", "has the next write behind an offset told by an event"),
+    (
+        "block-stream",
+        "pulls up what layers hold into a node above them, which then has what is below them",
+    ),
     ("block_resize", "changes the length of a node"),
     ("blockdev-remove-medium", "takes a device's node away"),
     ("blockdev-reopen", "gives nodes all of their options anew"),
@@ -162,6 +167,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "blockdev-mirror" => visit::<BlockdevMirror>(&value, mode)?.check(),
         "blockdev-backup" => visit::<BlockdevBackup>(&value, mode)?.check(),
         "block-commit" => visit::<BlockCommit>(&value, mode)?.check(),
+        "block-stream" => visit::<BlockStream>(&value, mode)?.check(),
         "x-blkdebug-break" => visit::<Break>(&value, mode)?.check(),
         "x-blkdebug-resume" | "x-blkdebug-wait" => Ok(visit::<Stopped>(&value, mode).map(drop)?),
         "x-block-set-copy-on-read" => Ok(visit::<SetCopyOnRead>(&value, mode).map(drop)?),
@@ -294,6 +300,10 @@ impl Monitor {
             "blockdev-backup" => {
                 let backup = self.backup(visit(&value, mode)?)?;
                 self.take_place(command, backup).await.map(done)
+            }
+            "block-stream" => {
+                let stream = self.stream(visit(&value, mode)?)?;
+                self.take_place(command, stream).await.map(done)
             }
             "blockdev-mirror" => {
                 let mirror = self.mirror(visit(&value, mode)?)?;

@@ -20,7 +20,7 @@ use alloc::vec::Vec;
 
 use blockyard_block::{BlockError, Plan, Undo};
 use blockyard_graph::{Edit, Graph, Refused, RefusedKind};
-use blockyard_jobs::{BackupStart, Job, MirrorStart, run_together};
+use blockyard_jobs::{BackupStart, Job, MirrorStart, StreamStart, run_together};
 use blockyard_sync::sometimes;
 use blockyard_units::Mutant;
 use serde::Deserialize;
@@ -72,6 +72,16 @@ impl Action for BackupStart {
 }
 
 impl Action for MirrorStart {
+    fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
+        Self::plan(self, graph)
+    }
+
+    fn commit(self: Box<Self>, _monitor: &Monitor) -> Option<Arc<Job>> {
+        Some(self.begin())
+    }
+}
+
+impl Action for StreamStart {
     fn plan(&self, graph: &Graph) -> Result<Plan, BlockError> {
         Self::plan(self, graph)
     }

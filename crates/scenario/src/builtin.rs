@@ -107,6 +107,15 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ),
     ("resize-during-writes", include_str!("../../../tests/scenarios/resize-during-writes.json")),
     ("resurrected-filter", include_str!("../../../tests/scenarios/resurrected-filter.json")),
+    ("stream-beside-commit", include_str!("../../../tests/scenarios/stream-beside-commit.json")),
+    ("stream-closing", include_str!("../../../tests/scenarios/stream-closing.json")),
+    ("stream-durable", include_str!("../../../tests/scenarios/stream-durable.json")),
+    (
+        "stream-overlaps-commit",
+        include_str!("../../../tests/scenarios/stream-overlaps-commit.json"),
+    ),
+    ("stream-to-base", include_str!("../../../tests/scenarios/stream-to-base.json")),
+    ("stream-whole", include_str!("../../../tests/scenarios/stream-whole.json")),
     (
         "transaction-during-mirror",
         include_str!("../../../tests/scenarios/transaction-during-mirror.json"),

@@ -283,6 +283,18 @@ words! {
             "a backup ends before its target is flushed";
         BackupPivotLiteral = "backup-pivot-literal",
             "at the end of a backup the parents of its filter get the target";
+        StreamCompletionNotDrained = "stream-completion-not-drained",
+            "the base that a stream leaves below its node is looked up before the drained section";
+        CloseWithStreamRunning = "close-with-stream-running",
+            "a stream that is cancelled ends while its requests are under way";
+        StreamFreezesChainTooLate = "stream-freezes-chain-too-late",
+            "a stream's chain is frozen when its job runs, and not in the publication in which it begins";
+        StreamNamesBaseFirst = "stream-names-base-first",
+            "an image names the base as its backing file before it has what was above that";
+        StreamForgetsShortLayer = "stream-forgets-short-layer",
+            "what a layer hides of the base behind its own end is not hidden when it is gone";
+        GrowExposesBackingData = "grow-exposes-backing-data",
+            "an overlay that was cut and grows again shows what its backing file has there";
         Qcow2ReftableBeforeBlocks = "qcow2-reftable-before-blocks",
             "a refcount table is written before the blocks that it refers to are durable";
         Qcow2L2BeforeReferred = "qcow2-l2-before-what-it-refers-to",

@@ -30,7 +30,7 @@ use blockyard_block::{
 use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::Shared;
 use blockyard_sync::door::Kind;
-use blockyard_units::{ByteLen, ByteRange};
+use blockyard_units::{ByteLen, ByteRange, Mutant};
 
 use crate::BACKING;
 use map::{Fill, Map};
@@ -162,7 +162,8 @@ impl BlockDriver for Overlay {
                 WriteKind::Truncate(truncate) if truncate.preallocation == Preallocation::Off => {
                     let len = truncate.len.0;
                     let touched = [(Kind::Write, len / self.cluster, LEN + 1)];
-                    let has_backing = io.len(BACKING).is_ok();
+                    let exposes = io.layer().design().is_mutant(Mutant::GrowExposesBackingData);
+                    let has_backing = io.len(BACKING).is_ok() && !exposes;
                     self.map.trusted(touched, |map| map.truncate(len, has_backing));
                     Ok(())
                 }

@@ -18,10 +18,9 @@ use super::Backup;
 use super::chunks::Chunks;
 use super::filter::{BackupFilter, BackupHook};
 use super::saver::{OnCbwError, Saver};
+use crate::chain::below_filters;
 use crate::job::{Job, JobOptions};
-use crate::mirror::{
-    MirrorPolicies, SyncMode, below_filters, check_granules, edges, filters_down_to, hold,
-};
+use crate::mirror::{MirrorPolicies, SyncMode, check_granules, edges, filters_down_to, hold};
 use crate::registry::Jobs;
 use crate::status::Status;
 

@@ -24,7 +24,7 @@ pub use commit::CommitOptions;
 pub(crate) use filter::{FILE, TARGET};
 pub(crate) use pivot::{parents_to_redirect, redirect, retire};
 pub use start::{MirrorOptions, MirrorPolicies, MirrorStart, SyncMode};
-pub(crate) use start::{below_filters, check_granules, edges, filters_down_to, hold};
+pub(crate) use start::{check_granules, edges, filters_down_to, hold};
 
 use alloc::boxed::Box;
 use alloc::string::String;

@@ -21,7 +21,7 @@ use super::copy::Copier;
 use super::filter::{FILE, MirrorFilter, TARGET};
 use super::first::{check_first, mark_by_bitmap};
 use super::{Mirror, Tracking};
-use crate::chain::set_read_only;
+use crate::chain::{below_filters, set_read_only};
 use crate::flight::{Buffer, Flight};
 use crate::job::{Job, JobOptions};
 use crate::registry::Jobs;
@@ -317,11 +317,6 @@ fn check_lengths(
         )));
     }
     Ok(source_len)
-}
-
-/// What holds the data that `node` shows: itself, or what lies below it if it is a filter.
-pub(crate) fn below_filters(graph: &Graph, node: NodeId) -> NodeId {
-    graph.child_with(node, Role::Filtered).map_or(node, |edge| below_filters(graph, edge.child))
 }
 
 /// The edges of the filters from `node` down to `data`.

@@ -12,5 +12,6 @@ mod openings;
 mod reopening;
 mod secrets;
 mod snapshots;
+mod streams;
 mod transactions;
 mod witness;
