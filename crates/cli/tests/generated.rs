@@ -228,6 +228,7 @@ fn a_mirror_cancelled_twice_does_not_pivot() {
         back: false,
         in_transaction: false,
         commits: false,
+        streams: None,
         end: End::Cancel,
     };
     let read =

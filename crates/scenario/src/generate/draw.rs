@@ -6,7 +6,7 @@ use rand_core::{Rng, SeedableRng};
 
 use super::{
     Action, AdminStep, Alignment, Away, Back, DebugRule, DevicePlan, DiskPlan, End, Filter,
-    GuestStep, How, Medium, MirrorPlan, Pause, Place, Plan, Reopened, bitmaps,
+    GuestStep, How, Medium, MirrorPlan, Pause, Place, Plan, Reopened, StreamPlan, bitmaps,
 };
 use crate::request::Request;
 
@@ -53,6 +53,8 @@ impl Plan {
         let (faults, crashes) = (u32::from(source.one_in(4)), u32::from(source.one_in(4)));
         // Last: so plans without bitmaps are what they were before there were any.
         devices.iter_mut().for_each(|device| device.bitmaps = bitmaps::draw(&mut source));
+        let mirrors = devices.iter_mut().flat_map(|device| &mut device.mirrors);
+        mirrors.for_each(|mirror| mirror.streams = stream(&mut source));
         Self { devices, faults, crashes }
     }
 }
@@ -184,6 +186,7 @@ fn mirror(source: &mut Source<'_>) -> MirrorPlan {
         back: source.one_in(2),
         in_transaction: source.one_in(4),
         commits: source.one_in(2),
+        streams: None,
         end: match source.below(8) {
             0..5 => End::Complete,
             5 => End::Cancel,
@@ -191,6 +194,11 @@ fn mirror(source: &mut Source<'_>) -> MirrorPlan {
             _ => End::CancelEarly,
         },
     }
+}
+
+fn stream(source: &mut Source<'_>) -> Option<StreamPlan> {
+    let streams = source.one_in(2);
+    streams.then(|| StreamPlan { down: source.index(8), beside_commit: source.one_in(2) })
 }
 
 fn admin_step(source: &mut Source<'_>, chunks: u64) -> AdminStep {

@@ -21,6 +21,7 @@ mod keep;
 mod render;
 mod smaller;
 mod step;
+mod streams;
 
 #[cfg(feature = "arbitrary")]
 mod arbitrary;
@@ -242,8 +243,19 @@ pub struct MirrorPlan {
     /// It commits the overlays of the device's disk to what is below them, where those are, and neither another mirror
     /// nor a raw node, nor larger changes.
     pub commits: bool,
+    /// Where it would commit it streams instead.
+    pub streams: Option<StreamPlan>,
     /// How it is ended.
     pub end: End,
+}
+
+/// How overlays are pulled up into that of the device's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamPlan {
+    /// Down to where: all of them, or to one of this index, modulo all; and that included or not.
+    pub down: usize,
+    /// Where there are enough of them, the lower ones are committed at the same time.
+    pub beside_commit: bool,
 }
 
 /// When a mirror is made to rest.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::changes::cluster;
 use super::{
     AdminStep, Alignment, DebugRule, DevicePlan, End, Filter, GuestStep, How, Medium, MirrorPlan,
-    Pause, Plan,
+    Pause, Plan, StreamPlan,
 };
 use crate::request::{CANCEL_AFTER, FUA, NO_FALLBACK, Request, SERIALISING, UNMAP};
 
@@ -77,7 +77,7 @@ impl Parts {
     }
 }
 
-fn execute(command: &str, arguments: Value) -> Value {
+pub(super) fn execute(command: &str, arguments: Value) -> Value {
     json!({ "execute": command, "arguments": arguments })
 }
 
@@ -242,6 +242,7 @@ impl Device<'_> {
         if !steps.is_empty() {
             parts.actors.push((format!("operator{}", self.number), steps));
         }
+        parts.actors.extend(self.committer());
         for (index, steps) in self.plan.guests.iter().enumerate() {
             let name = format!("guest{}-{index}", self.number);
             let second = twin.as_ref().filter(|_| index % 2 == 1);
@@ -334,6 +335,12 @@ impl Device<'_> {
             && matches!(&self.plan.mirrors[..], [mirror] if mirror.commits)
     }
 
+    /// What it streams instead, if it does.
+    pub fn streams(&self) -> Option<StreamPlan> {
+        let first = self.plan.mirrors.first().filter(|_| self.commits());
+        first.and_then(|mirror| mirror.streams)
+    }
+
     /// Waits for an event; where that is safe, whoever waits ends with the job.
     fn wait(&self, event: &str, data: Value) -> Value {
         let mut step = json!({ "wait": event, "data": data });
@@ -369,7 +376,8 @@ impl Device<'_> {
         };
         // A mirror that was cancelled may never be pending.
         let pends = end == End::Complete || end == End::Cancel && self.alone;
-        let finalize = mirror.finalize && pends;
+        // Who waits for it ends with the other job.
+        let finalize = mirror.finalize && pends && !self.commits_beside();
         steps.push(self.start(index, mirror, target, finalize));
         let modes = ["write-blocking", "background"].into_iter().cycle();
         steps.extend(
@@ -383,9 +391,9 @@ impl Device<'_> {
         if mirror.pause == Pause::Running {
             steps.extend(self.pause(index));
         }
-        if end == End::CancelEarly {
+        if end == End::CancelEarly || self.streams().is_some() && end != End::Complete {
             steps.push(attempt("job-cancel", json!({ "id": job })));
-        } else {
+        } else if self.streams().is_none() {
             steps.push(self.await_ready(index));
             if mirror.pause == Pause::Ready {
                 steps.extend(self.pause(index));
@@ -427,6 +435,9 @@ impl Device<'_> {
             "auto-finalize": !finalize,
             "auto-dismiss": !mirror.dismiss,
         });
+        if let Some(stream) = self.streams() {
+            return execute("block-stream", self.stream(stream, arguments));
+        }
         if self.commits() {
             for only in ["target", "sync"] {
                 arguments.as_object_mut().map(|arguments| arguments.remove(only));
@@ -524,7 +535,8 @@ impl<'d> Waits<'d> {
 
     pub fn ready(&mut self) -> Option<Value> {
         let first = self.device.plan.mirrors.first()?;
-        let comes = self.device.alone || first.end != End::CancelEarly;
+        let streams = self.device.streams().is_some();
+        let comes = self.device.alone || first.end != End::CancelEarly && !streams;
         let wanted = comes && !self.ready;
         (self.running, self.ready) = (true, true);
         wanted.then(|| self.device.await_ready(0))

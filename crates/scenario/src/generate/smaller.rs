@@ -4,7 +4,7 @@ use blockyard_block::ErrorPolicies;
 
 use super::{
     AdminStep, Alignment, Away, DevicePlan, DiskPlan, End, Filter, GuestStep, How, Medium,
-    MirrorPlan, Pause, Plan,
+    MirrorPlan, Pause, Plan, StreamPlan,
 };
 
 impl Plan {
@@ -184,12 +184,21 @@ fn plainer_requests(how: How) -> impl Iterator<Item = How> {
     plainer.into_iter().filter(move |plainer| *plainer != how)
 }
 
+fn simpler(stream: StreamPlan) -> StreamPlan {
+    match stream.beside_commit {
+        true => StreamPlan { beside_commit: false, ..stream },
+        false => StreamPlan { down: 0, ..stream },
+    }
+}
+
 fn plainer(mirror: MirrorPlan) -> Vec<MirrorPlan> {
     let plainer = [
         MirrorPlan { source: None, ..mirror },
         MirrorPlan { buffer: 1, ..mirror },
         MirrorPlan { switches: 0, ..mirror },
         MirrorPlan { commits: false, ..mirror },
+        MirrorPlan { streams: None, ..mirror },
+        MirrorPlan { streams: mirror.streams.map(simpler), ..mirror },
         MirrorPlan { alignment: Alignment::Byte, ..mirror },
         MirrorPlan { pause: Pause::Never, ..mirror },
         MirrorPlan { finalize: false, ..mirror },
