@@ -201,18 +201,6 @@ fn a_mirror_without_a_filter_is_as_good() {
 }
 
 #[test]
-fn the_commit_scenarios_exhaust_clean() {
-    for node in ["commit=filter", "commit=bare"] {
-        for scenario in ["commit-active", "commit-bitmap", "commit-grow", "commit-refused"] {
-            check_exhausted(scenario, &["--design", node, "--faults", "1"]);
-        }
-        check_exhausted("commit-intermediate", &["--design", node]);
-        check_exhausted("commit-durable", &["--design", node, "--crashes", "1"]);
-    }
-    check_exhausted("commit-filters", &["--design", "commit=bare"]);
-}
-
-#[test]
 fn the_backup_scenarios_exhaust_clean() {
     let small = ["backup-durable", "backup-holes", "backup-incremental", "backup-large-clusters"];
     for scenario in small.into_iter().chain(["backup-top", "backup-unaligned"]) {
@@ -238,17 +226,6 @@ fn a_guest_waits_for_a_slow_target_as_long_as_it_may() {
     let wraps = [&fuzz[..], &["--mutant", "cbw-timeout-wraps"]].concat();
     let (status, found) = blockyard_json(&folder, &wraps);
     assert_eq!((status, text(&found, "property")), (1, "progress"), "{found}");
-}
-
-#[test]
-fn the_stream_scenarios_exhaust_clean() {
-    for scenario in ["stream-overlaps-commit", "stream-to-base", "stream-whole"] {
-        check_exhausted(scenario, &["--faults", "1"]);
-    }
-    check_exhausted("stream-closing", &[]);
-    check_exhausted("stream-durable", &["--crashes", "1"]);
-    check_exhausted("stream-beside-commit", &["--faults", "1"]);
-    check_exhausted("stream-beside-commit", &["--design", "commit=bare"]);
 }
 
 /// The usual way of tools: what is written between the pivot and the command is in no bitmap.

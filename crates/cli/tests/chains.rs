@@ -1,0 +1,39 @@
+//! Jobs that make chains of layers shorter: what they promise is exhausted.
+
+mod common;
+
+use common::{blockyard_json, folder};
+use serde_json::Value;
+
+/// Exhausts a scenario under designs; nothing is broken, and every mark reached.
+fn check_exhausted(scenario: &str, change: &[&str]) {
+    let folder = folder(&format!("exhaust-{scenario}-{}", change.join("").replace('=', "-")));
+    let (status, result) =
+        blockyard_json(&folder, &[&["explore", scenario, "--exhaust"], change].concat());
+    assert_eq!(status, 0, "{scenario} {change:?}: {result}");
+    assert_eq!(result["exhausted"], true, "{result}");
+    assert_eq!(result["marks_missed"], Value::Array(Vec::new()), "{result}");
+}
+
+#[test]
+fn the_commit_scenarios_exhaust_clean() {
+    for node in ["commit=filter", "commit=bare"] {
+        for scenario in ["commit-active", "commit-bitmap", "commit-grow", "commit-refused"] {
+            check_exhausted(scenario, &["--design", node, "--faults", "1"]);
+        }
+        check_exhausted("commit-intermediate", &["--design", node]);
+        check_exhausted("commit-durable", &["--design", node, "--crashes", "1"]);
+    }
+    check_exhausted("commit-filters", &["--design", "commit=bare"]);
+}
+
+#[test]
+fn the_stream_scenarios_exhaust_clean() {
+    for scenario in ["stream-overlaps-commit", "stream-to-base", "stream-whole"] {
+        check_exhausted(scenario, &["--faults", "1"]);
+    }
+    check_exhausted("stream-closing", &[]);
+    check_exhausted("stream-durable", &["--crashes", "1"]);
+    check_exhausted("stream-beside-commit", &["--faults", "1"]);
+    check_exhausted("stream-beside-commit", &["--design", "commit=bare"]);
+}
