@@ -73,4 +73,9 @@ impl Job {
         self.emit(JobEvent::Error { reads, action });
         if action == ErrorAction::Report { Err(error) } else { Ok(()) }
     }
+
+    /// In the job's own section, where it does not rest: what failed is tried again a little later.
+    pub(crate) async fn wait_to_try_again(&self) {
+        self.layer().runtime().sleep(TRIED_AGAIN_NS).await;
+    }
 }

@@ -5,6 +5,7 @@
 
 use alloc::string::String;
 
+use blockyard_graph::Graph;
 use blockyard_jobs::{
     BackupOptions, BackupStart, BitmapMode, BitmapUse, JobOptions, MirrorPolicies, OnCbwError,
     SyncMode, check_job_id,
@@ -90,6 +91,8 @@ const WORKERS: u64 = 24;
 const MOST_WORKERS: u64 = 1024;
 /// Bytes that are copied at once, if nobody says.
 const MOST: u64 = 1 << 20;
+/// Each worker has so much in memory.
+const MOST_AT_ONCE: u64 = 64 << 20;
 /// Seconds.
 const CBW_TIMEOUT: u32 = 5;
 
@@ -136,16 +139,25 @@ impl BlockdevBackup {
             let desc = alloc::format!("x-perf.max-workers: there are 1 to {MOST_WORKERS}");
             return Err(QmpError::generic(desc));
         }
+        let most = self.x_perf.as_ref().and_then(|perf| perf.max_chunk.as_ref());
+        if most.is_some_and(|most| most.0 > MOST_AT_ONCE) {
+            let desc = alloc::format!("x-perf.max-chunk: it is at most {MOST_AT_ONCE} bytes");
+            return Err(QmpError::generic(desc));
+        }
         check_filter_name(self.filter_node_name.as_deref())
     }
 }
 
 impl Monitor {
-    pub(crate) fn backup(&self, arguments: BlockdevBackup) -> Result<BackupStart, QmpError> {
+    /// `graph`: what the device is looked up in.
+    pub(crate) fn backup(
+        &self,
+        arguments: BlockdevBackup,
+        graph: &Graph,
+    ) -> Result<BackupStart, QmpError> {
         arguments.check()?;
         let (name, bitmap) = (arguments.job_id().into(), arguments.bitmap()?);
-        let graph = self.layer().graph();
-        let source = node_or_root(&graph, &arguments.device)?;
+        let source = node_or_root(graph, &arguments.device)?;
         let perf = arguments.x_perf.unwrap_or_default();
         let options = BackupOptions {
             job: JobOptions {

@@ -298,7 +298,7 @@ impl Monitor {
                 self.take_place(command, commit).await.map(done)
             }
             "blockdev-backup" => {
-                let backup = self.backup(visit(&value, mode)?)?;
+                let backup = self.backup(visit(&value, mode)?, &self.layer().graph())?;
                 self.take_place(command, backup).await.map(done)
             }
             "block-stream" => {

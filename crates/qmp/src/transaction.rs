@@ -229,7 +229,7 @@ impl Monitor {
                 return Err(QmpError::generic("transaction aborted by its action abort"));
             }
             Typed::Bitmap(command) => Box::new(command.resolve(self, &seen)?),
-            Typed::Backup(arguments) => Box::new(self.backup(arguments)?),
+            Typed::Backup(arguments) => Box::new(self.backup(arguments, &seen)?),
             Typed::Mirror(arguments) => Box::new(self.mirror(arguments)?),
             Typed::ReplaceChild(arguments) => Box::new(self.replacement(&arguments, &seen, mode)?),
             Typed::Snapshot(arguments) => Box::new(arguments.resolve(self.layer(), &seen)?),

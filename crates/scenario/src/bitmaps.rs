@@ -36,7 +36,8 @@ pub(crate) struct Bitmaps {
 struct State {
     model: DirtyBitmaps,
     graph: Graph,
-    /// The bitmaps that backups have to do with, by job.
+    /// The bitmaps that backups are to have to do with, of commands under way; and that they have, by job.
+    asked: Vec<(u64, Held)>,
     held: BTreeMap<String, Held>,
     /// The model's numbers of each write under way, one for each whose bitmaps it concerns.
     writes: BTreeMap<(NodeId, u64), Vec<u64>>,
@@ -110,17 +111,21 @@ impl Bitmaps {
         let graph = layer.graph();
         let single = [(String::from(command), arguments.clone())];
         let all = single.into_iter().chain(actions_of(command, arguments));
-        let mut changes = Vec::new();
+        let (mut changes, mut asked) = (Vec::new(), Vec::new());
         for (kind, data) in all {
             if kind == BACKUP {
                 let Some(held) = Held::by(layer, &graph, &data) else { continue };
                 changes.extend(held.begins());
-                self.with(Kind::Write, |state| state.held.insert(held.job.clone(), held));
+                asked.push(held);
             } else if let Some(kind) = kind.strip_prefix(PREFIX) {
                 changes.extend(change(layer, &graph, kind, &data));
             }
         }
-        Some(self.with(Kind::Write, |state| state.model.begin(changes)))
+        Some(self.with(Kind::Write, |state| {
+            let number = state.model.begin(changes);
+            state.asked.extend(asked.into_iter().map(|held| (number, held)));
+            number
+        }))
     }
 
     /// Backups whose jobs have gone with this publication: what becomes of their bitmaps, in its drained section.
@@ -143,7 +148,10 @@ impl Bitmaps {
 
     /// Its reply has come.
     pub fn command_ends(&self, number: u64, well: bool) -> Result<(), Violation> {
-        self.with(Kind::Write, |state| state.model.end(number, well))
+        self.with(Kind::Write, |state| {
+            state.asked.retain(|(asked, _)| *asked != number);
+            state.model.end(number, well)
+        })
     }
 
     /// See [`blockyard_block::Observer::write_lands`].
@@ -183,7 +191,17 @@ impl Bitmaps {
     /// # Errors
     /// A backup ended whose bitmap is not there.
     pub fn published(&self, what: &str, before: &Graph, after: &Graph) -> Result<(), Violation> {
-        self.state.with(|state| state.graph = after.clone());
+        self.state.with(|state| {
+            state.graph = after.clone();
+            let comes = |(_, held): &(u64, Held)| {
+                let there = |graph: &Graph| graph.job_by_name(&held.job).is_some();
+                there(after) && !there(before)
+            };
+            let (begun, asked) = core::mem::take(&mut state.asked).into_iter().partition(comes);
+            let begun: Vec<(u64, Held)> = begun;
+            state.held.extend(begun.into_iter().map(|(_, held)| (held.job.clone(), held)));
+            state.asked = asked;
+        });
         let ended = self.backups_end(what, before, after);
         let moves = self.follow.then(|| places_taken(what, before, after));
         for (of, node) in moves.into_iter().flatten() {

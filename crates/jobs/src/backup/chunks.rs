@@ -8,7 +8,7 @@
 //! | 1 | 1 | impossible |
 //!
 //! Invariant `taken-in-one-step`: a chunk leaves the first state for the second in one step. That a guest waits for it
-//! is written in the list of guests, and never at the chunk: so nobody forgets it there. What a guest waits for has been
+//! is written in the list of those who wait, and never at the chunk: so nobody forgets it there. What a guest waits for has been
 //! read once, and so is never to be saved again: when its wait is over, it may write.
 //!
 //! Source: "new backup architecture" (qemu-devel, December 2016).
@@ -30,10 +30,22 @@ pub(super) enum Place {
     Target,
 }
 
-/// A guest's write that waits.
-struct Guest {
+/// What somebody waits for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// A guest's write: that what it overwrites is read, or in the target where that is needed.
+    Saved,
+    /// A guest's write that saves it itself: that nobody else does.
+    Untaken,
+    /// A look back: that what is read is in the target.
+    Written,
+}
+
+/// A request that waits.
+struct Waiter {
     number: u64,
     range: ByteRange,
+    until: Until,
     /// What it waits for could not be saved.
     failed: Option<BlockError>,
 }
@@ -43,8 +55,8 @@ struct Taken {
     range: ByteRange,
     /// It is read, and being written.
     is_read: bool,
-    /// For a guest's write: the job may rest meanwhile.
-    for_guest: bool,
+    /// For a request, which waits for all of it: the job may rest meanwhile.
+    covered: bool,
     /// It has failed, and is not tried again yet.
     parked: bool,
 }
@@ -58,11 +70,13 @@ struct State {
     /// For a mutant: what is copied at once is as long as it may be, whether it is to be saved or not.
     recopies: bool,
     taken: Vec<Taken>,
-    guests: Vec<Guest>,
+    waiters: Vec<Waiter>,
     looks: Vec<(u64, ByteRange)>,
     /// Whole writes that the old way keeps apart.
     apart: Vec<(u64, ByteRange)>,
     numbers: u64,
+    /// The job rests, or is about to: whoever has a chunk saved waits for all of that.
+    rests: bool,
     /// So many chunks may be taken that nobody waits for.
     allowed: u64,
     /// Bytes of those that were saved since somebody asked.
@@ -85,7 +99,7 @@ impl State {
 
     /// Whether a guest's write to `range` has to wait for it.
     fn keeps(&self, taken: &Taken, range: ByteRange) -> bool {
-        taken.range.overlaps(&range) && (self.whole || !taken.is_read)
+        taken.range.overlaps(&range) && (self.whole || self.rests || !taken.is_read)
     }
 
     /// Whether a guest may write there.
@@ -105,15 +119,43 @@ impl State {
         taken.expect("a-chunk-that-is-saved-was-taken")
     }
 
-    /// Whether guests wait for this chunk, which is taken.
-    fn is_waited_for(&self, chunk: ByteRange) -> bool {
-        let taken = self.taken.iter().find(|taken| taken.range == chunk);
-        let keeps = |taken: &Taken| self.guests.iter().any(|guest| self.keeps(taken, guest.range));
-        taken.is_some_and(keeps)
+    fn waits_for(&self, waiter: &Waiter, taken: &Taken) -> bool {
+        waiter.failed.is_none()
+            && match waiter.until {
+                Until::Saved => self.keeps(taken, waiter.range),
+                Until::Untaken => taken.range.overlaps(&waiter.range),
+                Until::Written => taken.is_read && taken.range.overlaps(&waiter.range),
+            }
+    }
+
+    /// The requests that wait for this chunk, which is taken.
+    fn waiters_for(&self, chunk: ByteRange) -> Vec<u64> {
+        let Some(taken) = self.taken.iter().find(|taken| taken.range == chunk) else {
+            return Vec::new();
+        };
+        let waiters = self.waiters.iter().filter(|waiter| self.waits_for(waiter, taken));
+        waiters.map(|waiter| waiter.number).collect()
+    }
+
+    fn begin_to_wait(&mut self, range: ByteRange, until: Until) -> u64 {
+        let number = self.number();
+        self.waiters.push(Waiter { number, range, until, failed: None });
+        number
+    }
+
+    fn waiter(&self, number: u64) -> &Waiter {
+        let waiter = self.waiters.iter().find(|waiter| waiter.number == number);
+        waiter.expect("who-waits-is-listed")
+    }
+
+    fn end_wait(&mut self, number: u64) -> Result<(), BlockError> {
+        let index = self.waiters.iter().position(|waiter| waiter.number == number);
+        let waiter = self.waiters.remove(index.expect("who-waits-is-listed"));
+        waiter.failed.map_or(Ok(()), Err)
     }
 
     /// Takes the first that is to be saved within `range`, and of its neighbours as many as there is room for.
-    fn take(&mut self, range: ByteRange, most: ByteLen, for_guest: bool) -> Option<ByteRange> {
+    fn take(&mut self, range: ByteRange, most: ByteLen, for_request: bool) -> Option<ByteRange> {
         let granularity = self.todo.granularity();
         let within = range.align_outward(granularity);
         let most = ByteLen(most.0 & !(granularity.0 - 1)).max(granularity);
@@ -124,17 +166,20 @@ impl State {
         }
         self.todo.reset(chunk).expect("a-chunk-is-aligned");
         assert!(!self.is_taken(chunk), "taken-in-one-step: {chunk} is saved twice");
-        self.taken.push(Taken { range: chunk, is_read: false, for_guest, parked: false });
+        let covered = for_request && self.rests;
+        self.taken.push(Taken { range: chunk, is_read: false, covered, parked: false });
         Some(chunk)
     }
 
-    fn waits(&self, guest: &Guest) -> bool {
-        guest.failed.is_none() && self.todo.dirty_in(guest.range)
+    /// Whether workers are to save what it waits for.
+    fn needs_worker(&self, waiter: &Waiter) -> bool {
+        let waits = waiter.until == Until::Saved && waiter.failed.is_none();
+        waits && self.todo.dirty_in(waiter.range)
     }
 
     fn has_work(&self) -> bool {
         self.stops
-            || self.guests.iter().any(|guest| self.waits(guest))
+            || self.waiters.iter().any(|waiter| self.needs_worker(waiter))
             || (self.allowed > 0 && self.todo.count() > 0)
     }
 
@@ -143,10 +188,10 @@ impl State {
         if self.stops {
             return None;
         }
-        if let Some(guest) = self.guests.iter().find(|guest| self.waits(guest)) {
-            let (range, last) = (guest.range, self.allowed == 0);
+        if let Some(waiter) = self.waiters.iter().find(|waiter| self.needs_worker(waiter)) {
+            let (range, rests) = (waiter.range, self.rests);
             sometimes!(true, "a worker saved what a guest waits for");
-            sometimes!(last, "a worker saved what a guest waits for while its job rests");
+            sometimes!(rests, "a worker saved what a guest waits for while its job rests");
             return self.take(range, ByteLen(0), true);
         }
         self.allowed = self.allowed.saturating_sub(1);
@@ -161,6 +206,8 @@ impl State {
     fn put_back(&mut self, chunk: ByteRange) {
         self.end(chunk);
         self.todo.mark(chunk);
+        // Whether the job had taken it is forgotten: one more does no harm.
+        self.allowed = self.allowed.saturating_add(u64::from(!self.rests));
     }
 
     fn left(&self) -> u64 {
@@ -191,10 +238,11 @@ impl Chunks {
             whole,
             recopies,
             taken: Vec::new(),
-            guests: Vec::new(),
+            waiters: Vec::new(),
             looks: Vec::new(),
             apart: Vec::new(),
             numbers: 0,
+            rests: false,
             allowed: 0,
             done: 0,
             failed: Vec::new(),
@@ -223,11 +271,11 @@ impl Chunks {
     }
 
     /// Takes the first chunks that are to be saved and lie inside `range`, for the job.
-    pub fn take_inside(&self, range: ByteRange) -> Option<ByteRange> {
+    pub fn take_inside(&self, range: ByteRange, most: ByteLen) -> Option<ByteRange> {
         self.0.write(|state| {
             let (granularity, len) = (state.todo.granularity(), state.todo.disk_len().0);
             let inside = range.align_inward(granularity, len);
-            if inside.is_empty() { None } else { state.take(inside, inside.len(), false) }
+            if inside.is_empty() { None } else { state.take(inside, most, false) }
         })
     }
 
@@ -246,16 +294,24 @@ impl Chunks {
         self.0.read(|state| state.todo.count() == 0 && state.taken.is_empty())
     }
 
-    /// Waits until the job may rest: what is saved is for guests alone.
+    /// The job is about to rest: waits until all that is saved is for requests which wait for all of it.
     ///
     /// # Yields
     /// If it has to wait.
-    pub async fn settle(&self) {
-        let at_rest =
-            |state: &State| state.taken.iter().all(|taken| taken.for_guest || taken.parked);
+    pub async fn begin_to_rest(&self) {
+        self.0.write(|state| (state.rests, state.allowed) = (true, 0));
+        let at_rest = |state: &State| state.taken.iter().all(|taken| taken.covered || taken.parked);
         if !self.0.read(at_rest) {
             self.0.wait_until(at_rest).await;
         }
+    }
+
+    /// The job goes on.
+    pub fn end_rest(&self) {
+        self.0.write(|state| {
+            state.rests = false;
+            state.taken.iter_mut().for_each(|taken| taken.covered = false);
+        });
     }
 
     /// What has come to pass.
@@ -326,41 +382,52 @@ impl Chunks {
         self.0.write(|state| state.put_back(chunk));
     }
 
-    /// A worker has failed. If guests wait for the chunk, that is for them, or for the backup: `breaks_guests`; and the
-    /// chunk is to be saved as before. If not the worker waits, and is told whether to try again: that it is to as soon
-    /// as a guest waits.
+    /// A worker has failed. If guests' writes wait for the chunk, that is for them, or for the backup: `breaks_guests`;
+    /// and the chunk is to be saved as before. If it is longer than a granule, none of them fails: what they wait for
+    /// is tried by itself. If no guest waits the worker does, and is told whether to try again: that it is to as soon as
+    /// somebody waits.
     ///
     /// # Yields
     /// If no guest waits.
     pub async fn fail(&self, chunk: ByteRange, failed: Failed, breaks_guests: bool) -> bool {
         let again = self.0.write(|state| {
-            if !state.is_waited_for(chunk) {
+            let waiters = state.waiters_for(chunk);
+            let is_look = |waiter: &&mut Waiter| waiter.until == Until::Written;
+            let of_chunk = |waiter: &&mut Waiter| waiters.contains(&waiter.number);
+            let guests =
+                waiters.len() - state.waiters.iter_mut().filter(of_chunk).filter(is_look).count();
+            let alone = chunk.len() <= state.todo.granularity();
+            let error = &failed.error;
+            if guests == 0 || (alone && breaks_guests) {
+                let told = state.waiters.iter_mut().filter(of_chunk);
+                told.for_each(|waiter| waiter.failed = Some(error.clone()));
+            }
+            if guests == 0 {
                 state.taken(chunk).parked = true;
                 state.failed.push(failed);
                 return Some(state.again);
             }
             sometimes!(true, "what a guest waits for could not be saved");
-            if breaks_guests {
-                let waits = |guest: &&mut Guest| guest.range.overlaps(&chunk);
-                let guests = state.guests.iter_mut().filter(waits);
-                guests.for_each(|guest| guest.failed = Some(failed.error.clone()));
-            } else {
+            if alone && !breaks_guests {
                 state.void.get_or_insert(failed.error);
             }
             state.put_back(chunk);
             None
         });
         let Some(again) = again else { return false };
-        let told =
-            move |state: &State| state.stops || state.again != again || state.is_waited_for(chunk);
+        let told = move |state: &State| {
+            state.stops || state.again != again || !state.waiters_for(chunk).is_empty()
+        };
         self.0
             .wait_for(told, move |state| {
                 if state.stops {
                     state.put_back(chunk);
-                } else {
-                    state.taken(chunk).parked = false;
+                    return false;
                 }
-                !state.stops
+                let covered = state.rests;
+                let taken = state.taken(chunk);
+                (taken.parked, taken.covered) = (false, covered);
+                true
             })
             .await
     }
@@ -370,7 +437,7 @@ impl Chunks {
         self.0.write(|state| drop(state.void.get_or_insert(error).clone()));
     }
 
-    /// Waits until a guest may write to `range`, or `limit` ends.
+    /// Waits until a guest may write to `range`, or `limit` ends; while the job rests, until that has begun is over too.
     ///
     /// # Errors
     /// It could not be saved.
@@ -384,27 +451,23 @@ impl Chunks {
     ) -> Result<Waited, BlockError> {
         let number = self.0.write(|state| {
             let waits = !state.is_free(range);
-            waits.then(|| {
-                let number = state.number();
-                state.guests.push(Guest { number, range, failed: None });
-                number
-            })
+            waits.then(|| state.begin_to_wait(range, Until::Saved))
         });
         let Some(number) = number else { return Ok(Waited::Free) };
-        let over = move |state: &State| {
-            let own = |guest: &Guest| guest.number == number && guest.failed.is_some();
-            state.is_free(range) || state.guests.iter().any(own)
-        };
+        let over =
+            move |state: &State| state.is_free(range) || state.waiter(number).failed.is_some();
         let in_time = first_of(self.0.wait_until(over), limit).await;
-        self.0.write(|state| {
-            let index = state.guests.iter().position(|guest| guest.number == number);
-            let guest = state.guests.remove(index.expect("a-guest-that-waits-is-listed"));
-            match guest.failed {
-                Some(error) => Err(error),
-                None if in_time => Ok(Waited::Free),
-                None => Ok(Waited::TooLong),
+        if !in_time {
+            let uncovered = move |state: &State| {
+                let covers = |taken: &Taken| taken.covered && taken.range.overlaps(&range);
+                !state.taken.iter().any(covers)
+            };
+            if !self.0.read(uncovered) {
+                self.0.wait_until(uncovered).await;
             }
-        })
+        }
+        let waited = if in_time { Waited::Free } else { Waited::TooLong };
+        self.0.write(|state| state.end_wait(number)).map(|()| waited)
     }
 
     /// Keeps a whole write apart from others that overlap it, those before it first.
@@ -432,13 +495,26 @@ impl Chunks {
 
     /// What of `range` a guest's write has to save itself; none, if it may go on.
     ///
+    /// # Errors
+    /// Somebody else could not save it.
+    ///
     /// # Yields
     /// Always.
-    pub async fn claim(&self, range: ByteRange, most: ByteLen) -> Option<ByteRange> {
-        let clear = move |state: &State| state.void.is_some() || !state.is_taken(range);
+    pub async fn claim(
+        &self,
+        range: ByteRange,
+        most: ByteLen,
+    ) -> Result<Option<ByteRange>, BlockError> {
+        let number = self.0.write(|state| state.begin_to_wait(range, Until::Untaken));
+        let clear = move |state: &State| {
+            let failed = state.waiter(number).failed.is_some();
+            failed || state.void.is_some() || !state.is_taken(range)
+        };
         self.0
             .wait_for(clear, move |state| {
-                if state.void.is_some() { None } else { state.take(range, most, true) }
+                state.end_wait(number)?;
+                let void = state.void.is_some();
+                Ok(if void { None } else { state.take(range, most, true) })
             })
             .await
     }
@@ -451,18 +527,31 @@ impl Chunks {
     /// # Yields
     /// Always.
     pub async fn begin_look(&self, range: ByteRange) -> Result<(ByteRange, Place), BlockError> {
+        let first = ByteRange::new(range.start(), 1);
+        let number = self.0.write(|state| state.begin_to_wait(first, Until::Written));
         let known = move |state: &State| {
-            let first = ByteRange::new(range.start(), 1);
             let written = |taken: &Taken| taken.is_read && taken.range.overlaps(&first);
-            state.void.is_some() || !state.taken.iter().any(written)
+            let failed = state.waiter(number).failed.is_some();
+            failed || state.void.is_some() || !state.taken.iter().any(written)
         };
-        self.0.wait_for(known, move |state| state.look(range)).await
+        self.0
+            .wait_for(known, move |state| {
+                state.end_wait(number)?;
+                state.look(range)
+            })
+            .await
     }
 
     /// What it was read for is over.
-    pub fn end_look(&self, place: Place) {
-        let Place::Source(number) = place else { return };
-        self.0.write(|state| state.looks.retain(|(look, _)| *look != number));
+    ///
+    /// # Errors
+    /// A guest may have written there meanwhile.
+    pub fn end_look(&self, place: Place) -> Result<(), BlockError> {
+        let Place::Source(number) = place else { return Ok(()) };
+        self.0.write(|state| {
+            state.looks.retain(|(look, _)| *look != number);
+            state.void.clone().map_or(Ok(()), Err)
+        })
     }
 
     /// What was not saved.

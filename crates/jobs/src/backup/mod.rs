@@ -28,6 +28,7 @@ use alloc::vec::Vec;
 use blockyard_block::{BlockError, Io, NamedBitmap, Node};
 use blockyard_graph::{Edit, Graph, Parent};
 use blockyard_runtime::BoxFuture;
+use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{first_of, sometimes};
 use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId};
 
@@ -45,6 +46,9 @@ use saver::Saver;
 /// The driver of nodes that show what a backup's source was, from above its filter, until that has ended.
 pub const SNAPSHOT_ACCESS: &str = "snapshot-access";
 
+/// Zeroes that are written at once at most.
+const HOLE_MAX: ByteLen = ByteLen(16 << 20);
+
 /// A backup job's own part.
 struct Backup {
     saver: Arc<Saver>,
@@ -59,6 +63,8 @@ struct Backup {
     bitmap: Option<BitmapUse>,
     workers: u64,
     policies: MirrorPolicies,
+    /// What was saved is durable though not all was; of the transaction's task alone.
+    is_flushed: Quiet<bool>,
 }
 
 impl Backup {
@@ -90,11 +96,11 @@ impl Backup {
         loop {
             failed |= self.look(job)?;
             if job.is_to_rest() || job.is_paced() {
-                chunks.allow(0);
-                chunks.settle().await;
+                chunks.begin_to_rest().await;
                 failed |= self.look(job)?;
                 job.pause_point().await?;
                 job.pace().await?;
+                chunks.end_rest();
                 continue;
             }
             if core::mem::take(&mut failed) {
@@ -121,10 +127,12 @@ impl Backup {
 
     /// Nothing is to be saved until a guest writes, which then is not for the job to do.
     async fn wait_at_rest(&self, job: &Job) {
+        self.saver.chunks.begin_to_rest().await;
         job.layer().park(job.id());
         let told = |control: &Control| control.paused || control.is_forced();
         first_of(job.control.wait_until(told), self.saver.chunks.wait_news()).await;
         job.layer().unpark(job.id()).await;
+        self.saver.chunks.end_rest();
     }
 
     /// Looks what there is from `at` on that need not be copied: how far it has looked. What is still to be saved is as
@@ -149,9 +157,9 @@ impl Backup {
             self.saver.chunks.leave_out(found);
             return Ok(ByteLen(found.end()));
         }
-        let to_do = self.saver.chunks.take_inside(found);
+        // Who writes there waits for it: what fails is to be saved as before.
+        let to_do = self.saver.chunks.take_inside(found, HOLE_MAX);
         let Some(chunk) = to_do else { return Ok(ByteLen(found.end())) };
-        self.saver.chunks.is_read(chunk);
         let forgets = job.layer().design().is_mutant(Mutant::BackupSkipsWithoutZeroes);
         let zeroed = if forgets { Ok(()) } else { self.saver.zero(&self.io, chunk).await };
         match zeroed {
@@ -201,7 +209,10 @@ impl Backup {
             match (mode, well) {
                 (BitmapMode::Never, _) | (BitmapMode::OnSuccess, false) => bitmap.reclaim(),
                 (BitmapMode::OnSuccess | BitmapMode::Always, true) => bitmap.abdicate(),
-                (BitmapMode::Always, false) => bitmap.abdicate_but(&left),
+                (BitmapMode::Always, false) if self.is_flushed.with(|flushed| *flushed) => {
+                    bitmap.abdicate_but(&left);
+                }
+                (BitmapMode::Always, false) => bitmap.reclaim(),
             }
             Ok(())
         };
@@ -220,7 +231,7 @@ impl JobDriver for Backup {
         Box::pin(async move {
             for _ in 0..self.workers {
                 self.saver.chunks.worker_begins();
-                let work = self.saver.clone().work(self.io.clone(), self.filter.clone());
+                let work = self.saver.clone().work(self.io.clone());
                 drop(job.layer().runtime().spawn(String::from(job.name()), work));
             }
             let ended = self.supervise(job).await;
@@ -241,8 +252,18 @@ impl JobDriver for Backup {
             while let Err(error) = self.io.flush(TARGET).await {
                 job.met(error, self.policies.target, false)?;
                 job.check_cancelled()?;
+                job.wait_to_try_again().await;
             }
             Ok(())
+        })
+    }
+
+    fn unseal<'a>(&'a self, _job: &'a Job) -> BoxFuture<'a, ()> {
+        Box::pin(async move {
+            if self.bitmap.as_ref().is_some_and(|bitmap| bitmap.mode == BitmapMode::Always) {
+                let flushed = self.io.flush(TARGET).await.is_ok();
+                self.is_flushed.with(|is_flushed| *is_flushed = flushed);
+            }
         })
     }
 

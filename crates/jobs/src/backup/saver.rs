@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 
-use blockyard_block::{BlockError, Io, Node, ReadFlags, Write, WriteFlags, WriteKind};
+use blockyard_block::{BlockError, Io, ReadFlags, Write, WriteFlags, WriteKind};
 use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind};
 use blockyard_sync::{note, sometimes};
 use blockyard_units::{BackupWay, ByteLen, ByteRange, Mutant};
@@ -29,6 +29,8 @@ pub(super) struct Saver {
     /// Bytes that are copied at once at most.
     pub most: ByteLen,
     pub compress: bool,
+    /// The target shows everything by itself.
+    pub is_whole: bool,
     pub on_cbw_error: OnCbwError,
     /// How long a guest's write waits; 0 is without limit.
     pub limit_ns: u64,
@@ -57,38 +59,31 @@ impl Saver {
         io.write(TARGET, write).await.map_err(failed)
     }
 
-    /// What reads as zeroes there already is left as it is.
+    /// What reads as zeroes there already is left as it is; where the target is to have something below it that it has
+    /// not yet, only what is its own.
     pub async fn zero(&self, io: &Io, range: ByteRange) -> Result<(), BlockError> {
         let there = io.status_above(TARGET, None, range).await?.extent;
-        if there.zero && there.len >= range.len() {
+        let own = there.allocated || self.is_whole;
+        if there.zero && own && there.len >= range.len() {
             return Ok(());
         }
         let flags = WriteFlags { may_unmap: true, ..WriteFlags::default() };
         io.write(TARGET, Write { flags, ..Write::zeroes(range) }).await
     }
 
-    /// A worker: saves what is to be saved, and what has failed once it is told to. `filter`: its node, if there is one.
-    pub async fn work(self: Arc<Self>, io: Io, filter: Option<Arc<Node>>) {
+    /// A worker: saves what is to be saved, and what has failed once it is told to.
+    pub async fn work(self: Arc<Self>, io: Io) {
         while let Some(chunk) = self.chunks.wait_for_work(self.most).await {
-            self.save(&io, chunk, filter.as_deref()).await;
+            self.save(&io, chunk).await;
         }
         self.chunks.worker_ends();
     }
 
-    async fn save(&self, io: &Io, chunk: ByteRange, filter: Option<&Node>) {
+    async fn save(&self, io: &Io, chunk: ByteRange) {
         let mut data = None;
         loop {
-            // Whoever drains what the filter is above waits for it, though the job may rest.
-            let nowhere = ByteRange::new(0, 0);
-            let listed = match filter {
-                Some(filter) => Some((filter, filter.begin_serialising(nowhere).await)),
-                None => None,
-            };
-            let step = self.go_on(io, chunk, &mut data).await;
-            if let Some((filter, listed)) = listed {
-                filter.end_serialising(listed);
-            }
-            let Err(failed) = step else { return self.chunks.is_saved(chunk) };
+            let saved = self.go_on(io, chunk, &mut data).await;
+            let Err(failed) = saved else { return self.chunks.is_saved(chunk) };
             note!("{chunk} is not saved: {}", failed.error);
             let breaks_guests = self.on_cbw_error == OnCbwError::BreakGuestWrite;
             if !self.chunks.fail(chunk, failed, breaks_guests).await {
@@ -178,7 +173,7 @@ impl Saver {
 
     /// Saves what a guest's write overwrites in the guest's place.
     async fn save_now(&self, io: &Io, range: ByteRange, most: ByteLen) -> Result<(), BlockError> {
-        while let Some(chunk) = self.chunks.claim(range, most).await {
+        while let Some(chunk) = self.chunks.claim(range, most).await? {
             let mut data = None;
             match self.go_on(io, chunk, &mut data).await {
                 Ok(()) => self.chunks.is_saved(chunk),
@@ -203,11 +198,11 @@ impl Saver {
             while !rest.is_empty() {
                 let (piece, place) = self.chunks.begin_look(rest).await?;
                 if io.layer().design().is_mutant(Mutant::FleecingReadOvertakesCbw) {
-                    self.chunks.end_look(place);
+                    self.chunks.end_look(place)?;
                 }
                 let edge = if place == Place::Target { TARGET } else { FILE };
                 let read = io.read(edge, piece, ReadFlags::default()).await;
-                self.chunks.end_look(place);
+                self.chunks.end_look(place)?;
                 data.extend_from_slice(&read?);
                 rest = ByteRange::between(piece.end(), rest.end());
             }

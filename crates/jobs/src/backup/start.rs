@@ -9,9 +9,9 @@ use alloc::vec::Vec;
 use blockyard_bitmap::DirtyBitmap;
 use blockyard_block::{BlockError, BlockLayer, Io, NewNode, Node, Plan, Requester, Undo};
 use blockyard_graph::{
-    Discard, EdgeKey, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions,
+    Discard, EdgeKey, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions, Role,
 };
-use blockyard_sync::door;
+use blockyard_sync::door::{self, world::Quiet};
 use blockyard_units::{BackupChunks, BackupWay, ByteLen, JobId, Mutant, NodeId};
 
 use super::Backup;
@@ -94,6 +94,17 @@ fn len(layer: &BlockLayer, node: &Node) -> ByteLen {
     node.len(&Io::of_node(layer, node, Requester::Node(node.id())))
 }
 
+/// Bytes that are allocated at once by what holds the data of a node, below filters and raw formats.
+fn cluster_size(layer: &BlockLayer, node: NodeId) -> ByteLen {
+    let graph = layer.graph();
+    let below = |at: &NodeId| {
+        let role = if graph.node(*at)?.driver == "raw" { Role::Primary } else { Role::Filtered };
+        graph.child_with(*at, role).map(|edge| edge.child)
+    };
+    let all = core::iter::successors(Some(node), below).filter_map(|id| layer.node_by_id(id));
+    all.map(|node| node.cluster_size()).max().unwrap_or(ByteLen(1))
+}
+
 /// Both are of one length, which is told.
 fn check_lengths(layer: &BlockLayer, source: &Node, target: &Node) -> Result<ByteLen, BlockError> {
     let (name, target_name) = (source.name(), target.name());
@@ -122,14 +133,12 @@ impl BackupStart {
         jobs.check_name(&options.job.name)?;
         let (source, target) = (layer.node(&options.source)?, layer.node(&options.target)?);
         let len = check_lengths(layer, &source, &target)?;
-        if let Some(bitmap) = &options.bitmap {
-            source.bitmaps().look_at(&bitmap.name, |bitmap| bitmap.readable().map(drop))?;
-        }
         let design = layer.design();
         // What a cluster of the target lacks would hide what is below.
         let ignores = design.is_mutant(Mutant::BackupPartialTargetCluster);
         let alone = layer.backing_of(target.id()).is_none() && !ignores;
-        let cluster = if alone || options.compress { target.cluster_size() } else { ByteLen(1) };
+        let cluster = cluster_size(layer, target.id());
+        let cluster = if alone || options.compress { cluster } else { ByteLen(1) };
         let granularity = options.granularity.max(cluster);
         check_granules(len, granularity)?;
         let todo = DirtyBitmap::new(len, granularity)
@@ -149,6 +158,7 @@ impl BackupStart {
             way: design.backup,
             most: if single { granularity } else { options.most.max(granularity) },
             compress: options.compress,
+            is_whole: matches!(options.sync, SyncMode::Full | SyncMode::None),
             on_cbw_error: options.on_cbw_error,
             limit_ns,
             node: options.filter_name.clone(),
@@ -274,6 +284,7 @@ impl BackupStart {
             bitmap: options.bitmap,
             workers: if layer.design().backup == BackupWay::Notifier { 1 } else { options.workers },
             policies: options.policies,
+            is_flushed: Quiet::default(),
         };
         let job = Job::new(id, options.job, layer.clone(), jobs.clone(), Box::new(backup));
         jobs.insert(job.clone());

@@ -300,6 +300,7 @@ impl JobDriver for Mirror {
             while let Err(error) = self.copier.io.flush(filter::TARGET).await {
                 job.met(error, self.policies.target, false)?;
                 job.check_cancelled()?;
+                job.wait_to_try_again().await;
             }
             if is_soft(job) { Ok(()) } else { self.rename(job).await }
         })
