@@ -120,8 +120,8 @@ impl GuestRegister {
         }
     }
 
-    /// What the device is now, for somebody who looks back at it: what is under way may be a part of it, and what begins
-    /// later is not. Who reads it goes on with the numbers of its operations.
+    /// What the device is now, for somebody who looks back at it: what is under way may be a part of it, and what
+    /// begins later is not. Who reads it goes on with the numbers of its operations.
     pub fn as_it_is(&self) -> Self {
         let name = format!("{} as it was", self.name);
         Self { name, property: Property::PointInTime, ..self.clone() }

@@ -150,7 +150,8 @@ impl ActionOptions {
                 Some(command) => Typed::Bitmap(command),
                 None => {
                     let known = "abort, block-dirty-bitmap-add, -clear, -disable, -enable, -merge and \
-                                 -remove, blockdev-backup, blockdev-mirror, blockdev-snapshot, x-blockdev-replace-child";
+                                 -remove, blockdev-backup, blockdev-mirror, blockdev-snapshot, \
+                                 x-blockdev-replace-child";
                     return Err(QmpError::generic(format!(
                         "'{other}' is no action of a transaction; known are {known}"
                     )));

@@ -1,5 +1,5 @@
-//! What backups promise: their targets, and whoever looks back at their sources, show what a device was at one moment of
-//! the command that began them; those of one command at one moment.
+//! What backups promise: their targets, and whoever looks back at their sources, show what a device was at one moment
+//! of the command that began them; those of one command at one moment.
 //!
 //! That moment is a publication in which a job of the command has come; if they come in several, the last of them, for
 //! all. Not for: sources that no device leads to.

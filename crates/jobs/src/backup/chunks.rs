@@ -8,8 +8,8 @@
 //! | 1 | 1 | impossible |
 //!
 //! Invariant `taken-in-one-step`: a chunk leaves the first state for the second in one step. That a guest waits for it
-//! is written in the list of those who wait, and never at the chunk: so nobody forgets it there. What a guest waits for has been
-//! read once, and so is never to be saved again: when its wait is over, it may write.
+//! is written in the list of those who wait, and never at the chunk: so nobody forgets it there. What is read, and for
+//! which no guest waits any more, is never to be saved again: when its wait is over, a guest may write.
 //!
 //! Source: "new backup architecture" (qemu-devel, December 2016).
 
@@ -384,7 +384,7 @@ impl Chunks {
 
     /// A worker has failed. If guests' writes wait for the chunk, that is for them, or for the backup: `breaks_guests`;
     /// and the chunk is to be saved as before. If it is longer than a granule, none of them fails: what they wait for
-    /// is tried by itself. If no guest waits the worker does, and is told whether to try again: that it is to as soon as
+    /// is tried by itself. If no guest waits the worker does, and is told whether to try again: it is to as soon as
     /// somebody waits.
     ///
     /// # Yields
@@ -437,7 +437,7 @@ impl Chunks {
         self.0.write(|state| drop(state.void.get_or_insert(error).clone()));
     }
 
-    /// Waits until a guest may write to `range`, or `limit` ends; while the job rests, until that has begun is over too.
+    /// Waits until a guest may write to `range`, or `limit` ends; while the job rests, what has begun is to be over too.
     ///
     /// # Errors
     /// It could not be saved.

@@ -2,11 +2,12 @@
 //!
 //! What a guest is about to overwrite is saved before. The design says how. Workers: a filter above the source has the
 //! guest's write wait, and workers, which copy all the rest too, read what it waits for first; it goes on when that is
-//! read, not when it is written to the target. Filter: the guest's write copies in its place. Notifier: so does a hook of the
-//! source, chunk by chunk, and the job holds source and target itself.
+//! read, not when it is written to the target. Filter: the guest's write copies in its place. Notifier: so does a hook
+//! of the source, chunk by chunk, and the job holds source and target itself.
 //!
-//! The job's own task makes no copies: it looks for what need not be copied, keeps the rate, and does what is to be done
-//! about errors. It rests when nothing is under way that no guest waits for.
+//! The job's own task looks for what need not be copied, keeps the rate, and does what is to be done about errors. It
+//! rests when whatever is under way is for a request that waits for all of it: so drained sections, which wait for
+//! requests and jobs, wait for every copy.
 //!
 //! Source: "new backup architecture" (qemu-devel, December 2016); QEMU's documentation of blockdev-backup and of
 //! copy-before-write. Differs: an error of what a guest waits for is the guest's or the backup's at once, whatever the
