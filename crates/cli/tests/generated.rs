@@ -191,6 +191,12 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::BackupSkipsWithoutZeroes, "they have no backups"),
     (Mutant::BackupSkipsFlush, "they have no backups"),
     (Mutant::BackupPivotLiteral, "they have no backups"),
+    (Mutant::GrowExposesBackingData, "overlays that end before what is below them, and grow"),
+    (Mutant::BusyNodeNotRefused, "what is refused or not is all the same to them"),
+    (
+        Mutant::CloseWithStreamRunning,
+        "a device that loses its disk while something is pulled up into that",
+    ),
     (Mutant::GrowingZeroesDoNotSerialise, "a device that makes its disk longer"),
 ];
 

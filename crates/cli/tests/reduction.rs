@@ -63,6 +63,8 @@ fn the_searches_see_the_same_traces_of_the_scenarios() {
             "backup-full",
             "bitmap-follow-mirror",
             "commit-filters",
+            "mirror-busy-source",
+            "mirror-group",
             "mirror-witness",
             "reopen-during-mirror",
             "replace-child-during-mirror",
