@@ -437,7 +437,8 @@ impl Chunks {
         self.0.write(|state| drop(state.void.get_or_insert(error).clone()));
     }
 
-    /// Waits until a guest may write to `range`, or `limit` ends; while the job rests, what has begun is to be over too.
+    /// Waits until a guest may write to `range`, or `limit` ends. While the job rests, what has begun is to be over
+    /// too.
     ///
     /// # Errors
     /// It could not be saved.
