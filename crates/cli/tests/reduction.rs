@@ -55,15 +55,20 @@ fn the_searches_see_the_same_traces_of_the_scenarios() {
     let lonely =
         ["bitmap-follow-closed", "bitmap-persistent", "qcow2-refcount-block", "qcow2-resize"];
     // They have tens of thousands of traces.
-    let huge = ["backup-busy-guest", "backup-fleecing", "backup-group", "backup-retry"];
+    let huge = [
+        "backup-busy-guest",
+        "backup-fleecing",
+        "backup-full",
+        "backup-group",
+        "backup-retry",
+        "mirror-busy-source",
+    ];
     let left_out = |name| lonely.contains(&name) || huge.contains(&name);
     for (name, text) in BUILTIN.iter().filter(|(name, _)| !left_out(name)) {
         let with_sleep = [Reduction::Optimal, Reduction::SourceSets, Reduction::SleepSets];
         let large = [
-            "backup-full",
             "bitmap-follow-mirror",
             "commit-filters",
-            "mirror-busy-source",
             "mirror-group",
             "mirror-witness",
             "reopen-during-mirror",

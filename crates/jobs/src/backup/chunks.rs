@@ -17,204 +17,12 @@ use alloc::vec::Vec;
 
 use blockyard_bitmap::DirtyBitmap;
 use blockyard_block::BlockError;
+use blockyard_runtime::IoBuffer;
 use blockyard_sync::{Shared, first_of, sometimes};
 use blockyard_units::{ByteLen, ByteRange};
 
+use super::table::{Place, State, Taken, Until, Waiter, Work};
 use crate::flight::Failed;
-
-/// Where what a snapshot shows is to be read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// Not written since: guests wait until this look at it is over, which has this number.
-    Source(u64),
-    Target,
-}
-
-/// What somebody waits for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Until {
-    /// A guest's write: that what it overwrites is read, or in the target where that is needed.
-    Saved,
-    /// A guest's write that saves it itself: that nobody else does.
-    Untaken,
-    /// A look back: that what is read is in the target.
-    Written,
-}
-
-/// A request that waits.
-struct Waiter {
-    number: u64,
-    range: ByteRange,
-    until: Until,
-    /// What it waits for could not be saved.
-    failed: Option<BlockError>,
-}
-
-/// A chunk that somebody saves.
-struct Taken {
-    range: ByteRange,
-    /// It is read, and being written.
-    is_read: bool,
-    /// For a request, which waits for all of it: the job may rest meanwhile.
-    covered: bool,
-    /// It has failed, and is not tried again yet.
-    parked: bool,
-}
-
-struct State {
-    todo: DirtyBitmap,
-    /// All that the backup is about.
-    all: DirtyBitmap,
-    /// A guest may write when the target has what it overwrites, and not when that is read.
-    whole: bool,
-    /// For a mutant: what is copied at once is as long as it may be, whether it is to be saved or not.
-    recopies: bool,
-    taken: Vec<Taken>,
-    waiters: Vec<Waiter>,
-    looks: Vec<(u64, ByteRange)>,
-    /// Whole writes that the old way keeps apart.
-    apart: Vec<(u64, ByteRange)>,
-    numbers: u64,
-    /// The job rests, or is about to: whoever has a chunk saved waits for all of that.
-    rests: bool,
-    /// So many chunks may be taken that nobody waits for.
-    allowed: u64,
-    /// Bytes of those that were saved since somebody asked.
-    done: u64,
-    failed: Vec<Failed>,
-    /// How often those that failed were to try again.
-    again: u64,
-    workers: usize,
-    /// Workers are to end.
-    stops: bool,
-    /// What was saved is not what the source was.
-    void: Option<BlockError>,
-}
-
-impl State {
-    fn number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
-    }
-
-    /// Whether a guest's write to `range` has to wait for it.
-    fn keeps(&self, taken: &Taken, range: ByteRange) -> bool {
-        taken.range.overlaps(&range) && (self.whole || self.rests || !taken.is_read)
-    }
-
-    /// Whether a guest may write there.
-    fn is_free(&self, range: ByteRange) -> bool {
-        let looked_at = self.looks.iter().any(|(_, look)| look.overlaps(&range));
-        let kept = || self.taken.iter().any(|taken| self.keeps(taken, range));
-        let saved = !self.todo.dirty_in(range) && !kept();
-        !looked_at && (saved || self.void.is_some())
-    }
-
-    fn is_taken(&self, range: ByteRange) -> bool {
-        self.taken.iter().any(|taken| taken.range.overlaps(&range))
-    }
-
-    fn taken(&mut self, chunk: ByteRange) -> &mut Taken {
-        let taken = self.taken.iter_mut().find(|taken| taken.range == chunk);
-        taken.expect("a-chunk-that-is-saved-was-taken")
-    }
-
-    fn waits_for(&self, waiter: &Waiter, taken: &Taken) -> bool {
-        waiter.failed.is_none()
-            && match waiter.until {
-                Until::Saved => self.keeps(taken, waiter.range),
-                Until::Untaken => taken.range.overlaps(&waiter.range),
-                Until::Written => taken.is_read && taken.range.overlaps(&waiter.range),
-            }
-    }
-
-    /// The requests that wait for this chunk, which is taken.
-    fn waiters_for(&self, chunk: ByteRange) -> Vec<u64> {
-        let Some(taken) = self.taken.iter().find(|taken| taken.range == chunk) else {
-            return Vec::new();
-        };
-        let waiters = self.waiters.iter().filter(|waiter| self.waits_for(waiter, taken));
-        waiters.map(|waiter| waiter.number).collect()
-    }
-
-    fn begin_to_wait(&mut self, range: ByteRange, until: Until) -> u64 {
-        let number = self.number();
-        self.waiters.push(Waiter { number, range, until, failed: None });
-        number
-    }
-
-    fn waiter(&self, number: u64) -> &Waiter {
-        let waiter = self.waiters.iter().find(|waiter| waiter.number == number);
-        waiter.expect("who-waits-is-listed")
-    }
-
-    fn end_wait(&mut self, number: u64) -> Result<(), BlockError> {
-        let index = self.waiters.iter().position(|waiter| waiter.number == number);
-        let waiter = self.waiters.remove(index.expect("who-waits-is-listed"));
-        waiter.failed.map_or(Ok(()), Err)
-    }
-
-    /// Takes the first that is to be saved within `range`, and of its neighbours as many as there is room for.
-    fn take(&mut self, range: ByteRange, most: ByteLen, for_request: bool) -> Option<ByteRange> {
-        let granularity = self.todo.granularity();
-        let within = range.align_outward(granularity);
-        let most = ByteLen(most.0 & !(granularity.0 - 1)).max(granularity);
-        let mut chunk = self.todo.next_dirty_area(within, most)?;
-        if self.recopies {
-            let len = ByteRange::new(0, self.todo.disk_len().0);
-            chunk = ByteRange::new(chunk.start(), most.0).intersection(&len);
-        }
-        self.todo.reset(chunk).expect("a-chunk-is-aligned");
-        assert!(!self.is_taken(chunk), "taken-in-one-step: {chunk} is saved twice");
-        let covered = for_request && self.rests;
-        self.taken.push(Taken { range: chunk, is_read: false, covered, parked: false });
-        Some(chunk)
-    }
-
-    /// Whether workers are to save what it waits for.
-    fn needs_worker(&self, waiter: &Waiter) -> bool {
-        let waits = waiter.until == Until::Saved && waiter.failed.is_none();
-        waits && self.todo.dirty_in(waiter.range)
-    }
-
-    fn has_work(&self) -> bool {
-        self.stops
-            || self.waiters.iter().any(|waiter| self.needs_worker(waiter))
-            || (self.allowed > 0 && self.todo.count() > 0)
-    }
-
-    /// The guest that waits longest goes first.
-    fn take_work(&mut self, most: ByteLen) -> Option<ByteRange> {
-        if self.stops {
-            return None;
-        }
-        if let Some(waiter) = self.waiters.iter().find(|waiter| self.needs_worker(waiter)) {
-            let (range, rests) = (waiter.range, self.rests);
-            sometimes!(true, "a worker saved what a guest waits for");
-            sometimes!(rests, "a worker saved what a guest waits for while its job rests");
-            return self.take(range, ByteLen(0), true);
-        }
-        self.allowed = self.allowed.saturating_sub(1);
-        let everything = ByteRange::new(0, self.todo.disk_len().0);
-        self.take(everything, most, false)
-    }
-
-    fn end(&mut self, chunk: ByteRange) {
-        self.taken.retain(|taken| taken.range != chunk);
-    }
-
-    fn put_back(&mut self, chunk: ByteRange) {
-        self.end(chunk);
-        self.todo.mark(chunk);
-        // Whether the job had taken it is forgotten: one more does no harm.
-        self.allowed = self.allowed.saturating_add(u64::from(!self.rests));
-    }
-
-    fn left(&self) -> u64 {
-        let taken: u64 = self.taken.iter().map(|taken| taken.range.len().0).sum();
-        self.todo.dirty_bytes().0 + taken
-    }
-}
 
 /// See the file head.
 pub(super) struct Chunks(Shared<State>);
@@ -246,7 +54,6 @@ impl Chunks {
             allowed: 0,
             done: 0,
             failed: Vec::new(),
-            again: 0,
             workers: 0,
             stops: false,
             void: None,
@@ -284,9 +91,9 @@ impl Chunks {
         self.0.write(|state| state.allowed = chunks);
     }
 
-    /// Those that failed try again.
+    /// What is parked is tried again.
     pub fn try_again(&self) {
-        self.0.write(|state| state.again += 1);
+        self.0.write(|state| state.taken.iter_mut().for_each(|taken| taken.due = taken.parked));
     }
 
     /// Whether nothing is to be saved any more, or being saved.
@@ -300,7 +107,9 @@ impl Chunks {
     /// If it has to wait.
     pub async fn begin_to_rest(&self) {
         self.0.write(|state| (state.rests, state.allowed) = (true, 0));
-        let at_rest = |state: &State| state.taken.iter().all(|taken| taken.covered || taken.parked);
+        let at_rest = |state: &State| {
+            state.taken.iter().all(|taken| taken.covered || taken.parked && !taken.due)
+        };
         if !self.0.read(at_rest) {
             self.0.wait_until(at_rest).await;
         }
@@ -356,11 +165,11 @@ impl Chunks {
         self.0.wait_until(|state| state.workers == 0).await;
     }
 
-    /// The next chunk that a worker saves; none, if it is to end.
+    /// What a worker is to do next; nothing, if it is to end.
     ///
     /// # Yields
     /// Always.
-    pub async fn wait_for_work(&self, most: ByteLen) -> Option<ByteRange> {
+    pub async fn wait_for_work(&self, most: ByteLen) -> Option<Work> {
         self.0.wait_for(State::has_work, move |state| state.take_work(most)).await
     }
 
@@ -382,54 +191,41 @@ impl Chunks {
         self.0.write(|state| state.put_back(chunk));
     }
 
-    /// A worker has failed. If guests' writes wait for the chunk, that is for them, or for the backup: `breaks_guests`;
-    /// and the chunk is to be saved as before. If it is longer than a granule, none of them fails: what they wait for
-    /// is tried by itself. If no guest waits the worker does, and is told whether to try again: it is to as soon as
-    /// somebody waits.
-    ///
-    /// # Yields
-    /// If no guest waits.
-    pub async fn fail(&self, chunk: ByteRange, failed: Failed, breaks_guests: bool) -> bool {
-        let again = self.0.write(|state| {
+    /// A worker has failed; `data`: what it has read. If guests' writes wait for the chunk, that is for them, or for
+    /// the backup: `breaks_guests`. One that is not read is to be saved as before then, and if it is longer than a
+    /// granule nobody fails: what guests wait for is tried by itself. What is read cannot be read again: somebody may
+    /// have written there. It is parked, and so is what nobody waits for, until the job has it tried again or somebody
+    /// waits.
+    pub fn fail(
+        &self,
+        chunk: ByteRange,
+        data: Option<IoBuffer>,
+        failed: Failed,
+        breaks_guests: bool,
+    ) {
+        self.0.write(|state| {
             let waiters = state.waiters_for(chunk);
-            let is_look = |waiter: &&mut Waiter| waiter.until == Until::Written;
-            let of_chunk = |waiter: &&mut Waiter| waiters.contains(&waiter.number);
-            let guests =
-                waiters.len() - state.waiters.iter_mut().filter(of_chunk).filter(is_look).count();
-            let alone = chunk.len() <= state.todo.granularity();
-            let error = &failed.error;
+            let is_guest = |waiter: &&Waiter| waiter.until != Until::Written;
+            let of_chunk = |number: u64| waiters.contains(&number);
+            let waiting = state.waiters.iter().filter(|waiter| of_chunk(waiter.number));
+            let guests = waiting.filter(is_guest).count();
+            let stays = guests == 0 || (data.is_some() && !state.whole);
+            let alone = stays || chunk.len() <= state.todo.granularity();
             if guests == 0 || (alone && breaks_guests) {
-                let told = state.waiters.iter_mut().filter(of_chunk);
-                told.for_each(|waiter| waiter.failed = Some(error.clone()));
+                let told = state.waiters.iter_mut().filter(|waiter| of_chunk(waiter.number));
+                told.for_each(|waiter| waiter.failed = Some(failed.error.clone()));
             }
-            if guests == 0 {
-                state.taken(chunk).parked = true;
-                state.failed.push(failed);
-                return Some(state.again);
+            sometimes!(guests > 0, "what a guest waits for could not be saved");
+            if guests > 0 && alone && !breaks_guests {
+                state.void.get_or_insert(failed.error.clone());
             }
-            sometimes!(true, "what a guest waits for could not be saved");
-            if alone && !breaks_guests {
-                state.void.get_or_insert(failed.error);
+            if !stays {
+                return state.put_back(chunk);
             }
-            state.put_back(chunk);
-            None
+            let taken = state.taken(chunk);
+            (taken.parked, taken.covered, taken.data) = (true, false, data);
+            state.failed.push(failed);
         });
-        let Some(again) = again else { return false };
-        let told = move |state: &State| {
-            state.stops || state.again != again || !state.waiters_for(chunk).is_empty()
-        };
-        self.0
-            .wait_for(told, move |state| {
-                if state.stops {
-                    state.put_back(chunk);
-                    return false;
-                }
-                let covered = state.rests;
-                let taken = state.taken(chunk);
-                (taken.parked, taken.covered) = (false, covered);
-                true
-            })
-            .await
     }
 
     /// What was saved is not what the source was.
@@ -458,17 +254,15 @@ impl Chunks {
         let over =
             move |state: &State| state.is_free(range) || state.waiter(number).failed.is_some();
         let in_time = first_of(self.0.wait_until(over), limit).await;
-        if !in_time {
-            let uncovered = move |state: &State| {
-                let covers = |taken: &Taken| taken.covered && taken.range.overlaps(&range);
-                !state.taken.iter().any(covers)
-            };
-            if !self.0.read(uncovered) {
-                self.0.wait_until(uncovered).await;
-            }
+        let ended = self.0.write(|state| state.end_wait(number));
+        let uncovered = move |state: &State| {
+            let covers = |taken: &Taken| taken.covered && taken.range.overlaps(&range);
+            !state.taken.iter().any(covers)
+        };
+        if !self.0.read(uncovered) {
+            self.0.wait_until(uncovered).await;
         }
-        let waited = if in_time { Waited::Free } else { Waited::TooLong };
-        self.0.write(|state| state.end_wait(number)).map(|()| waited)
+        ended.map(|()| if in_time { Waited::Free } else { Waited::TooLong })
     }
 
     /// Keeps a whole write apart from others that overlap it, those before it first.
@@ -570,26 +364,4 @@ impl Chunks {
 pub(super) enum Waited {
     Free,
     TooLong,
-}
-
-impl State {
-    fn look(&mut self, range: ByteRange) -> Result<(ByteRange, Place), BlockError> {
-        if let Some(error) = &self.void {
-            return Err(error.clone());
-        }
-        let granularity = self.todo.granularity();
-        let chunk = ByteRange::new(range.start(), 1).align_outward(granularity);
-        let piece = chunk.intersection(&range);
-        if !self.all.dirty_in(chunk) {
-            let why = alloc::format!("{piece} is no part of the backup: it is not known as it was");
-            return Err(BlockError::Invalid(why));
-        }
-        if !self.todo.dirty_in(chunk) && !self.is_taken(chunk) {
-            sometimes!(true, "what was saved was read in the target");
-            return Ok((piece, Place::Target));
-        }
-        let number = self.number();
-        self.looks.push((number, chunk));
-        Ok((piece, Place::Source(number)))
-    }
 }

@@ -17,6 +17,7 @@ mod chunks;
 mod filter;
 mod saver;
 mod start;
+mod table;
 
 pub use saver::OnCbwError;
 pub use start::{BackupOptions, BackupStart, BitmapMode, BitmapUse};

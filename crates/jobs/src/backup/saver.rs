@@ -8,7 +8,8 @@ use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind};
 use blockyard_sync::{note, sometimes};
 use blockyard_units::{BackupWay, ByteLen, ByteRange, Mutant};
 
-use super::chunks::{Chunks, Place, Waited};
+use super::chunks::{Chunks, Waited};
+use super::table::{Place, Work};
 use crate::flight::Failed;
 use crate::mirror::{FILE, TARGET};
 
@@ -71,29 +72,23 @@ impl Saver {
         io.write(TARGET, Write { flags, ..Write::zeroes(range) }).await
     }
 
-    /// A worker: saves what is to be saved, and what has failed once it is told to.
+    /// A worker: saves what is to be saved, and what has failed once that is to be tried again.
     pub async fn work(self: Arc<Self>, io: Io) {
-        while let Some(chunk) = self.chunks.wait_for_work(self.most).await {
-            self.save(&io, chunk).await;
-        }
-        self.chunks.worker_ends();
-    }
-
-    async fn save(&self, io: &Io, chunk: ByteRange) {
-        let mut data = None;
-        loop {
-            let saved = self.go_on(io, chunk, &mut data).await;
-            let Err(failed) = saved else { return self.chunks.is_saved(chunk) };
-            note!("{chunk} is not saved: {}", failed.error);
-            let breaks_guests = self.on_cbw_error == OnCbwError::BreakGuestWrite;
-            if !self.chunks.fail(chunk, failed, breaks_guests).await {
-                return;
-            }
+        while let Some(Work { chunk, mut data }) = self.chunks.wait_for_work(self.most).await {
             sometimes!(data.is_some(), "a write was tried again without another read");
             if io.layer().design().is_mutant(Mutant::BackupReadsAgain) {
                 data = None;
             }
+            match self.go_on(&io, chunk, &mut data).await {
+                Ok(()) => self.chunks.is_saved(chunk),
+                Err(failed) => {
+                    note!("{chunk} is not saved: {}", failed.error);
+                    let breaks_guests = self.on_cbw_error == OnCbwError::BreakGuestWrite;
+                    self.chunks.fail(chunk, data, failed, breaks_guests);
+                }
+            }
         }
+        self.chunks.worker_ends();
     }
 
     /// Saves a chunk from where it was left: what is read is not read again.

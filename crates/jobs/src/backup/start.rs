@@ -69,7 +69,7 @@ pub struct BackupOptions {
     pub policies: MirrorPolicies,
     /// What becomes of guests' writes whose old data cannot be saved.
     pub on_cbw_error: OnCbwError,
-    /// Seconds for which a guest's write waits at most; 0 is without limit.
+    /// Seconds for which a guest's write waits at most for workers; 0 is without limit.
     pub cbw_timeout: u32,
     /// The filter's node-name.
     pub filter_name: String,

@@ -20,6 +20,7 @@ impl Stream {
         while let Err(error) = self.io.flush(FILTER).await {
             job.met(error, self.policy, false)?;
             job.check_cancelled()?;
+            job.wait_to_try_again().await;
         }
         self.name_base(job).await
     }
@@ -30,6 +31,9 @@ impl Stream {
         let image = layer.node_by_id(self.chain.top).filter(|node| node.keeps_backing_file());
         let Some(image) = image else { return Ok(()) };
         let graph = layer.graph();
+        if graph.child_with(self.chain.top, Role::Cow).is_none() {
+            return Ok(());
+        }
         let nothing = || BackingFile { name: String::new(), format: None };
         let file =
             self.base(&graph).map_or_else(|| Some(nothing()), |base| (self.naming)(&graph, base));
