@@ -93,7 +93,8 @@ impl Jobs {
         for _ in 0..MOMENTS_MAX {
             jobs = ask(side, "query-jobs", &Dict::new())?;
             if self.are_at_rest(&jobs) {
-                return Ok(());
+                // A state is there a moment before the event that tells of it.
+                return side.pause();
             }
             side.pause()?;
         }
