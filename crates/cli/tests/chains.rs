@@ -2,18 +2,7 @@
 
 mod common;
 
-use common::{blockyard_json, folder};
-use serde_json::Value;
-
-/// Exhausts a scenario under designs; nothing is broken, and every mark reached.
-fn check_exhausted(scenario: &str, change: &[&str]) {
-    let folder = folder(&format!("exhaust-{scenario}-{}", change.join("").replace('=', "-")));
-    let (status, result) =
-        blockyard_json(&folder, &[&["explore", scenario, "--exhaust"], change].concat());
-    assert_eq!(status, 0, "{scenario} {change:?}: {result}");
-    assert_eq!(result["exhausted"], true, "{result}");
-    assert_eq!(result["marks_missed"], Value::Array(Vec::new()), "{result}");
-}
+use common::check_exhausted;
 
 #[test]
 fn the_commit_scenarios_exhaust_clean() {

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{blockyard, blockyard_json, folder};
+use common::{blockyard, blockyard_json, check_exhausted, folder};
 use serde_json::Value;
 
 const RESURRECTED: [&str; 2] = ["explore", "resurrected-filter"];
@@ -107,16 +107,6 @@ fn every_sampling_strategy_finds_the_resurrected_filter_and_says_what_it_did() {
     }
     let refused = ["fuzz", "resurrected-filter", "--seeds", "0..9", "--strategy", "reduced"];
     assert_eq!(blockyard(&folder, &refused).status, 2);
-}
-
-/// Exhausts a scenario under designs; nothing is broken, and every mark reached.
-fn check_exhausted(scenario: &str, change: &[&str]) {
-    let folder = folder(&format!("exhaust-{scenario}-{}", change.join("").replace('=', "-")));
-    let (status, result) =
-        blockyard_json(&folder, &[&["explore", scenario, "--exhaust"], change].concat());
-    assert_eq!(status, 0, "{scenario} {change:?}: {result}");
-    assert_eq!(result["exhausted"], true, "{result}");
-    assert_eq!(result["marks_missed"], Value::Array(Vec::new()), "{result}");
 }
 
 #[test]

@@ -41,3 +41,14 @@ pub fn blockyard_json(folder: &Path, arguments: &[&str]) -> (i32, Value) {
     let value = serde_json::from_str(&ran.stdout);
     (ran.status, value.unwrap_or_else(|error| panic!("{error}: {}{}", ran.stdout, ran.stderr)))
 }
+
+/// Exhausts a scenario under designs; nothing is broken, and every mark reached.
+#[allow(dead_code, reason = "not every test file exhausts one")]
+pub fn check_exhausted(scenario: &str, change: &[&str]) {
+    let folder = folder(&format!("exhaust-{scenario}-{}", change.join("").replace('=', "-")));
+    let (status, result) =
+        blockyard_json(&folder, &[&["explore", scenario, "--exhaust"], change].concat());
+    assert_eq!(status, 0, "{scenario} {change:?}: {result}");
+    assert_eq!(result["exhausted"], true, "{result}");
+    assert_eq!(result["marks_missed"], Value::Array(Vec::new()), "{result}");
+}
