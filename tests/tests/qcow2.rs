@@ -4,6 +4,7 @@
 
 mod qcow2 {
     pub mod amend;
+    pub mod backing;
     pub mod bitmaps;
     pub mod caches;
     pub mod check;

@@ -18,7 +18,9 @@ fn the_commit_scenarios_exhaust_clean() {
 
 #[test]
 fn the_stream_scenarios_exhaust_clean() {
-    for scenario in ["stream-overlaps-commit", "stream-to-base", "stream-whole"] {
+    for scenario in
+        ["stream-overlaps-commit", "stream-short-layer-discard", "stream-to-base", "stream-whole"]
+    {
         check_exhausted(scenario, &["--faults", "1"]);
     }
     check_exhausted("stream-closing", &[]);

@@ -294,6 +294,13 @@ const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("snapshot-skips-flush", "qcow2-snapshot", "durability", 0, 0),
     ("qcow2-raw-root-not-mapped", "bitmap-metadata-root", "guest-consistency", 0, 0),
     ("qcow2-cleans-dirty", "qcow2-clean-caches", "guest-consistency", 0, 0),
+    (
+        "qcow2-discard-looks-at-backing-length",
+        "stream-short-layer-discard",
+        "guest-consistency",
+        0,
+        1,
+    ),
     ("write-acknowledged-early", "mirror-keeps-upper-filter", "guest-consistency", 0, 0),
 ];
 

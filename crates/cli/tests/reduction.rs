@@ -71,6 +71,7 @@ fn the_searches_see_the_same_traces_of_the_scenarios() {
             "commit-filters",
             "mirror-group",
             "mirror-witness",
+            "qcow2-cow-over-backing",
             "reopen-during-mirror",
             "replace-child-during-mirror",
             "resurrected-filter",

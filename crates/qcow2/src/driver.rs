@@ -261,12 +261,7 @@ impl BlockDriver for Qcow2 {
                 }
                 WriteKind::Zeroes => {
                     let flags = write.flags;
-                    let how = Zeroes {
-                        may_unmap: flags.may_unmap,
-                        no_fallback: flags.no_fallback,
-                        // What is copied up.
-                        own: flags.unchanged,
-                    };
+                    let how = Zeroes { may_unmap: flags.may_unmap, no_fallback: flags.no_fallback };
                     image.write_zeroes(&files, range, how).await
                 }
                 WriteKind::Discard => image.discard(&files, range).await,

@@ -80,7 +80,7 @@ impl ImageFile<'_> {
 
     /// Makes `range` read as zeroes.
     pub(crate) async fn write_zeroes(&self, range: ByteRange) -> Result<(), BlockError> {
-        let how = Zeroes { may_unmap: true, no_fallback: false, own: false };
+        let how = Zeroes { may_unmap: true, no_fallback: false };
         self.write_zeroes_for(range, how).await
     }
 
@@ -90,7 +90,7 @@ impl ImageFile<'_> {
         range: ByteRange,
         how: Zeroes,
     ) -> Result<(), BlockError> {
-        let Zeroes { may_unmap, no_fallback, .. } = how;
+        let Zeroes { may_unmap, no_fallback } = how;
         match self {
             Self::Child(io, name) => {
                 let flags = WriteFlags { may_unmap, no_fallback, ..WriteFlags::default() };
@@ -173,6 +173,15 @@ impl<'a> Files<'a> {
 
     /// Bytes of what shows where the image has nothing; none if nothing does.
     pub(crate) fn backing_len(&self) -> u64 {
-        self.backing.map_or(0, |backing| backing.len().unwrap_or_default())
+        self.backing_child_len().unwrap_or_default()
+    }
+
+    /// Bytes of what may come to show there: another child may take the place of one, and be longer.
+    pub(crate) fn may_show(&self) -> u64 {
+        self.backing_child_len().map_or(0, |_| u64::MAX)
+    }
+
+    fn backing_child_len(&self) -> Option<u64> {
+        self.backing.and_then(|backing| backing.len().ok())
     }
 }

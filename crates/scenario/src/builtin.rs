@@ -114,6 +114,10 @@ pub const BUILTIN: &[(&str, &str)] = &[
         "stream-overlaps-commit",
         include_str!("../../../tests/scenarios/stream-overlaps-commit.json"),
     ),
+    (
+        "stream-short-layer-discard",
+        include_str!("../../../tests/scenarios/stream-short-layer-discard.json"),
+    ),
     ("stream-to-base", include_str!("../../../tests/scenarios/stream-to-base.json")),
     ("stream-whole", include_str!("../../../tests/scenarios/stream-whole.json")),
     (

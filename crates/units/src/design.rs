@@ -361,6 +361,8 @@ words! {
             "what is not used is forgotten though it was not written";
         Qcow2RawRootNotMapped = "qcow2-raw-root-not-mapped",
             "an image over a file with data of its own is made without saying that they are there";
+        Qcow2DiscardLooksAtBackingLength = "qcow2-discard-looks-at-backing-length",
+            "what is discarded or zeroed behind the end of the backing file is left to that";
     }
 }
 

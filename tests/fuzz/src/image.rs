@@ -216,7 +216,7 @@ async fn do_one(image: &Image, files: &Files<'_>, op: Op) -> Result<(), ImageErr
             image.write(files, range.start(), bytes.into()).await
         }
         Op::Zeroes(offset) => {
-            let how = Zeroes { may_unmap: true, no_fallback: false, own: false };
+            let how = Zeroes { may_unmap: true, no_fallback: false };
             image.write_zeroes(files, range(offset, 5000), how).await
         }
         Op::Discard(offset) => image.discard(files, range(offset, 3 * cluster)).await,
@@ -283,7 +283,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
             let data = vec![offset as u8 | 1; len];
             run(image.write(&files, offset, data.into())).expect("seeds-are-images");
         }
-        let how = Zeroes { may_unmap: false, no_fallback: false, own: false };
+        let how = Zeroes { may_unmap: false, no_fallback: false };
         run(image.write_zeroes(&files, ByteRange::new(512, 3000), how)).expect("seeds-are-images");
         run(image.close(&files)).expect("seeds-are-images");
         seeds.push(disk.bytes());

@@ -222,7 +222,7 @@ impl Case {
                 run(self.image.write(&files, range.start(), fill.into())).expect("it writes");
             }
             4..6 => {
-                let how = Zeroes { may_unmap: self.below(2) == 0, no_fallback: false, own: false };
+                let how = Zeroes { may_unmap: self.below(2) == 0, no_fallback: false };
                 self.model.zero(range);
                 run(self.image.write_zeroes(&files, range, how)).expect("it writes zeroes");
             }

@@ -122,7 +122,7 @@ fn no_write_lands_on_a_structure() {
                 marked[FEATURES] |= 2;
             }
             assert!(disk.bytes() == marked, "{structure}: nothing but the mark is written");
-            let how = Zeroes { may_unmap: true, no_fallback: false, own: false };
+            let how = Zeroes { may_unmap: true, no_fallback: false };
             let others = [
                 run(image.write(&files, 0, fill(9, 512))),
                 run(image.write(&files, 2 << 20, fill(9, CLUSTER))),

@@ -1,4 +1,8 @@
 //! Zeroes and discards: what changes the structures alone, where it can.
+//!
+//! Invariant `zeroes-are-the-image-s-own`: where there is a backing child, what a guest has zeroed or discarded does
+//! not depend on where that ends: a job may put another in its place, which is longer. So zeroes are never left to its
+//! end, and no cluster that the image had goes back to it.
 
 use blockyard_block::BlockError;
 use blockyard_runtime::{IoBuffer, IoErrorKind};
@@ -17,8 +21,6 @@ pub struct Zeroes {
     pub may_unmap: bool,
     /// They must not be written as data.
     pub no_fallback: bool,
-    /// They must be the image's own, also where its backing file has ended: another may take the place of that.
-    pub own: bool,
 }
 
 /// What the whole clusters of a range become.
@@ -59,15 +61,15 @@ impl Image {
         let mut at = range.start();
         while at < range.end() {
             let run = self.look(files, at, range.end()).await?;
-            let below = || if how.own { u64::MAX } else { files.backing_len() };
-            let is_zero = run.kind.reads_as_zeroes(at, below);
-            let widens =
-                run.kind == Kind::Unallocated && self.design.is_mutant(Mutant::Qcow2ZeroesWiden);
+            let is_zero = run.kind.reads_as_zeroes(at, || files.may_show());
+            let widens = run.kind == Kind::Unallocated
+                && self.design.is_mutant(Mutant::Qcow2ZeroesWiden)
+                && files.backing_len() <= at;
             at += if let (Kind::Data(host), true) = (run.kind, self.raw) {
                 let host = ByteRange::new(host, run.len);
                 files.data.write_zeroes_for(host, how).await?;
                 run.len
-            } else if is_zero && widens {
+            } else if widens {
                 let whole = self.geometry.clusters_around(ByteRange::new(at, run.len));
                 self.change_clusters(files, whole, Become::Zero).await?;
                 run.len
@@ -106,7 +108,7 @@ impl Image {
 
     /// Version 2 has no zero clusters: there only what nothing shows through can be without data.
     fn zeroes_need_no_data(&self, files: &Files<'_>, kind: Kind, how: Zeroes) -> bool {
-        let gives_back = how.may_unmap && files.backing_len() == 0;
+        let gives_back = how.may_unmap && files.may_show() == 0;
         self.geometry.has_zero
             || (gives_back && matches!(kind, Kind::Data(_) | Kind::Compressed(_)))
     }
@@ -137,6 +139,18 @@ impl Image {
     /// # Yields
     /// As the files do, and while others allocate the same clusters.
     pub async fn discard(&self, files: &Files<'_>, range: ByteRange) -> Result<(), ImageError> {
+        if !self.geometry.has_zero && files.may_show() > 0 {
+            return Ok(());
+        }
+        self.abandon(files, range).await
+    }
+
+    /// The same of what is nobody's: there what is below may show.
+    pub(super) async fn abandon(
+        &self,
+        files: &Files<'_>,
+        range: ByteRange,
+    ) -> Result<(), ImageError> {
         self.disown_bitmaps(files).await?;
         let cluster = self.geometry.cluster();
         let end = if range.end() == self.len().0 {
@@ -145,8 +159,7 @@ impl Image {
             range.end() - range.end() % cluster
         };
         let start = range.start().next_multiple_of(cluster);
-        let shows = !self.geometry.has_zero && files.backing_len() > start;
-        if start >= end || shows {
+        if start >= end {
             return Ok(());
         }
         let inner = ByteRange::between(start, end);
@@ -172,7 +185,7 @@ impl Image {
             // Zeroes there would be noise.
             return Ok(());
         }
-        let how = Zeroes { may_unmap: true, no_fallback: true, own: false };
+        let how = Zeroes { may_unmap: true, no_fallback: true };
         let mut at = range.start();
         while at < range.end() {
             let run = self.look(files, at, range.end()).await?;
@@ -214,7 +227,11 @@ impl Image {
         let geometry = &self.geometry;
         let reach = geometry.slice_entries() * geometry.cluster();
         let range = range.intersection(&ByteRange::new(range.start() / reach * reach, reach));
-        let below = files.backing_len();
+        // Drained sections keep it as it is while this is under way.
+        let below = match self.design.is_mutant(Mutant::Qcow2DiscardLooksAtBackingLength) {
+            true => files.backing_len(),
+            false => files.may_show(),
+        };
         let no_table =
             self.meta.read(|meta| meta.l1_entry(range.start(), geometry))?.table().is_none();
         if no_table && (matches!(to, Become::Discarded) || below <= range.start()) {

@@ -49,12 +49,7 @@ impl Image {
         files: &Files<'_>,
         range: ByteRange,
     ) -> Result<(), ImageError> {
-        self.put_zeroes_for(
-            files,
-            range,
-            Zeroes { may_unmap: true, no_fallback: false, own: false },
-        )
-        .await
+        self.put_zeroes_for(files, range, Zeroes { may_unmap: true, no_fallback: false }).await
     }
 
     /// The same, in a way that is asked for.

@@ -97,7 +97,7 @@ impl Image {
             Preallocation::Off | Preallocation::Metadata | Preallocation::Falloc
                 if !(shows && self.is_encrypted()) =>
             {
-                let zeroes = Zeroes { may_unmap: false, no_fallback: false, own: false };
+                let zeroes = Zeroes { may_unmap: false, no_fallback: false };
                 return self.put_zeroes_for(files, host, zeroes).await;
             }
             _ => {}

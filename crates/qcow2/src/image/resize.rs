@@ -46,10 +46,10 @@ impl Image {
     async fn shrink(&self, files: &Files<'_>, old: u64, new: u64) -> Result<(), ImageError> {
         let edge =
             if self.raw { old } else { new.next_multiple_of(self.geometry.cluster()).min(old) };
-        let zeroes = Zeroes { may_unmap: self.raw, no_fallback: false, own: false };
+        let zeroes = Zeroes { may_unmap: self.raw, no_fallback: false };
         // Should it grow again, nothing of this is to be seen.
         self.write_zeroes(files, ByteRange::between(new, edge), zeroes).await?;
-        self.discard(files, ByteRange::between(edge, old)).await?;
+        self.abandon(files, ByteRange::between(edge, old)).await?;
         self.set_size(files, new).await?;
         if self.geometry.external {
             // What is left is only space.
@@ -83,7 +83,7 @@ impl Image {
             };
             if let Err(error) = sized {
                 // Nobody sees it; what cannot be given back is space.
-                let _left = self.discard(files, added).await;
+                let _left = self.abandon(files, added).await;
                 return Err(error);
             }
         } else {
@@ -94,7 +94,7 @@ impl Image {
         if shown <= old {
             return Ok(());
         }
-        let zeroes = Zeroes { may_unmap: true, no_fallback: false, own: false };
+        let zeroes = Zeroes { may_unmap: true, no_fallback: false };
         let hidden = self.write_zeroes(files, ByteRange::between(old, shown), zeroes).await;
         match hidden {
             Ok(()) => self.flush(files).await,

@@ -213,7 +213,7 @@ impl Actors {
                 let range = ByteRange::new(at, len);
                 let may_unmap = matches!(op, Op::Unmap(..));
                 let files = self.files();
-                let how = Zeroes { may_unmap, no_fallback: false, own: false };
+                let how = Zeroes { may_unmap, no_fallback: false };
                 let zeroes = self.image.write_zeroes(&files, range, how);
                 self.change(range, 0, WriteKind::Cached, zeroes).await;
             }
