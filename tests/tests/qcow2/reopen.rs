@@ -1,5 +1,7 @@
 //! Nodes that become read-only and writable again while they are open, on real files.
 
+use std::path::Path;
+
 use blockyard_bitmap::DirtyBitmap;
 use blockyard_block::StoredBitmap;
 use blockyard_units::{ByteLen, ByteRange};
@@ -91,31 +93,32 @@ fn what_becomes_read_only_is_written_out_and_what_becomes_writable_is_written_on
     }
 }
 
+/// Makes an image that was not closed properly, so that it has to be repaired before it is written; and node `file`
+/// with it, read-only, whose first write fails. Returns the options of that.
+fn unclean(nodes: &Nodes, image: &Path) -> Json {
+    let name = image.to_string_lossy();
+    let options = "lazy_refcounts=on";
+    peer::call("qemu-img", &["create", "-q", "-f", "qcow2", "-o", options, &name, "1M"]);
+    let crash = ["-f", "qcow2", "-c", "write -P 7 0 64k", "-c", "abort", &name];
+    let crashed = std::process::Command::new("qemu-io").args(crash).output();
+    assert!(!crashed.expect("it is there").status.success());
+    let mut disk = file(image);
+    (disk["node-name"], disk["auto-read-only"]) = ("disk".into(), true.into());
+    nodes.done("blockdev-add", &disk);
+    let below = json!({ "driver": "blkdebug", "node-name": "file", "image": "disk", "read-only": true,
+        "inject-error": [{ "event": "none", "iotype": "write", "once": true }] });
+    nodes.done("blockdev-add", &below);
+    below
+}
+
 #[test]
 fn what_cannot_become_writable_stays_read_only_as_it_was() {
     if !peer::is_there() {
         return;
     }
-    let folder = folder("reopen-fails");
-    let image = folder.join("image.qcow2");
-    let name = image.to_string_lossy();
-    let options = "lazy_refcounts=on";
-    peer::call("qemu-img", &["create", "-q", "-f", "qcow2", "-o", options, &name, "1M"]);
-    // It is not closed properly, so that it has to be repaired before it is written.
-    let crash = ["-f", "qcow2", "-c", "write -P 7 0 64k", "-c", "abort", &name];
-    let crashed = std::process::Command::new("qemu-io").args(crash).output();
-    assert!(!crashed.expect("it is there").status.success());
     let nodes = Nodes::new();
-    nodes.done(
-        "blockdev-add",
-        &json!({ "driver": "file", "node-name": "disk", "filename": name,
-                                        "auto-read-only": true }),
-    );
-    // The first write fails.
-    let mut below = json!({ "driver": "blkdebug", "node-name": "file", "image": "disk",
-        "inject-error": [{ "event": "none", "iotype": "write", "once": true }] });
-    below["read-only"] = true.into();
-    nodes.done("blockdev-add", &below);
+    let image = folder("reopen-fails").join("image.qcow2");
+    let below = unclean(&nodes, &image);
     nodes.done("blockdev-add", &qcow2(true, "file".into()));
     let before = nodes.execute("x-debug-query-block-graph", &json!({}));
     let failed = reopen(&nodes, false, &below).expect_err("a write fails");
@@ -125,6 +128,7 @@ fn what_cannot_become_writable_stays_read_only_as_it_was() {
     reopen(&nodes, false, &below).expect("no write fails any more");
     nodes.write_top("disk0", 100_000, vec![9; 50_000]);
     nodes.close();
+    let name = image.to_string_lossy();
     peer::opens_clean(&["-f", "qcow2", &name], "closed");
     let read = ["-f", "qcow2", "-c", "read -P 7 0 64k", "-c", "read -P 9 100000 50000", &name];
     let said = peer::call("qemu-io", &read);
@@ -136,22 +140,8 @@ fn a_commit_whose_base_cannot_become_writable_leaves_nothing_behind() {
     if !peer::is_there() {
         return;
     }
-    let folder = folder("commit-fails");
-    let image = folder.join("base.qcow2");
-    let name = image.to_string_lossy();
-    let options = "lazy_refcounts=on";
-    peer::call("qemu-img", &["create", "-q", "-f", "qcow2", "-o", options, &name, "1M"]);
-    // It has to be repaired before it is written.
-    let crash = ["-f", "qcow2", "-c", "write -P 7 0 64k", "-c", "abort", &name];
-    let crashed = std::process::Command::new("qemu-io").args(crash).output();
-    assert!(!crashed.expect("it is there").status.success());
     let nodes = Nodes::new();
-    let mut disk = file(&image);
-    (disk["node-name"], disk["auto-read-only"]) = ("disk".into(), true.into());
-    nodes.done("blockdev-add", &disk);
-    let bad = json!({ "driver": "blkdebug", "node-name": "file", "image": "disk", "read-only": true,
-        "inject-error": [{ "event": "none", "iotype": "write", "once": true }] });
-    nodes.done("blockdev-add", &bad);
+    unclean(&nodes, &folder("commit-fails").join("base.qcow2"));
     let mut base = qcow2(true, "file".into());
     base["node-name"] = "base".into();
     nodes.done("blockdev-add", &base);
