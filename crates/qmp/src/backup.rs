@@ -7,14 +7,16 @@ use alloc::string::String;
 
 use blockyard_graph::Graph;
 use blockyard_jobs::{
-    BackupOptions, BackupStart, BitmapMode, BitmapUse, JobOptions, MirrorPolicies, OnCbwError,
-    SyncMode, check_job_id,
+    BackupOptions, BackupStart, BitmapMode, BitmapUse, MirrorPolicies, OnCbwError, SyncMode,
+    check_job_id,
 };
 use blockyard_units::ByteLen;
 use serde::Deserialize;
 
 use crate::error::QmpError;
-use crate::mirror::{OnErrorWord, check_filter_name, check_granularity, granularity, on_error};
+use crate::mirror::{
+    OnErrorWord, check_filter_name, check_granularity, granularity, job_options, on_error,
+};
 use crate::monitor::Monitor;
 use crate::nodes::node_or_root;
 use crate::visitor::Size;
@@ -156,16 +158,11 @@ impl Monitor {
         graph: &Graph,
     ) -> Result<BackupStart, QmpError> {
         arguments.check()?;
-        let (name, bitmap) = (arguments.job_id().into(), arguments.bitmap()?);
+        let (job, bitmap) = (job_options!(arguments), arguments.bitmap()?);
         let source = node_or_root(graph, &arguments.device)?;
         let perf = arguments.x_perf.unwrap_or_default();
         let options = BackupOptions {
-            job: JobOptions {
-                name,
-                auto_finalize: arguments.auto_finalize.unwrap_or(true),
-                auto_dismiss: arguments.auto_dismiss.unwrap_or(true),
-                speed: arguments.speed.unwrap_or(0),
-            },
+            job,
             source: graph.node(source).map(|node| node.name.clone()).unwrap_or_default(),
             target: arguments.target,
             sync: match (arguments.sync, &bitmap) {

@@ -8,14 +8,14 @@ use alloc::string::String;
 use blockyard_block::BackingFile;
 use blockyard_graph::{Graph, NodeKind, Parent, Role};
 use blockyard_jobs::{
-    CommitOptions, JobOptions, MirrorOptions, MirrorPolicies, MirrorStart, SyncMode, check_job_id,
+    CommitOptions, MirrorOptions, MirrorPolicies, MirrorStart, SyncMode, check_job_id,
 };
 use blockyard_units::{CommitNode, CopyMode, NodeId};
 use serde::Deserialize;
 
 use crate::error::QmpError;
 use crate::mirror::{
-    OnErrorWord, buffer, check_filter_name, check_granularity, granularity, on_error,
+    OnErrorWord, buffer, check_filter_name, check_granularity, granularity, job_options, on_error,
 };
 use crate::monitor::Monitor;
 use crate::nodes::{node_named, node_or_root};
@@ -81,12 +81,7 @@ impl Monitor {
             CommitNode::Bare => CopyMode::SourceBitmap,
         };
         let options = MirrorOptions {
-            job: JobOptions {
-                name: arguments.job_id().into(),
-                auto_finalize: arguments.auto_finalize.unwrap_or(true),
-                auto_dismiss: arguments.auto_dismiss.unwrap_or(true),
-                speed: arguments.speed.unwrap_or(0),
-            },
+            job: job_options!(arguments),
             source: name_of(&graph, top),
             target: name_of(&graph, base),
             sync: SyncMode::Top,

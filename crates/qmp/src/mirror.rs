@@ -5,9 +5,7 @@ use alloc::string::String;
 
 use blockyard_bitmap::DirtyBitmap;
 use blockyard_block::OnError;
-use blockyard_jobs::{
-    JobOptions, MirrorOptions, MirrorPolicies, MirrorStart, SyncMode, check_job_id,
-};
+use blockyard_jobs::{MirrorOptions, MirrorPolicies, MirrorStart, SyncMode, check_job_id};
 use blockyard_units::{ByteLen, CopyMode};
 use serde::Deserialize;
 
@@ -114,6 +112,19 @@ pub(crate) fn buffer(asked: Option<&Size>) -> ByteLen {
     asked.map(|size| ByteLen(size.0)).filter(|bytes| bytes.0 > 0).unwrap_or(DEFAULT_BUFFER)
 }
 
+/// What every job is told, or is if it is not told.
+macro_rules! job_options {
+    ($arguments:expr) => {
+        blockyard_jobs::JobOptions {
+            name: $arguments.job_id().into(),
+            auto_finalize: $arguments.auto_finalize.unwrap_or(true),
+            auto_dismiss: $arguments.auto_dismiss.unwrap_or(true),
+            speed: $arguments.speed.unwrap_or(0),
+        }
+    };
+}
+pub(crate) use job_options;
+
 impl BlockdevMirror {
     fn job_id(&self) -> &str {
         self.job_id.as_deref().unwrap_or(&self.device)
@@ -150,7 +161,7 @@ impl BlockdevMirror {
 impl Monitor {
     pub(crate) fn mirror(&self, arguments: BlockdevMirror) -> Result<MirrorStart, QmpError> {
         arguments.check()?;
-        let (name, sync) = (arguments.job_id().into(), arguments.sync()?);
+        let (job, sync) = (job_options!(arguments), arguments.sync()?);
         let copy_mode =
             match (arguments.copy_mode.map(CopyMode::from), self.layer().design().mirror) {
                 (None, by_default) => by_default,
@@ -160,12 +171,7 @@ impl Monitor {
         let graph = self.layer().graph();
         let source = node_or_root(&graph, &arguments.device)?;
         let options = MirrorOptions {
-            job: JobOptions {
-                name,
-                auto_finalize: arguments.auto_finalize.unwrap_or(true),
-                auto_dismiss: arguments.auto_dismiss.unwrap_or(true),
-                speed: arguments.speed.unwrap_or(0),
-            },
+            job,
             source: graph.node(source).map(|node| node.name.clone()).unwrap_or_default(),
             target: arguments.target,
             sync,

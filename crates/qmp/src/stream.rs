@@ -11,12 +11,12 @@ use alloc::sync::Arc;
 use blockyard_block::BlockDriver;
 use blockyard_drivers::CopyOnRead;
 use blockyard_graph::{Graph, NodeKind};
-use blockyard_jobs::{Down, JobOptions, StreamOptions, StreamStart, check_job_id};
+use blockyard_jobs::{Down, StreamOptions, StreamStart, check_job_id};
 use blockyard_units::NodeId;
 use serde::Deserialize;
 
 use crate::error::QmpError;
-use crate::mirror::{OnErrorWord, buffer, check_filter_name, on_error};
+use crate::mirror::{OnErrorWord, buffer, check_filter_name, job_options, on_error};
 use crate::monitor::Monitor;
 use crate::nodes::{node_named, node_or_root};
 use crate::visitor::Size;
@@ -90,12 +90,7 @@ impl Monitor {
         let masks = arguments.backing_mask_protocol.unwrap_or(false);
         let policy = on_error(arguments.on_error);
         let options = StreamOptions {
-            job: JobOptions {
-                name: arguments.job_id().into(),
-                auto_finalize: arguments.auto_finalize.unwrap_or(true),
-                auto_dismiss: arguments.auto_dismiss.unwrap_or(true),
-                speed: arguments.speed.unwrap_or(0),
-            },
+            job: job_options!(arguments),
             node,
             down: arguments.down(&graph)?,
             buffer: buffer(arguments.buf_size.as_ref()),
