@@ -1,5 +1,7 @@
 //! Chains of layers, as jobs that begin and end look at them.
 
+use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use blockyard_block::Plan;
@@ -12,6 +14,11 @@ use crate::job::Job;
 /// What holds the data that `node` shows: itself, or what lies below it if it is a filter.
 pub(crate) fn below_filters(graph: &Graph, node: NodeId) -> NodeId {
     graph.child_with(node, Role::Filtered).map_or(node, |edge| below_filters(graph, edge.child))
+}
+
+/// What people call the job that has frozen an edge, or keeps a bitmap busy.
+pub(crate) fn held_by(job: &str) -> String {
+    format!("job {job}")
 }
 
 /// The edges that lead from `top` down to `base`, if it is below: to backing children, and to what filters show.

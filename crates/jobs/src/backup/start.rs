@@ -4,13 +4,10 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use blockyard_bitmap::DirtyBitmap;
 use blockyard_block::{BlockError, BlockLayer, Io, NewNode, Node, Plan, Requester, Undo};
-use blockyard_graph::{
-    Discard, EdgeKey, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions, Role,
-};
+use blockyard_graph::{Graph, Permissions, Role};
 use blockyard_sync::door::{self, world::Quiet};
 use blockyard_units::{BackupChunks, BackupWay, ByteLen, JobId, Mutant, NodeId};
 
@@ -18,9 +15,9 @@ use super::Backup;
 use super::chunks::Chunks;
 use super::filter::{BackupFilter, BackupHook};
 use super::saver::{OnCbwError, Saver};
-use crate::chain::below_filters;
+use crate::chain::{below_filters, held_by};
 use crate::job::{Job, JobOptions};
-use crate::mirror::{MirrorPolicies, SyncMode, check_granules, edges, filters_down_to, hold};
+use crate::mirror::{Beginning, Filter, MirrorPolicies, SyncMode, check_granules};
 use crate::registry::Jobs;
 use crate::status::Status;
 
@@ -195,33 +192,22 @@ impl BackupStart {
             let why = format!("node {} changed its length meanwhile: try again", source.name());
             return Err(BlockError::Invalid(why));
         }
-        let mut edits = Vec::from([Edit::AddJob { id, name: options.job.name.clone() }]);
-        let holder = match &self.filter {
-            None => Parent::Job(id),
-            Some(filter) => {
-                let filter = filter.id();
-                let name = options.filter_name.as_str();
-                let mut attributes =
-                    NodeAttributes::new(name, NodeKind::Filter, "copy-before-write");
-                // Whether discards are ignored is for source and target to say.
-                attributes.options.discard = Discard::Unmap;
-                edits.push(Edit::AddNode { id: filter, attributes });
-                edits.extend(graph.redirections(self.source, filter));
-                edits.push(Edit::AddEdge(hold(id, filter)));
-                Parent::Node(filter)
-            }
-        };
-        let by = format!("job {}", options.job.name);
-        let freeze = |EdgeKey { parent, name }| Edit::Freeze { parent, name, holder: by.clone() };
-        let data = below_filters(graph, self.source);
-        edits.extend(filters_down_to(graph, self.source, data).into_iter().map(freeze));
-        // What was saved is read where somebody looks at the source as it was.
-        let needed = Permissions::WRITE.union(Permissions::CONSISTENT_READ);
-        edits.extend(edges(&by, holder, [self.source, self.target], needed).map(Edit::AddEdge));
+        let driver = "copy-before-write";
+        let filter = |node: &NewNode| Filter { id: node.id(), name: &options.filter_name, driver };
+        let edits = Beginning {
+            id,
+            name: &options.job.name,
+            filter: self.filter.as_ref().map(filter),
+            source: self.source,
+            target: self.target,
+            // What was saved is read where somebody looks at the source as it was.
+            needed: Permissions::WRITE.union(Permissions::CONSISTENT_READ),
+        }
+        .edits(graph);
         let mut plan =
             Plan { edits, nodes: self.filter.iter().cloned().collect(), ..Plan::default() };
         // The hook is to see every write that is not over.
-        plan.drained.push(data);
+        plan.drained.push(below_filters(graph, self.source));
         Ok(plan)
     }
 
@@ -235,7 +221,7 @@ impl BackupStart {
         let mut undo = Undo::default();
         let mut bits = None;
         if let Some(BitmapUse { name, .. }) = &self.options.bitmap {
-            let holder = format!("job {}", self.options.job.name);
+            let holder = held_by(&self.options.job.name);
             source.bitmaps().change(name, |bitmap| {
                 bits = Some(bitmap.bits().clone());
                 bitmap.split(&holder)

@@ -13,6 +13,7 @@
 //! Source: QEMU's documentation of blockdev-mirror; "Meeting notes on -blockdev, dynamic backend reconfiguration"
 //! (qemu-block, December 2016) for the filter.
 
+mod begin;
 mod commit;
 mod copy;
 mod filter;
@@ -20,11 +21,12 @@ mod first;
 mod pivot;
 mod start;
 
+pub(crate) use begin::{Beginning, Filter};
 pub use commit::CommitOptions;
 pub(crate) use filter::{FILE, TARGET};
 pub(crate) use pivot::{parents_to_redirect, redirect, retire};
+pub(crate) use start::check_granules;
 pub use start::{MirrorOptions, MirrorPolicies, MirrorStart, SyncMode};
-pub(crate) use start::{check_granules, edges, filters_down_to, hold};
 
 use alloc::boxed::Box;
 use alloc::string::String;

@@ -8,8 +8,8 @@ use blockyard_graph::{EdgeKey, Edit, Graph, NodeAttributes, Parent, ROOT};
 use blockyard_sync::sometimes;
 use blockyard_units::{JobId, Mutant, NodeId, Pivot, Replace};
 
+use super::begin::{HOLD, filters_down_to};
 use super::filter::{FILE, TARGET};
-use super::start::{HOLD, filters_down_to};
 use super::{Mirror, commit};
 use crate::job::Job;
 

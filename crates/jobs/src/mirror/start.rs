@@ -8,27 +8,22 @@ use alloc::vec::Vec;
 
 use blockyard_bitmap::{DirtyBitmap, SharedBitmap};
 use blockyard_block::{BlockError, BlockLayer, Io, NewNode, Node, OnError, Plan, Requester};
-use blockyard_graph::{
-    Discard, Edge, EdgeKey, EdgePolicy, Edit, Graph, NodeAttributes, NodeKind, Parent, Permissions,
-    Role, Roles,
-};
+use blockyard_graph::{Graph, Parent, Permissions};
 use blockyard_sync::Shared;
 use blockyard_sync::door::{self, world::Quiet};
 use blockyard_units::{ByteLen, CopyMode, JobId, Mutant, NodeId};
 
+use super::begin::{Beginning, Filter, filters_down_to};
 use super::commit::{self, Commit, CommitOptions};
 use super::copy::Copier;
-use super::filter::{FILE, MirrorFilter, TARGET};
+use super::filter::MirrorFilter;
 use super::first::{check_first, mark_by_bitmap};
 use super::{Mirror, Tracking};
-use crate::chain::{below_filters, set_read_only};
+use crate::chain::{below_filters, held_by, set_read_only};
 use crate::flight::{Buffer, Flight};
 use crate::job::{Job, JobOptions};
 use crate::registry::Jobs;
 use crate::status::Status;
-
-/// The name of the job's edge to its filter.
-pub(crate) const HOLD: &str = "filter";
 
 /// What is copied at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,26 +163,23 @@ impl MirrorStart {
         self.jobs.check_name(&options.job.name)?;
         // And the lengths may have changed, or what is below the source.
         self.check_again(graph)?;
-        let mut edits = Vec::from([Edit::AddJob { id, name: options.job.name.clone() }]);
-        let holder = match &self.filter {
-            None => Parent::Job(id),
-            Some(filter) => {
-                let filter = filter.id();
-                let ends_alone =
-                    options.commit.is_some() && !commit::is_written(graph, self.source);
-                let attributes = attributes(options, ends_alone);
-                edits.push(Edit::AddNode { id: filter, attributes });
-                edits.extend(graph.redirections(self.source, filter));
-                edits.push(Edit::AddEdge(hold(id, filter)));
-                Parent::Node(filter)
-            }
-        };
-        let by = format!("job {}", options.job.name);
-        let freeze = |EdgeKey { parent, name }| Edit::Freeze { parent, name, holder: by.clone() };
-        let data = below_filters(graph, self.source);
-        edits.extend(filters_down_to(graph, self.source, data).into_iter().map(freeze));
         let commits = options.commit.is_some();
+        // Nobody writes what lies below a filter of the first name.
+        let ends_alone = commits && !commit::is_written(graph, self.source);
+        let driver = if ends_alone { "commit_top" } else { "mirror_top" };
+        let (write, grow) = (Permissions::WRITE, Permissions::RESIZE);
+        let filter = |node: &NewNode| Filter { id: node.id(), name: &options.filter_name, driver };
+        let mut edits = Beginning {
+            id,
+            name: &options.job.name,
+            filter: self.filter.as_ref().map(filter),
+            source: self.source,
+            target: self.target,
+            needed: if commits { write.union(grow) } else { write },
+        }
+        .edits(graph);
         if commits {
+            let (by, data) = (held_by(&options.job.name), below_filters(graph, self.source));
             commit::bottom(graph, data, self.target)?;
             commit::refuse_other_users(graph, data, self.target)?;
             edits.extend(commit::begin(graph, id, &by, data, self.target));
@@ -195,9 +187,6 @@ impl MirrorStart {
             edits.extend(set_read_only(graph, &written, false));
             self.read_only.with(|read_only| *read_only = written);
         }
-        let (write, grow) = (Permissions::WRITE, Permissions::RESIZE);
-        let needed = if commits { write.union(grow) } else { write };
-        edits.extend(edges(&by, holder, [self.source, self.target], needed).map(Edit::AddEdge));
         let nodes = self.filter.iter().cloned().collect();
         Ok(Plan { edits, nodes, ..Plan::default() })
     }
@@ -317,73 +306,4 @@ fn check_lengths(
         )));
     }
     Ok(source_len)
-}
-
-/// The edges of the filters from `node` down to `data`.
-pub(crate) fn filters_down_to(graph: &Graph, node: NodeId, data: NodeId) -> Vec<EdgeKey> {
-    let mut edges = Vec::new();
-    let mut at = node;
-    while at != data {
-        let Some(edge) = graph.child_with(at, Role::Filtered) else { break };
-        edges.push(edge.key());
-        at = edge.child;
-    }
-    edges
-}
-
-fn attributes(options: &MirrorOptions, ends_alone: bool) -> NodeAttributes {
-    let name = options.filter_name.as_str();
-    // Nobody writes what lies below a filter of the first name.
-    let driver = if ends_alone { "commit_top" } else { "mirror_top" };
-    let mut attributes = NodeAttributes::new(name, NodeKind::Filter, driver);
-    // Whether discards are ignored is for source and target to say.
-    attributes.options.discard = Discard::Unmap;
-    attributes
-}
-
-/// The job holds the filter.
-pub(crate) fn hold(job: JobId, filter: NodeId) -> Edge {
-    Edge {
-        parent: Parent::Job(job),
-        name: HOLD.into(),
-        child: filter,
-        roles: Roles::NONE,
-        policy: EdgePolicy::Explicit {
-            required: Permissions::CONSISTENT_READ,
-            shared: Permissions::ALL,
-        },
-        frozen: None,
-    }
-}
-
-/// The filter, or without one the job, holds source and target, frozen: they are the job's. Of the target it needs
-/// what is `needed`.
-pub(crate) fn edges(
-    by: &str,
-    parent: Parent,
-    [source, target]: [NodeId; 2],
-    needed: Permissions,
-) -> [Edge; 2] {
-    let frozen = || Some(by.into());
-    let explicit = |required, shared| EdgePolicy::Explicit { required, shared };
-    let read = Permissions::CONSISTENT_READ;
-    // Beside a job that has no filter the guest goes on; the length is to stay.
-    let beside = explicit(read, Permissions::ALL.difference(Permissions::RESIZE));
-    let is_filter = matches!(parent, Parent::Node(_));
-    let (roles, policy) = if is_filter {
-        (Roles::of(&[Role::Filtered, Role::Primary]), EdgePolicy::Exclusive)
-    } else {
-        (Roles::of(&[Role::Data]), beside)
-    };
-    [
-        Edge { parent, name: FILE.into(), child: source, roles, policy, frozen: frozen() },
-        Edge {
-            parent,
-            name: TARGET.into(),
-            child: target,
-            roles: Roles::of(&[Role::Data]),
-            policy: explicit(needed, read),
-            frozen: frozen(),
-        },
-    ]
 }

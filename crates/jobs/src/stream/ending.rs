@@ -9,8 +9,8 @@ use blockyard_sync::{note, sometimes};
 use blockyard_units::Mutant;
 
 use super::Stream;
-use super::start::{FILE, FILTER, held_by, held_layers};
-use crate::chain::below_filters;
+use super::start::{FILE, FILTER, held_layers};
+use crate::chain::{below_filters, held_by};
 use crate::job::Job;
 
 impl Stream {

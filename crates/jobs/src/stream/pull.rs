@@ -10,8 +10,8 @@ use blockyard_sync::{first_of, note, sometimes};
 use blockyard_units::{ByteLen, ByteOffset, ByteRange, Mutant};
 
 use super::Stream;
-use super::start::{FILTER, held_by};
-use crate::chain::below_filters;
+use super::start::FILTER;
+use crate::chain::{below_filters, held_by};
 use crate::control::Control;
 use crate::flight::{Failed, Flight};
 use crate::job::Job;

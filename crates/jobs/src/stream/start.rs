@@ -16,7 +16,7 @@ use blockyard_sync::door::{self, world::Quiet};
 use blockyard_units::{ByteLen, JobId, Mutant, NodeId};
 
 use super::{Chain, Naming, Stream};
-use crate::chain::{below_filters, chain, set_read_only, with_storage};
+use crate::chain::{below_filters, chain, held_by, set_read_only, with_storage};
 use crate::flight::{Buffer, Flight};
 use crate::job::{Job, JobOptions};
 use crate::registry::Jobs;
@@ -163,11 +163,6 @@ impl StreamStart {
         job.enter(Status::Created);
         job
     }
-}
-
-/// What people call the job where it freezes edges.
-pub(super) fn held_by(job: &str) -> String {
-    format!("job {job}")
 }
 
 /// Bits of the longest bitmap that a stream makes.
