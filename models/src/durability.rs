@@ -23,7 +23,8 @@ use crate::{Property, Violation};
 /// are operations: one that began later has a greater number.
 pub struct Durability {
     name: String,
-    fill: Vec<(ByteRange, u64)>,
+    /// Any of these, each with how many bytes behind where it was written first.
+    fill: Vec<(ByteRange, BTreeSet<(u64, i64)>)>,
     writes: BTreeMap<u64, Write>,
     flushes: BTreeMap<u64, Flush>,
 }
@@ -79,7 +80,13 @@ impl Durability {
 
     /// Initial contents: `range` has the data of `tag`.
     pub fn fill(&mut self, range: ByteRange, tag: u64) {
-        self.fill.push((range, tag));
+        self.fill_with_any(range, BTreeSet::from([(tag, 0)]));
+    }
+
+    /// Initial contents: in each place of `range` are the data of one of these tags, so many bytes behind where they
+    /// were written first.
+    pub fn fill_with_any(&mut self, range: ByteRange, data: BTreeSet<(u64, i64)>) {
+        self.fill.push((range, data));
     }
 
     /// The guest begins to write the data of `tag`: 0 is zeroes.
@@ -223,7 +230,7 @@ impl Durability {
             let piece = &found[..piece_len(at, found.len())];
             // The longest run that one who may be found here has written.
             let fits = |write| self.fits(write, at, piece, &mut Vec::new());
-            let fits_initial = matching_len(initial, at, piece);
+            let fits_initial = fits_any(&initial, at, piece);
             let of_writes =
                 here.iter().filter(|w| superseded(w).is_none()).map(|write| fits(write));
             let of_initial = promised.is_empty().then_some(fits_initial);
@@ -245,10 +252,10 @@ impl Durability {
         Ok(())
     }
 
-    /// The tag of what was at `at` at the beginning.
-    fn initial(&self, at: u64) -> u64 {
+    /// What may have been at `at` at the beginning.
+    fn initial(&self, at: u64) -> BTreeSet<(u64, i64)> {
         let filled = self.fill.iter().rfind(|(range, _)| range.contains(at));
-        filled.map_or(0, |(_, tag)| *tag)
+        filled.map_or_else(|| BTreeSet::from([(0, 0)]), |(_, data)| data.clone())
     }
 
     /// How many leading bytes of one piece at `at` may be those of `write`. `path`: the copies that this is asked for.
@@ -278,7 +285,7 @@ impl Durability {
         let came_later = |other: &&Write| write.precedes(other);
         let could = self.writes.values().filter(here);
         let could = could.filter(|other| !replaced(other) && !came_later(other));
-        let initial = over.is_empty().then(|| matching_len(self.initial(at), at, piece));
+        let initial = over.is_empty().then(|| fits_any(&self.initial(at), at, piece));
         path.push(write);
         let longest = could.map(|other| self.fits(other, at, piece, path)).chain(initial).max();
         path.pop();
@@ -304,6 +311,13 @@ impl Durability {
         });
         Property::Durability.broken(format!("{name}: {found} is found at {at}{promised}"))
     }
+}
+
+/// How many leading bytes of one piece at `at` are one of these.
+fn fits_any(data: &BTreeSet<(u64, i64)>, at: u64, piece: &[u8]) -> usize {
+    let fits =
+        |(tag, shift): &(u64, i64)| matching_len(*tag, at.wrapping_add_signed(-shift), piece);
+    data.iter().map(fits).max().unwrap_or(0)
 }
 
 impl Write {

@@ -127,14 +127,14 @@ impl GuestRegister {
         Self { name, property: Property::PointInTime, ..self.clone() }
     }
 
-    /// Whose data may be there, place by place. Not for: copies, and what is copied.
-    pub fn contents(&self) -> Vec<(ByteRange, BTreeSet<u64>)> {
+    /// Whose data may be there, place by place: the tag, and how many bytes behind where that was written first.
+    pub fn contents(&self) -> Vec<(ByteRange, BTreeSet<(u64, i64)>)> {
         let ends = self.segments.keys().skip(1).copied().chain([u64::MAX]);
         let segments = self.segments.iter().zip(ends);
         let contents = segments.map(|((start, states), end)| {
-            let pending = self.writes_at(*start).map(|op| op.tag);
-            let tags = states.iter().map(|state| state.value.tag).chain(pending);
-            (ByteRange::between(*start, end), tags.collect())
+            let pending = self.writes_at(*start).flat_map(|op| self.offered(op, *start));
+            let all = states.iter().map(|state| state.value).chain(pending);
+            (ByteRange::between(*start, end), all.map(|data| (data.tag, data.shift)).collect())
         });
         contents.collect()
     }

@@ -39,7 +39,7 @@ pub enum Stopped {
 pub enum Place {
     /// The image does not have it: the backing file's shows, or zero.
     Below,
-    /// It is zero.
+    /// It is zero: also behind its end, whatever the backing file has there.
     Zero,
     /// At this byte of the image.
     Data(u64),
@@ -142,6 +142,9 @@ impl Qcow2 {
     /// # Errors
     /// Something has to be read, or is not looked into.
     pub fn place(&self, bytes: &mut Bytes<'_>, at: u64) -> Result<Place, Stopped> {
+        if at >= self.len {
+            return Ok(Place::Zero);
+        }
         let entries = self.cluster / 8;
         let (index, within) = (at / self.cluster, at % self.cluster);
         if index / entries >= self.l1.1 {

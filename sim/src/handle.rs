@@ -83,6 +83,8 @@ pub(crate) struct Mailbox {
     pub completed: Vec<u64>,
     /// Requests from now on do not fail.
     pub spared: bool,
+    /// The step since which they are no longer spared, nor is the power.
+    pub ready: u32,
     /// Flushes may lose what they cover.
     pub may_lose: bool,
     /// Disks may run full.
@@ -118,9 +120,10 @@ impl SimHandle {
     }
 
     /// Whether requests are spared from faults from now on: those that make ready what a run is about. It is for who is
-    /// alone, so that it does not depend on the schedule which they are.
+    /// alone, so that it does not depend on the schedule which they are. Nor is power lost before they no longer are.
     pub fn spare_requests(&self, on: bool) {
-        self.mailbox.with(|mailbox| mailbox.spared = on);
+        let ready = self.observe_step();
+        self.mailbox.with(|mailbox| (mailbox.spared, mailbox.ready) = (on, ready));
     }
 
     pub(crate) fn post(&self, post: Post) {

@@ -156,7 +156,7 @@ impl World {
             mailbox.timers = 0;
             mailbox.draws.clear();
             mailbox.may_lose = may_lose;
-            mailbox.spared = false;
+            (mailbox.spared, mailbox.ready) = (false, 0);
             mailbox.may_fill = self.budgets.has(Family::Enospc);
             mailbox.completed.clear();
             mailbox.completed.resize(disks, 0);

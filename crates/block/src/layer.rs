@@ -23,7 +23,9 @@ use crate::policy::LayerEvents;
 use crate::publish::NewNode;
 use crate::recording::Bitmaps;
 use crate::request::Requester;
-use crate::state::{Activity, END, JOBS, OfBackend, SECTIONS, State, VERSION, holder_key, key};
+use crate::state::{
+    Activity, END, JOBS, OPENING, OfBackend, SECTIONS, State, VERSION, holder_key, key,
+};
 
 /// A block layer. Clones are the same layer.
 #[derive(Clone)]
@@ -110,6 +112,21 @@ impl BlockLayer {
     pub fn new_node(&self, name: &str, driver: Box<dyn BlockDriver>) -> NewNode {
         let id = NodeId(door::new_object());
         NewNode(Arc::new(Node::new(id, name.into(), driver)))
+    }
+
+    /// Nodes that are about to come into the graph, and will be opened there: until [`BlockLayer::end_opening`] no edge
+    /// may lead to one of them, unless from another.
+    pub fn begin_opening(&self, nodes: impl IntoIterator<Item = NodeId>) {
+        self.state().trusted([key(Kind::Write, OPENING)], |state| state.opening.extend(nodes));
+    }
+
+    /// They are open, or gone.
+    pub fn end_opening(&self, nodes: &[NodeId]) {
+        self.state().trusted([key(Kind::Write, OPENING)], |state| {
+            nodes.iter().for_each(|node| {
+                state.opening.remove(node);
+            });
+        });
     }
 
     /// Opens a node that is in the graph and that nobody uses yet, and brings in the bitmaps that are stored with it.

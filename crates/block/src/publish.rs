@@ -20,7 +20,7 @@ use crate::error::BlockError;
 use crate::layer::BlockLayer;
 use crate::moving::Move;
 use crate::node::Node;
-use crate::state::{SECTIONS, State, VERSION, edge_key, holder_key, key};
+use crate::state::{OPENING, SECTIONS, State, VERSION, edge_key, holder_key, key};
 
 /// A node that is not in the graph yet.
 #[derive(Clone)]
@@ -97,11 +97,13 @@ impl BlockLayer {
         mut derive: impl FnMut(&Graph) -> Result<Plan, BlockError>,
     ) -> Result<(), BlockError> {
         loop {
-            let (before, version) = self
-                .state()
-                .trusted([key(Kind::Read, VERSION)], |state| (state.graph.clone(), state.version));
+            let looked_at = [key(Kind::Read, VERSION), key(Kind::Read, OPENING)];
+            let (before, version, opening) = self.state().trusted(looked_at, |state| {
+                (state.graph.clone(), state.version, state.opening.clone())
+            });
             let plan = derive(&before)?;
             let after = before.apply(&plan.edits)?;
+            refuse_unopened(&before, &after, &opening)?;
             let affected = self.affected(&before, &after, &plan);
             let change = Change { before: &before, after: &after };
             self.prepare(&affected, change).await?;
@@ -230,6 +232,24 @@ fn drop_bitmaps(affected: &[Arc<Node>], Change { before, after }: Change<'_>) {
     let read_only = |graph: &Graph, id| graph.node(id).is_some_and(|node| node.read_only);
     let closed = |node: &&Arc<Node>| read_only(after, node.id()) && !read_only(before, node.id());
     affected.iter().filter(closed).for_each(|node| node.bitmaps().lose(|_| true));
+}
+
+/// Whoever opens a node may find that it is none, and takes it out again.
+fn refuse_unopened(
+    before: &Graph,
+    after: &Graph,
+    opening: &BTreeSet<NodeId>,
+) -> Result<(), BlockError> {
+    let is_opened_too = |parent| matches!(parent, Parent::Node(node) if opening.contains(&node));
+    for edge in before.changed_edges(after).iter().filter(|edge| !is_opened_too(edge.parent)) {
+        let child = after.child(edge.parent, &edge.name).filter(|child| opening.contains(child));
+        if let Some(node) = child.and_then(|child| after.node(child)) {
+            let name = &node.name;
+            let message = alloc::format!("node '{name}' is still being opened: wait for that");
+            return Err(BlockError::Invalid(message));
+        }
+    }
+    Ok(())
 }
 
 fn published_key(edge: &EdgeKey, before: &Graph, after: &Graph) -> u64 {

@@ -1,10 +1,10 @@
 //! What is published: the graph, its nodes, the drained sections, and which jobs are parked.
 //!
 //! A trusted type. Footprints are ranges of keys: one key for each edge (of its holder's and its own name: a
-//! collision only adds dependence), and three for what is looked at as a whole. A publication writes the edges that
+//! collision only adds dependence), and four for what is looked at as a whole. A publication writes the edges that
 //! it changes, and the version; whoever looks at more than single edges reads the version.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -24,8 +24,10 @@ pub(crate) const SECTIONS: u64 = 1 << 63;
 pub(crate) const JOBS: u64 = SECTIONS + 1;
 /// The key of the graph as a whole.
 pub(crate) const VERSION: u64 = SECTIONS + 2;
+/// The key of the nodes that are being opened.
+pub(crate) const OPENING: u64 = SECTIONS + 3;
 /// One past the last key.
-pub(crate) const END: u64 = SECTIONS + 3;
+pub(crate) const END: u64 = SECTIONS + 4;
 
 /// The key of an edge.
 pub(crate) fn edge_key(holder: u64, name: &str) -> u64 {
@@ -97,6 +99,8 @@ pub(crate) struct State {
     pub links: Links,
     pub version: u64,
     pub nodes: BTreeMap<NodeId, Arc<Node>>,
+    /// Of these, and of those that are to be, what nobody but their like may lead to yet.
+    pub opening: BTreeSet<NodeId>,
     pub backends: BTreeMap<BackendId, OfBackend>,
     pub sections: Vec<Section>,
     pub jobs: BTreeMap<JobId, Activity>,

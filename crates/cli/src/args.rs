@@ -246,9 +246,11 @@ pub(crate) struct FuzzArgs {
     /// Every built-in scenario, then generated ones.
     #[arg(long, conflicts_with = "scenarios")]
     pub all: bool,
-    /// Scenarios that are generated, one from each seed.
-    #[arg(long, conflicts_with_all = ["scenarios", "all", "blockdevs"])]
-    pub generate: bool,
+    /// Scenarios that are generated, one from each seed: about devices, filters, media and mirrors, or about chains of
+    /// images and the jobs that overlap on them.
+    #[arg(long, value_name = "KIND", num_args = 0..=1, require_equals = true, default_missing_value = "devices")]
+    #[arg(conflicts_with_all = ["scenarios", "all", "blockdevs"])]
+    pub generate: Option<Kind>,
     /// How many runs each generated scenario gets; strategies that learn from run to run need several.
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with_all = ["scenarios", "all"])]
     pub runs: u64,
@@ -270,6 +272,13 @@ pub(crate) struct FuzzArgs {
     pub time: Time,
     #[command(flatten)]
     pub change: ScenarioArgs,
+}
+
+/// What generated scenarios are about.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Devices,
+    Chains,
 }
 
 #[derive(Args)]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use blockyard_scenario::GRAPH_EDITS;
+use blockyard_scenario::{GRAPH_EDITS, JOBS_AT_ONCE, LAYERS, POWER_LOSSES};
 use blockyard_sim::Counts;
 use serde_json::{Map, Value, json};
 
@@ -10,13 +10,35 @@ use serde_json::{Map, Value, json};
 pub(crate) fn as_text(counts: &Counts) -> String {
     let mut text =
         format!("  {:<28}{:>10}{:>11}{:>18}\n", "", "tried", "succeeded", "beside guest I/O");
-    for (name, [tried, succeeded, beside]) in counts {
+    let is_of_run = |name: &str| OF_RUNS.iter().any(|what| name.ends_with(what));
+    for (name, [tried, succeeded, beside]) in counts.iter().filter(|(name, _)| !is_of_run(name)) {
         // A String takes everything.
         let _ = writeln!(text, "  {name:<28}{tried:>10}{succeeded:>11}{beside:>18}");
     }
     let (tried, accepted) = edits(counts);
     let _ = writeln!(text, "  graph edits: {tried} tried, {accepted} accepted");
+    let medians = OF_RUNS.iter().filter_map(|what| Some((median(counts, what)?, what)));
+    let medians: Vec<String> = medians.map(|(median, what)| format!("{median} {what}")).collect();
+    let _ = writeln!(text, "  in a run, medians: {}", medians.join(", "));
     text
+}
+
+/// What a run has a number of.
+const OF_RUNS: [&str; 3] = [JOBS_AT_ONCE, LAYERS, POWER_LOSSES];
+
+/// The median over the runs.
+fn median(counts: &Counts, what: &str) -> Option<u64> {
+    let number = |name: &str| name.strip_suffix(what)?.trim_end().parse::<u64>().ok();
+    let mut runs: Vec<(u64, u64)> =
+        counts.iter().filter_map(|(name, [runs, ..])| Some((number(name)?, *runs))).collect();
+    runs.sort_unstable();
+    let half = runs.iter().map(|(_, runs)| runs).sum::<u64>().div_ceil(2);
+    let mut so_far = 0;
+    let median = runs.into_iter().find(|(_, runs)| {
+        so_far += runs;
+        so_far >= half
+    });
+    median.map(|(number, _)| number)
 }
 
 /// For programs.

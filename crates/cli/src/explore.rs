@@ -64,7 +64,7 @@ pub(crate) fn explore(args: &ExploreArgs, out: &Path, output: &Output) -> Result
 
 pub(crate) fn fuzz(args: &FuzzArgs, out: &Path, output: &Output) -> Result<Status, Failure> {
     let seeds = read_seeds(&args.seeds)?;
-    if args.generate {
+    if args.generate.is_some() {
         let fuzzed = generate::fuzz(args, seeds, out, &Interrupt::listen())?;
         output.print(|| fuzzed.text, || fuzzed.json);
         return Ok(fuzzed.status);

@@ -1,16 +1,17 @@
 //! `blockyard fuzz --generate`.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use blockyard_scenario::generate::{MARKS, Plan};
+use blockyard_scenario::generate::{ChainPlan, Generate, Plan};
 use blockyard_sim::{Exploration, Limits, Summary, Verdict};
 use serde_json::{Map, Value, json};
 
-use crate::args::{FuzzArgs, ScenarioArgs};
+use crate::args::{FuzzArgs, Kind, ScenarioArgs};
 use crate::counts;
 use crate::draw::in_threads;
 use crate::explore::{Search, make_directory};
@@ -37,6 +38,18 @@ pub(crate) fn fuzz(
     out: &Path,
     interrupt: &Interrupt,
 ) -> Result<Fuzzed, Failure> {
+    match args.generate {
+        None | Some(Kind::Devices) => fuzz_plans::<Plan>(args, seeds, out, interrupt),
+        Some(Kind::Chains) => fuzz_plans::<ChainPlan>(args, seeds, out, interrupt),
+    }
+}
+
+fn fuzz_plans<P: Generate>(
+    args: &FuzzArgs,
+    seeds: Range<u64>,
+    out: &Path,
+    interrupt: &Interrupt,
+) -> Result<Fuzzed, Failure> {
     if args.runs == 0 {
         return Err(Failure::usage("--runs: at least 1"));
     }
@@ -45,7 +58,8 @@ pub(crate) fn fuzz(
     }
     make_directory(out)?;
     let progress = Progress::new("generated scenarios", None);
-    let fuzzing = Fuzzing {
+    let fuzzing = Fuzzing::<P> {
+        plans: PhantomData,
         args,
         out,
         interrupt,
@@ -58,8 +72,9 @@ pub(crate) fn fuzz(
     quietly(|| in_threads(args.threads.into(), &|_| fuzzing.work()));
     let found = fuzzing.found.into_inner().unwrap_or_else(PoisonError::into_inner).pop_first();
     let mut total = fuzzing.total.into_inner().unwrap_or_else(PoisonError::into_inner);
+    total.hoped_for = P::MARKS;
     if let Some((seed, exploration)) = found {
-        let scenario = Generated { seed, args, out };
+        let scenario = Generated::<P>::new(seed, args, out);
         let exploration = exploration?;
         let simplest = quietly(|| scenario.shrink(&exploration, interrupt));
         progress.finish();
@@ -72,7 +87,8 @@ pub(crate) fn fuzz(
 }
 
 /// What the threads share.
-struct Fuzzing<'a> {
+struct Fuzzing<'a, P> {
+    plans: PhantomData<fn() -> P>,
     args: &'a FuzzArgs,
     out: &'a Path,
     interrupt: &'a Interrupt,
@@ -84,7 +100,7 @@ struct Fuzzing<'a> {
     found: Mutex<BTreeMap<u64, Result<Exploration, Failure>>>,
 }
 
-impl Fuzzing<'_> {
+impl<P: Generate> Fuzzing<'_, P> {
     /// Runs scenarios until one breaks a property, or there are no more.
     fn work(&self) {
         loop {
@@ -113,8 +129,8 @@ impl Fuzzing<'_> {
     }
 
     fn explore(&self, seed: u64) -> Result<Exploration, Failure> {
-        let scenario = Generated { seed, args: self.args, out: self.out };
-        let spec = scenario.spec(&scenario.plan())?;
+        let scenario = Generated::<P>::new(seed, self.args, self.out);
+        let spec = scenario.spec(&scenario.plan)?;
         let runs = seed..seed.saturating_add(self.args.runs);
         let mut go_on = |_: &Summary| !self.interrupt.is_set();
         Ok(scenario.draw(&spec, runs, &mut go_on))
@@ -122,21 +138,24 @@ impl Fuzzing<'_> {
 }
 
 /// The scenario of one seed, and how it is run.
-struct Generated<'a> {
+struct Generated<'a, P> {
+    plan: P,
     seed: u64,
     args: &'a FuzzArgs,
     out: &'a Path,
 }
 
-impl Generated<'_> {
-    fn plan(&self) -> Plan {
-        let plan = Plan::from_seed(self.seed);
-        let ScenarioArgs { faults, crashes, .. } = self.args.change;
-        let (faults, crashes) = (faults.unwrap_or(plan.faults), crashes.unwrap_or(plan.crashes));
-        Plan { faults, crashes, ..plan }
+impl<'a, P: Generate> Generated<'a, P> {
+    fn new(seed: u64, args: &'a FuzzArgs, out: &'a Path) -> Self {
+        let mut plan = P::from_seed(seed);
+        let ScenarioArgs { faults, crashes, .. } = args.change;
+        for (budget, set) in plan.budgets().into_iter().zip([faults, crashes]) {
+            *budget = set.unwrap_or(*budget);
+        }
+        Self { plan, seed, args, out }
     }
 
-    fn spec(&self, plan: &Plan) -> Result<Spec, Failure> {
+    fn spec(&self, plan: &P) -> Result<Spec, Failure> {
         let name = format!("generated-{}", self.seed);
         let path = self.out.join(format!("{name}.json")).display().to_string();
         // The plan knows where requests may fail: not while somebody would wait for ever then.
@@ -168,23 +187,23 @@ impl Generated<'_> {
     }
 
     /// The simplest plan that breaks the same property.
-    fn shrink(&self, found: &Exploration, interrupt: &Interrupt) -> Plan {
+    fn shrink(&self, found: &Exploration, interrupt: &Interrupt) -> P {
         let property = |exploration: &Exploration| match &exploration.verdict {
             Verdict::Violated { finding, .. } => Some(finding.property.clone()),
             _ => None,
         };
         let broken = property(found);
         let mut go_on = |_: &Summary| !interrupt.is_set();
-        let mut fails = |plan: &Plan| {
+        let mut fails = |plan: &P| {
             let spec = self.spec(plan);
             let runs = self.runs_again();
             spec.is_ok_and(|spec| property(&self.draw(&spec, runs, &mut go_on)) == broken)
         };
-        self.plan().simplest(&mut fails)
+        self.plan.clone().simplest(&mut fails)
     }
 
     /// Keeps the scenario and its failure.
-    fn report(&self, plan: &Plan, total: &Total) -> Result<Fuzzed, Failure> {
+    fn report(&self, plan: &P, total: &Total) -> Result<Fuzzed, Failure> {
         let spec = self.spec(plan)?;
         let path = Path::new(&spec.named);
         put(path, &spec.text)?;
@@ -209,12 +228,14 @@ struct Total {
     summary: Summary,
     seconds: f64,
     status: Status,
+    /// The marks that so many scenarios should have reached.
+    hoped_for: &'static [&'static str],
 }
 
 impl Default for Total {
     fn default() -> Self {
         let summary = Summary::default();
-        Self { scenarios: 0, summary, seconds: 0.0, status: Status::Clean }
+        Self { scenarios: 0, summary, seconds: 0.0, status: Status::Clean, hoped_for: &[] }
     }
 }
 
@@ -234,7 +255,7 @@ impl Total {
 
     /// What so many scenarios should have reached.
     fn missed(&self) -> Vec<&str> {
-        MARKS.iter().copied().filter(|mark| !self.summary.marks.contains(*mark)).collect()
+        self.hoped_for.iter().copied().filter(|mark| !self.summary.marks.contains(*mark)).collect()
     }
 
     fn as_text(&self) -> String {

@@ -148,6 +148,10 @@ impl PowerLosses for Losses {
         self.0.left(disk)
     }
 
+    fn is_settled(&self, left: &Left) -> bool {
+        self.0.is_settled(left)
+    }
+
     fn bytes<'a>(&self, left: &'a Left) -> (ByteRange, &'a [u8]) {
         (left.range, &left.bytes)
     }

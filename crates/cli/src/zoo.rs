@@ -9,7 +9,7 @@ use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use blockyard_scenario::BUILTIN;
-use blockyard_scenario::generate::Plan;
+use blockyard_scenario::generate::{Generate, Plan};
 use blockyard_sim::{Exploration, Granularity, Limits, Sampling, Summary, Verdict};
 use blockyard_units::Mutant;
 use serde_json::{Map, Value, json};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use blockyard::{ScenarioProgram, setup_of};
 use blockyard_scenario::generate::{
-    AdminStep, Alignment, DevicePlan, DiskPlan, End, GuestStep, How, MARKS, MirrorPlan, Pause,
+    AdminStep, Alignment, DevicePlan, DiskPlan, End, Generate, GuestStep, How, MirrorPlan, Pause,
     Plan, Plans,
 };
 use blockyard_scenario::{GRAPH_EDITS, Parameters, Request, Script};
@@ -103,7 +103,7 @@ fn generated_scenarios_are_clean_and_reach_what_matters() {
         "throttled request released by a drained section",
     ];
     let missed: Vec<_> =
-        matters.iter().chain(MARKS).filter(|mark| !marks.contains(**mark)).collect();
+        matters.iter().chain(Plan::MARKS).filter(|mark| !marks.contains(**mark)).collect();
     assert!(missed.is_empty(), "never reached: {missed:?}; reached: {marks:?}");
     // Whatever can be asked succeeds, also while a guest request is in flight.
     let kinds = Request::ALL.iter().map(|kind| kind.word());

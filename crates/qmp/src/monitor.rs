@@ -364,7 +364,12 @@ impl Monitor {
         let options = Blockdev::parse(options, mode)?;
         let definition = define(self, options)?;
         let derive = |graph: &Graph| definition.plan(graph, None);
-        self.layer().publish("blockdev-add", OnLost::StartOver, derive).await?;
+        self.layer().begin_opening(definition.nodes());
+        let published = self.layer().publish("blockdev-add", OnLost::StartOver, derive).await;
+        if let Err(error) = published {
+            self.layer().end_opening(&definition.nodes());
+            return Err(error.into());
+        }
         self.note_added(&definition);
         self.open(definition).await
     }

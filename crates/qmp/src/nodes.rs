@@ -282,6 +282,11 @@ impl Definition {
         self.parts.last().expect("a-definition-has-a-node").new.id()
     }
 
+    /// All of its nodes.
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.parts.iter().map(|part| part.new.id()).collect()
+    }
+
     /// The edits that put it into `graph`, with named children as they are there, and `over` where a filter's `file` is
     /// left out.
     pub fn plan(&self, graph: &Graph, over: Option<NodeId>) -> Result<Plan, BlockError> {

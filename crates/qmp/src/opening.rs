@@ -40,7 +40,7 @@ pub(crate) fn removal(graph: &Graph, nodes: &[NodeId]) -> Plan {
 }
 
 impl Monitor {
-    /// Opens nodes that are in the graph, and the files that they name.
+    /// Opens nodes that are in the graph, and the files that they name; then others may lead edges to them.
     ///
     /// # Errors
     /// What is wrong with one of them; all of them are gone again.
@@ -53,6 +53,7 @@ impl Monitor {
             self.layer().publish("remove nodes again", OnLost::StartOver, derive).await?;
             self.note_removed(&added);
         }
+        self.layer().end_opening(&added);
         result
     }
 
@@ -64,7 +65,7 @@ impl Monitor {
         let mut next = Some(definition);
         while let Some(definition) = next.take() {
             // Whoever is above goes first when they go.
-            added.extend(definition.parts.iter().map(|part| part.new.id()));
+            added.extend(definition.nodes());
             for part in &definition.parts {
                 let new = &part.new;
                 self.layer().open_node(new.node()).await?;
@@ -144,7 +145,12 @@ impl Monitor {
             plan.edits.extend(edges.into_iter().map(Edit::AddEdge));
             Ok(plan)
         };
-        self.layer().reconfigure("add a file that an image names", derive).await?;
+        self.layer().begin_opening(definition.nodes());
+        let done = self.layer().reconfigure("add a file that an image names", derive).await;
+        if let Err(error) = done {
+            self.layer().end_opening(&definition.nodes());
+            return Err(error.into());
+        }
         self.note_added(&definition);
         Ok(definition)
     }

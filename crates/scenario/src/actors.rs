@@ -64,8 +64,8 @@ impl Actor {
                 guest::flush(&self.stage, device).await;
                 true
             }
-            Step::Device { id, node, resizes, policies } => {
-                self.attach((id, node), *resizes, *policies).await
+            Step::Device { id, node, resizes, policies, expect } => {
+                self.attach((id, node), *resizes, *policies, *expect).await
             }
             Step::Wait { event, data, or_end } => {
                 let events = self.events.as_ref().expect("an actor that waits has subscribed");
@@ -196,6 +196,7 @@ impl Actor {
         (id, node): (&str, &str),
         resizes: bool,
         policies: ErrorPolicies,
+        expect: Expect,
     ) -> bool {
         match self.stage.monitor.attach_device(id, node, resizes).await {
             Ok(backend) => {
@@ -203,6 +204,10 @@ impl Actor {
                 let device = Arc::new(self.device(backend));
                 self.stage.devices.with(|devices| devices.insert(id.into(), device));
                 true
+            }
+            Err(error) if expect == Expect::OrEnd => {
+                note!("device {id}: error: {error}");
+                false
             }
             Err(error) => {
                 self.unexpected("device", Err(error));

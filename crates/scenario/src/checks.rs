@@ -68,6 +68,8 @@ struct State {
     /// Where each device has led to.
     roots: BTreeMap<String, Roots>,
     media: Media,
+    /// Jobs at a time, and layers of a device's disk.
+    most: (u64, u64),
     /// The names of the nodes that there are.
     present: BTreeSet<String>,
     /// The devices whose last switch a job made that has not ended.
@@ -100,6 +102,7 @@ impl Checks {
             mirrored: None,
             roots: BTreeMap::new(),
             media: Media::default(),
+            most: (0, 0),
             present: BTreeSet::new(),
             switched: BTreeMap::new(),
         };
@@ -152,6 +155,11 @@ impl Checks {
     /// This mirror job has begun, and copies everything; told in the step that began it.
     pub fn full_mirror(&self, job: &str) {
         self.state.with(|state| state.full.insert(job.into()));
+    }
+
+    /// The most jobs that there were at a time, and the most layers that a device's disk had.
+    pub fn most(&self) -> (u64, u64) {
+        self.state.with(|state| state.most)
     }
 
     /// Guest writes begin and end.
@@ -369,6 +377,21 @@ pub(crate) fn base_of(graph: &Graph, node: NodeId) -> NodeId {
     below.map_or(node, |below| base_of(graph, below))
 }
 
+/// The most layers that a device's disk has.
+fn layers(graph: &Graph) -> u64 {
+    let below = |id: &NodeId| {
+        child_by(graph, *id, Role::Primary).or_else(|| child_by(graph, *id, Role::Cow))
+    };
+    let is_over =
+        |id: &NodeId| graph.children(Parent::Node(*id)).any(|edge| edge.roles.contains(Role::Cow));
+    let of = |backend| {
+        let root = graph.child(Parent::Backend(backend), ROOT)?;
+        let path = std::iter::successors(Some(root), below);
+        Some(1 + path.filter(is_over).count() as u64)
+    };
+    graph.backends().filter_map(|(id, _)| of(id)).max().unwrap_or(0)
+}
+
 /// Who holds source and target of a mirror: its filter, or the job itself.
 pub(crate) fn mirror_ends(graph: &Graph, job: JobId) -> Parent {
     graph.child(Parent::Job(job), "filter").map_or(Parent::Job(job), Parent::Node)
@@ -422,6 +445,8 @@ impl Observer for Checks {
             state.names.extend(nodes.chain(backends).chain(jobs));
             state.present = after.nodes().map(|(_, node)| node.name.clone()).collect();
             self.note_roots(state, what, before, after);
+            let jobs = after.jobs().count() as u64;
+            state.most = (state.most.0.max(jobs), state.most.1.max(layers(after)));
             state.graph.observe(&view(after))?;
             state.dropped.observe(reached(after), ends_job(what))
         });

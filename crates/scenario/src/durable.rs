@@ -26,6 +26,9 @@ pub trait PowerLosses {
     /// All that may be left of a disk.
     fn left(&self, disk: &str) -> Vec<Self::Left>;
 
+    /// Whether it is of the time before there were any, and says nothing about what is left elsewhere.
+    fn is_settled(&self, left: &Self::Left) -> bool;
+
     /// Where that is, and its bytes.
     fn bytes<'a>(&self, left: &'a Self::Left) -> (ByteRange, &'a [u8]);
 
@@ -121,8 +124,8 @@ pub(crate) fn judge<P: PowerLosses>(
         led.root.disks(&mut disks);
         disks.extend(led.witness.as_deref());
     }
-    let left: BTreeMap<&str, Vec<P::Left>> =
-        disks.into_iter().map(|disk| (disk, losses.left(disk))).collect();
+    let left: BTreeMap<&str, LeftOf<P::Left>> =
+        disks.into_iter().map(|disk| (disk, LeftOf::disk(losses, disk))).collect();
     let judge = Judge { losses, promised, left: &left, states: Cell::new(0) };
     let broken: Vec<Vec<Breach<'_, P::Left>>> =
         roots.iter().map(|led| judge.breaches(&led.root)).collect();
@@ -159,6 +162,33 @@ enum Found {
     Vouched(Vec<vouched::Vouched>),
 }
 
+/// What may be left of a disk, place by place; no two overlap.
+struct LeftOf<L> {
+    /// Where every loss leaves the same, by the first byte.
+    settled: BTreeMap<u64, L>,
+    /// Elsewhere.
+    open: Vec<L>,
+}
+
+impl<L> LeftOf<L> {
+    fn disk<P: PowerLosses<Left = L>>(losses: &P, disk: &str) -> Self {
+        let mut places: BTreeMap<u64, Vec<L>> = BTreeMap::new();
+        for left in losses.left(disk) {
+            places.entry(losses.bytes(&left).0.start()).or_default().push(left);
+        }
+        let (mut settled, mut open) = (BTreeMap::new(), Vec::new());
+        for (at, mut all) in places {
+            match &all[..] {
+                [only] if losses.is_settled(only) => {
+                    settled.extend(all.pop().map(|only| (at, only)));
+                }
+                _ => open.extend(all),
+            }
+        }
+        Self { settled, open }
+    }
+}
+
 /// Why a look at a place ended.
 enum Stop<'a> {
     /// This is undecided.
@@ -170,7 +200,7 @@ enum Stop<'a> {
 struct Judge<'a, P: PowerLosses> {
     losses: &'a P,
     promised: &'a Durability,
-    left: &'a BTreeMap<&'a str, Vec<P::Left>>,
+    left: &'a BTreeMap<&'a str, LeftOf<P::Left>>,
     /// How many were looked at.
     states: Cell<u64>,
 }
@@ -189,7 +219,8 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
             let (range, bytes) = self.losses.bytes(left);
             range.start() == 0 && bytes.first().is_some_and(|byte| (*byte != 0) == set)
         };
-        self.left[disk].iter().filter(says).map(Some).collect()
+        let LeftOf { settled, open } = &self.left[disk];
+        settled.values().chain(open).filter(says).map(Some).collect()
     }
 
     fn check(&self, left: &[&P::Left], found: &Found) -> Option<(PowerLoss, Violation)> {
@@ -213,7 +244,8 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
         let mut breaches = Vec::new();
         match root {
             Root::Disk(disk) => {
-                for left in &self.left[&**disk] {
+                let LeftOf { settled, open } = &self.left[&**disk];
+                for left in settled.values().chain(open) {
                     let (range, bytes) = self.losses.bytes(left);
                     self.states.update(|states| states + 1);
                     self.add(vec![left], Found::Bytes(range, bytes.to_vec()), &mut breaches);
@@ -273,9 +305,10 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
             let (at, _) = self.losses.bytes(left);
             at.overlaps(&range) && !self.is_picked(picked, disk, at)
         };
-        let Some(first) = self.left[disk].iter().find(undecided) else { return };
+        let open = &self.left[disk].open;
+        let Some(first) = open.iter().find(undecided) else { return };
         let place = self.losses.bytes(first).0;
-        for left in self.left[disk].iter().filter(|left| self.losses.bytes(left).0 == place) {
+        for left in open.iter().filter(|left| self.losses.bytes(left).0 == place) {
             picked.push((disk, left));
             let all: Vec<_> = picked.iter().map(|(_, left)| *left).collect();
             if self.losses.latest(&all).is_some() {
@@ -297,13 +330,17 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
         picked: &Picked<'a, P::Left>,
     ) -> Result<Vec<u8>, Stop<'a>> {
         let mut read = vec![0; range.len().as_usize()];
-        for left in &self.left[disk] {
+        let LeftOf { settled, open } = &self.left[disk];
+        for left in open {
             let (place, _) = self.losses.bytes(left);
             if place.overlaps(&range) && !self.is_picked(picked, disk, place) {
                 return Err(Stop::Undecided(disk, range));
             }
         }
-        for (_, left) in picked.iter().filter(|(of, _)| *of == disk) {
+        let settled = settled.range(..range.end()).rev().map(|(_, left)| left);
+        let settled = settled.take_while(|left| self.losses.bytes(left).0.end() > range.start());
+        let picked = picked.iter().filter(|(of, _)| *of == disk).map(|(_, left)| *left);
+        for left in settled.chain(picked) {
             let (place, bytes) = self.losses.bytes(left);
             let common = place.intersection(&range);
             if !common.is_empty() {

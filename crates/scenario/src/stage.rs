@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use blockyard_block::{Backend, BlockLayer};
 use blockyard_graph::{Parent, ROOT};
-use blockyard_models::{
-    Durability, EndState, GuestRegister, Progress, Violation, WriteKind as Lasts, data,
-};
+use blockyard_models::{Durability, EndState, GuestRegister, Progress, Violation, data};
 use blockyard_qmp::{Monitor, Subscriber};
 use blockyard_runtime::IoBuffer;
 use blockyard_sync::door::Kind;
@@ -23,7 +21,7 @@ use crate::figures::Figures;
 use crate::refused::Defined;
 use crate::script::Script;
 use crate::steps::{DiskSpec, Step};
-use crate::tally::{Counts, Tally};
+use crate::tally::{Counts, JOBS_AT_ONCE, LAYERS, POWER_LOSSES, Tally};
 use crate::told::Told;
 use crate::world::World;
 use crate::written::{GuestWrite, Writes};
@@ -212,6 +210,12 @@ impl Stage {
 
     /// What was tried, and how often it succeeded.
     pub fn counts(&self) -> Counts {
+        let (jobs, layers) = self.checks.most();
+        let power_losses = u64::from(self.script.crashes);
+        for (number, what) in [(jobs, JOBS_AT_ONCE), (layers, LAYERS), (power_losses, POWER_LOSSES)]
+        {
+            self.tally.had(number, what);
+        }
         self.tally.counts()
     }
 
@@ -337,15 +341,9 @@ impl Device {
     /// One that shows what another was.
     pub fn that_shows(backend: Backend, was: AsItWas) -> Self {
         let mut durability = Durability::new(backend.name());
-        let AsItWas { register, mut requests } = was;
-        for (range, tags) in register.contents() {
-            let mut tags = tags.into_iter();
-            tags.next().into_iter().for_each(|tag| durability.fill(range, tag));
-            // Which of several it is, nobody knows: as if they were still being written.
-            for tag in tags {
-                requests += 1;
-                durability.begin_write(requests, range, tag, Lasts::Cached, 0);
-            }
+        let AsItWas { register, requests } = was;
+        for (range, data) in register.contents() {
+            durability.fill_with_any(range, data);
         }
         let models = Quiet::new(Models { register, durability, forgets: false, requests });
         let (first, order) = (backend.id(), Shared::new(()));

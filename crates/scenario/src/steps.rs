@@ -177,6 +177,7 @@ struct DeviceOptions {
     resizes: Option<bool>,
     rerror: Option<OnErrorWord>,
     werror: Option<OnErrorWord>,
+    expect: Option<Expect>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -240,6 +241,7 @@ pub(crate) enum Step {
         node: String,
         resizes: bool,
         policies: ErrorPolicies,
+        expect: Expect,
     },
     /// Waits for an event; if one of the others comes first, the actor ends. Each is a name, and what its data contain.
     Wait {
@@ -323,10 +325,15 @@ impl Step {
         let within = |error: VisitError| error.within(kind).to_string();
         Ok(match kind {
             "device" => {
-                let DeviceOptions { id, node, resizes, rerror, werror } =
+                let DeviceOptions { id, node, resizes, rerror, werror, expect } =
                     visit(&inner, Mode::Strings).map_err(within)?;
                 let policies = ErrorPolicies { read: on_error(rerror), write: on_error(werror) };
-                Self::Device { id, node, resizes: resizes.unwrap_or(false), policies }
+                let (resizes, expect) = (resizes.unwrap_or(false), expect.unwrap_or_default());
+                // Whoever goes on without the device would have none.
+                if matches!(expect, Expect::Any | Expect::Error) {
+                    return Err("device: expect: 'ok' or 'or-end' is needed".into());
+                }
+                Self::Device { id, node, resizes, policies, expect }
             }
             "flush" => {
                 let FlushOptions { device } = visit(&inner, Mode::Strings).map_err(within)?;

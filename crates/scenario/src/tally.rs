@@ -13,6 +13,13 @@ pub(crate) const FLUSH: &str = "flush";
 /// What power losses may have left.
 pub const CRASH_STATES: &str = "crash state";
 
+/// The most jobs that there were at a time.
+pub const JOBS_AT_ONCE: &str = "jobs at once";
+/// The most nodes that a device's disk consisted of, each over what the one below it holds.
+pub const LAYERS: &str = "layers";
+/// How often power may have been lost.
+pub const POWER_LOSSES: &str = "power losses";
+
 /// The commands that change the graph, jobs aside.
 pub const GRAPH_EDITS: &[&str] = &[
     "blockdev-add",
@@ -104,6 +111,14 @@ impl Tally {
             let count = state.counts.entry(CRASH_STATES.into()).or_default();
             count.tried += states;
             count.succeeded += states;
+        });
+    }
+
+    /// Counts the run as one with so many of these; what is counted so has a row for each number.
+    pub fn had(&self, number: u64, what: &str) {
+        self.0.with(|state| {
+            let once = Count { tried: 1, succeeded: 1, in_flight: 0 };
+            state.counts.insert(format!("{number} {what}"), once);
         });
     }
 

@@ -89,6 +89,7 @@ fn places_are_found() {
     assert_eq!(place(0), Ok(Place::Below));
     assert_eq!(place(CLUSTER as u64 + 7), Ok(Place::Data(5 * CLUSTER as u64 + 7)));
     assert_eq!(place(2 * CLUSTER as u64), Ok(Place::Zero));
+    assert_eq!(place(8 * CLUSTER as u64), Ok(Place::Zero), "behind its end nothing shows");
 }
 
 #[test]

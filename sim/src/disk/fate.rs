@@ -133,6 +133,9 @@ impl Fate {
     /// The greatest cut that a claim permits.
     pub fn cut_of(&self, claim: &Claim) -> Cut {
         let never = &claim.never;
+        if never.iter().next().is_none() {
+            return Cut::default();
+        }
         let mut undone = never.clone();
         for (step, before) in self.before.iter().enumerate() {
             if before.meets(never) {

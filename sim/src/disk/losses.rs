@@ -12,6 +12,8 @@ use crate::world::World;
 /// What a power loss at any moment of a run may leave: see [`World::power_losses`].
 pub struct PowerLosses {
     fate: Fate,
+    /// The first step that may not have happened.
+    ready: usize,
     disks: Vec<Disk>,
 }
 
@@ -45,7 +47,15 @@ impl PowerLosses {
             Left { range, bytes, claim }
         }));
         left.retain(|left| !disk.damaged.iter().any(|damaged| damaged.overlaps(&left.range)));
+        left.retain(|left| left.claim.never.iter().next().is_none_or(|step| step >= self.ready));
         left
+    }
+
+    /// Whether this is of the time when nothing was lost, and says nothing about what may be found elsewhere.
+    pub fn is_settled(&self, left: &Left) -> bool {
+        let Claim { happened, never, kept, lost } = &left.claim;
+        let undecided = [never, kept, lost].into_iter().any(|steps| steps.iter().next().is_some());
+        !undecided && happened.iter().all(|step| step < self.ready)
     }
 
     /// What had happened before the power loss, if one may have left all of these: see [`Cut`].
@@ -62,9 +72,10 @@ impl PowerLosses {
 }
 
 impl World {
-    /// What a power loss at some moment of the run so far may have left, with none of it being decided. The run must
-    /// have a budget of power losses, and none of it spent.
+    /// What a power loss at some moment of the run so far may have left, with none of it being decided: since no
+    /// requests were spared any more. The run must have a budget of power losses, and none of it spent.
     pub fn power_losses(&self) -> PowerLosses {
+        let ready = self.handle.mailbox.with(|mailbox| mailbox.ready) as usize;
         let mut fate = self.fate.clone();
         fate.lose_power();
         let disk = |disk: &SimDisk| {
@@ -75,6 +86,6 @@ impl World {
             })
         };
         let disks = self.disks.iter().map(disk).collect();
-        PowerLosses { fate, disks }
+        PowerLosses { fate, ready, disks }
     }
 }

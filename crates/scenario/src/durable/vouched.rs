@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use blockyard_models::qcow2::{Qcow2, Stopped};
 use blockyard_models::{Durability, Violation};
 
-use super::{Found, Judge, PowerLosses, Roots, Stop};
+use super::{Found, Judge, LeftOf, PowerLosses, Roots, Stop};
 
 /// A bitmap: its name, bytes a granule, and the dirty granules.
 pub(super) type Vouched = (String, u64, BTreeSet<u64>);
@@ -25,8 +25,8 @@ pub(crate) fn judge_bitmaps<P: PowerLosses>(
 ) -> Result<u64, Violation> {
     let mut disks = BTreeSet::new();
     roots.iter().for_each(|led| led.root.disks(&mut disks));
-    let left: BTreeMap<&str, Vec<P::Left>> =
-        disks.into_iter().map(|disk| (disk, losses.left(disk))).collect();
+    let left: BTreeMap<&str, LeftOf<P::Left>> =
+        disks.into_iter().map(|disk| (disk, LeftOf::disk(losses, disk))).collect();
     let judge = Judge { losses, promised, left: &left, states: Cell::new(0) };
     for disk in left.keys() {
         let mut breaches = Vec::new();

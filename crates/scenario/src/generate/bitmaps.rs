@@ -79,35 +79,44 @@ fn step(source: &mut Source<'_>) -> BitmapStep {
     BitmapStep { bitmap, change }
 }
 
-impl Device<'_> {
-    /// Who does it.
-    pub fn bitmap_keeper(&self) -> Option<(String, Vec<Value>)> {
-        let all = self.plan.bitmaps.iter().filter(|changes| !changes.is_empty());
-        let alone = |changes: &Vec<BitmapStep>| changes.len() == 1;
-        let mut steps: Vec<Value> = all
-            .flat_map(|changes| {
-                let persistent = alone(changes).then(|| self.persistent(changes[0])).flatten();
-                persistent.into_iter().chain(self.bitmap_changes(changes))
-            })
-            .collect();
-        steps.push(json!({ "execute": "query-block" }));
-        (steps.len() > 1).then(|| (format!("bitmaps{}", self.number), steps))
-    }
+/// What somebody does about bitmaps of these devices and nodes, if anything; the first is a device.
+pub(super) fn keeper(
+    plan: &[Vec<BitmapStep>],
+    owners: &[String],
+    lengths_change: bool,
+) -> Option<Vec<Value>> {
+    let keeper = Keeper { owners, lengths_change };
+    let all = plan.iter().filter(|changes| !changes.is_empty());
+    let alone = |changes: &Vec<BitmapStep>| changes.len() == 1;
+    let mut steps: Vec<Value> = all
+        .flat_map(|changes| {
+            let persistent = alone(changes).then(|| keeper.persistent(changes[0])).flatten();
+            persistent.into_iter().chain(keeper.changes(changes))
+        })
+        .collect();
+    steps.push(json!({ "execute": "query-block" }));
+    (steps.len() > 1).then_some(steps)
+}
 
+struct Keeper<'o> {
+    owners: &'o [String],
+    lengths_change: bool,
+}
+
+impl Keeper<'_> {
     /// That every second bitmap of a node comes as one that is to be stored: where nothing can it is refused, unless
     /// bitmaps follow the data, and then comes as one that is not.
     fn persistent(&self, BitmapStep { bitmap, change }: BitmapStep) -> Option<Value> {
         let BitmapChange::Add { disabled } = change else { return None };
         let (node, name) = self.bitmap(bitmap);
+        let stored = bitmap % 2 == 1 && *node != self.owners[0];
         let data = json!({ "node": node, "name": name, "granularity": granularity(bitmap),
                            "disabled": disabled, "persistent": true });
-        let stored = bitmap % 2 == 1 && node != self.id();
         stored.then(|| attempt("block-dirty-bitmap-add", data))
     }
 
-    fn bitmap_changes(&self, changes: &[BitmapStep]) -> Option<Value> {
-        let mut changes: Vec<_> =
-            changes.iter().filter_map(|step| self.bitmap_change(*step)).collect();
+    fn changes(&self, changes: &[BitmapStep]) -> Option<Value> {
+        let mut changes: Vec<_> = changes.iter().filter_map(|step| self.change(*step)).collect();
         if changes.len() < 2 {
             return changes.pop().map(|(command, data)| attempt(command, data));
         }
@@ -115,10 +124,7 @@ impl Device<'_> {
         Some(attempt("transaction", json!({ "actions": actions.collect::<Vec<_>>() })))
     }
 
-    fn bitmap_change(
-        &self,
-        BitmapStep { bitmap, change }: BitmapStep,
-    ) -> Option<(&'static str, Value)> {
+    fn change(&self, BitmapStep { bitmap, change }: BitmapStep) -> Option<(&'static str, Value)> {
         let (node, name) = self.bitmap(bitmap);
         Some(match change {
             BitmapChange::Add { disabled } => {
@@ -131,7 +137,7 @@ impl Device<'_> {
                 let is_finer = granularity(bitmap) < granularity(other);
                 let (finer, coarser) = if is_finer { (bitmap, other) } else { (other, bitmap) };
                 let ((from, source), (node, target)) = (self.bitmap(finer), self.bitmap(coarser));
-                if from != node && self.changes_lengths() {
+                if from != node && self.lengths_change {
                     return None;
                 }
                 let source = json!({ "node": from, "name": source });
@@ -152,16 +158,23 @@ impl Device<'_> {
         })
     }
 
+    /// Whose the bitmap of this index is, and its name.
+    fn bitmap(&self, index: usize) -> (&String, String) {
+        let index = index % GRANULARITIES.len();
+        (&self.owners[index % self.owners.len()], format!("b{index}"))
+    }
+}
+
+impl Device<'_> {
+    /// Who does it.
+    pub fn bitmap_keeper(&self) -> Option<(String, Vec<Value>)> {
+        let owners = [vec![self.id()], self.nodes()].concat();
+        let steps = keeper(&self.plan.bitmaps, &owners, self.changes_lengths())?;
+        Some((format!("bitmaps{}", self.number), steps))
+    }
+
     fn changes_lengths(&self) -> bool {
         let resizes = |step: &AdminStep| matches!(step, AdminStep::Resize { .. });
         self.plan.resizes || self.plan.admin.iter().any(resizes)
-    }
-
-    /// Whose the bitmap of this index is, and its name.
-    fn bitmap(&self, index: usize) -> (String, String) {
-        let index = index % GRANULARITIES.len();
-        let mut owners = self.nodes();
-        owners.insert(0, self.id());
-        (owners.swap_remove(index % owners.len()), format!("b{index}"))
     }
 }

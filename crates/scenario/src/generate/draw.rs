@@ -11,7 +11,7 @@ use super::{
 use crate::request::Request;
 
 /// Where numbers come from: asked for one below its argument, which is not zero.
-pub(super) struct Source<'s>(&'s mut dyn FnMut(u32) -> u32);
+pub(super) struct Source<'s>(pub &'s mut dyn FnMut(u32) -> u32);
 
 impl Source<'_> {
     pub fn below(&mut self, end: u32) -> u32 {
@@ -37,14 +37,14 @@ impl Source<'_> {
     }
 }
 
-impl Plan {
-    /// The plan of this seed: the same everywhere, and for ever as long as this file stays as it is.
-    pub fn from_seed(seed: u64) -> Self {
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        // Multiply-shift: even to one part in 2^32 over the small numbers here.
-        Self::draw(&mut |end| ((u64::from(random.next_u32()) * u64::from(end)) >> 32) as u32)
-    }
+/// Numbers of this seed: the same everywhere.
+pub(super) fn numbers(seed: u64) -> impl FnMut(u32) -> u32 {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    // Multiply-shift: even to one part in 2^32 over the small numbers here.
+    move |end| ((u64::from(random.next_u32()) * u64::from(end)) >> 32) as u32
+}
 
+impl Plan {
     /// The plan that these numbers stand for. `below` is asked for a number below its argument, which is not zero.
     pub fn draw(below: &mut dyn FnMut(u32) -> u32) -> Self {
         let mut source = Source(below);
@@ -136,7 +136,7 @@ fn policies(source: &mut Source<'_>, filters: &mut Vec<Filter>) -> ErrorPolicies
     ErrorPolicies { read: policy(source), write: policy(source) }
 }
 
-fn guest_step(source: &mut Source<'_>, chunks: u64) -> GuestStep {
+pub(super) fn guest_step(source: &mut Source<'_>, chunks: u64) -> GuestStep {
     let kind = match source.below(18) {
         0..5 => Request::Write,
         5..7 => Request::Read,

@@ -1,20 +1,20 @@
 //! Scenarios that nobody thought of: drawn from numbers, so that a testbed finds more than what it was written around.
 //!
-//! A [`Plan`] is plain data, and every plan means something: what does not apply where it stands is left out, and
-//! places are taken modulo what exists. [`Plan::scenario`] is the text of the scenario it stands for, and
-//! [`Plan::smaller`] gives simpler plans. One body of code draws plans from a source of numbers:
-//! [`Plan::from_seed`] from a seed, and with the features `arbitrary`, `proptest` and `quickcheck` the traits of those
-//! crates from theirs.
+//! What is drawn is plain data ([`Generate`]), and all of it means something: what does not apply where it stands is
+//! left out, and places are taken modulo what exists. A [`Plan`] is about devices, what is between them and their
+//! disks, and mirrors; a [`ChainPlan`] about a chain of images, and the jobs that work on it at the same time. With the
+//! features `arbitrary`, `proptest` and `quickcheck` the traits of those crates draw a [`Plan`], too.
 //!
 //! Invariant `a-correct-layer-keeps-every-promise`: under the default design no plan breaks a property. So nothing is
 //! generated that changes data behind a guest's back: a child is replaced by hand, or by reopening, only with what
 //! shows the same data, a medium only with such a node or with a disk that nobody has written to, a mirror without a
-//! copy (`sync` `none`) never pivots, and no mirror begins over another's filter.
+//! copy (`sync` `none`) never pivots, and in a [`Plan`] no mirror begins over another's filter.
 //!
 //! Not for: scenarios about one question; those are written by hand.
 
 mod admin;
 mod bitmaps;
+mod chain;
 mod changes;
 mod draw;
 mod keep;
@@ -31,6 +31,7 @@ mod proptest;
 mod quickcheck;
 
 pub use self::bitmaps::{BitmapChange, BitmapStep};
+pub use self::chain::{ChainJob, ChainPlan, ChainStep, JobKind, LayerPlan};
 #[cfg(feature = "proptest")]
 pub use self::proptest::{PlanTree, Plans};
 pub use self::step::{Action, AdminStep, Away, Back, Place, Reopened};
@@ -39,21 +40,87 @@ use blockyard_block::ErrorPolicies;
 
 use crate::request::Request;
 
-/// What a large number of generated scenarios reaches: the places where graph operations, requests and faults meet.
-pub const MARKS: &[&str] = &[
-    "a drained section was asked for before a pivot in another",
-    "a flush failed",
-    "a request waited for one that overlaps it and serialises",
-    "a snapshot was asked for while a drained section held",
-    "a transaction was aborted between its actions",
-    "a transaction was aborted by its first action",
-    "a transaction was aborted by its last action",
-    "a transaction was aborted when it was published",
-    "nodes were reopened while a job was at work",
-    "reopening was lost to another publication",
-];
-
 /// A scenario to be.
+pub trait Generate: Clone {
+    /// What a large number of them reaches: the places where graph operations, jobs, requests and faults meet.
+    const MARKS: &'static [&'static str];
+
+    /// The one of this seed: the same everywhere, and for ever as long as the code that draws it stays as it is.
+    fn from_seed(seed: u64) -> Self;
+
+    /// The text of the scenario, under a name.
+    fn scenario(&self, name: &str) -> String;
+
+    /// Those that are simpler by one thing, the largest steps first: fewer actors and steps, then smaller sizes and
+    /// plainer jobs. Going on with any of them comes to an end.
+    fn smaller(&self) -> Vec<Self>;
+
+    /// Disk requests that may fail, and power losses.
+    fn budgets(&mut self) -> [&mut u32; 2];
+
+    /// The simplest one to be reached by steps to [`Generate::smaller`] ones that all `fail`. This one does.
+    #[must_use]
+    fn simplest(self, fails: &mut dyn FnMut(&Self) -> bool) -> Self {
+        let mut simplest = self;
+        while let Some(simpler) = simplest.smaller().into_iter().find(|plan| fails(plan)) {
+            simplest = simpler;
+        }
+        simplest
+    }
+}
+
+impl Generate for Plan {
+    const MARKS: &'static [&'static str] = &[
+        "a drained section was asked for before a pivot in another",
+        "a flush failed",
+        "a request waited for one that overlaps it and serialises",
+        "a snapshot was asked for while a drained section held",
+        "a transaction was aborted between its actions",
+        "a transaction was aborted by its first action",
+        "a transaction was aborted by its last action",
+        "a transaction was aborted when it was published",
+        "nodes were reopened while a job was at work",
+        "reopening was lost to another publication",
+    ];
+
+    fn from_seed(seed: u64) -> Self {
+        Self::draw(&mut draw::numbers(seed))
+    }
+
+    fn scenario(&self, name: &str) -> String {
+        self.text(name)
+    }
+
+    fn smaller(&self) -> Vec<Self> {
+        self.simpler_by_one()
+    }
+
+    fn budgets(&mut self) -> [&mut u32; 2] {
+        [&mut self.faults, &mut self.crashes]
+    }
+}
+
+impl Generate for ChainPlan {
+    const MARKS: &'static [&'static str] = chain::MARKS;
+
+    fn from_seed(seed: u64) -> Self {
+        Self::draw(&mut draw::Source(&mut draw::numbers(seed)))
+    }
+
+    fn scenario(&self, name: &str) -> String {
+        self.text(name)
+    }
+
+    fn smaller(&self) -> Vec<Self> {
+        self.simpler_by_one()
+    }
+
+    fn budgets(&mut self) -> [&mut u32; 2] {
+        [&mut self.faults, &mut self.crashes]
+    }
+}
+
+/// Devices, and what happens to them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// Who there is: a guest device each, with its own nodes.

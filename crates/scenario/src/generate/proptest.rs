@@ -3,7 +3,7 @@
 use proptest::strategy::{NewTree, Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
 
-use super::Plan;
+use super::{Generate, Plan};
 
 /// Every plan.
 #[derive(Clone, Copy, Debug)]

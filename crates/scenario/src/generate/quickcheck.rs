@@ -2,7 +2,7 @@
 
 use quickcheck::{Arbitrary, Gen};
 
-use super::Plan;
+use super::{Generate, Plan};
 
 impl Arbitrary for Plan {
     fn arbitrary(source: &mut Gen) -> Self {

@@ -18,8 +18,7 @@ pub(super) const CHUNK: u64 = 4096;
 pub(super) const SECTOR: u64 = 512;
 
 impl Plan {
-    /// The text of the scenario, under a name.
-    pub fn scenario(&self, name: &str) -> String {
+    pub(super) fn text(&self, name: &str) -> String {
         let mirrored = self.devices.iter().filter(|device| !device.mirrors.is_empty()).count();
         let alone = mirrored < 2;
         let faults = if alone { self.faults } else { 0 };
@@ -33,15 +32,15 @@ impl Plan {
 }
 
 #[derive(Default)]
-struct Parts {
-    disks: Vec<(String, Value)>,
-    setup: Vec<Value>,
-    actors: Vec<(String, Vec<Value>)>,
+pub(super) struct Parts {
+    pub disks: Vec<(String, Value)>,
+    pub setup: Vec<Value>,
+    pub actors: Vec<(String, Vec<Value>)>,
 }
 
 impl Parts {
     /// A disk of the world, and its node.
-    fn disk(&mut self, name: &str, alignment: Alignment, mut disk: Value) {
+    pub fn disk(&mut self, name: &str, alignment: Alignment, mut disk: Value) {
         if alignment != Alignment::Byte {
             disk["alignment"] = json!(alignment.bytes());
         }
@@ -51,7 +50,7 @@ impl Parts {
         self.setup.push(json!({ "execute": "blockdev-add", "arguments": arguments }));
     }
 
-    fn text(&self, name: &str, faults: u32, crashes: u32) -> String {
+    pub fn text(&self, name: &str, faults: u32, crashes: u32) -> String {
         let mut text = String::new();
         let list = |steps: &[Value], indent: &str| {
             let steps: Vec<_> = steps.iter().map(|step| format!("\n{indent}  {step}")).collect();
@@ -65,7 +64,7 @@ impl Parts {
         let _ = write!(
             text,
             "{{\n  \"scenario\": {},\n  \"version\": 1,\n  \"about\": \"generated\",\n  \
-             \"designs\": [\"replace\", \"pivot\", \"mirror\", \"commit\"],\n  \"disks\": {{{}\n  }},\n  \
+             \"designs\": [\"replace\", \"pivot\", \"mirror\", \"commit\", \"backup\"],\n  \"disks\": {{{}\n  }},\n  \
              \"setup\": {},\n  \"actors\": {{{}\n  }},\n  \
              \"budgets\": {{\"faults\": {faults}, \"crashes\": {crashes}}}\n}}\n",
             json!(name),
@@ -475,22 +474,9 @@ impl Device<'_> {
                         behind: how.behind && !self.repeats_writes(),
                         ..how
                     };
-                    let skew = how.skew % SECTOR;
-                    let (first, end) = match how.behind {
-                        true => (self.size() / 2, self.capacity() + CHUNK),
-                        false => (0, self.size()),
-                    };
-                    let offset = (first + sector * SECTOR + skew) % end;
-                    let mut request = json!({ "device": id, "offset": offset });
-                    let mut room = end - offset;
-                    if kind == Request::Copy {
-                        let from = (how.from * SECTOR + skew) % self.size();
-                        request["from"] = json!(from);
-                        room = room.min(self.size() - from);
-                    }
-                    request["length"] = json!((sectors.max(1) * SECTOR).min(room));
-                    how.flags(kind, &mut request);
-                    steps.push(json!({ kind.word(): request }));
+                    let space = Space { size: self.size(), capacity: self.capacity() };
+                    let step = GuestStep::Request { kind, sector, sectors, how };
+                    steps.extend(space.request(id, &step));
                 }
                 GuestStep::Flush => steps.push(json!({ "flush": { "device": id } })),
                 GuestStep::AwaitRunning => steps.extend(waits.running()),
@@ -498,6 +484,36 @@ impl Device<'_> {
             }
         }
         steps
+    }
+}
+
+/// Where a guest's requests go.
+pub(super) struct Space {
+    pub size: u64,
+    /// What it can grow to.
+    pub capacity: u64,
+}
+
+impl Space {
+    /// The request to this device, if the step is one.
+    pub fn request(&self, device: &str, step: &GuestStep) -> Option<Value> {
+        let GuestStep::Request { kind, sector, sectors, how } = *step else { return None };
+        let skew = how.skew % SECTOR;
+        let (first, end) = match how.behind {
+            true => (self.size / 2, self.capacity + CHUNK),
+            false => (0, self.size),
+        };
+        let offset = (first + sector * SECTOR + skew) % end;
+        let mut request = json!({ "device": device, "offset": offset });
+        let mut room = end - offset;
+        if kind == Request::Copy {
+            let from = (how.from * SECTOR + skew) % self.size;
+            request["from"] = json!(from);
+            room = room.min(self.size - from);
+        }
+        request["length"] = json!((sectors.max(1) * SECTOR).min(room));
+        how.flags(kind, &mut request);
+        Some(json!({ kind.word(): request }))
     }
 }
 

@@ -8,9 +8,7 @@ use super::{
 };
 
 impl Plan {
-    /// Plans that are simpler by one thing, the largest steps first: fewer devices, actors and steps, then smaller
-    /// sizes and plainer mirrors. Going on with any of them comes to an end.
-    pub fn smaller(&self) -> Vec<Self> {
+    pub(super) fn simpler_by_one(&self) -> Vec<Self> {
         let mut plans = Vec::new();
         if self.devices.len() > 1 {
             let fewer = without(&self.devices);
@@ -31,19 +29,10 @@ impl Plan {
         }
         plans
     }
-
-    /// The simplest plan to be reached by steps to [`Plan::smaller`] ones that all `fail`. This one does.
-    pub fn simplest(self, fails: &mut dyn FnMut(&Self) -> bool) -> Self {
-        let mut simplest = self;
-        while let Some(simpler) = simplest.smaller().into_iter().find(|plan| fails(plan)) {
-            simplest = simpler;
-        }
-        simplest
-    }
 }
 
 /// The list without each of its items in turn.
-fn without<T: Clone>(list: &[T]) -> impl Iterator<Item = Vec<T>> + '_ {
+pub(super) fn without<T: Clone>(list: &[T]) -> impl Iterator<Item = Vec<T>> + '_ {
     (0..list.len()).map(|index| {
         let mut fewer = list.to_vec();
         fewer.remove(index);
@@ -145,7 +134,7 @@ fn shorter_chain(medium: Medium) -> Medium {
 }
 
 /// With one request at its device's beginning, or half as long, or made more plainly.
-fn shorter(steps: &[GuestStep]) -> impl Iterator<Item = Vec<GuestStep>> + '_ {
+pub(super) fn shorter(steps: &[GuestStep]) -> impl Iterator<Item = Vec<GuestStep>> + '_ {
     steps.iter().enumerate().flat_map(move |(index, step)| {
         let requests: Vec<GuestStep> = match *step {
             GuestStep::Request { kind, sector, sectors, how } => {

@@ -194,8 +194,7 @@ impl Turns<'_, '_> {
             actor.hear(&told);
         }
         let expect = match step {
-            Step::Execute { expect, .. } => *expect,
-            Step::Device { .. } => Expect::Ok,
+            Step::Execute { expect, .. } | Step::Device { expect, .. } => *expect,
             // What guests ask may fail.
             _ => Expect::Any,
         };
@@ -215,7 +214,7 @@ impl Turns<'_, '_> {
     fn deed(step: &Step, tag: u64) -> Option<Deed<'_>> {
         Some(match step {
             Step::Execute { command, arguments, .. } => Deed::Execute { command, arguments },
-            Step::Device { id, node, resizes, policies } => {
+            Step::Device { id, node, resizes, policies, .. } => {
                 let reports = *policies == Default::default();
                 Deed::Attach { id, node, resizes: *resizes, reports }
             }
