@@ -152,6 +152,10 @@ impl PowerLosses for Losses {
         self.0.is_settled(left)
     }
 
+    fn are_behind(&self, step: u32) -> bool {
+        self.0.are_behind(step)
+    }
+
     fn bytes<'a>(&self, left: &'a Left) -> (ByteRange, &'a [u8]) {
         (left.range, &left.bytes)
     }

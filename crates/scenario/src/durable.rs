@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use blockyard_models::qcow2::{Place, Qcow2, Stopped};
-use blockyard_models::{Durability, Violation};
+use blockyard_models::{Durability, Property, Violation};
 use blockyard_units::ByteRange;
 
 pub(crate) use vouched::judge_bitmaps;
@@ -31,6 +31,9 @@ pub trait PowerLosses {
 
     /// Where that is, and its bytes.
     fn bytes<'a>(&self, left: &'a Self::Left) -> (ByteRange, &'a [u8]);
+
+    /// Whether all of them come behind this step.
+    fn are_behind(&self, step: u32) -> bool;
 
     /// The latest loss that leaves all of these, if one does.
     fn latest(&self, left: &[&Self::Left]) -> Option<PowerLoss>;
@@ -119,6 +122,8 @@ pub(crate) fn judge<P: PowerLosses>(
     roots: &Roots,
     promised: &Durability,
 ) -> Result<u64, Violation> {
+    let reached = |led: &Led| led.acknowledged.is_some_and(|step| losses.are_behind(step));
+    let roots = &roots[roots.iter().rposition(reached).unwrap_or(0)..];
     let mut disks = BTreeSet::new();
     for led in roots {
         led.root.disks(&mut disks);
@@ -395,39 +400,37 @@ struct Search<'a, P: PowerLosses> {
 impl<'a, P: PowerLosses> Search<'a, P> {
     /// Looks for something in each place behind those `picked` that breaks a promise, together with what is picked.
     fn all_broken(&self, picked: &mut Vec<&'a Breach<'a, P::Left>>) -> Result<(), Violation> {
-        let Some(broken) = self.broken.get(picked.len()) else { return self.report(picked) };
+        // The more is picked, the earlier is the loss, and the less was promised: what is none now never is again.
+        let Some(violation) = self.violated(picked) else { return Ok(()) };
+        let Some(broken) = self.broken.get(picked.len()) else { return Err(violation) };
         for breach in broken {
             picked.push(breach);
-            if self.judge.losses.latest(&self.all_left(picked)).is_some() {
-                self.all_broken(picked)?;
-            }
+            self.all_broken(picked)?;
             picked.pop();
         }
         Ok(())
     }
 
-    fn report(&self, picked: &[&Breach<'_, P::Left>]) -> Result<(), Violation> {
+    /// What a loss that leaves all that was picked breaks, if there is one, in each of these places.
+    fn violated(&self, picked: &[&Breach<'_, P::Left>]) -> Option<Violation> {
         let all = self.all_left(picked);
-        let Some(loss) = self.judge.losses.latest(&all) else { return Ok(()) };
+        let loss = self.judge.losses.latest(&all)?;
         let Led { acknowledged, witness, .. } = &self.roots[0];
         if witness.is_none() && !acknowledged.is_some_and(|step| (loss.happened)(step)) {
-            return Ok(());
+            return None;
         }
         let mut message = loss.when;
-        let mut found = None;
+        let mut property = Property::Durability;
         for (Led { root, witness, .. }, breach) in self.roots.iter().zip(picked) {
             if let Some(witness) = witness {
                 message = format!("{message}; {witness} is set");
             }
-            // Together they may say that it came earlier, and that less was promised.
-            let Some((_, violation)) = self.judge.check(&all, &breach.found) else {
-                return Ok(());
-            };
+            let (_, violation) = self.judge.check(&all, &breach.found)?;
             let (Root::Disk(disk) | Root::Image { disk, .. }) = root;
             message = format!("{message}; {disk}: {}", violation.message);
-            found = Some(violation);
+            property = violation.property;
         }
-        found.map_or(Ok(()), |violation| Err(Violation { message, ..violation }))
+        Some(Violation { property, message })
     }
 
     fn all_left(&self, picked: &[&Breach<'a, P::Left>]) -> Vec<&'a P::Left> {

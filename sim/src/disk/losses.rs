@@ -51,6 +51,11 @@ impl PowerLosses {
         left
     }
 
+    /// Whether none of the losses comes before the end of this step.
+    pub fn are_behind(&self, step: u32) -> bool {
+        (step as usize) < self.ready
+    }
+
     /// Whether this is of the time when nothing was lost, and says nothing about what may be found elsewhere.
     pub fn is_settled(&self, left: &Left) -> bool {
         let Claim { happened, never, kept, lost } = &left.claim;

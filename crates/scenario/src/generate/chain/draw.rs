@@ -18,9 +18,9 @@ impl ChainPlan {
             let steps = 1 + source.index(4);
             source.list(steps, |source| guest_step(source, 1))
         });
-        let operators = source.one_of(&[2, 2, 3, 3, 1, 4]);
+        let operators = source.one_of(&[3, 3, 4, 4, 2, 5]);
         let operators = source.list(operators, |source| {
-            let jobs = source.one_of(&[1, 1, 2]);
+            let jobs = source.one_of(&[1, 1, 1, 2]);
             source.list(jobs, job)
         });
         let admin = source.one_of(&[0, 0, 1, 2, 4]);
@@ -67,7 +67,7 @@ fn kind(source: &mut Source<'_>) -> JobKind {
             down: maybe_index(source, 3),
             included: source.one_in(2),
         },
-        3..6 => JobKind::Commit { top: maybe_index(source, 3), base: maybe_index(source, 3) },
+        3..6 => JobKind::Commit { top: maybe_index(source, 3), down: maybe_index(source, 3) },
         6 | 7 => JobKind::Mirror { image: source.one_in(2), active: source.one_in(2) },
         8 | 9 => {
             let of = if source.one_in(4) { Some(source.index(NODES)) } else { None };

@@ -79,14 +79,14 @@ pub struct ChainJob {
 }
 
 /// What a job does. Nodes are those of the chain, from below, and then those that the administrator puts above it,
-/// modulo all.
+/// modulo all; and what is so many nodes below one is modulo those that there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobKind {
     /// `block-stream`.
     Stream {
         /// Into which node: of this index.
         into: usize,
-        /// Down to which node; without, all of them.
+        /// Down to what is one node below that and so many more; without, all of them.
         down: Option<usize>,
         /// That included.
         included: bool,
@@ -95,8 +95,8 @@ pub enum JobKind {
     Commit {
         /// From which node down; without, the device's.
         top: Option<usize>,
-        /// To which; without, the lowest.
-        base: Option<usize>,
+        /// To what is one node below that and so many more; without, the lowest.
+        down: Option<usize>,
     },
     /// `blockdev-mirror` of the device.
     Mirror {

@@ -56,13 +56,23 @@ impl ChainPlan {
     }
 
     /// These, and those that the administrator may put above them.
-    fn node(&self, index: usize) -> String {
+    fn nodes(&self) -> Vec<String> {
         let snapshots = self.admin.iter().enumerate();
         let snapshots = snapshots.filter(|(_, step)| matches!(step, ChainStep::Snapshot { .. }));
-        let mut nodes = self.layers();
-        nodes.extend(snapshots.map(|(step, _)| snapshot(step)));
-        let count = nodes.len();
-        nodes.swap_remove(index % count)
+        let snapshots = snapshots.map(|(step, _)| snapshot(step));
+        self.layers().into_iter().chain(snapshots).collect()
+    }
+
+    fn node(&self, index: usize) -> String {
+        let mut nodes = self.nodes();
+        nodes.swap_remove(index % nodes.len())
+    }
+
+    /// What is one node below that of this index, or the device's, and so many more.
+    fn below(&self, top: Option<usize>, more: usize) -> String {
+        let mut nodes = self.nodes();
+        let top = top.map_or(self.layers.len(), |top| top % nodes.len());
+        nodes.swap_remove(top.saturating_sub(1 + more % top.max(1)))
     }
 
     fn read_all(&self, device: &str) -> Value {
@@ -210,16 +220,17 @@ impl Operator<'_> {
                 let mut arguments = json!({ "device": plan.node(into) });
                 if let Some(down) = down {
                     let key = if included { "bottom" } else { "base-node" };
-                    arguments[key] = json!(plan.node(down));
+                    arguments[key] = json!(plan.below(Some(into), down));
                 }
                 self.run(parts, steps, "block-stream", arguments);
             }
-            JobKind::Commit { top, base } => {
+            JobKind::Commit { top, down } => {
                 let mut arguments = json!({ "device": DEVICE });
-                for (key, node) in [("top-node", top), ("base-node", base)] {
-                    if let Some(node) = node {
-                        arguments[key] = json!(plan.node(node));
-                    }
+                if let Some(top) = top {
+                    arguments["top-node"] = json!(plan.node(top));
+                }
+                if let Some(down) = down {
+                    arguments["base-node"] = json!(plan.below(top, down));
                 }
                 self.run(parts, steps, "block-commit", arguments);
             }

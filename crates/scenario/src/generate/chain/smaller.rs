@@ -95,7 +95,7 @@ fn plainer_kinds(kind: JobKind) -> Vec<JobKind> {
             vec![JobKind::Stream { into, down, included: false }]
         }
         JobKind::Commit { top, .. } => {
-            vec![JobKind::Commit { top, base: None }, JobKind::Commit { top: None, base: None }]
+            vec![JobKind::Commit { top, down: None }, JobKind::Commit { top: None, down: None }]
         }
         JobKind::Mirror { image, .. } => {
             vec![
