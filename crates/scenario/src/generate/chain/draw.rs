@@ -10,7 +10,7 @@ const NODES: u32 = 8;
 impl ChainPlan {
     pub(in crate::generate) fn draw(source: &mut Source<'_>) -> Self {
         let sectors = source.one_of(&[2, 4, 4, 8]);
-        let layers = source.one_of(&[1, 2, 2, 3, 3, 4, 5]);
+        let layers = source.one_of(&[2, 3, 3, 4, 4, 5, 1]);
         let short = if source.one_in(4) { source.below(8).into() } else { 0 };
         let layers = source.list(layers, layer);
         let guests = source.one_of(&[1, 1, 2, 2, 3]);
@@ -18,11 +18,18 @@ impl ChainPlan {
             let steps = 1 + source.index(4);
             source.list(steps, |source| guest_step(source, 1))
         });
-        let operators = source.one_of(&[3, 3, 4, 4, 2, 5]);
-        let operators = source.list(operators, |source| {
-            let jobs = source.one_of(&[1, 1, 1, 2]);
-            source.list(jobs, job)
+        // Of those at the device itself only one can be at work; so most are about what is below it.
+        let (first, rest) = (source.one_of(&[1, 1, 2]), source.one_of(&[1, 2, 2, 3]));
+        let at_device = source.list(first, |source| {
+            let jobs = source.one_of(&[1, 1, 2]);
+            source.list(jobs, |source| job(source, at_device))
         });
+        let lower = layers.len() as u32;
+        let below = source.list(rest, |source| {
+            let jobs = source.one_of(&[1, 2]);
+            source.list(jobs, |source| job(source, |source| below_device(source, lower)))
+        });
+        let operators = at_device.into_iter().chain(below).collect();
         let admin = source.one_of(&[0, 0, 1, 2, 4]);
         let admin = source.list(admin, step);
         let bitmaps = bitmaps::draw(source);
@@ -45,7 +52,7 @@ fn layer(source: &mut Source<'_>) -> LayerPlan {
     }
 }
 
-fn job(source: &mut Source<'_>) -> ChainJob {
+fn job(source: &mut Source<'_>, kind: impl FnOnce(&mut Source<'_>) -> JobKind) -> ChainJob {
     ChainJob {
         kind: kind(source),
         pauses: source.one_in(4),
@@ -60,21 +67,31 @@ fn maybe_index(source: &mut Source<'_>, one_in: u32) -> Option<usize> {
     (!source.one_in(one_in)).then(|| source.index(NODES))
 }
 
-fn kind(source: &mut Source<'_>) -> JobKind {
-    match source.below(12) {
-        0..3 => JobKind::Stream {
-            into: source.index(NODES),
-            down: maybe_index(source, 3),
-            included: source.one_in(2),
-        },
-        3..6 => JobKind::Commit { top: maybe_index(source, 3), down: maybe_index(source, 3) },
-        6 | 7 => JobKind::Mirror { image: source.one_in(2), active: source.one_in(2) },
-        8 | 9 => {
-            let of = if source.one_in(4) { Some(source.index(NODES)) } else { None };
-            JobKind::Full { image: source.one_in(2), of }
+fn stream(source: &mut Source<'_>, into: usize) -> JobKind {
+    JobKind::Stream { into, down: maybe_index(source, 3), included: source.one_in(2) }
+}
+
+fn at_device(source: &mut Source<'_>) -> JobKind {
+    match source.below(8) {
+        0 | 1 => JobKind::Mirror { image: source.one_in(2), active: source.one_in(2) },
+        2 => JobKind::Full { image: source.one_in(2), of: None },
+        3 => JobKind::Fleecing { sector: source.below(8).into() },
+        4 | 5 => JobKind::Incremental { granularity: source.below(4) },
+        6 => JobKind::Commit { top: None, down: maybe_index(source, 3) },
+        _ => {
+            let into = source.index(NODES);
+            stream(source, into)
         }
-        10 => JobKind::Fleecing { sector: source.below(8).into() },
-        _ => JobKind::Incremental { granularity: source.below(4) },
+    }
+}
+
+/// There are so many images.
+fn below_device(source: &mut Source<'_>, images: u32) -> JobKind {
+    let image = 1 + source.index(images.saturating_sub(1).max(1));
+    match source.below(8) {
+        0..3 => stream(source, image),
+        3..7 => JobKind::Commit { top: Some(image), down: maybe_index(source, 2) },
+        _ => JobKind::Full { image: source.one_in(2), of: Some(image) },
     }
 }
 
