@@ -14,7 +14,6 @@ use super::{BitmapStep, GuestStep};
 
 /// What a large number of these scenarios reaches.
 pub(super) const MARKS: &[&str] = &[
-    "a backup left out what is not there",
     "a base became as long as what is committed to it",
     "a flush failed",
     "a snapshot was asked for while a drained section held",

@@ -1,61 +1,20 @@
-//! Generated scenarios: clean under the default design, and with a known bug put back they find it.
+//! Plans about devices, filters, media and mirrors.
 
-use std::sync::Arc;
-
-use blockyard::{ScenarioProgram, setup_of};
 use blockyard_scenario::generate::{
     AdminStep, Alignment, DevicePlan, DiskPlan, End, Generate, GuestStep, How, MirrorPlan, Pause,
     Plan, Plans,
 };
-use blockyard_scenario::{GRAPH_EDITS, Parameters, Request, Script};
-use blockyard_sim::{
-    Exploration, Explorer, Finding, Limits, RandomWalk, Sampling, Summary, Verdict, World,
-    swap_check,
-};
+use blockyard_scenario::{GRAPH_EDITS, Request};
+use blockyard_sim::{Exploration, Summary, Verdict};
 use blockyard_units::{Design, Mutant};
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner};
 use quickcheck::{Arbitrary, Gen, QuickCheck};
 
-/// How many scenarios are run with their independent steps swapped.
-const SWAPS: u64 = 100;
-
-fn compile(plan: &Plan) -> Script {
-    let text = plan.scenario("generated");
-    Script::compile(&text, &Parameters::new()).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
-
-/// Some runs of a plan's scenario; the first is run twice and compared.
-fn explore(plan: &Plan, design: Design, runs: std::ops::Range<u64>) -> Exploration {
-    let program = ScenarioProgram { script: Arc::new(compile(plan)), design };
-    let setup = setup_of(&program.script, 0);
-    let limits = Limits { executions: u64::MAX, ..Limits::default() };
-    Explorer::new(&program, setup, limits, &mut |_| true).sample(Sampling::Random, runs)
-}
-
-fn finding(plan: &Plan, design: Design, runs: std::ops::Range<u64>) -> Option<Finding> {
-    match explore(plan, design, runs).verdict {
-        Verdict::Violated { finding, .. } => Some(finding),
-        _ => None,
-    }
-}
-
-fn with_mutant(mutant: Mutant) -> Design {
-    let mut design = Design::default();
-    design.set_mutant(mutant).expect("this build has mutants");
-    design
-}
+use crate::{check_plans, check_swaps, explore, finding, first_to_notice, with_mutant};
 
 #[test]
 fn every_plan_is_a_scenario_and_so_is_every_simpler_one() {
-    for seed in 0..200 {
-        let plan = Plan::from_seed(seed);
-        assert_eq!(plan, Plan::from_seed(seed));
-        compile(&plan);
-        for simpler in plan.smaller() {
-            assert_ne!(simpler, plan, "{seed}");
-            compile(&simpler);
-        }
-    }
+    check_plans::<Plan>();
 }
 
 #[test]
@@ -122,25 +81,7 @@ fn generated_scenarios_are_clean_and_reach_what_matters() {
 
 #[test]
 fn independent_steps_of_generated_scenarios_commute() {
-    let mut swapped = 0;
-    for seed in 0..SWAPS {
-        let script = Arc::new(compile(&Plan::from_seed(seed)));
-        let setup = setup_of(&script, seed);
-        let program = ScenarioProgram { script, design: Design::default() };
-        let mut world = World::new(&setup.images, setup.budgets, seed);
-        let mut walk = RandomWalk::new(seed);
-        let result = swap_check(&mut world, &program, &mut walk, Limits::default());
-        swapped += result.unwrap_or_else(|finding| panic!("seed {seed}: {finding:?}"));
-    }
-    assert!(swapped > 1000, "only {swapped} pairs were swapped");
-}
-
-/// The seed of the first generated scenario that shows the bug in its one run.
-fn first_to_notice(design: Design, seeds: u64) -> Option<(u64, Finding)> {
-    (0..seeds).find_map(|seed| {
-        let finding = finding(&Plan::from_seed(seed), design, seed..seed + 1)?;
-        Some((seed, finding))
-    })
+    check_swaps::<Plan>(100);
 }
 
 /// What generated scenarios do not notice by themselves, and why; the zoo hunts these in other ways too.
@@ -208,13 +149,13 @@ fn generated_scenarios_notice_mutants() {
         named || *mutant >= Mutant::Qcow2ReftableBeforeBlocks
     };
     for &mutant in Mutant::ALL.iter().filter(|mutant| !excepted(mutant)) {
-        let noticed = first_to_notice(with_mutant(mutant), 6000);
+        let noticed = first_to_notice::<Plan>(with_mutant(mutant), 6000);
         let (seed, finding) = noticed.unwrap_or_else(|| panic!("{mutant} is not noticed"));
         println!("{mutant}: seed {seed}: {}", finding.property);
     }
     let mut naive = Design::default();
     naive.set("replace", "naive").expect("there is such a decision");
-    assert!(first_to_notice(naive, 2000).is_some(), "replace=naive is not noticed");
+    assert!(first_to_notice::<Plan>(naive, 2000).is_some(), "replace=naive is not noticed");
 }
 
 /// A mirror without a copy that is told to stop twice: the second time while it ends.
