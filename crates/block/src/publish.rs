@@ -103,7 +103,9 @@ impl BlockLayer {
             });
             let plan = derive(&before)?;
             let after = before.apply(&plan.edits)?;
-            refuse_unopened(&before, &after, &opening)?;
+            if !self.design().is_mutant(Mutant::UnopenedNodeUsed) {
+                refuse_unopened(&before, &after, &opening)?;
+            }
             let affected = self.affected(&before, &after, &plan);
             let change = Change { before: &before, after: &after };
             self.prepare(&affected, change).await?;

@@ -10,10 +10,16 @@ fn the_commit_scenarios_exhaust_clean() {
         for scenario in ["commit-active", "commit-bitmap", "commit-grow", "commit-refused"] {
             check_exhausted(scenario, &["--design", node, "--faults", "1"]);
         }
+        check_exhausted("commit-grow-image", &["--design", node]);
         check_exhausted("commit-intermediate", &["--design", node]);
         check_exhausted("commit-durable", &["--design", node, "--crashes", "1"]);
     }
     check_exhausted("commit-filters", &["--design", "commit=bare"]);
+}
+
+#[test]
+fn nobody_uses_an_image_that_is_still_being_opened() {
+    check_exhausted("qcow2-held-unopened", &[]);
 }
 
 #[test]

@@ -50,6 +50,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("commit-durable", include_str!("../../../tests/scenarios/commit-durable.json")),
     ("commit-filters", include_str!("../../../tests/scenarios/commit-filters.json")),
     ("commit-grow", include_str!("../../../tests/scenarios/commit-grow.json")),
+    ("commit-grow-image", include_str!("../../../tests/scenarios/commit-grow-image.json")),
     ("commit-intermediate", include_str!("../../../tests/scenarios/commit-intermediate.json")),
     ("commit-refused", include_str!("../../../tests/scenarios/commit-refused.json")),
     ("insert-filter-alone", include_str!("../../../tests/scenarios/insert-filter-alone.json")),
@@ -92,6 +93,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
         "qcow2-discard-and-reuse",
         include_str!("../../../tests/scenarios/qcow2-discard-and-reuse.json"),
     ),
+    ("qcow2-held-unopened", include_str!("../../../tests/scenarios/qcow2-held-unopened.json")),
     (
         "qcow2-internal-snapshot",
         include_str!("../../../tests/scenarios/qcow2-internal-snapshot.json"),

@@ -242,6 +242,8 @@ words! {
             "a drained section begins though a job has not come to rest";
         JobPausedWhileAsleepResumes = "job-paused-while-asleep-resumes",
             "a job that slept goes on though what it reaches was drained meanwhile";
+        UnopenedNodeUsed = "unopened-node-used",
+            "edges lead to a node that is still being opened";
         BusyNodeNotRefused = "busy-node-not-refused",
             "what a job holds is given another place, or taken from its device";
         CompleteRefusedWhileDrained = "complete-refused-while-drained",
@@ -321,6 +323,8 @@ words! {
             "a refcount table moves while blocks that it refers to are in memory alone";
         Qcow2L1GrowsOverDirty = "qcow2-l1-grows-over-dirty",
             "an L1 table moves while refcounts and L2 tables that it needs are in memory alone";
+        Qcow2GrowShowsBacking = "qcow2-grow-shows-backing",
+            "an image is longer before what its backing file has there is hidden";
         Qcow2ShrinksOverDirty = "qcow2-shrinks-over-dirty",
             "a disk becomes shorter while what it loses is gone in memory alone";
         Qcow2SnapshotFreesFirst = "snapshot-delete-frees-before-unlink",

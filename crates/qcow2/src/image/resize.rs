@@ -13,7 +13,7 @@ use crate::meta::{Table, table_bytes};
 
 impl Image {
     /// Makes the guest's disk `truncate.len` bytes long. What is added reads as zeroes, whatever is below. Nobody else
-    /// uses the image meanwhile.
+    /// writes to the image meanwhile; but a commit's base grows while guests read it through what is above.
     ///
     /// # Errors
     /// A file failed; or the length or the way to allocate is not supported. Behind a shorter end data may be gone.
@@ -74,35 +74,36 @@ impl Image {
             let how = if how == Preallocation::Metadata { Preallocation::Off } else { how };
             files.data.truncate(new, how).await?;
         }
-        let added = ByteRange::between(old.next_multiple_of(self.geometry.cluster()).min(new), new);
-        if how != Preallocation::Off {
-            let had = self.preallocate_added(files, added, how).await;
-            let sized = match had {
-                Ok(()) => self.set_size(files, new).await,
-                failed => failed,
-            };
-            if let Err(error) = sized {
-                // Nobody sees it; what cannot be given back is space.
-                let _left = self.abandon(files, added).await;
-                return Err(error);
+        let grown = async {
+            let cluster = self.geometry.cluster();
+            let added = ByteRange::between(old.next_multiple_of(cluster).min(new), new);
+            if how != Preallocation::Off {
+                self.preallocate_added(files, added, how).await?;
             }
-        } else {
-            self.set_size(files, new).await?;
+            if self.design.is_mutant(Mutant::Qcow2GrowShowsBacking) {
+                self.set_size(files, new).await?;
+            }
+            self.hide_added(files, old, new).await?;
+            self.set_size(files, new).await
+        };
+        let grown = grown.await;
+        if grown.is_err() {
+            // Nobody sees it; what cannot be given back is space.
+            let behind = ByteRange::between(old, new.next_multiple_of(self.geometry.cluster()));
+            let _left = self.abandon(files, behind).await;
         }
+        grown
+    }
+
+    /// Has what is to be added read as zeroes, whatever the backing file has there.
+    async fn hide_added(&self, files: &Files<'_>, old: u64, new: u64) -> Result<(), ImageError> {
         // What is encrypted is written in whole sectors.
         let shown = files.backing_len().next_multiple_of(SECTOR as u64).min(new);
         if shown <= old {
             return Ok(());
         }
         let zeroes = Zeroes { may_unmap: true, no_fallback: false };
-        let hidden = self.write_zeroes(files, ByteRange::between(old, shown), zeroes).await;
-        match hidden {
-            Ok(()) => self.flush(files).await,
-            Err(error) => {
-                self.set_size(files, old).await?;
-                Err(error)
-            }
-        }
+        self.write_zeroes(files, ByteRange::between(old, shown), zeroes).await
     }
 
     async fn set_size(&self, files: &Files<'_>, size: u64) -> Result<(), ImageError> {

@@ -10,7 +10,7 @@ const NODES: u32 = 8;
 impl ChainPlan {
     pub(in crate::generate) fn draw(source: &mut Source<'_>) -> Self {
         let sectors = source.one_of(&[2, 4, 4, 8]);
-        let layers = source.one_of(&[2, 3, 3, 4, 4, 5, 1]);
+        let layers = source.one_of(&[2, 3, 3, 4, 4, 5, 1, 0]);
         let short = if source.one_in(4) { source.below(8).into() } else { 0 };
         let layers = source.list(layers, layer);
         let guests = source.one_of(&[1, 1, 2, 2, 3]);

@@ -136,7 +136,7 @@ impl ChainPlan {
                     steps.push(attempt("blockdev-del", node));
                 }
                 ChainStep::Query => {
-                    for query in ["query-jobs", "query-block", "query-named-block-nodes"] {
+                    for query in ["query-jobs", "query-block", "query-blockstats"] {
                         steps.push(json!({ "execute": query }));
                     }
                 }
