@@ -2,8 +2,11 @@
 //! clean; each known bug is noticed.
 
 mod common;
+#[path = "common/noticed.rs"]
+mod noticed;
 
 use common::{blockyard, blockyard_json, check_exhausted, folder};
+use noticed::NOTICED;
 use serde_json::Value;
 
 const RESURRECTED: [&str; 2] = ["explore", "resurrected-filter"];
@@ -229,82 +232,6 @@ fn a_bitmap_that_records_again_only_after_a_commit_misses_writes() {
     let (status, found) = blockyard_json(&folder, &["explore", "late.json"]);
     assert_eq!((status, text(&found, "property")), (1, "guest-consistency"), "{found}");
 }
-
-/// Each known bug, a scenario that shows it, what it breaks, and the faults and preemptions that it needs.
-const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
-    ("mirror-pivot-undrained-window", "mirror-passive", "mirror-convergence", 0, 1),
-    ("mirror-converge-check-outside-drain", "mirror-passive", "mirror-convergence", 0, 0),
-    ("mirror-active-clears-partial-chunk", "mirror-active", "mirror-convergence", 0, 0),
-    ("mirror-active-ops-wait-cycle", "mirror-overlapping-writes", "progress", 0, 0),
-    ("mirror-op-waits-for-itself", "mirror-top", "progress", 0, 0),
-    ("mirror-copies-overlap", "mirror-parallel", "mirror-convergence", 0, 0),
-    ("mirror-drain-poll-says-idle", "mirror-speed", "drained-means-quiet", 0, 1),
-    ("mirror-ready-twice-after-error", "mirror-errors", "no-panic", 1, 0),
-    ("mirror-active-write-starves-background", "mirror-busy-guest", "progress", 0, 0),
-    ("mirror-switches-undrained", "mirror-switch", "mirror-convergence", 0, 2),
-    ("mirror-top-forgets-top", "mirror-top", "guest-consistency", 0, 0),
-    ("mirror-bitmap-taken-early", "mirror-incremental", "guest-consistency", 0, 0),
-    ("mirror-marks-before-io", "mirror-passive", "mirror-convergence", 0, 0),
-    ("drain-skips-in-flight", "mirror-passive", "drained-means-quiet", 0, 0),
-    ("drain-end-forgets-parked", "mirror-passive", "progress", 0, 0),
-    ("mirror-pivot-skips-flush", "mirror-durable", "durability", 0, 0),
-    ("mirror-filter-swallows-flush", "mirror-durable", "durability", 0, 0),
-    ("pivot-keeps-filter-parent", "mirror-passive", "graph-validity", 0, 0),
-    ("request-end-skips-failed", "mirror-passive", "mirror-convergence", 1, 0),
-    ("truncate-leaves-bitmap-search-limit", "bitmap-resize", "bitmap-soundness", 0, 0),
-    ("copy-range-skips-request-end", "bitmap-clear", "bitmap-soundness", 0, 0),
-    ("merge-leaves-count-stale", "bitmap-merge", "bitmap-soundness", 0, 0),
-    ("reopen-ro-drops-bitmaps", "bitmap-reopen", "bitmap-soundness", 0, 0),
-    ("bitmap-clear-undone-though-not-done", "bitmap-transaction", "bitmap-soundness", 0, 0),
-    ("commit-renames-before-flush", "commit-durable", "durability", 0, 0),
-    ("commit-forgets-tail", "commit-grow", "guest-consistency", 0, 0),
-    ("qcow2-grow-shows-backing", "commit-grow-image", "guest-consistency", 0, 0),
-    ("commit-status-of-top-only", "commit-active", "guest-consistency", 0, 0),
-    ("backup-recopies-saved-clusters", "backup-full", "point-in-time", 0, 0),
-    ("cbw-discard-not-intercepted", "backup-full", "point-in-time", 0, 0),
-    ("backup-lets-go-before-read", "backup-full", "point-in-time", 0, 0),
-    ("backup-pivot-literal", "backup-full", "guest-consistency", 0, 0),
-    ("fleecing-read-overtakes-cbw", "backup-fleecing", "point-in-time", 0, 0),
-    ("backup-partial-target-cluster", "backup-large-clusters", "point-in-time", 0, 0),
-    ("backup-reads-again", "backup-retry", "point-in-time", 1, 0),
-    ("backup-skips-without-zeroes", "backup-holes", "point-in-time", 0, 0),
-    ("backup-skips-flush", "backup-durable", "durability", 0, 0),
-    ("stream-completion-not-drained", "stream-beside-commit", "graph-validity", 0, 0),
-    ("close-with-stream-running", "stream-closing", "drained-means-quiet", 0, 1),
-    ("stream-freezes-chain-too-late", "stream-overlaps-commit", "no-panic", 0, 0),
-    ("stream-names-base-first", "stream-durable", "durability", 0, 0),
-    ("stream-forgets-short-layer", "stream-to-base", "guest-consistency", 0, 0),
-    ("grow-exposes-backing-data", "stream-whole", "guest-consistency", 0, 0),
-    ("txn-abort-softcancels-ready-peer", "mirror-group", "progress", 0, 0),
-    ("txn-cancelled-member-commits", "mirror-group", "guest-consistency", 0, 0),
-    ("txn-member-runs-before-peers-exist", "mirror-group", "graph-validity", 0, 0),
-    ("job-completion-callback-not-counted", "mirror-finalize", "drained-means-quiet", 0, 0),
-    ("drain-does-not-wait-for-job", "mirror-speed", "drained-means-quiet", 0, 0),
-    ("job-paused-while-asleep-resumes", "mirror-speed", "drained-means-quiet", 0, 0),
-    ("complete-refused-while-drained", "replace-child-during-mirror", "progress", 0, 0),
-    ("busy-node-not-refused", "mirror-busy-source", "script", 0, 0),
-    ("unopened-node-used", "qcow2-held-unopened", "graph-validity", 1, 0),
-    ("witness-before-target-flush", "mirror-witness", "durability", 0, 0),
-    ("witness-not-synced", "mirror-witness", "durability", 0, 0),
-    ("guest-admitted-before-witness", "mirror-witness", "durability", 0, 0),
-    ("unknown-witness-resumes-on-source", "mirror-witness", "durability", 1, 0),
-    ("unchanged-reaches-storage", "bitmap-subsection", "bitmap-soundness", 0, 0),
-    ("vanishing-bitmap", "bitmap-device", "script", 0, 0),
-    ("device-bitmap-misses-discard", "bitmap-device", "bitmap-soundness", 0, 0),
-    ("device-bitmap-lost-with-medium", "bitmap-device-medium", "bitmap-soundness", 0, 0),
-    ("device-bitmap-misses-resize", "bitmap-resize", "bitmap-precision", 0, 0),
-    ("snapshot-skips-flush", "qcow2-snapshot", "durability", 0, 0),
-    ("qcow2-raw-root-not-mapped", "bitmap-metadata-root", "guest-consistency", 0, 0),
-    ("qcow2-cleans-dirty", "qcow2-clean-caches", "guest-consistency", 0, 0),
-    (
-        "qcow2-discard-looks-at-backing-length",
-        "stream-short-layer-discard",
-        "guest-consistency",
-        0,
-        1,
-    ),
-    ("write-acknowledged-early", "mirror-keeps-upper-filter", "guest-consistency", 0, 0),
-];
 
 #[test]
 fn every_known_bug_is_noticed_by_random_and_by_reduced_search_then_shrunk_and_replayed() {

@@ -336,10 +336,14 @@ async fn work_alone(job: &Job) -> Result<(), BlockError> {
 fn conclude(job: &Job) {
     let (error, cancelled) =
         job.control.read(|control| (control.error.clone(), control.is_forced()));
-    job.emit(match error {
+    let end = match error {
         None if cancelled && job.status() == Status::Aborting => JobEvent::Cancelled,
         error => JobEvent::Completed(error),
-    });
+    };
+    let forgets = job.layer().design().is_mutant(Mutant::JobCancelUntold);
+    if !(forgets && end == JobEvent::Cancelled) {
+        job.emit(end);
+    }
     job.enter(Status::Concluded);
     if job.options().auto_dismiss {
         // A concluded job takes this verb.

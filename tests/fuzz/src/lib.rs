@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use arbitrary::{Arbitrary, Unstructured};
 use blockyard::{ScenarioProgram, setup_of};
-use blockyard_scenario::generate::Plan;
+use blockyard_scenario::generate::{Generate, Plan};
 use blockyard_scenario::{Parameters, Script};
 use blockyard_sim::{Exploration, Explorer, Limits, Verdict};
 use blockyard_units::Design;

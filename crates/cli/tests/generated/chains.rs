@@ -71,6 +71,8 @@ const PLANTS: &[(Mutant, &str)] = &[
     (Mutant::StreamNamesBaseFirst, "durability"),
     (Mutant::DrainEndForgetsParked, "progress"),
     (Mutant::VanishingBitmap, "bitmap-soundness"),
+    (Mutant::JobCancelUntold, "job-protocol"),
+    (Mutant::StoppedGuestsGoOn, "accounting"),
 ];
 
 #[test]
