@@ -256,8 +256,7 @@ impl Backend {
         let parent = Parent::Backend(self.id);
         loop {
             if self.is_guest && !self.layer.is_running() {
-                let ignores = self.layer.design().is_mutant(Mutant::StoppedGuestsGoOn);
-                self.layer.stopped().wait_until(move |stopped| ignores || !*stopped).await;
+                self.layer.stopped().wait_until(|stopped| !*stopped).await;
             }
             self.in_flight.add(|count| *count += 1);
             let design = self.layer.design();

@@ -244,8 +244,6 @@ words! {
             "a job that slept goes on though what it reaches was drained meanwhile";
         JobCancelUntold = "job-cancel-untold",
             "a job that was cancelled ends without an event";
-        StoppedGuestsGoOn = "stopped-guests-go-on",
-            "guests that are to stand still go on making requests";
         UnopenedNodeUsed = "unopened-node-used",
             "edges lead to a node that is still being opened";
         BusyNodeNotRefused = "busy-node-not-refused",

@@ -53,7 +53,6 @@ pub const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("job-paused-while-asleep-resumes", "mirror-speed", "drained-means-quiet", 0, 0),
     ("complete-refused-while-drained", "replace-child-during-mirror", "progress", 0, 0),
     ("job-cancel-untold", "backup-fleecing", "job-protocol", 0, 0),
-    ("stopped-guests-go-on", "guest-stopped-by-error", "accounting", 0, 0),
     ("busy-node-not-refused", "mirror-busy-source", "script", 0, 0),
     ("unopened-node-used", "qcow2-held-unopened", "graph-validity", 1, 0),
     ("witness-before-target-flush", "mirror-witness", "durability", 0, 0),

@@ -72,7 +72,6 @@ const PLANTS: &[(Mutant, &str)] = &[
     (Mutant::DrainEndForgetsParked, "progress"),
     (Mutant::VanishingBitmap, "bitmap-soundness"),
     (Mutant::JobCancelUntold, "job-protocol"),
-    (Mutant::StoppedGuestsGoOn, "accounting"),
 ];
 
 #[test]
