@@ -138,6 +138,15 @@ pub trait BlockDriver: Send + Sync {
         unsupported(io, range)
     }
 
+    /// Gives up what it keeps of `range` as it was: whoever reads that from then on is refused.
+    fn discard_snapshot<'a>(
+        &'a self,
+        io: &'a Io,
+        range: ByteRange,
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        unsupported(io, range)
+    }
+
     /// Does a write-like request. What it does not support it says so of: zeroes are then written as data, a discard is
     /// left undone, all else fails.
     fn write<'a>(&'a self, io: &'a Io, write: Write) -> BoxFuture<'a, Result<(), BlockError>> {

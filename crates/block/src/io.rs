@@ -232,7 +232,24 @@ impl Io {
     ) -> Result<IoBuffer, BlockError> {
         let (child, ..) = self.linked(name, Permissions::CONSISTENT_READ)?;
         let span = trace_span!("request", kind = "read snapshot", node = child.name(), %range);
-        in_span!(span, child.read_snapshot(&self.below(&child), range))
+        let below = self.below(&child);
+        let request = child.driver().read_snapshot(&below, range);
+        in_span!(span, child.of_snapshot(&below, range, request))
+    }
+
+    /// Has the child give up what it keeps of `range` as it was.
+    ///
+    /// # Errors
+    /// What the child's driver met; or it keeps nothing, or there is no such child.
+    ///
+    /// # Yields
+    /// As the driver does; the graph may have changed.
+    pub async fn discard_snapshot(&self, name: &str, range: ByteRange) -> Result<(), BlockError> {
+        let (child, ..) = self.linked(name, Permissions::CONSISTENT_READ)?;
+        let span = trace_span!("request", kind = "discard snapshot", node = child.name(), %range);
+        let below = self.below(&child);
+        let request = child.driver().discard_snapshot(&below, range);
+        in_span!(span, child.of_snapshot(&below, range, request))
     }
 
     /// Writes to the child, or does to it what else is like writing.

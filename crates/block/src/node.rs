@@ -309,16 +309,16 @@ impl Node {
         result
     }
 
-    /// Reads what it was at the moment to which its driver keeps a way back.
-    pub(crate) async fn read_snapshot(
+    /// A request of its driver about what it was, which nobody's writes change.
+    pub(crate) async fn of_snapshot<T>(
         &self,
         io: &Io,
         range: ByteRange,
-    ) -> Result<IoBuffer, BlockError> {
+        asked: impl Future<Output = T>,
+    ) -> T {
         let request = self.tracked.list(range, false);
         io.observe_begin();
-        // Whatever writes there meanwhile leaves it as it was: it waits for none.
-        let result = self.driver.read_snapshot(io, range).await;
+        let result = asked.await;
         io.observe_end();
         self.tracked.end(request, false, None);
         result

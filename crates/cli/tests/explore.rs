@@ -202,6 +202,7 @@ fn the_backup_scenarios_exhaust_clean() {
         check_exhausted(scenario, &["--design", "backup=notifier", "--crashes", "0"]);
     }
     check_exhausted("backup-full", &["--design", "backup-chunks=single"]);
+    check_exhausted("backup-discard-source", &[]);
     check_exhausted("backup-fleecing", &[]);
     check_exhausted("backup-retry", &[]);
 }

@@ -57,6 +57,7 @@ fn the_searches_see_the_same_traces_of_the_scenarios() {
     // They have tens of thousands of traces.
     let huge = [
         "backup-busy-guest",
+        "backup-discard-source",
         "backup-fleecing",
         "backup-full",
         "backup-group",

@@ -72,6 +72,7 @@ pub(crate) struct BlockdevBackup {
     sync: Sync,
     bitmap: Option<String>,
     bitmap_mode: Option<BitmapModeWord>,
+    discard_source: Option<bool>,
     compress: Option<bool>,
     speed: Option<u64>,
     on_source_error: Option<OnErrorWord>,
@@ -177,6 +178,7 @@ impl Monitor {
             granularity: granularity(arguments.granularity.as_ref()),
             workers: perf.max_workers.unwrap_or(WORKERS),
             most: ByteLen(perf.max_chunk.map_or(MOST, |size| size.0)),
+            discard_source: arguments.discard_source.unwrap_or(false),
             compress: arguments.compress.unwrap_or(false),
             policies: MirrorPolicies {
                 source: on_error(arguments.on_source_error),

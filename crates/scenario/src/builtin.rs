@@ -4,6 +4,7 @@
 pub const BUILTIN: &[(&str, &str)] = &[
     ("attach-during-drain", include_str!("../../../tests/scenarios/attach-during-drain.json")),
     ("backup-busy-guest", include_str!("../../../tests/scenarios/backup-busy-guest.json")),
+    ("backup-discard-source", include_str!("../../../tests/scenarios/backup-discard-source.json")),
     ("backup-durable", include_str!("../../../tests/scenarios/backup-durable.json")),
     ("backup-fleecing", include_str!("../../../tests/scenarios/backup-fleecing.json")),
     ("backup-full", include_str!("../../../tests/scenarios/backup-full.json")),

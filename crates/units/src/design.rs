@@ -287,6 +287,8 @@ words! {
             "a backup ends before its target is flushed";
         BackupPivotLiteral = "backup-pivot-literal",
             "at the end of a backup the parents of its filter get the target";
+        FleecingDiscardOvertakesRead = "fleecing-discard-overtakes-read",
+            "what was saved is discarded while somebody reads it";
         StreamCompletionNotDrained = "stream-completion-not-drained",
             "the base that a stream leaves below its node is looked up before the drained section";
         CloseWithStreamRunning = "close-with-stream-running",

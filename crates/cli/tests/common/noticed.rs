@@ -35,6 +35,7 @@ pub const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("backup-lets-go-before-read", "backup-full", "point-in-time", 0, 0),
     ("backup-pivot-literal", "backup-full", "guest-consistency", 0, 0),
     ("fleecing-read-overtakes-cbw", "backup-fleecing", "point-in-time", 0, 0),
+    ("fleecing-discard-overtakes-read", "backup-discard-source", "point-in-time", 0, 0),
     ("backup-partial-target-cluster", "backup-large-clusters", "point-in-time", 0, 0),
     ("backup-reads-again", "backup-retry", "point-in-time", 1, 0),
     ("backup-skips-without-zeroes", "backup-holes", "point-in-time", 0, 0),

@@ -132,6 +132,7 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::BackupSkipsWithoutZeroes, "they have no backups"),
     (Mutant::BackupSkipsFlush, "they have no backups"),
     (Mutant::BackupPivotLiteral, "they have no backups"),
+    (Mutant::FleecingDiscardOvertakesRead, "they have no backups"),
     (Mutant::GrowExposesBackingData, "overlays that end before what is below them, and grow"),
     (Mutant::UnopenedNodeUsed, "they have no images"),
     (Mutant::BusyNodeNotRefused, "what is refused or not is all the same to them"),

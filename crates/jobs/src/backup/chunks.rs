@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | 1 | 0 | to be saved, and untouched |
 //! | 0 | 1 | somebody reads it |
-//! | 0 | 0 | it is read, or saved, or none of this backup's |
+//! | 0 | 0 | it is read, or saved, or given up, or none of this backup's |
 //! | 1 | 1 | impossible |
 //!
 //! Invariant `taken-in-one-step`: a chunk leaves the first state for the second in one step. That a guest waits for it
@@ -48,6 +48,7 @@ impl Chunks {
             taken: Vec::new(),
             waiters: Vec::new(),
             looks: Vec::new(),
+            looks_at_target: Vec::new(),
             apart: Vec::new(),
             numbers: 0,
             rests: false,
@@ -342,11 +343,79 @@ impl Chunks {
     /// # Errors
     /// A guest may have written there meanwhile.
     pub fn end_look(&self, place: Place) -> Result<(), BlockError> {
-        let Place::Source(number) = place else { return Ok(()) };
-        self.0.write(|state| {
-            state.looks.retain(|(look, _)| *look != number);
-            state.void.clone().map_or(Ok(()), Err)
+        self.0.write(|state| match place {
+            Place::Source(number) => {
+                state.looks.retain(|(look, _)| *look != number);
+                state.void.clone().map_or(Ok(()), Err)
+            }
+            Place::Target(number) => {
+                state.looks_at_target.retain(|(look, _)| *look != number);
+                Ok(())
+            }
         })
+    }
+
+    /// What of `range` is kept no more: whole chunks, which nobody saves or looks at from here on. Where one that is
+    /// parked is saved after all, nobody sees it. `overtakes`: for a mutant, those who look at it are not waited for.
+    ///
+    /// # Errors
+    /// The backup is broken.
+    ///
+    /// # Yields
+    /// Always.
+    pub async fn give_up(
+        &self,
+        range: ByteRange,
+        overtakes: bool,
+    ) -> Result<ByteRange, BlockError> {
+        let whole = move |state: &State| {
+            range.align_inward(state.todo.granularity(), state.todo.disk_len().0)
+        };
+        let free = move |state: &State| overtakes || state.may_be_given_up(whole(state));
+        self.0
+            .wait_for(free, move |state| {
+                if let Some(error) = &state.void {
+                    return Err(error.clone());
+                }
+                let range = whole(state);
+                if !range.is_empty() {
+                    state.todo.reset_inward(range);
+                    state.all.reset_inward(range);
+                }
+                Ok(range)
+            })
+            .await
+    }
+
+    /// The source is about to give up a chunk that is written, unless the backup is broken: guests' writes wait.
+    ///
+    /// # Yields
+    /// Always.
+    pub async fn begin_discard(&self, chunk: ByteRange) -> bool {
+        self.0
+            .wait_for(
+                move |state| !state.is_looked_at(chunk),
+                move |state| {
+                    let goes_on = state.void.is_none();
+                    state.taken(chunk).discarded = goes_on;
+                    goes_on
+                },
+            )
+            .await
+    }
+
+    /// Waits until the source has given up what it is giving up of `range`.
+    ///
+    /// # Yields
+    /// If it has to wait.
+    pub async fn wait_discarded(&self, range: ByteRange) {
+        let over = move |state: &State| {
+            let gives_up = |taken: &Taken| taken.discarded && taken.range.overlaps(&range);
+            !state.taken.iter().any(gives_up)
+        };
+        if !self.0.read(over) {
+            self.0.wait_until(over).await;
+        }
     }
 
     /// What was not saved.

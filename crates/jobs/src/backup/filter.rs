@@ -47,6 +47,14 @@ impl BlockDriver for BackupFilter {
         self.0.read_snapshot(io, range)
     }
 
+    fn discard_snapshot<'a>(
+        &'a self,
+        io: &'a Io,
+        range: ByteRange,
+    ) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(self.0.discard_snapshot(io, range))
+    }
+
     /// Source and target are of one length while the job runs.
     fn grows(&self, _io: &Io) -> bool {
         false

@@ -30,6 +30,10 @@ pub(super) struct Saver {
     /// Bytes that are copied at once at most.
     pub most: ByteLen,
     pub compress: bool,
+    /// The source gives up what the target has.
+    pub discards: bool,
+    /// The target is there for those who look back, as long as they need it.
+    pub is_temporary: bool,
     /// The target shows everything by itself.
     pub is_whole: bool,
     pub on_cbw_error: OnCbwError,
@@ -113,7 +117,13 @@ impl Saver {
                 data.insert(read).clone()
             }
         };
-        self.write(io, chunk, read).await
+        self.write(io, chunk, read).await?;
+        if self.discards && self.chunks.begin_discard(chunk).await {
+            // If that fails the source keeps what nobody needs, and nothing else is lost.
+            let discarded = io.write(FILE, Write::discard(chunk)).await;
+            sometimes!(discarded.is_ok(), "a backup's source gave up what was saved");
+        }
+        Ok(())
     }
 
     /// Before a guest's write to `range`: has what it overwrites saved.
@@ -138,15 +148,16 @@ impl Saver {
             Ok(()) => self.wait_saved(io, range).await,
             failed => failed,
         };
-        let Err(error) = waited else { return Ok(()) };
-        match self.on_cbw_error {
-            OnCbwError::BreakGuestWrite => Err(error),
-            OnCbwError::BreakSnapshot => {
-                sometimes!(true, "a backup was broken for a guest's write");
-                self.chunks.breaks(error);
-                Ok(())
+        if let Err(error) = waited {
+            if self.on_cbw_error == OnCbwError::BreakGuestWrite {
+                return Err(error);
             }
+            sometimes!(true, "a backup was broken for a guest's write");
+            self.chunks.breaks(error);
         }
+        // A discard that a broken backup has begun must not come after the write.
+        self.chunks.wait_discarded(range).await;
+        Ok(())
     }
 
     async fn wait_saved(&self, io: &Io, range: ByteRange) -> Result<(), BlockError> {
@@ -181,6 +192,25 @@ impl Saver {
         Ok(())
     }
 
+    /// Gives up whole chunks of `range` as they were: they are read and saved no more.
+    ///
+    /// # Errors
+    /// The target is to stay, or could not discard: it keeps what nobody can read any more.
+    ///
+    /// # Yields
+    /// Always.
+    pub async fn discard_snapshot(&self, io: &Io, range: ByteRange) -> Result<(), BlockError> {
+        if !self.is_temporary {
+            return Err(io.unsupported(range));
+        }
+        let overtakes = io.layer().design().is_mutant(Mutant::FleecingDiscardOvertakesRead);
+        let given_up = self.chunks.give_up(range, overtakes).await?;
+        if given_up.is_empty() {
+            return Ok(());
+        }
+        io.write(TARGET, Write::discard(given_up)).await
+    }
+
     /// What `range` was when the backup began.
     pub fn read_snapshot<'a>(
         &'a self,
@@ -195,7 +225,7 @@ impl Saver {
                 if io.layer().design().is_mutant(Mutant::FleecingReadOvertakesCbw) {
                     self.chunks.end_look(place)?;
                 }
-                let edge = if place == Place::Target { TARGET } else { FILE };
+                let edge = if matches!(place, Place::Target(_)) { TARGET } else { FILE };
                 let read = io.read(edge, piece, ReadFlags::default()).await;
                 self.chunks.end_look(place)?;
                 data.extend_from_slice(&read?);

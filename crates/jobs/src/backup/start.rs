@@ -60,6 +60,8 @@ pub struct BackupOptions {
     pub workers: u64,
     /// Bytes that are copied at once at most, where nobody waits; at least one chunk is.
     pub most: ByteLen,
+    /// The source gives up what the target has.
+    pub discard_source: bool,
     /// The target is to compress what it gets.
     pub compress: bool,
     /// What is done about requests that fail.
@@ -131,6 +133,10 @@ impl BackupStart {
         let (source, target) = (layer.node(&options.source)?, layer.node(&options.target)?);
         let len = check_lengths(layer, &source, &target)?;
         let design = layer.design();
+        if options.discard_source && design.backup == BackupWay::Notifier {
+            let why = "discard-source: a backup without a filter cannot keep writes from what it discards";
+            return Err(BlockError::Invalid(why.into()));
+        }
         // What a cluster of the target lacks would hide what is below.
         let ignores = design.is_mutant(Mutant::BackupPartialTargetCluster);
         let alone = layer.backing_of(target.id()).is_none() && !ignores;
@@ -149,12 +155,15 @@ impl BackupStart {
         let saver = Arc::new(Saver {
             chunks: Chunks::new(
                 todo,
-                options.sync == SyncMode::None,
+                // What is discarded last must not be what a guest has written meanwhile.
+                options.sync == SyncMode::None || options.discard_source,
                 design.is_mutant(Mutant::BackupRecopiesSavedClusters),
             ),
             way: design.backup,
             most: if single { granularity } else { options.most.max(granularity) },
             compress: options.compress,
+            discards: options.discard_source,
+            is_temporary: options.sync == SyncMode::None,
             is_whole: matches!(options.sync, SyncMode::Full | SyncMode::None),
             on_cbw_error: options.on_cbw_error,
             limit_ns,
@@ -202,6 +211,7 @@ impl BackupStart {
             target: self.target,
             // What was saved is read where somebody looks at the source as it was.
             needed: Permissions::WRITE.union(Permissions::CONSISTENT_READ),
+            writes_source: options.discard_source,
         }
         .edits(graph);
         let mut plan =

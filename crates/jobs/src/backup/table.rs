@@ -15,7 +15,8 @@ use crate::flight::Failed;
 pub(super) enum Place {
     /// Not written since: guests wait until this look at it is over, which has this number.
     Source(u64),
-    Target,
+    /// Saved: whoever gives it up waits until this look at it is over, which has this number.
+    Target(u64),
 }
 
 /// What somebody waits for.
@@ -45,6 +46,8 @@ pub(super) struct Taken {
     pub is_read: bool,
     /// For a request, which waits for all of it: the job may rest meanwhile.
     pub covered: bool,
+    /// It is written, and the source is giving it up.
+    pub discarded: bool,
     /// It has failed, and nobody has it in hand.
     pub parked: bool,
     /// Parked: it is to be tried again.
@@ -71,6 +74,8 @@ pub(super) struct State {
     pub taken: Vec<Taken>,
     pub waiters: Vec<Waiter>,
     pub looks: Vec<(u64, ByteRange)>,
+    /// Those that look at the target.
+    pub looks_at_target: Vec<(u64, ByteRange)>,
     /// Whole writes that the old way keeps apart.
     pub apart: Vec<(u64, ByteRange)>,
     pub numbers: u64,
@@ -101,10 +106,24 @@ impl State {
 
     /// Whether a guest may write there.
     pub fn is_free(&self, range: ByteRange) -> bool {
-        let looked_at = self.looks.iter().any(|(_, look)| look.overlaps(&range));
+        let looked_at = self.is_looked_at(range);
         let kept = || self.taken.iter().any(|taken| self.keeps(taken, range));
         let saved = !self.todo.dirty_in(range) && !kept();
         !looked_at && (saved || self.void.is_some())
+    }
+
+    /// Whether somebody who looks back reads it in the source.
+    pub fn is_looked_at(&self, range: ByteRange) -> bool {
+        self.looks.iter().any(|(_, look)| look.overlaps(&range))
+    }
+
+    /// Whether nobody saves it or looks at it as it was. What is parked nobody has in hand.
+    pub fn may_be_given_up(&self, range: ByteRange) -> bool {
+        let mut saved = self.taken.iter().filter(|taken| !taken.parked);
+        let mut looks = self.looks_at_target.iter();
+        !self.is_looked_at(range)
+            && !saved.any(|taken| taken.range.overlaps(&range))
+            && !looks.any(|(_, look)| look.overlaps(&range))
     }
 
     pub fn is_taken(&self, range: ByteRange) -> bool {
@@ -169,8 +188,8 @@ impl State {
         self.todo.reset(chunk).expect("a-chunk-is-aligned");
         assert!(!self.is_taken(chunk), "taken-in-one-step: {chunk} is saved twice");
         let covered = for_request && self.rests;
-        let (parked, due, data) = (false, false, None);
-        self.taken.push(Taken { range: chunk, is_read: false, covered, parked, due, data });
+        let (is_read, discarded, parked, due, data) = (false, false, false, false, None);
+        self.taken.push(Taken { range: chunk, is_read, covered, discarded, parked, due, data });
         Some(chunk)
     }
 
@@ -249,12 +268,16 @@ impl State {
         let chunk = ByteRange::new(range.start(), 1).align_outward(granularity);
         let piece = chunk.intersection(&range);
         if !self.all.dirty_in(chunk) {
-            let why = alloc::format!("{piece} is no part of the backup: it is not known as it was");
+            let why = alloc::format!(
+                "{piece} is no part of the backup, or was discarded: it is not known as it was"
+            );
             return Err(BlockError::Invalid(why));
         }
         if !self.todo.dirty_in(chunk) && !self.is_taken(chunk) {
             sometimes!(true, "what was saved was read in the target");
-            return Ok((piece, Place::Target));
+            let number = self.number();
+            self.looks_at_target.push((number, chunk));
+            return Ok((piece, Place::Target(number)));
         }
         let number = self.number();
         self.looks.push((number, chunk));

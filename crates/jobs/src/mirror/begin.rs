@@ -24,6 +24,8 @@ pub(crate) struct Beginning<'a> {
     pub target: NodeId,
     /// Of the target.
     pub needed: Permissions,
+    /// It writes to its source, too: its filter needs that whatever goes on above.
+    pub writes_source: bool,
 }
 
 /// A filter that is not in the graph yet.
@@ -63,12 +65,15 @@ impl Beginning<'_> {
         // Beside a job that has no filter the guest goes on; the length is to stay.
         let beside = explicit(read, Permissions::ALL.difference(Permissions::RESIZE));
         let data = Roles::of(&[Role::Data]);
+        let all = Permissions::ALL.difference(Permissions::RESIZE);
+        let filters = match self.writes_source {
+            true => explicit(all, all.difference(Permissions::WRITE)),
+            false => EdgePolicy::Exclusive,
+        };
         let (parent, roles, policy) = match &self.filter {
-            Some(filter) => (
-                Parent::Node(filter.id),
-                Roles::of(&[Role::Filtered, Role::Primary]),
-                EdgePolicy::Exclusive,
-            ),
+            Some(filter) => {
+                (Parent::Node(filter.id), Roles::of(&[Role::Filtered, Role::Primary]), filters)
+            }
             None => (Parent::Job(self.id), data, beside),
         };
         let edge = |name: &str, child, roles, policy| {

@@ -176,6 +176,7 @@ impl MirrorStart {
             source: self.source,
             target: self.target,
             needed: if commits { write.union(grow) } else { write },
+            writes_source: false,
         }
         .edits(graph);
         if commits {

@@ -1,5 +1,6 @@
 //! Commands that change the graph, in a simulated world: what they leave when they are done, and when they fail.
 
+mod backups;
 mod bench;
 mod bitmaps;
 mod busy;
