@@ -388,7 +388,7 @@ fn an_exploration_says_how_many_states_a_power_loss_may_leave() {
     let (status, result) = blockyard_json(&folder("crash-states"), &arguments);
     assert_eq!((status, &result["exhausted"]), (0, &Value::Bool(true)), "{result}");
     // Nothing runs beside its one task: only the disk decides.
-    assert_eq!([&result["executions"], &result["crash_states"]], [1, 496], "{result}");
+    assert_eq!([&result["executions"], &result["crash_states"]], [1, 375], "{result}");
 }
 
 #[test]
