@@ -70,6 +70,7 @@ fn the_searches_see_the_same_traces_of_the_scenarios() {
         let large = [
             "bitmap-follow-mirror",
             "commit-filters",
+            "commit-grow-image",
             "mirror-group",
             "mirror-witness",
             "qcow2-cow-over-backing",

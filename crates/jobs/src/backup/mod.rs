@@ -12,8 +12,8 @@
 //! Source: "new backup architecture" (qemu-devel, December 2016); QEMU's documentation of blockdev-backup and of
 //! copy-before-write. Differs: an error of what a guest waits for is the guest's or the backup's at once, whatever the
 //! job's policies say. With discard-source a guest's write waits until what it overwrites is discarded, too; what reads
-//! as zeroes is not discarded; and only a backup of sync none gives up what it keeps, in whole chunks: where what copies
-//! from it has smaller ones, it keeps all.
+//! as zeroes is not discarded; and only a backup of sync none gives up what it keeps, in whole chunks: where what
+//! copies from it has smaller ones, it keeps all.
 
 mod chunks;
 mod filter;
