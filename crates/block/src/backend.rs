@@ -255,7 +255,8 @@ impl Backend {
     async fn enter(&self) {
         let parent = Parent::Backend(self.id);
         loop {
-            if self.is_guest && !self.layer.is_running() {
+            let goes_on = self.layer.design().is_mutant(Mutant::StoppedGuestsGoOn);
+            if self.is_guest && !goes_on && !self.layer.is_running() {
                 self.layer.stopped().wait_until(|stopped| !*stopped).await;
             }
             self.in_flight.add(|count| *count += 1);

@@ -188,6 +188,11 @@ pub trait BlockDriver: Send + Sync {
         false
     }
 
+    /// Whether it shows what its child was, as long as that keeps a way back.
+    fn looks_back(&self) -> bool {
+        false
+    }
+
     /// Who is told of the points that requests come by, if this is a driver for tests.
     fn debugger(&self) -> Option<&dyn Debugger> {
         None

@@ -127,6 +127,11 @@ impl Node {
         &*self.driver
     }
 
+    /// Whether it shows what its child was, as long as that keeps a way back.
+    pub fn looks_back(&self) -> bool {
+        self.driver.looks_back()
+    }
+
     /// Who is told of the points that its requests come by, if it is there for tests.
     pub fn debugger(&self) -> Option<&dyn Debugger> {
         self.driver.debugger()

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::check_exhausted;
+use common::{blockyard_json, check_exhausted, folder};
 
 #[test]
 fn the_commit_scenarios_exhaust_clean() {
@@ -15,6 +15,14 @@ fn the_commit_scenarios_exhaust_clean() {
         check_exhausted("commit-durable", &["--design", node, "--crashes", "1"]);
     }
     check_exhausted("commit-filters", &["--design", "commit=bare"]);
+}
+
+#[test]
+fn a_filter_above_what_is_committed_stays_if_the_commit_has_one() {
+    check_exhausted("commit-keeps-filter", &["--faults", "0"]);
+    let bare = ["explore", "commit-keeps-filter", "--design", "commit=bare"];
+    let (status, found) = blockyard_json(&folder("bare-commit"), &bare);
+    assert_eq!((status, &found["property"]), (1, &"script".into()), "{found}");
 }
 
 #[test]

@@ -19,6 +19,10 @@ impl BlockDriver for SnapshotAccess {
         io.len(FILE).unwrap_or_default()
     }
 
+    fn looks_back(&self) -> bool {
+        true
+    }
+
     fn read<'a>(
         &'a self,
         io: &'a Io,

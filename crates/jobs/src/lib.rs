@@ -31,7 +31,7 @@ mod stream;
 mod transaction;
 mod witness;
 
-pub use backup::{BackupOptions, BackupStart, BitmapMode, BitmapUse, OnCbwError, SNAPSHOT_ACCESS};
+pub use backup::{BackupOptions, BackupStart, BitmapMode, BitmapUse, OnCbwError};
 pub use control::Position;
 pub use errors::IoStatus;
 pub use job::{Job, JobDriver, JobEvent, JobOptions};

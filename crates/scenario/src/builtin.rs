@@ -11,7 +11,12 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("backup-group", include_str!("../../../tests/scenarios/backup-group.json")),
     ("backup-holes", include_str!("../../../tests/scenarios/backup-holes.json")),
     ("backup-incremental", include_str!("../../../tests/scenarios/backup-incremental.json")),
+    (
+        "backup-incremental-holes",
+        include_str!("../../../tests/scenarios/backup-incremental-holes.json"),
+    ),
     ("backup-large-clusters", include_str!("../../../tests/scenarios/backup-large-clusters.json")),
+    ("backup-paused", include_str!("../../../tests/scenarios/backup-paused.json")),
     ("backup-retry", include_str!("../../../tests/scenarios/backup-retry.json")),
     ("backup-top", include_str!("../../../tests/scenarios/backup-top.json")),
     ("backup-unaligned", include_str!("../../../tests/scenarios/backup-unaligned.json")),
@@ -53,6 +58,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("commit-grow", include_str!("../../../tests/scenarios/commit-grow.json")),
     ("commit-grow-image", include_str!("../../../tests/scenarios/commit-grow-image.json")),
     ("commit-intermediate", include_str!("../../../tests/scenarios/commit-intermediate.json")),
+    ("commit-keeps-filter", include_str!("../../../tests/scenarios/commit-keeps-filter.json")),
     ("commit-refused", include_str!("../../../tests/scenarios/commit-refused.json")),
     ("insert-filter-alone", include_str!("../../../tests/scenarios/insert-filter-alone.json")),
     (

@@ -184,6 +184,8 @@ words! {
             "a parent that an edit leads elsewhere is let go before the drained section ends";
         BackendSubmitsDuringDrain = "backend-submits-during-drain",
             "a guest's request begins though what it reaches is drained";
+        StoppedGuestsGoOn = "stopped-guests-go-on",
+            "guests that are to stand still make requests";
         JobIgnoresDrainedNode = "attach-drained-child-without-waiting",
             "a job goes on though a node that it was attached to is drained";
         ReplaceNodeWithRequestsInside = "replace-node-with-requests-inside",
@@ -285,6 +287,12 @@ words! {
             "what is not there is left out of a backup, whatever the target holds";
         BackupSkipsFlush = "backup-skips-flush",
             "a backup ends before its target is flushed";
+        BackupServesInItsOrder = "backup-serves-in-its-order",
+            "what a guest waits for is saved when its turn comes";
+        BackupRestsFromGuests = "backup-rests-from-guests",
+            "while a backup rests, nobody saves what a guest waits for";
+        BackupFailedClearsBitmap = "backup-failed-clears-bitmap",
+            "a backup that fails gives up what its bitmap said";
         BackupPivotLiteral = "backup-pivot-literal",
             "at the end of a backup the parents of its filter get the target";
         FleecingDiscardOvertakesRead = "fleecing-discard-overtakes-read",

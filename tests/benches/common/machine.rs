@@ -39,7 +39,12 @@ pub fn resident_kib(process: u32) -> f64 {
 
 /// The largest that this process was.
 pub fn peak_kib() -> f64 {
-    status_kib(std::process::id(), "VmHWM:")
+    peak_of_kib(std::process::id())
+}
+
+/// The largest that another process was that is still there.
+pub fn peak_of_kib(process: u32) -> f64 {
+    status_kib(process, "VmHWM:")
 }
 
 /// The largest that any child was that has ended.

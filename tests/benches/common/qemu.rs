@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use super::figure::Absent;
-use super::machine::{children_s, processor_of_s, resident_kib};
+use super::machine::{children_s, peak_of_kib, processor_of_s, resident_kib};
 
 /// What requests took.
 pub struct Took {
@@ -106,6 +106,11 @@ impl Daemon {
     /// Its processor time so far.
     pub fn processor_s(&self) -> f64 {
         processor_of_s(self.child.id())
+    }
+
+    /// The largest that it was.
+    pub fn peak_kib(&self) -> f64 {
+        peak_of_kib(self.child.id())
     }
 
     pub fn resident_kib(&self) -> f64 {

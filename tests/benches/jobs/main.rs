@@ -1,9 +1,9 @@
-//! Jobs and bitmaps, ours beside QEMU: a mirror until it is in sync, idle and beside a guest; and bitmaps that are
-//! loaded, stored and merged.
+//! Jobs and bitmaps, ours beside QEMU: mirrors, backups, commits and streams, idle and beside a guest; and bitmaps that
+//! are loaded, stored and merged.
 //! Every figure is measured now, each side in processes of its own and in turn with the other; a figure is the median
 //! of some goes, and only the ratio means anything elsewhere.
 //!
-//! It needs 3 GiB in the folder for temporary files (`TMPDIR`), which is to be on a disk whose files can be opened with
+//! It needs 4 GiB in the folder for temporary files (`TMPDIR`), which is to be on a disk whose files can be opened with
 //! `O_DIRECT`; twice as much memory as that, for the page cache; and a machine that does nothing else.
 //!
 //! Differs: QEMU's side is the QMP pipe of a `qemu-storage-daemon`; ours is the same commands in this process.

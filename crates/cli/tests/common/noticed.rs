@@ -38,6 +38,8 @@ pub const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("fleecing-discard-overtakes-read", "backup-discard-source", "point-in-time", 0, 0),
     ("backup-partial-target-cluster", "backup-large-clusters", "point-in-time", 0, 0),
     ("backup-reads-again", "backup-retry", "point-in-time", 1, 0),
+    ("backup-rests-from-guests", "backup-paused", "progress", 0, 0),
+    ("backup-failed-clears-bitmap", "backup-incremental", "point-in-time", 1, 0),
     ("backup-skips-without-zeroes", "backup-holes", "point-in-time", 0, 0),
     ("backup-skips-flush", "backup-durable", "durability", 0, 0),
     ("stream-completion-not-drained", "stream-beside-commit", "graph-validity", 0, 0),

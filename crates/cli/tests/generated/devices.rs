@@ -129,6 +129,9 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::CbwTimeoutWraps, "they have no backups"),
     (Mutant::BackupLetsGoBeforeRead, "they have no backups"),
     (Mutant::BackupReadsAgain, "they have no backups"),
+    (Mutant::BackupServesInItsOrder, "they have no backups"),
+    (Mutant::BackupRestsFromGuests, "they have no backups"),
+    (Mutant::BackupFailedClearsBitmap, "they have no backups"),
     (Mutant::BackupSkipsWithoutZeroes, "they have no backups"),
     (Mutant::BackupSkipsFlush, "they have no backups"),
     (Mutant::BackupPivotLiteral, "they have no backups"),
@@ -151,13 +154,13 @@ fn generated_scenarios_notice_mutants() {
         named || *mutant >= Mutant::Qcow2ReftableBeforeBlocks
     };
     for &mutant in Mutant::ALL.iter().filter(|mutant| !excepted(mutant)) {
-        let noticed = first_to_notice::<Plan>(with_mutant(mutant), 6000);
+        let noticed = first_to_notice::<Plan>(with_mutant(mutant), 0..6000);
         let (seed, finding) = noticed.unwrap_or_else(|| panic!("{mutant} is not noticed"));
         println!("{mutant}: seed {seed}: {}", finding.property);
     }
     let mut naive = Design::default();
     naive.set("replace", "naive").expect("there is such a decision");
-    assert!(first_to_notice::<Plan>(naive, 2000).is_some(), "replace=naive is not noticed");
+    assert!(first_to_notice::<Plan>(naive, 0..2000).is_some(), "replace=naive is not noticed");
 }
 
 /// A mirror without a copy that is told to stop twice: the second time while it ends.

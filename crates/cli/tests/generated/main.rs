@@ -11,7 +11,8 @@ use blockyard::{ScenarioProgram, setup_of};
 use blockyard_scenario::generate::Generate;
 use blockyard_scenario::{Parameters, Script};
 use blockyard_sim::{
-    Exploration, Explorer, Finding, Limits, RandomWalk, Sampling, Verdict, World, swap_check,
+    Exploration, Explorer, Finding, Limits, Program, RandomWalk, Sampling, Summary, Verdict, World,
+    swap_check,
 };
 use blockyard_units::{Design, Mutant};
 
@@ -20,12 +21,18 @@ fn compile(plan: &impl Generate) -> Script {
     Script::compile(&text, &Parameters::new()).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Some runs of a plan's scenario; the first is run twice and compared.
+/// Some runs; the first is run twice and compared.
+fn run(program: &impl Program, script: &Script, runs: Range<u64>) -> Exploration {
+    let limits = Limits { executions: u64::MAX, ..Limits::default() };
+    let mut go_on = |_: &Summary| true;
+    let mut explorer = Explorer::new(program, setup_of(script, 0), limits, &mut go_on);
+    explorer.sample(Sampling::Random, runs)
+}
+
+/// Some runs of a plan's scenario.
 fn explore(plan: &impl Generate, design: Design, runs: Range<u64>) -> Exploration {
     let program = ScenarioProgram { script: Arc::new(compile(plan)), design };
-    let setup = setup_of(&program.script, 0);
-    let limits = Limits { executions: u64::MAX, ..Limits::default() };
-    Explorer::new(&program, setup, limits, &mut |_| true).sample(Sampling::Random, runs)
+    run(&program, &program.script, runs)
 }
 
 fn finding(plan: &impl Generate, design: Design, runs: Range<u64>) -> Option<Finding> {
@@ -42,8 +49,8 @@ fn with_mutant(mutant: Mutant) -> Design {
 }
 
 /// The seed of the first generated scenario that shows the bug in its one run.
-fn first_to_notice<P: Generate>(design: Design, seeds: u64) -> Option<(u64, Finding)> {
-    (0..seeds).find_map(|seed| {
+fn first_to_notice<P: Generate>(design: Design, mut seeds: Range<u64>) -> Option<(u64, Finding)> {
+    seeds.find_map(|seed| {
         let finding = finding(&P::from_seed(seed), design, seed..seed + 1)?;
         Some((seed, finding))
     })

@@ -19,7 +19,7 @@ use blockyard_bitmap::DirtyBitmap;
 use blockyard_block::BlockError;
 use blockyard_runtime::IoBuffer;
 use blockyard_sync::{Shared, first_of, sometimes};
-use blockyard_units::{ByteLen, ByteRange};
+use blockyard_units::{ByteLen, ByteOffset, ByteRange, Design, Mutant};
 
 use super::table::{Place, State, Taken, Until, Waiter, Work};
 use crate::flight::Failed;
@@ -38,13 +38,13 @@ pub(super) struct News {
 impl Chunks {
     /// Of a disk that the bitmap describes; nothing is to be saved yet. `whole`: guests wait until the target has what
     /// they overwrite, and not only until that is read.
-    pub fn new(todo: DirtyBitmap, whole: bool, recopies: bool) -> Self {
+    pub fn new(todo: DirtyBitmap, whole: bool, design: Design) -> Self {
         let all = todo.clone();
         Self(Shared::new(State {
             todo,
             all,
             whole,
-            recopies,
+            design,
             taken: Vec::new(),
             waiters: Vec::new(),
             looks: Vec::new(),
@@ -84,6 +84,14 @@ impl Chunks {
             let (granularity, len) = (state.todo.granularity(), state.todo.disk_len().0);
             let inside = range.align_inward(granularity, len);
             if inside.is_empty() { None } else { state.take(inside, most, false) }
+        })
+    }
+
+    /// Where what is to be saved begins, from `at` on.
+    pub fn first_from(&self, at: ByteLen) -> Option<ByteLen> {
+        self.0.read(|state| {
+            let chunk = state.todo.next_dirty(ByteOffset(at.0))?;
+            Some(at.max(ByteLen(chunk.start())))
         })
     }
 
@@ -356,22 +364,21 @@ impl Chunks {
     }
 
     /// What of `range` is kept no more: whole chunks, which nobody saves or looks at from here on. Where one that is
-    /// parked is saved after all, nobody sees it. `overtakes`: for a mutant, those who look at it are not waited for.
+    /// parked is saved after all, nobody sees it.
     ///
     /// # Errors
     /// The backup is broken.
     ///
     /// # Yields
     /// Always.
-    pub async fn give_up(
-        &self,
-        range: ByteRange,
-        overtakes: bool,
-    ) -> Result<ByteRange, BlockError> {
+    pub async fn give_up(&self, range: ByteRange) -> Result<ByteRange, BlockError> {
         let whole = move |state: &State| {
             range.align_inward(state.todo.granularity(), state.todo.disk_len().0)
         };
-        let free = move |state: &State| overtakes || state.may_be_given_up(whole(state));
+        let free = move |state: &State| {
+            let overtakes = state.design.is_mutant(Mutant::FleecingDiscardOvertakesRead);
+            overtakes || state.may_be_given_up(whole(state))
+        };
         self.0
             .wait_for(free, move |state| {
                 if let Some(error) = &state.void {

@@ -47,9 +47,6 @@ use crate::status::Status;
 use chunks::News;
 use saver::Saver;
 
-/// The driver of nodes that show what a backup's source was, from above its filter, until that has ended.
-pub const SNAPSHOT_ACCESS: &str = "snapshot-access";
-
 /// Zeroes that are written at once at most.
 const HOLE_MAX: ByteLen = ByteLen(16 << 20);
 
@@ -93,8 +90,8 @@ impl Backup {
     async fn supervise(&self, job: &Job) -> Result<(), BlockError> {
         let chunks = &self.saver.chunks;
         let mut scanned = match self.sync {
-            SyncMode::Full | SyncMode::Top => ByteLen(0),
-            SyncMode::None | SyncMode::Incremental { .. } => self.io.len(FILE)?,
+            SyncMode::None => self.io.len(FILE)?,
+            _ => ByteLen(0),
         };
         let mut failed = false;
         loop {
@@ -142,7 +139,9 @@ impl Backup {
     /// Looks what there is from `at` on that need not be copied: how far it has looked. What is still to be saved is as
     /// it was at the beginning, so what is said of it holds.
     async fn scan(&self, job: &Job, at: ByteLen) -> Result<ByteLen, BlockError> {
-        let rest = ByteRange::between(at.0, self.io.len(FILE)?.0);
+        let len = self.io.len(FILE)?;
+        let Some(at) = self.saver.chunks.first_from(at) else { return Ok(len) };
+        let rest = ByteRange::between(at.0, len.0);
         let top = self.sync == SyncMode::Top;
         let base = if top { job.layer().backing_of(self.source) } else { None };
         let above = match self.io.status_above(FILE, base, rest).await {
@@ -185,7 +184,7 @@ impl Backup {
         let below = graph.child(Parent::Node(filter), FILE).ok_or_else(gone)?;
         let looks_back = |parent: Parent| match parent {
             Parent::Node(node) => {
-                graph.node(node).is_some_and(|node| node.driver == SNAPSHOT_ACCESS)
+                job.layer().node_by_id(node).is_some_and(|node| node.looks_back())
             }
             _ => false,
         };
@@ -209,8 +208,10 @@ impl Backup {
         let Some(BitmapUse { name, mode }) = &self.bitmap else { return };
         let Some(node) = job.layer().node_by_id(self.given) else { return };
         let left = self.saver.chunks.left();
+        let forgets = job.layer().design().is_mutant(Mutant::BackupFailedClearsBitmap);
         let settle = |bitmap: &mut NamedBitmap| {
             match (mode, well) {
+                (BitmapMode::OnSuccess, false) if forgets => bitmap.abdicate(),
                 (BitmapMode::Never, _) | (BitmapMode::OnSuccess, false) => bitmap.reclaim(),
                 (BitmapMode::OnSuccess | BitmapMode::Always, true) => bitmap.abdicate(),
                 (BitmapMode::Always, false) if self.is_flushed.with(|flushed| *flushed) => {

@@ -203,8 +203,7 @@ impl Saver {
         if !self.is_temporary {
             return Err(io.unsupported(range));
         }
-        let overtakes = io.layer().design().is_mutant(Mutant::FleecingDiscardOvertakesRead);
-        let given_up = self.chunks.give_up(range, overtakes).await?;
+        let given_up = self.chunks.give_up(range).await?;
         if given_up.is_empty() {
             return Ok(());
         }

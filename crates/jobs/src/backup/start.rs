@@ -157,7 +157,7 @@ impl BackupStart {
                 todo,
                 // What is discarded last must not be what a guest has written meanwhile.
                 options.sync == SyncMode::None || options.discard_source,
-                design.is_mutant(Mutant::BackupRecopiesSavedClusters),
+                design,
             ),
             way: design.backup,
             most: if single { granularity } else { options.most.max(granularity) },

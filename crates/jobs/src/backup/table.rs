@@ -6,7 +6,7 @@ use blockyard_bitmap::DirtyBitmap;
 use blockyard_block::BlockError;
 use blockyard_runtime::IoBuffer;
 use blockyard_sync::sometimes;
-use blockyard_units::{ByteLen, ByteRange};
+use blockyard_units::{ByteLen, ByteRange, Design, Mutant};
 
 use crate::flight::Failed;
 
@@ -69,8 +69,7 @@ pub(super) struct State {
     pub all: DirtyBitmap,
     /// A guest may write when the target has what it overwrites, and not when that is read.
     pub whole: bool,
-    /// For a mutant: what is copied at once is as long as it may be, whether it is to be saved or not.
-    pub recopies: bool,
+    pub design: Design,
     pub taken: Vec<Taken>,
     pub waiters: Vec<Waiter>,
     pub looks: Vec<(u64, ByteRange)>,
@@ -181,7 +180,7 @@ impl State {
         let within = range.align_outward(granularity);
         let most = ByteLen(most.0 & !(granularity.0 - 1)).max(granularity);
         let mut chunk = self.todo.next_dirty_area(within, most)?;
-        if self.recopies {
+        if self.design.is_mutant(Mutant::BackupRecopiesSavedClusters) {
             let len = ByteRange::new(0, self.todo.disk_len().0);
             chunk = ByteRange::new(chunk.start(), most.0).intersection(&len);
         }
@@ -196,7 +195,8 @@ impl State {
     /// Whether workers are to save what it waits for.
     pub fn needs_worker(&self, waiter: &Waiter) -> bool {
         let waits = waiter.until == Until::Saved && waiter.failed.is_none();
-        waits && self.todo.dirty_in(waiter.range)
+        let ignored = self.rests && self.design.is_mutant(Mutant::BackupRestsFromGuests);
+        waits && !ignored && self.todo.dirty_in(waiter.range)
     }
 
     /// What is parked and to be taken up: because somebody waits for it, or it is due.
@@ -231,7 +231,9 @@ impl State {
     }
 
     pub fn take_chunk(&mut self, most: ByteLen) -> Option<ByteRange> {
-        if let Some(waiter) = self.waiters.iter().find(|waiter| self.needs_worker(waiter)) {
+        let in_order = self.allowed > 0 && self.design.is_mutant(Mutant::BackupServesInItsOrder);
+        let mut waiters = self.waiters.iter().filter(|_| !in_order);
+        if let Some(waiter) = waiters.find(|waiter| self.needs_worker(waiter)) {
             let (range, rests) = (waiter.range, self.rests);
             sometimes!(true, "a worker saved what a guest waits for");
             sometimes!(rests, "a worker saved what a guest waits for while its job rests");

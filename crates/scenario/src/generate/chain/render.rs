@@ -135,13 +135,12 @@ impl ChainPlan {
                     let node = json!({ "node-name": self.node(node) });
                     steps.push(attempt("blockdev-del", node));
                 }
-                ChainStep::Query => {
-                    for query in ["query-jobs", "query-block", "query-blockstats"] {
-                        steps.push(json!({ "execute": query }));
-                    }
-                }
+                ChainStep::Query => steps.extend(queries()),
                 ChainStep::StandStill => {
-                    steps.extend(["stop", "cont"].map(|verb| json!({ "execute": verb })));
+                    steps.push(json!({ "execute": "stop" }));
+                    // Time for guests that do not stand still.
+                    steps.extend(queries());
+                    steps.push(json!({ "execute": "cont" }));
                 }
                 ChainStep::CopyOnRead { over, on } => {
                     let arguments = json!({ "node-name": self.node(over), "enable": on });
@@ -157,6 +156,16 @@ impl ChainPlan {
 
 fn snapshot(step: usize) -> String {
     format!("s{step}")
+}
+
+/// Whoever is refused does nothing more.
+fn or_end(mut step: Value) -> Value {
+    step["expect"] = json!("or-end");
+    step
+}
+
+fn queries() -> [Value; 3] {
+    ["query-jobs", "query-block", "query-blockstats"].map(|query| json!({ "execute": query }))
 }
 
 impl LayerPlan {
@@ -300,14 +309,12 @@ impl Operator<'_> {
         }
     }
 
-    /// Starts it; whoever is refused does nothing more.
+    /// Starts it.
     fn begin(&self, parts: &mut Parts, steps: &mut Vec<Value>, command: &str, arguments: Value) {
         let (id, filter) = (self.id(), format!("f{}", self.name));
         let mut arguments = arguments;
         self.arguments(command, (&id, &filter), &mut arguments);
-        let mut start = execute(command, arguments);
-        start["expect"] = json!("or-end");
-        steps.push(start);
+        steps.push(or_end(execute(command, arguments)));
         self.keep(parts, &id);
         if self.job.pauses {
             let verbs = ["job-pause", "job-resume"];
@@ -395,11 +402,8 @@ impl Operator<'_> {
         let (id, filter) = (self.id(), format!("f{}", self.name));
         let (look, device) = (format!("a{}", self.name), format!("look{}", self.name));
         let running = json!({ "id": id, "status": "running" });
-        let mut add = execute(
-            "blockdev-add",
-            json!({ "driver": "snapshot-access", "node-name": look, "file": filter }),
-        );
-        add["expect"] = json!("or-end");
+        let add = json!({ "driver": "snapshot-access", "node-name": look, "file": filter });
+        let add = or_end(execute("blockdev-add", add));
         let offset = sector % self.plan.sectors.max(1) * SECTOR;
         let looker = json!([
             { "wait": "JOB_STATUS_CHANGE", "data": running },
@@ -425,27 +429,21 @@ impl Operator<'_> {
         let add = json!({ "node": DEVICE, "name": bitmap, "granularity": granularity });
         let actions = json!([{ "type": "block-dirty-bitmap-add", "data": add },
                              { "type": "blockdev-backup", "data": full }]);
-        let mut start = execute("transaction", json!({ "actions": actions }));
-        start["expect"] = json!("or-end");
-        steps.push(start);
+        steps.push(or_end(execute("transaction", json!({ "actions": actions }))));
         self.keep(parts, &id);
-        steps.extend([self.succeeded(&id)]);
+        steps.push(self.succeeded(&id));
         self.dismiss(steps, &id);
         let target = format!("{base}i");
         let (len, below) = (self.plan.len(), Some(base.as_str()));
         let image = Image { name: &target, len, large: false, below };
-        let mut add = execute("blockdev-add", image.make(parts, json!(base)));
-        add["expect"] = json!("or-end");
-        steps.push(add);
+        steps.push(or_end(execute("blockdev-add", image.make(parts, json!(base)))));
         for again in ["a", "b"] {
             let id = format!("{id}{again}");
             let mut increment = json!({ "device": DEVICE, "target": target, "bitmap": bitmap,
                                         "sync": "incremental" });
             let filter = format!("f{}{again}", self.name);
             self.arguments("blockdev-backup", (&id, &filter), &mut increment);
-            let mut start = execute("blockdev-backup", increment);
-            start["expect"] = json!("or-end");
-            steps.push(start);
+            steps.push(or_end(execute("blockdev-backup", increment)));
             self.keep(parts, &id);
             steps.push(if again == "b" { self.succeeded(&id) } else { self.ended(&id) });
             self.dismiss(steps, &id);
