@@ -3,6 +3,8 @@
 //! A write-like request of any kind: it is listed, and waits for those that it must not overlap; hooks run; the driver
 //! gets it in pieces that it takes; what it may have changed is marked and counted; and its range is released.
 
+mod flush;
+
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -12,12 +14,12 @@ use core::any::Any;
 use blockyard_bitmap::SharedBitmap;
 use blockyard_graph::{DetectZeroes, Discard, NodeOptions, Parent};
 use blockyard_runtime::{BoxFuture, IoBuffer};
-use blockyard_sync::{Rarely, sometimes};
+use blockyard_sync::Rarely;
 use blockyard_units::{ByteLen, ByteRange, JobId, Mutant, NodeId, UnchangedMarks};
 
 use crate::bitmaps::{BitmapOwner, BitmapState};
 use crate::copy_on_read::copy_on_read;
-use crate::debug::{DebugEvent, Debugger};
+use crate::debug::Debugger;
 use crate::driver::{Amended, BackingFile, BlockDriver};
 use crate::error::BlockError;
 use crate::io::Io;
@@ -568,38 +570,6 @@ impl Node {
         let result = self.driver.amend(io, change).await;
         io.observe_end();
         self.tracked.end(request, false, None);
-        result
-    }
-
-    /// Flushes.
-    pub(crate) async fn flush(&self, io: &Io) -> Result<(), BlockError> {
-        // A flush overlaps nothing, and is in flight like any other request.
-        let nowhere = ByteRange::new(0, 0);
-        let request = self.tracked.list(nowhere, false);
-        let began_ns = request.timed.then(|| io.layer().runtime().now_ns());
-        io.observe_begin();
-        let pieces = Pieces { driver: &*self.driver, io };
-        pieces.event(DebugEvent::FLUSH_TO_OS).await;
-        pieces.event(DebugEvent::FLUSH_TO_DISK).await;
-        let result = if self.driver.keeps_data() {
-            self.flush_once(io).await
-        } else {
-            self.driver.flush(io).await
-        };
-        sometimes!(result.is_err(), "a flush failed");
-        io.observe_end();
-        self.end(io, request, false, (Some(Counted::Flush), nowhere, &result, began_ns));
-        result
-    }
-
-    async fn flush_once(&self, io: &Io) -> Result<(), BlockError> {
-        let design = io.layer().design();
-        let derived = design.is_mutant(Mutant::FlushGenerationDeadlock);
-        let Some(generation) = self.tracked.begin_flush(derived).await else { return Ok(()) };
-        let result = self.driver.flush(io).await;
-        sometimes!(result.is_err(), "a flush failed");
-        let forgets = design.is_mutant(Mutant::FailedFlushMarksClean);
-        self.tracked.end_flush(generation, result.is_ok() || forgets);
         result
     }
 }

@@ -92,8 +92,8 @@ pub(crate) struct BlockdevBackup {
 const WORKERS: u64 = 24;
 /// More would be of no use.
 const MOST_WORKERS: u64 = 1024;
-/// Bytes that are copied at once, if nobody says.
-const MOST: u64 = 1 << 20;
+/// Bytes that are copied at once, if nobody says: a guest's request queues behind what all workers have under way.
+const MOST: u64 = 256 << 10;
 /// Each worker has so much in memory.
 const MOST_AT_ONCE: u64 = 64 << 20;
 /// Seconds.
