@@ -19,7 +19,7 @@ fn the_commit_scenarios_exhaust_clean() {
 
 #[test]
 fn a_filter_above_what_is_committed_stays_if_the_commit_has_one() {
-    check_exhausted("commit-keeps-filter", &["--faults", "0"]);
+    check_exhausted("commit-keeps-filter", &["--faults", "1"]);
     let bare = ["explore", "commit-keeps-filter", "--design", "commit=bare"];
     let (status, found) = blockyard_json(&folder("bare-commit"), &bare);
     assert_eq!((status, &found["property"]), (1, &"script".into()), "{found}");
