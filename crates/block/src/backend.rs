@@ -255,12 +255,12 @@ impl Backend {
     async fn enter(&self) {
         let parent = Parent::Backend(self.id);
         loop {
-            let goes_on = self.layer.design().is_mutant(Mutant::StoppedGuestsGoOn);
+            let design = self.layer.design();
+            let goes_on = design.is_mutant(Mutant::StoppedGuestsGoOn);
             if self.is_guest && !goes_on && !self.layer.is_running() {
                 self.layer.stopped().wait_until(|stopped| !*stopped).await;
             }
             self.in_flight.add(|count| *count += 1);
-            let design = self.layer.design();
             let submits = design.is_mutant(Mutant::BackendSubmitsDuringDrain);
             if submits || !self.layer.quiesced_now(parent, None) {
                 return;

@@ -23,6 +23,8 @@ fn a_filter_above_what_is_committed_stays_if_the_commit_has_one() {
     let bare = ["explore", "commit-keeps-filter", "--design", "commit=bare"];
     let (status, found) = blockyard_json(&folder("bare-commit"), &bare);
     assert_eq!((status, &found["property"]), (1, &"script".into()), "{found}");
+    let message = found["message"].as_str().expect("there is one");
+    assert!(message.contains("blockdev-del was to fail"), "{found}");
 }
 
 #[test]

@@ -214,7 +214,8 @@ fn a_guest_waits_for_a_slow_target_as_long_as_it_may() {
     let folder = folder("slow-target");
     let looked_at = include_str!("data/backup-slow-target.json");
     let full = include_str!("data/backup-slow-target-full.json");
-    for (script, mutant) in [(looked_at, BY_TIME[0]), (full, BY_TIME[1])] {
+    let holes = include_str!("data/backup-slow-target-holes.json");
+    for (script, mutant) in [looked_at, full, holes].into_iter().zip(BY_TIME) {
         std::fs::write(folder.join("slow.json"), script).expect("the folder is writable");
         let fuzz = ["fuzz", "slow.json", "--time", "timed", "--seeds", "0..20"];
         let (status, clean) = blockyard_json(&folder, &fuzz);
@@ -340,7 +341,8 @@ fn a_guest_s_write_that_fails_on_an_active_mirror_s_target_alone_leaves_both_sid
 }
 
 /// What shows only where timers fire in time.
-const BY_TIME: [&str; 2] = ["cbw-timeout-wraps", "backup-serves-in-its-order"];
+const BY_TIME: [&str; 3] =
+    ["cbw-timeout-wraps", "backup-serves-in-its-order", "backup-holes-hold-guests"];
 
 /// What the tests `crashes` of qcow2 hunt.
 const BY_CRASHES: [&str; 13] = [

@@ -291,6 +291,8 @@ words! {
             "what a guest waits for is saved when its turn comes";
         BackupRestsFromGuests = "backup-rests-from-guests",
             "while a backup rests, nobody saves what a guest waits for";
+        BackupHolesHoldGuests = "backup-holes-hold-guests",
+            "a guest's write waits until the zeroes are in the target that a backup has in place of what is not there";
         BackupFailedClearsBitmap = "backup-failed-clears-bitmap",
             "a backup that fails gives up what its bitmap said";
         BackupPivotLiteral = "backup-pivot-literal",

@@ -5,7 +5,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Instant;
 
 use super::figure::Absent;
-use super::machine::{children_s, peak_of_kib, processor_of_s, resident_kib};
+use super::machine::{children_s, forget_peak, peak_of_kib, processor_of_s, resident_kib};
 
 /// What requests took.
 pub struct Took {
@@ -93,7 +93,7 @@ impl Daemon {
         }
     }
 
-    /// Waits for an event of this name that has not come before the last answer.
+    /// Waits for an event of this name that has not come before the last answer; it tells of no error.
     pub fn wait(&mut self, event: &str) {
         let mut line = String::new();
         while !line.contains(event) {
@@ -101,11 +101,17 @@ impl Daemon {
             let read = self.from.read_line(&mut line).expect("it tells");
             assert!(read > 0, "the daemon is gone before {event}");
         }
+        assert!(!line.contains("\"error\""), "{line}");
     }
 
     /// Its processor time so far.
     pub fn processor_s(&self) -> f64 {
         processor_of_s(self.child.id())
+    }
+
+    /// From here on counts what is the largest that it was.
+    pub fn forget_peak(&self) {
+        forget_peak(self.child.id());
     }
 
     /// The largest that it was.

@@ -13,7 +13,7 @@ use rand_core::{Rng, SeedableRng};
 
 use crate::common::figure::{Absent, Figure, Group, Target, Unit};
 use crate::common::layer::Layer;
-use crate::common::machine::{Folder, peak_kib, processor_s, shared};
+use crate::common::machine::{Folder, forget_peak, peak_kib, processor_s, shared};
 use crate::common::qemu::Daemon;
 use crate::copy::convert;
 use crate::guest::{Guest, Suffered};
@@ -53,8 +53,8 @@ type Command = (&'static str, String);
 struct Took {
     passed_s: f64,
     processor_s: f64,
-    /// At most, of the whole process.
-    resident_kib: f64,
+    /// Of the whole process, ours with the bench.
+    peak_kib: f64,
     guest: Option<Suffered>,
 }
 
@@ -192,6 +192,14 @@ impl Copied {
         if self.how == How::Stream { "dst" } else { "src" }
     }
 
+    /// Both sides begin with what was prepared on the disk: not every backup flushes what it has written.
+    fn settle(self, folder: &Folder) {
+        if self.how == How::Incremental {
+            let src = File::open(folder.path("src"));
+            src.and_then(|file| file.sync_all()).expect("the disk takes it");
+        }
+    }
+
     fn ours(self) -> Took {
         let folder = Folder::own();
         let layer = Layer::new();
@@ -199,17 +207,20 @@ impl Copied {
             let ended = layer.monitor.events().subscribe(vec![ENDED.into()]);
             layer.execute(command, [arguments]);
             if command == "blockdev-backup" {
-                layer.host.block_on(ended.wait(vec![(ENDED.into(), Dict::new())]));
+                let event = layer.host.block_on(ended.wait(vec![(ENDED.into(), Dict::new())]));
+                assert!(event.data.get("error").is_none(), "{event:?}");
             }
         }
+        self.settle(&folder);
         let ((command, arguments), event) = self.command();
         let told = layer.monitor.events().subscribe(vec![event.into()]);
         let guest = self.beside.then(|| Guest::ours(&layer, self.written(), DISK));
+        forget_peak(std::process::id());
         let (began, began_s) = (Instant::now(), processor_s());
         layer.execute(command, [arguments]);
         layer.host.block_on(told.wait(vec![(event.into(), Dict::new())]));
         let (passed_s, processor_s) = (began.elapsed().as_secs_f64(), processor_s() - began_s);
-        Took { passed_s, processor_s, resident_kib: peak_kib(), guest: guest.map(Guest::stop) }
+        Took { passed_s, processor_s, peak_kib: peak_kib(), guest: guest.map(Guest::stop) }
     }
 
     fn qemu(self) -> Result<Took, Absent> {
@@ -221,23 +232,24 @@ impl Copied {
                 daemon.wait(ENDED);
             }
         }
+        self.settle(&folder);
         let ((command, arguments), event) = self.command();
         let guest = self.beside.then(|| Guest::of_qemu(&mut daemon, self.written(), DISK));
+        daemon.forget_peak();
         let (began, began_s) = (Instant::now(), daemon.processor_s());
         daemon.execute(command, [arguments]);
         daemon.wait(event);
         let (passed_s, processor_s) =
             (began.elapsed().as_secs_f64(), daemon.processor_s() - began_s);
-        let resident_kib = daemon.peak_kib();
-        Ok(Took { passed_s, processor_s, resident_kib, guest: guest.map(Guest::stop) })
+        let peak_kib = daemon.peak_kib();
+        Ok(Took { passed_s, processor_s, peak_kib, guest: guest.map(Guest::stop) })
     }
 }
 
 impl Took {
     /// In the order of the tables below.
     fn figures(self) -> Vec<f64> {
-        let mut figures =
-            vec![DISK as f64 / MIB / self.passed_s, self.processor_s, self.resident_kib];
+        let mut figures = vec![DISK as f64 / MIB / self.passed_s, self.processor_s, self.peak_kib];
         if let Some(guest) = self.guest {
             figures.extend([0.5, 0.99, 1.0].map(|share| guest.quantile(share)));
             figures.push(guest.per_second);

@@ -132,6 +132,7 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::BackupServesInItsOrder, "they have no backups"),
     (Mutant::BackupRestsFromGuests, "they have no backups"),
     (Mutant::BackupFailedClearsBitmap, "they have no backups"),
+    (Mutant::BackupHolesHoldGuests, "they have no backups"),
     (Mutant::BackupSkipsWithoutZeroes, "they have no backups"),
     (Mutant::BackupSkipsFlush, "they have no backups"),
     (Mutant::BackupPivotLiteral, "they have no backups"),

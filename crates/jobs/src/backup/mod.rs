@@ -31,7 +31,7 @@ use alloc::vec::Vec;
 
 use blockyard_block::{BlockError, Io, NamedBitmap, Node};
 use blockyard_graph::{Edit, Graph, Parent};
-use blockyard_runtime::BoxFuture;
+use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{first_of, sometimes};
 use blockyard_units::{ByteLen, ByteRange, Mutant, NodeId};
@@ -140,7 +140,9 @@ impl Backup {
     /// it was at the beginning, so what is said of it holds.
     async fn scan(&self, job: &Job, at: ByteLen) -> Result<ByteLen, BlockError> {
         let len = self.io.len(FILE)?;
-        let Some(at) = self.saver.chunks.first_from(at) else { return Ok(len) };
+        let Some(first) = self.saver.chunks.first_from(at) else { return Ok(len) };
+        sometimes!(first > at, "a backup did not look at what it need not save");
+        let at = first;
         let rest = ByteRange::between(at.0, len.0);
         let top = self.sync == SyncMode::Top;
         let base = if top { job.layer().backing_of(self.source) } else { None };
@@ -160,16 +162,16 @@ impl Backup {
             self.saver.chunks.leave_out(found);
             return Ok(ByteLen(found.end()));
         }
-        // Who writes there waits for it: what fails is to be saved as before.
-        let to_do = self.saver.chunks.take_inside(found, HOLE_MAX);
+        let to_do = self.saver.chunks.take_zeroes(found, HOLE_MAX);
         let Some(chunk) = to_do else { return Ok(ByteLen(found.end())) };
         let forgets = job.layer().design().is_mutant(Mutant::BackupSkipsWithoutZeroes);
         let zeroed = if forgets { Ok(()) } else { self.saver.zero(&self.io, chunk).await };
         match zeroed {
             Ok(()) => self.saver.chunks.is_saved(chunk),
             Err(error) => {
-                self.saver.chunks.put_back(chunk);
-                job.met(error, self.policies.target, false)?;
+                // A guest may have written there meanwhile: it must not be read.
+                let zeroes = IoBuffer::zeroes(chunk.len().as_usize());
+                self.saver.fail(chunk, Some(zeroes), Failed { reads: false, error });
             }
         }
         Ok(at)

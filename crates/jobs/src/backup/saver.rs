@@ -85,14 +85,17 @@ impl Saver {
             }
             match self.go_on(&io, chunk, &mut data).await {
                 Ok(()) => self.chunks.is_saved(chunk),
-                Err(failed) => {
-                    note!("{chunk} is not saved: {}", failed.error);
-                    let breaks_guests = self.on_cbw_error == OnCbwError::BreakGuestWrite;
-                    self.chunks.fail(chunk, data, failed, breaks_guests);
-                }
+                Err(failed) => self.fail(chunk, data, failed),
             }
         }
         self.chunks.worker_ends();
+    }
+
+    /// A chunk that was not taken for one guest alone is not saved; `data`: what is read of it.
+    pub fn fail(&self, chunk: ByteRange, data: Option<IoBuffer>, failed: Failed) {
+        note!("{chunk} is not saved: {}", failed.error);
+        let breaks_guests = self.on_cbw_error == OnCbwError::BreakGuestWrite;
+        self.chunks.fail(chunk, data, failed, breaks_guests);
     }
 
     /// Saves a chunk from where it was left: what is read is not read again.

@@ -232,8 +232,8 @@ impl State {
 
     pub fn take_chunk(&mut self, most: ByteLen) -> Option<ByteRange> {
         let in_order = self.allowed > 0 && self.design.is_mutant(Mutant::BackupServesInItsOrder);
-        let mut waiters = self.waiters.iter().filter(|_| !in_order);
-        if let Some(waiter) = waiters.find(|waiter| self.needs_worker(waiter)) {
+        let first = self.waiters.iter().find(|waiter| self.needs_worker(waiter));
+        if let Some(waiter) = first.filter(|_| !in_order) {
             let (range, rests) = (waiter.range, self.rests);
             sometimes!(true, "a worker saved what a guest waits for");
             sometimes!(rests, "a worker saved what a guest waits for while its job rests");

@@ -15,6 +15,7 @@ use super::{BitmapStep, GuestStep};
 /// What a large number of these scenarios reaches.
 pub(super) const MARKS: &[&str] = &[
     "a base became as long as what is committed to it",
+    "a backup did not look at what it need not save",
     "a flush failed",
     "a snapshot was asked for while a drained section held",
     "a stream's base changed while its job worked",
