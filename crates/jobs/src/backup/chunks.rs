@@ -78,8 +78,8 @@ impl Chunks {
         });
     }
 
-    /// Takes the first chunks that are to be saved and lie inside `range`, for the job. All there is zeroes: it need not
-    /// be read.
+    /// Takes the first chunks that are to be saved and lie inside `range`, for the job. All there is zeroes: it need
+    /// not be read.
     pub fn take_zeroes(&self, range: ByteRange, most: ByteLen) -> Option<ByteRange> {
         self.0.write(|state| {
             let (granularity, len) = (state.todo.granularity(), state.todo.disk_len().0);
@@ -204,9 +204,9 @@ impl Chunks {
         self.0.write(|state| state.put_back(chunk));
     }
 
-    /// A chunk could not be saved; `data`: what is read of it. If guests' writes wait for the chunk, that is for them, or for
-    /// the backup: `breaks_guests`. One that is not read is to be saved as before then, and if it is longer than a
-    /// granule nobody fails: what guests wait for is tried by itself. What is read cannot be read again: somebody may
+    /// A chunk could not be saved; `data`: what is read of it. If guests' writes wait for the chunk, that is for them,
+    /// or for the backup: `breaks_guests`. One that is not read is to be saved as before then, and if it is longer than
+    /// a granule nobody fails: what guests wait for is tried by itself. What is read cannot be read again: somebody may
     /// have written there. It is parked, and so is what nobody waits for, until the job has it tried again or somebody
     /// waits.
     pub fn fail(
