@@ -33,6 +33,13 @@ fn nobody_uses_an_image_that_is_still_being_opened() {
 }
 
 #[test]
+fn writes_of_one_cluster_that_meet_leave_what_each_has_written() {
+    for scenario in ["qcow2-kept-space", "qcow2-subclusters"] {
+        check_exhausted(scenario, &["--faults", "1", "--crashes", "1"]);
+    }
+}
+
+#[test]
 fn the_stream_scenarios_exhaust_clean() {
     for scenario in
         ["stream-overlaps-commit", "stream-short-layer-discard", "stream-to-base", "stream-whole"]

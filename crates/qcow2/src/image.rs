@@ -225,10 +225,11 @@ impl Image {
         self.meta.read(|meta| meta.header.clone())
     }
 
-    /// Does `request`, which is over `range`, as one of the image's users: from before it looks where its data are.
-    async fn as_user<T>(&self, range: ByteRange, request: impl Future<Output = T>) -> T {
+    /// Does `work`, which looks where data of `range` are and goes there, as one of the image's users. It waits for no
+    /// other request.
+    async fn as_user<T>(&self, range: ByteRange, work: impl Future<Output = T>) -> T {
         let user = self.users.begin(self.geometry.clusters_around(range));
-        let result = request.await;
+        let result = work.await;
         self.users.end(user);
         result
     }

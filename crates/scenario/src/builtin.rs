@@ -105,9 +105,11 @@ pub const BUILTIN: &[(&str, &str)] = &[
         "qcow2-internal-snapshot",
         include_str!("../../../tests/scenarios/qcow2-internal-snapshot.json"),
     ),
+    ("qcow2-kept-space", include_str!("../../../tests/scenarios/qcow2-kept-space.json")),
     ("qcow2-refcount-block", include_str!("../../../tests/scenarios/qcow2-refcount-block.json")),
     ("qcow2-resize", include_str!("../../../tests/scenarios/qcow2-resize.json")),
     ("qcow2-snapshot", include_str!("../../../tests/scenarios/qcow2-snapshot.json")),
+    ("qcow2-subclusters", include_str!("../../../tests/scenarios/qcow2-subclusters.json")),
     ("qcow2-under-mirror", include_str!("../../../tests/scenarios/qcow2-under-mirror.json")),
     ("reopen-during-mirror", include_str!("../../../tests/scenarios/reopen-during-mirror.json")),
     (

@@ -325,6 +325,10 @@ words! {
             "clusters are given back before it is durable that nothing refers to them";
         Qcow2ReleasesInUse = "qcow2-releases-in-use",
             "clusters are given back while requests that came before still use them";
+        Qcow2WritesKeptInUse = "qcow2-writes-kept-in-use",
+            "space that a zero cluster keeps is written while requests that found data there still use it";
+        Qcow2CopiesWhatIsWritten = "qcow2-copies-what-is-written",
+            "a write that fills subclusters copies the rest of one at its end that others write in place";
         Qcow2HeaderBeforeReferred = "qcow2-header-before-what-it-refers-to",
             "a header is written before the tables that it refers to are durable";
         Qcow2HeaderNotFlushed = "qcow2-header-not-flushed",

@@ -69,6 +69,8 @@ pub const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("device-bitmap-misses-resize", "bitmap-resize", "bitmap-precision", 0, 0),
     ("snapshot-skips-flush", "qcow2-snapshot", "durability", 0, 0),
     ("qcow2-raw-root-not-mapped", "bitmap-metadata-root", "guest-consistency", 0, 0),
+    ("qcow2-writes-kept-in-use", "qcow2-kept-space", "guest-consistency", 0, 0),
+    ("qcow2-copies-what-is-written", "qcow2-subclusters", "guest-consistency", 0, 0),
     ("qcow2-cleans-dirty", "qcow2-clean-caches", "guest-consistency", 0, 0),
     (
         "qcow2-discard-looks-at-backing-length",

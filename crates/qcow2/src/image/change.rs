@@ -49,15 +49,6 @@ impl Image {
         how: Zeroes,
     ) -> Result<(), ImageError> {
         self.disown_bitmaps(files).await?;
-        self.as_user(range, self.zeroes_as_user(files, range, how)).await
-    }
-
-    async fn zeroes_as_user(
-        &self,
-        files: &Files<'_>,
-        range: ByteRange,
-        how: Zeroes,
-    ) -> Result<(), ImageError> {
         let mut at = range.start();
         while at < range.end() {
             let run = self.look(files, at, range.end()).await?;
@@ -65,10 +56,9 @@ impl Image {
             let widens = run.kind == Kind::Unallocated
                 && self.design.is_mutant(Mutant::Qcow2ZeroesWiden)
                 && files.backing_len() <= at;
-            at += if let (Kind::Data(host), true) = (run.kind, self.raw) {
-                let host = ByteRange::new(host, run.len);
-                files.data.write_zeroes_for(host, how).await?;
-                run.len
+            at += if let (Kind::Data(_), true) = (run.kind, self.raw) {
+                let rest = ByteRange::new(at, run.len);
+                self.as_user(rest, self.zero_in_place(files, rest, how)).await?
             } else if widens {
                 let whole = self.geometry.clusters_around(ByteRange::new(at, run.len));
                 self.change_clusters(files, whole, Become::Zero).await?;
@@ -80,6 +70,19 @@ impl Image {
             };
         }
         Ok(())
+    }
+
+    /// Makes the beginning of `range` zeroes where its data are, if it has any; returns how many bytes.
+    async fn zero_in_place(
+        &self,
+        files: &Files<'_>,
+        range: ByteRange,
+        how: Zeroes,
+    ) -> Result<u64, ImageError> {
+        let run = self.look(files, range.start(), range.end()).await?;
+        let Kind::Data(host) = run.kind else { return Ok(0) };
+        files.data.write_zeroes_for(ByteRange::new(host, run.len), how).await?;
+        Ok(run.len)
     }
 
     /// Makes the beginning of `range`, all of which is of one kind, read as zeroes; returns how many bytes.
@@ -126,7 +129,7 @@ impl Image {
             let (kind, node) = (IoErrorKind::Unsupported, self.node().into());
             return Err(BlockError::Io { kind, node, range: piece }.into());
         }
-        self.write_as_user(files, piece, &IoBuffer::zeroes(piece.len().as_usize())).await?;
+        self.write_range(files, piece, &IoBuffer::zeroes(piece.len().as_usize())).await?;
         Ok(piece.len().0)
     }
 
@@ -163,16 +166,12 @@ impl Image {
             return Ok(());
         }
         let inner = ByteRange::between(start, end);
-        self.as_user(inner, self.discard_as_user(files, inner)).await
-    }
-
-    async fn discard_as_user(&self, files: &Files<'_>, range: ByteRange) -> Result<(), ImageError> {
         if self.geometry.external {
-            self.unmap_external(files, range).await?;
+            self.unmap_external(files, inner).await?;
         }
-        let mut at = if self.raw { range.end() } else { range.start() };
-        while at < range.end() {
-            let rest = ByteRange::between(at, range.end());
+        let mut at = if self.raw { end } else { start };
+        while at < end {
+            let rest = ByteRange::between(at, end);
             at += self.change_clusters(files, rest, Become::Discarded).await?;
         }
         Ok(())
@@ -188,14 +187,25 @@ impl Image {
         let how = Zeroes { may_unmap: true, no_fallback: true };
         let mut at = range.start();
         while at < range.end() {
-            let run = self.look(files, at, range.end()).await?;
-            if let Kind::Data(host) = run.kind {
-                // What is left undone is only space.
-                let _left = files.data.write_zeroes_for(ByteRange::new(host, run.len), how).await;
-            }
-            at += run.len;
+            let rest = ByteRange::between(at, range.end());
+            at += self.as_user(rest, self.unmap_run(files, rest, how)).await?;
         }
         Ok(())
+    }
+
+    /// The same of the beginning of `range`; returns how many bytes.
+    async fn unmap_run(
+        &self,
+        files: &Files<'_>,
+        range: ByteRange,
+        how: Zeroes,
+    ) -> Result<u64, ImageError> {
+        let run = self.look(files, range.start(), range.end()).await?;
+        if let Kind::Data(host) = run.kind {
+            // What is left undone is only space.
+            let _left = files.data.write_zeroes_for(ByteRange::new(host, run.len), how).await;
+        }
+        Ok(run.len)
     }
 
     /// Changes the beginning of `range`, which are whole clusters or subclusters; returns how many bytes.

@@ -37,25 +37,16 @@ impl Image {
             let message = "compressed clusters would not be encrypted, as the rest of the image is";
             return Err(ImageError::Unsupported(message.into()));
         }
-        self.as_user(range, self.compressed_as_user(files, range, &data)).await
-    }
-
-    async fn compressed_as_user(
-        &self,
-        files: &Files<'_>,
-        range: ByteRange,
-        data: &IoBuffer,
-    ) -> Result<(), ImageError> {
         let how = self.meta.read(|meta| meta.header.compression);
         let mut at = range.start();
         while at < range.end() {
             let cluster = ByteRange::new(at, self.geometry.cluster());
-            let piece = super::write::part(data, range, cluster.intersection(&range));
+            let piece = super::write::part(&data, range, cluster.intersection(&range));
             let mut bytes = piece.to_vec();
             bytes.resize(cluster.len().as_usize(), 0);
             match compress(how, &bytes) {
                 Some(compressed) => self.write_one(files, cluster, compressed.into()).await?,
-                None => self.write_as_user(files, cluster.intersection(&range), &piece).await?,
+                None => self.write_range(files, cluster.intersection(&range), &piece).await?,
             }
             at = cluster.end();
         }

@@ -25,26 +25,14 @@ impl Image {
         range: ByteRange,
         flags: ReadFlags,
     ) -> Result<IoBuffer, ImageError> {
-        self.as_user(range, self.read_as_user(files, range, flags)).await
-    }
-
-    /// The same, for who is listed already.
-    pub(super) async fn read_as_user(
-        &self,
-        files: &Files<'_>,
-        range: ByteRange,
-        flags: ReadFlags,
-    ) -> Result<IoBuffer, ImageError> {
         let mut bytes = Vec::new();
         let mut at = range.start();
         while at < range.end() {
-            let run = self.look(files, at, range.end()).await?;
-            let piece = ByteRange::new(at, run.len);
-            let read = match run.kind {
-                Kind::Unallocated => self.read_below(files, piece, flags).await?,
-                Kind::Zero(_) => IoBuffer::zeroes(piece.len().as_usize()),
-                Kind::Data(host) => self.read_data(files, ByteRange::new(host, run.len)).await?,
-                Kind::Compressed(data) => self.read_compressed(files, data, piece).await?,
+            let rest = ByteRange::between(at, range.end());
+            let (piece, here) = self.as_user(rest, self.read_here(files, rest)).await?;
+            let read = match here {
+                Some(read) => read,
+                None => self.read_below(files, piece, flags).await?,
             };
             if piece == range {
                 return Ok(read);
@@ -53,6 +41,23 @@ impl Image {
             at = piece.end();
         }
         Ok(bytes.into())
+    }
+
+    /// Reads what the image has of the beginning of `range`, which is returned, if it has anything.
+    async fn read_here(
+        &self,
+        files: &Files<'_>,
+        range: ByteRange,
+    ) -> Result<(ByteRange, Option<IoBuffer>), ImageError> {
+        let run = self.look(files, range.start(), range.end()).await?;
+        let piece = ByteRange::new(range.start(), run.len);
+        let read = match run.kind {
+            Kind::Unallocated => None,
+            Kind::Zero(_) => Some(IoBuffer::zeroes(piece.len().as_usize())),
+            Kind::Data(host) => Some(self.read_data(files, ByteRange::new(host, run.len)).await?),
+            Kind::Compressed(data) => Some(self.read_compressed(files, data, piece).await?),
+        };
+        Ok((piece, read))
     }
 
     /// What shows where the image has nothing: the backing child, zeroes behind its end.

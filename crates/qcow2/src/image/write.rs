@@ -4,6 +4,9 @@
 //! Invariant `one-allocates-a-cluster`: guest ranges that are being allocated do not overlap; who would wait does so
 //! without the turn and without a hold on any table. So what a cluster was before it is linked stays as it was, and
 //! may be read for the copy.
+//!
+//! Invariant `written-when-unused`: space that was the cluster's before, as zeroes keep it and as an external data file
+//! has it in any case, is written when nobody is on the way there any more who found data in it.
 
 use alloc::vec::Vec;
 
@@ -54,11 +57,11 @@ impl Image {
     ) -> Result<(), ImageError> {
         self.disown_bitmaps(files).await?;
         let range = ByteRange::new(offset, data.len() as u64);
-        self.as_user(range, self.write_as_user(files, range, &data)).await
+        self.write_range(files, range, &data).await
     }
 
-    /// The same, for who is listed already.
-    pub(super) async fn write_as_user(
+    /// The same, once the image's bitmaps are disowned.
+    pub(super) async fn write_range(
         &self,
         files: &Files<'_>,
         range: ByteRange,
@@ -66,19 +69,29 @@ impl Image {
     ) -> Result<(), ImageError> {
         let mut at = range.start();
         while at < range.end() {
-            let run = self.look(files, at, range.end()).await?;
-            at += match run.kind {
-                Kind::Data(host) if run.in_place => {
-                    let piece = part(data, range, ByteRange::new(at, run.len));
-                    self.write_data(files, host, piece).await?;
-                    run.len
-                }
-                _ => {
-                    self.write_new(files, ByteRange::between(at, range.end()), range, data).await?
-                }
+            let rest = ByteRange::between(at, range.end());
+            at += match self.as_user(rest, self.write_in_place(files, rest, range, data)).await? {
+                Some(written) => written,
+                None => self.write_new(files, rest, range, data).await?,
             };
         }
         Ok(())
+    }
+
+    /// Writes the beginning of `range`, which is a part of `whole`, where its data are, if they may be written there;
+    /// returns how many bytes of it.
+    async fn write_in_place(
+        &self,
+        files: &Files<'_>,
+        range: ByteRange,
+        whole: ByteRange,
+        data: &IoBuffer,
+    ) -> Result<Option<u64>, ImageError> {
+        let run = self.look(files, range.start(), range.end()).await?;
+        let (Kind::Data(host), true) = (run.kind, run.in_place) else { return Ok(None) };
+        let piece = part(data, whole, ByteRange::new(range.start(), run.len));
+        self.write_data(files, host, piece).await?;
+        Ok(Some(run.len))
     }
 
     /// Writes the beginning of `range`, which is a part of `whole`, into new clusters; returns how many bytes of it.
@@ -105,6 +118,10 @@ impl Image {
             }
             Step::Allocate(allocation) => allocation,
         };
+        let in_use = !allocation.fresh || self.geometry.external;
+        if in_use && !self.design.is_mutant(Mutant::Qcow2WritesKeptInUse) {
+            self.users.wait_for_those_over(allocation.written).await;
+        }
         let written = range.intersection(&allocation.guest);
         let copied =
             self.write_allocated(files, &allocation, written, part(data, whole, written)).await;
@@ -200,7 +217,8 @@ impl Image {
     }
 
     /// What has to be written so that `range` can be: whole clusters, or whole subclusters where those beside them
-    /// stay as they are.
+    /// stay as they are, but no more than is asked for of a subcluster at the end that has data already: others write
+    /// there in place. For who has the turn.
     async fn around(&self, files: &Files<'_>, range: ByteRange) -> Result<ByteRange, ImageError> {
         let geometry = &self.geometry;
         let unit_at = |entry: Entry| {
@@ -211,6 +229,10 @@ impl Image {
         let (start, end) = (range.start(), range.end());
         let unit = unit_at(self.entry(files, start).await?);
         let start = start - start % unit;
+        let copies = self.design.is_mutant(Mutant::Qcow2CopiesWhatIsWritten);
+        if self.look_in_turn(files, end - 1, end).await?.in_place && !copies {
+            return Ok(ByteRange::between(start, end));
+        }
         let unit = unit_at(self.entry(files, end - 1).await?);
         Ok(ByteRange::between(start, end.next_multiple_of(unit)))
     }
@@ -287,7 +309,7 @@ impl Image {
     }
 
     async fn read_old(&self, files: &Files<'_>, range: ByteRange) -> Result<IoBuffer, ImageError> {
-        self.read_as_user(files, range, ReadFlags::BY_HOOK).await
+        self.read(files, range, ReadFlags::BY_HOOK).await
     }
 
     /// Whether `range` is known to read as zeroes.
