@@ -11,7 +11,7 @@
 //! | `copy-on-read` | filter | `file` | copies up into its child what is read from below it |
 //! | `blkdebug` | filter | `image` | lets requests fail, stop or be cut, by rules |
 //! | `snapshot-access` | format | `file` | shows what its child was when a backup of it began |
-//! | `throttle` | filter | `file` | holds a rate |
+//! | `throttle` | filter | `file` | holds a rate, of its own or its group's |
 //!
 //! Invariant `one-step-or-the-world`: a driver waits only for a child, a disk, the clock or its
 //! turn, and each of these through the layer, the runtime or the door.
@@ -24,7 +24,6 @@
 extern crate alloc;
 
 mod blkdebug;
-mod bucket;
 mod copy_on_read;
 mod describe;
 mod file;
@@ -48,7 +47,7 @@ pub use null::Null;
 pub use overlay::Overlay;
 pub use raw::Raw;
 pub use snapshot_access::SnapshotAccess;
-pub use throttle::{Throttle, ThrottleLimits};
+pub use throttle::{Rate, Rates, Throttle, ThrottleGroup, ThrottleLimits, Throttling};
 
 /// The name of the one child that `raw` and most filters have.
 const FILE: &str = "file";

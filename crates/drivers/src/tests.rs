@@ -1,55 +1,11 @@
-//! The arithmetic of the bucket, and what the graph makes of the edges.
+//! What the graph makes of the edges.
 
 use alloc::vec::Vec;
 
 use blockyard_graph::{Edge, EdgePolicy, Edit, Graph, NodeKind, Parent, Permissions, Roles};
 use blockyard_units::{BackendId, Id, NodeId};
 
-use crate::bucket::Bucket;
 use crate::{attributes, child_edges, node_kind};
-
-const SECOND_NS: u64 = 1_000_000_000;
-
-#[test]
-fn an_empty_bucket_takes_any_one_request() {
-    let mut bucket = Bucket::new(10);
-    assert_eq!(bucket.wait_ns(0), 0);
-    bucket.fill(0, 1_000);
-    assert_eq!(bucket.wait_ns(0), 100 * SECOND_NS - SECOND_NS / 10);
-    assert_eq!(bucket.wait_ns(100 * SECOND_NS), 0);
-}
-
-#[test]
-fn a_wait_is_rounded_up_and_is_enough() {
-    for rate in [1, 3, 7, 999_999_999, 1_000_000_007, u64::MAX] {
-        let mut bucket = Bucket::new(rate);
-        bucket.fill(5, rate);
-        bucket.fill(5, 1);
-        let wait_ns = bucket.wait_ns(5);
-        assert!(wait_ns > 0, "rate {rate}");
-        assert!(
-            bucket.wait_ns(5 + wait_ns - 1) > 0,
-            "rate {rate}: one nanosecond less is too early"
-        );
-        assert_eq!(bucket.wait_ns(5 + wait_ns), 0, "rate {rate}");
-    }
-}
-
-#[test]
-fn a_bucket_never_leaks_below_empty_and_time_never_runs_back() {
-    let mut bucket = Bucket::new(100);
-    assert_eq!(bucket.wait_ns(1_000 * SECOND_NS), 0);
-    bucket.fill(1_000 * SECOND_NS, 20);
-    assert_eq!(bucket.wait_ns(1_000 * SECOND_NS), SECOND_NS / 10);
-    assert_eq!(bucket.wait_ns(0), SECOND_NS / 10);
-}
-
-#[test]
-fn without_a_rate_nobody_waits() {
-    let mut bucket = Bucket::new(0);
-    bucket.fill(0, u64::MAX);
-    assert_eq!(bucket.wait_ns(0), 0);
-}
 
 #[test]
 fn kinds_are_as_the_drivers_are() {

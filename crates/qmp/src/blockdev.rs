@@ -17,7 +17,7 @@ use alloc::format;
 use alloc::string::String;
 
 use blockyard_block::LONGEST;
-use blockyard_drivers::{Overlay, ThrottleLimits};
+use blockyard_drivers::Overlay;
 use blockyard_graph::{DetectZeroes, Discard, NodeAttributes, NodeOptions};
 use blockyard_qcow2::{OverlapChecks, TableCaches};
 use serde::Deserialize;
@@ -25,6 +25,7 @@ use serde::de::Error as _;
 
 use crate::blkdebug::{BlkdebugOptions, DebugRules};
 use crate::nodes::Aio;
+use crate::throttling::{Held, Limits};
 use crate::value::{Dict, Reference, ReferenceOrNull, Value};
 use crate::visitor::{Mode, Problem, Size, VisitError, take, visit};
 
@@ -116,7 +117,7 @@ pub(crate) enum Kind {
     },
     Throttle {
         file: Child,
-        limits: ThrottleLimits,
+        held: Held,
     },
 }
 
@@ -222,13 +223,7 @@ impl EncryptOptions {
 struct ThrottleOptions {
     file: Option<Reference>,
     limits: Option<Limits>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Limits {
-    bps_total: Option<Size>,
-    iops_total: Option<u64>,
+    throttle_group: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -407,15 +402,9 @@ impl Kind {
                 Self::SnapshotAccess { file: Child::parse("file", file, general, mode)? }
             }
             _ => {
-                let ThrottleOptions { file, limits } = visit(options, mode)?;
-                let limits = limits.unwrap_or_default();
-                Self::Throttle {
-                    file: Child::parse("file", file, general, mode)?,
-                    limits: ThrottleLimits {
-                        bps_total: limits.bps_total.map_or(0, |size| size.0),
-                        iops_total: limits.iops_total.unwrap_or(0),
-                    },
-                }
+                let ThrottleOptions { file, limits, throttle_group } = visit(options, mode)?;
+                let file = Child::parse("file", file, general, mode)?;
+                Self::Throttle { file, held: Held::parse(limits, throttle_group)? }
             }
         })
     }

@@ -6,11 +6,10 @@
 
 use alloc::collections::BTreeMap;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
 use blockyard_block::{BlockError, BlockLayer, Node, OnLost, Owner, Plan};
-use blockyard_crypto::Secret;
 use blockyard_graph::Graph;
 use blockyard_jobs::{EventSink, Jobs};
 use blockyard_sync::Shared;
@@ -34,10 +33,10 @@ use crate::jobs;
 use crate::medium::{InsertMedium, RemoveMedium};
 use crate::mirror::BlockdevMirror;
 use crate::nodes::{Definition, Files, define};
+use crate::objects::{ObjectAdd, ObjectDel, Objects, QomGet, QomSet};
 use crate::opening::removal;
 use crate::reopen::{BlockdevReopen, DriverOptions};
 use crate::replace::ReplaceChild;
-use crate::secrets::{ObjectAdd, ObjectDel};
 use crate::snapshot::BlockdevSnapshot;
 use crate::stream::BlockStream;
 use crate::transaction::Transaction;
@@ -93,8 +92,10 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("job-finalize", "makes a pending job change the graph"),
     ("job-pause", "makes a job rest"),
     ("job-resume", "makes a job go on"),
-    ("object-add", "keeps a secret, by its id"),
-    ("object-del", "forgets a secret"),
+    ("object-add", "keeps a secret or a group of throttles, by its id"),
+    ("object-del", "forgets a secret, or a group of throttles that nobody is in"),
+    ("qom-get", "tells the limits of a group of throttles"),
+    ("qom-set", "changes the limits of a group of throttles"),
     ("query-block", "lists the devices"),
     ("query-block-jobs", "lists the jobs that work on nodes"),
     ("query-blockstats", "tells what was counted of requests"),
@@ -127,8 +128,7 @@ struct Inner {
     files: Arc<dyn Files>,
     /// The options of their drivers, of the nodes that commands have put into the graph.
     driver_options: Shared<BTreeMap<NodeId, DriverOptions>>,
-    /// By id.
-    secrets: Shared<BTreeMap<String, Arc<Secret>>>,
+    objects: Objects,
 }
 
 #[derive(Deserialize)]
@@ -180,6 +180,8 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "blockdev-snapshot-internal-sync" => visit::<Take>(&value, mode)?.check(),
         "object-add" => Ok(ObjectAdd::parse(arguments.clone(), mode).map(drop)?),
         "object-del" => Ok(visit::<ObjectDel>(&value, mode).map(drop)?),
+        "qom-get" => Ok(visit::<QomGet>(&value, mode).map(drop)?),
+        "qom-set" => Ok(visit::<QomSet>(&value, mode).map(drop)?),
         "transaction" => visit::<Transaction>(&value, mode)?.check(mode),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
         "x-drive-reopen" => Ok(visit::<DriveReopen>(&value, mode).map(drop)?),
@@ -202,7 +204,7 @@ impl Monitor {
             hub,
             files,
             driver_options: Shared::default(),
-            secrets: Shared::default(),
+            objects: Objects::default(),
         }))
     }
 
@@ -221,8 +223,8 @@ impl Monitor {
         &self.0.hub
     }
 
-    pub(crate) fn secrets(&self) -> &Shared<BTreeMap<String, Arc<Secret>>> {
-        &self.0.secrets
+    pub(crate) fn objects(&self) -> &Objects {
+        &self.0.objects
     }
 
     pub(crate) fn files(&self) -> &dyn Files {
@@ -250,6 +252,15 @@ impl Monitor {
 
     pub(crate) fn driver_options(&self, node: NodeId) -> Option<DriverOptions> {
         self.0.driver_options.read(|driver_options| driver_options.get(&node).cloned())
+    }
+
+    /// The name of one whose driver was made with such options.
+    pub(crate) fn any_node_with(&self, such: impl Fn(&DriverOptions) -> bool) -> Option<String> {
+        let found = self
+            .0
+            .driver_options
+            .read(|nodes| nodes.iter().find(|(_, options)| such(options)).map(|(node, _)| *node))?;
+        self.layer().graph().node(found).map(|node| node.name.to_string())
     }
 
     /// Executes a command; its arguments are strictly typed, or strings to be converted, as `mode` says.
@@ -285,6 +296,8 @@ impl Monitor {
             "x-blockdev-amend" => self.blockdev_amend(visit(&value, mode)?, mode).map(done),
             "blockdev-del" => self.blockdev_del(visit(&value, mode)?).await.map(done),
             "object-del" => self.object_del(&visit(&value, mode)?).map(done),
+            "qom-get" => self.qom_get(&visit(&value, mode)?),
+            "qom-set" => self.qom_set(&visit(&value, mode)?, mode).map(done),
             "x-blkdebug-break" => self.blkdebug_break(&visit(&value, mode)?).map(done),
             "x-blkdebug-resume" => self.blkdebug_resume(&visit(&value, mode)?).map(done),
             "x-blkdebug-wait" => self.blkdebug_wait(visit(&value, mode)?).await.map(done),

@@ -245,9 +245,9 @@ fn define_part(
             below("file", file)?;
             Box::new(SnapshotAccess)
         }
-        Kind::Throttle { file, limits } => {
+        Kind::Throttle { file, held } => {
             below("file", file)?;
-            Box::new(Throttle::new(limits))
+            Box::new(Throttle::new(monitor.throttling(&held)?))
         }
     };
     let new = layer.new_node(&name, made);

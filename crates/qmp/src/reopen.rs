@@ -1,7 +1,7 @@
 //! `blockdev-reopen`: gives nodes all of their options anew, all the nodes of a list or none.
 //!
-//! `read-only`, `auto-read-only`, `discard` and `detect-zeroes` may change, and so may the `limits` of a throttle and
-//! the nodes that are `file` and `backing`; by that filters are put in, taken out and replaced. All other options must
+//! `read-only`, `auto-read-only`, `discard` and `detect-zeroes` may change, and so may the `limits` of a throttle, its
+//! `throttle-group` and the nodes that are `file` and `backing`; by that filters are put in, taken out and replaced. All other options must
 //! be as they were. The list becomes one edit, judged once on the final graph,
 //! in one drained section; a `file` node's driver opens its disk anew when it prepares. What becomes read-only is
 //! written out before, and what becomes writable and cannot be made ready for it stays read-only, and so does the list.
@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 
 use blockyard_block::{BlockError, Plan};
-use blockyard_drivers::{ThrottleLimits, child_edges};
+use blockyard_drivers::child_edges;
 use blockyard_graph::{Edit, Graph, Parent};
 use blockyard_jobs::Job;
 use blockyard_units::NodeId;
@@ -29,6 +29,7 @@ use crate::blockdev::{Blockdev, Child, General, Kind};
 use crate::error::QmpError;
 use crate::monitor::Monitor;
 use crate::nodes::node_named;
+use crate::throttling::changes;
 use crate::transaction::Action;
 use crate::value::Dict;
 use crate::visitor::Mode;
@@ -110,19 +111,19 @@ impl Kind {
             ]
             .into(),
             Self::Raw { .. } | Self::SnapshotAccess { .. } => DriverOptions::new(),
-            Self::Throttle { limits: ThrottleLimits { bps_total, iops_total }, .. } => {
-                [number("limits.bps-total", bps_total), number("limits.iops-total", iops_total)]
-                    .into()
-            }
+            Self::Throttle { held, .. } => held.driver_options(),
         }
     }
 
     /// What its driver takes when it is reopened.
-    fn changeable(&self) -> Option<Arc<dyn Any + Send + Sync>> {
-        match self {
-            Self::Throttle { limits, .. } => Some(Arc::new(*limits)),
+    fn changeable(
+        &self,
+        monitor: &Monitor,
+    ) -> Result<Option<Arc<dyn Any + Send + Sync>>, QmpError> {
+        Ok(match self {
+            Self::Throttle { held, .. } => Some(Arc::new(monitor.throttling(held)?)),
             _ => None,
-        }
+        })
     }
 
     /// The children, by name; none where there is to be none.
@@ -197,11 +198,14 @@ impl Monitor {
         let told = options.driver_options();
         for (option, to) in &told {
             let from = driver_options.get(option).map_or("", String::as_str);
-            if from != to && !option.starts_with("limits.") {
+            if from != to && !changes(option) {
                 return cannot(option, from, to);
             }
         }
-        let changes = if told == driver_options { None } else { options.kind.changeable() };
+        let changes = match told == driver_options {
+            true => None,
+            false => options.kind.changeable(self)?,
+        };
         let change = |(name, child): (&'static str, Option<&Child>)| {
             let from = graph.child(Parent::Node(id), name);
             let to = match child {

@@ -1,10 +1,10 @@
-//! Secrets: `object-add` and `object-del` of the type `secret`, and where nodes find them.
+//! Secrets: objects of the type `secret`, and where nodes find them.
 //!
 //! Invariant `secrets-are-not-shown`: what a secret holds is in no error and no reply; whoever writes commands down
 //! shows [`without_secrets`] of them.
 //!
 //! Source: QEMU's documented object type `secret`. Differs: only `data` is read, `file` would need files that are no
-//! disks; secrets that are encrypted themselves (`keyid`, `iv`) and other types of objects are not implemented.
+//! disks; secrets that are encrypted themselves (`keyid`, `iv`) are not implemented.
 
 use alloc::format;
 use alloc::string::String;
@@ -15,28 +15,20 @@ use blockyard_crypto::Secret;
 use serde::Deserialize;
 use serde::de::Error as _;
 
-use crate::blockdev::is_identifier;
 use crate::error::QmpError;
 use crate::monitor::Monitor;
+use crate::objects::Object;
 use crate::value::{Dict, Value};
 use crate::visitor::{Mode, Problem, VisitError, visit};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct SecretOptions {
-    qom_type: QomType,
-    id: String,
     format: Option<Format>,
     loaded: Option<bool>,
     file: Option<String>,
     keyid: Option<String>,
     iv: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum QomType {
-    Secret,
 }
 
 #[derive(PartialEq, Deserialize)]
@@ -46,50 +38,32 @@ enum Format {
     Base64,
 }
 
-/// A secret that may be added.
-pub(crate) struct ObjectAdd {
-    id: String,
-    secret: Secret,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ObjectDel {
-    id: String,
-}
-
-impl ObjectAdd {
-    pub fn parse(mut options: Dict, mode: Mode) -> Result<Self, VisitError> {
-        // Taken out first, by hand: a visitor's error would tell what it did not like.
-        let data = options.remove("data");
-        let options: SecretOptions = visit(&Value::Dict(options), mode)?;
-        let QomType::Secret = options.qom_type;
-        if !is_identifier(&options.id) {
-            let said = "an identifier is needed: a letter, then letters, digits, '-', '.' and '_'";
-            return Err(VisitError::custom(said).within("id"));
-        }
-        let given = [
-            ("file", options.file.is_some(), "give the secret as 'data'"),
-            ("keyid", options.keyid.is_some(), "give the secret as it is"),
-            ("iv", options.iv.is_some(), "give the secret as it is"),
-            ("loaded", options.loaded == Some(false), "leave it out"),
-        ];
-        if let Some((key, _, instead)) = given.into_iter().find(|(_, given, _)| *given) {
-            let said = format!("not implemented; {instead}");
-            return Err(VisitError::from(Problem::Invalid(said)).within(key));
-        }
-        let data = match data {
-            Some(Value::Str(data)) => Ok(data),
-            Some(_) => Err(VisitError::custom("a string is needed").within("data")),
-            None => Err(VisitError::missing_field("data")),
-        }?;
-        let bytes = match options.format {
-            Some(Format::Base64) => Base64::decode_vec(&data)
-                .map_err(|_| VisitError::custom("is not base64").within("data"))?,
-            _ => data.into_bytes(),
-        };
-        Ok(Self { id: options.id, secret: Secret::new(bytes) })
+/// What `object-add` says of a secret, but for its type and id.
+pub(crate) fn parse_secret(mut options: Dict, mode: Mode) -> Result<Secret, VisitError> {
+    // Taken out first, by hand: a visitor's error would tell what it did not like.
+    let data = options.remove("data");
+    let options: SecretOptions = visit(&Value::Dict(options), mode)?;
+    let given = [
+        ("file", options.file.is_some(), "give the secret as 'data'"),
+        ("keyid", options.keyid.is_some(), "give the secret as it is"),
+        ("iv", options.iv.is_some(), "give the secret as it is"),
+        ("loaded", options.loaded == Some(false), "leave it out"),
+    ];
+    if let Some((key, _, instead)) = given.into_iter().find(|(_, given, _)| *given) {
+        let said = format!("not implemented; {instead}");
+        return Err(VisitError::from(Problem::Invalid(said)).within(key));
     }
+    let data = match data {
+        Some(Value::Str(data)) => Ok(data),
+        Some(_) => Err(VisitError::custom("a string is needed").within("data")),
+        None => Err(VisitError::missing_field("data")),
+    }?;
+    let bytes = match options.format {
+        Some(Format::Base64) => Base64::decode_vec(&data)
+            .map_err(|_| VisitError::custom("is not base64").within("data"))?,
+        _ => data.into_bytes(),
+    };
+    Ok(Secret::new(bytes))
 }
 
 /// The arguments of a command as they may be shown and written down.
@@ -102,28 +76,11 @@ pub fn without_secrets(command: &str, arguments: &Dict) -> Dict {
 }
 
 impl Monitor {
-    pub(crate) fn object_add(&self, ObjectAdd { id, secret }: ObjectAdd) -> Result<(), QmpError> {
-        let taken = || QmpError::generic(format!("id: there is an object '{id}' already"));
-        let added = self.secrets().write(|secrets| {
-            let free = !secrets.contains_key(&id);
-            if free {
-                secrets.insert(id.clone(), Arc::new(secret));
-            }
-            free
-        });
-        added.then_some(()).ok_or_else(taken)
-    }
-
-    pub(crate) fn object_del(&self, ObjectDel { id }: &ObjectDel) -> Result<(), QmpError> {
-        let removed = self.secrets().write(|secrets| secrets.remove(id));
-        let missing = || QmpError::generic(format!("id: there is no object '{id}'"));
-        removed.map(drop).ok_or_else(missing)
-    }
-
     /// The secret of that id.
     pub(crate) fn secret(&self, id: &str) -> Result<Arc<Secret>, QmpError> {
-        let found = self.secrets().read(|secrets| secrets.get(id).cloned());
-        let missing = || QmpError::generic(format!("key-secret: there is no secret '{id}'"));
-        found.ok_or_else(missing)
+        match self.object(id) {
+            Some(Object::Secret(secret)) => Ok(secret),
+            _ => Err(QmpError::generic(format!("key-secret: there is no secret '{id}'"))),
+        }
     }
 }

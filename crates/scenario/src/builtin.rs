@@ -131,6 +131,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ),
     ("stream-to-base", include_str!("../../../tests/scenarios/stream-to-base.json")),
     ("stream-whole", include_str!("../../../tests/scenarios/stream-whole.json")),
+    ("throttle-group", include_str!("../../../tests/scenarios/throttle-group.json")),
     (
         "transaction-during-mirror",
         include_str!("../../../tests/scenarios/transaction-during-mirror.json"),

@@ -246,6 +246,10 @@ words! {
             "a job that slept goes on though what it reaches was drained meanwhile";
         JobCancelUntold = "job-cancel-untold",
             "a job that was cancelled ends without an event";
+        ThrottleMemberLeavesWithTimer = "throttle-member-leaves-with-timer",
+            "a throttle whose turn it is in its group takes the turn with it when it is drained";
+        ThrottleDrainedMemberWaitsForOthers = "throttle-drained-member-waits-for-others",
+            "requests of a drained throttle wait for the turn of their member in the group";
         UnopenedNodeUsed = "unopened-node-used",
             "edges lead to a node that is still being opened";
         BusyNodeNotRefused = "busy-node-not-refused",

@@ -59,7 +59,7 @@ fn generated_scenarios_are_clean_and_reach_what_matters() {
         "mirror ready while writes in flight",
         "pivot after the filter's insertion",
         "pivot before the filter's creation",
-        "throttled request released by a drained section",
+        "a throttled request goes on before its time",
     ];
     let missed: Vec<_> =
         matters.iter().chain(Plan::MARKS).filter(|mark| !marks.contains(**mark)).collect();
@@ -138,6 +138,8 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::BackupPivotLiteral, "they have no backups"),
     (Mutant::FleecingDiscardOvertakesRead, "they have no backups"),
     (Mutant::GrowExposesBackingData, "overlays that end before what is below them, and grow"),
+    (Mutant::ThrottleMemberLeavesWithTimer, "their throttles are in no group"),
+    (Mutant::ThrottleDrainedMemberWaitsForOthers, "their throttles are in no group"),
     (Mutant::UnopenedNodeUsed, "they have no images"),
     (Mutant::BusyNodeNotRefused, "what is refused or not is all the same to them"),
     (

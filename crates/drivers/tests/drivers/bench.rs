@@ -6,7 +6,9 @@ use std::sync::Arc;
 use blockyard_block::{
     Backend, BlockDriver, BlockError, BlockLayer, NewNode, Observer, OnLost, Plan, Requester,
 };
-use blockyard_drivers::{FileDriver, Throttle, ThrottleLimits, attributes, child_edges};
+use blockyard_drivers::{
+    FileDriver, Rate, Rates, Throttle, ThrottleLimits, Throttling, attributes, child_edges,
+};
 use blockyard_graph::{Discard, Edge, EdgePolicy, Edit, Parent, Permissions, Roles};
 use blockyard_runtime::{Access, BoxFuture, IoBuffer, Runtime};
 use blockyard_sim::{
@@ -52,7 +54,13 @@ impl Observer for Requests {
 }
 
 pub fn throttle(bps_total: u64, iops_total: u64) -> Link {
-    ("throttle", Box::new(Throttle::new(ThrottleLimits { bps_total, iops_total })))
+    let limits = ThrottleLimits { bps: total(bps_total), iops: total(iops_total), iops_size: 0 };
+    ("throttle", Box::new(Throttle::new(Throttling::Own(limits))))
+}
+
+/// Of reads and writes together.
+pub fn total(average: u64) -> Rates {
+    Rates { total: Rate { average, ..Rate::default() }, ..Rates::default() }
 }
 
 pub fn file(bench: &Bench) -> Link {
@@ -76,8 +84,22 @@ impl Bench {
         required: Permissions,
         links: Vec<Link>,
     ) -> Result<(Backend, Vec<NodeId>), BlockError> {
-        let backend = self.layer.add_backend("disk0")?;
-        let new = |(name, driver): Link| (name, self.layer.new_node(name, driver));
+        self.chain_of("disk0", required, links).await
+    }
+
+    /// The same, of another backend than the first.
+    pub async fn chain_of(
+        &self,
+        device: &str,
+        required: Permissions,
+        links: Vec<Link>,
+    ) -> Result<(Backend, Vec<NodeId>), BlockError> {
+        let backend = self.layer.add_backend(device)?;
+        let named = |name: &str| match device {
+            "disk0" => name.into(),
+            _ => format!("{name}-{device}"),
+        };
+        let new = |(name, driver): Link| (name, self.layer.new_node(&named(name), driver));
         let nodes: Vec<(&str, NewNode)> = links.into_iter().map(new).collect();
         let policy = EdgePolicy::Explicit { required, shared: Permissions::ALL };
         let root = Edge {
@@ -90,7 +112,7 @@ impl Bench {
         };
         let mut edits = vec![Edit::AddEdge(root)];
         for (name, node) in &nodes {
-            let mut attributes = attributes(name, name);
+            let mut attributes = attributes(&named(name), name);
             attributes.options.discard = Discard::Unmap;
             edits.push(Edit::AddNode { id: node.id(), attributes });
         }

@@ -4,6 +4,7 @@ mod bench;
 mod copying;
 mod debugging;
 mod encrypting;
+mod grouping;
 mod overlaying;
 mod placing;
 mod storing;

@@ -259,7 +259,7 @@ fn every_order_of_throttled_writes_and_a_drain_ends_clean() {
     assert_eq!(exploration.verdict, Verdict::Clean { exhausted: true });
     let marks = exploration.summary.marks;
     let executions = exploration.summary.executions;
-    for mark in ["throttled request released by a drained section", "a drain released a write"] {
+    for mark in ["a throttled request goes on before its time", "a drain released a write"] {
         assert!(marks.contains(mark), "{mark}: not among {marks:?} in {executions} executions");
     }
 }

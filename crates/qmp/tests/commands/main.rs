@@ -14,5 +14,6 @@ mod reopening;
 mod secrets;
 mod snapshots;
 mod streams;
+mod throttles;
 mod transactions;
 mod witness;
