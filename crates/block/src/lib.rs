@@ -54,7 +54,10 @@ pub use layer::BlockLayer;
 pub use moving::Move;
 pub use node::{BeforeWrite, Node, Serialised};
 pub use observer::{NoObserver, Observer};
-pub use policy::{Corrupted, ErrorAction, ErrorPolicies, GuestError, LayerEvents, OnError};
+pub use policy::{
+    ChildVote, Corrupted, ErrorAction, ErrorPolicies, GuestError, LayerEvents, OnError,
+    QuorumOperation,
+};
 pub use publish::{NewNode, OnLost, Plan};
 pub use reconfigure::Undo;
 pub use recording::Bitmaps;

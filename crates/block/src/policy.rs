@@ -91,6 +91,35 @@ pub trait LayerEvents: Send + Sync {
 
     /// An image was found corrupt, and is not written any more; told once.
     fn image_corrupted(&self, met: &Corrupted<'_>);
+
+    /// A child of a quorum failed, or differs from what most say.
+    fn quorum_report_bad(&self, vote: &ChildVote<'_>);
+
+    /// Too few children of a quorum agreed; `reference`: its backend's name, or its node's.
+    fn quorum_failure(&self, reference: &str, range: ByteRange);
+}
+
+/// What the children of a quorum were asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuorumOperation {
+    /// To read.
+    Read,
+    /// To write, or what is like writing.
+    Write,
+    /// To flush.
+    Flush,
+}
+
+/// A child of a quorum that is outvoted.
+pub struct ChildVote<'a> {
+    /// The child.
+    pub node: &'a str,
+    /// What it was asked to do.
+    pub operation: QuorumOperation,
+    /// Bytes.
+    pub range: ByteRange,
+    /// What it met; if nothing, its bytes differ.
+    pub error: Option<&'a BlockError>,
 }
 
 /// An image that was found corrupt.
@@ -106,6 +135,23 @@ pub struct Corrupted<'a> {
 }
 
 impl BlockLayer {
+    /// Tells that a child of a quorum is outvoted.
+    pub fn child_is_bad(&self, vote: &ChildVote<'_>) {
+        note!("{} is outvoted at {}", vote.node, vote.range);
+        self.tell(|events| events.quorum_report_bad(vote));
+    }
+
+    /// Tells that too few children of the quorum `node` agreed.
+    pub fn quorum_failed(&self, node: NodeId, range: ByteRange) {
+        let graph = self.graph();
+        let device = graph.parents(node).find_map(|edge| match edge.parent {
+            Parent::Backend(id) => graph.backend_name(id),
+            _ => None,
+        });
+        let name = graph.node(node).map_or("", |node| node.name.as_str());
+        self.tell(|events| events.quorum_failure(device.unwrap_or(name), range));
+    }
+
     /// Tells that the image of `node` was found corrupt, by a request for `range` of its file.
     pub fn image_is_corrupt(&self, node: NodeId, message: &str, range: ByteRange) {
         let graph = self.graph();

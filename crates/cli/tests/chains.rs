@@ -1,4 +1,4 @@
-//! Jobs that make chains of layers shorter: what they promise is exhausted.
+//! Chains of layers and the jobs that make them shorter, and layers side by side: what they promise is exhausted.
 
 mod common;
 
@@ -36,6 +36,13 @@ fn nobody_uses_an_image_that_is_still_being_opened() {
 fn writes_of_one_cluster_that_meet_leave_what_each_has_written() {
     for scenario in ["qcow2-kept-space", "qcow2-subclusters"] {
         check_exhausted(scenario, &["--faults", "1", "--crashes", "1"]);
+    }
+}
+
+#[test]
+fn drives_that_share_a_rate_and_children_that_vote_end_clean() {
+    for scenario in ["quorum-bad-child", "quorum-flush-fails", "quorum-votes", "throttle-group"] {
+        check_exhausted(scenario, &["--faults", "1"]);
     }
 }
 

@@ -10,7 +10,7 @@ use blockyard_graph::{
 };
 use blockyard_units::NodeId;
 
-use crate::{BACKING, DATA_FILE, FILE, IMAGE};
+use crate::{BACKING, DATA_FILE, FILE, IMAGE, Quorum};
 
 /// A child that a driver may have.
 type Child = (&'static str, &'static [Role], EdgePolicy);
@@ -23,6 +23,18 @@ const IMAGE_FILE: &[Role] = &[Role::Data, Role::Metadata, Role::Primary];
 /// Whatever others do.
 const READS: EdgePolicy =
     EdgePolicy::Explicit { required: Permissions::CONSISTENT_READ, shared: Permissions::ALL };
+
+/// All may change only together, so nobody else writes them.
+const QUORUM: [Child; Quorum::CHILDREN.len()] = {
+    let mut all: [Child; Quorum::CHILDREN.len()] =
+        [("", &[Role::Data], EdgePolicy::Storage); Quorum::CHILDREN.len()];
+    let mut index = 0;
+    while index < all.len() {
+        all[index].0 = Quorum::CHILDREN[index];
+        index += 1;
+    }
+    all
+};
 
 /// Filters pass on what their parents require and share. `raw` could keep other writers off its storage, as formats
 /// do; but as long as it shows all of its child's bytes where they are, it has nothing of its own that they could
@@ -46,6 +58,8 @@ const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
     ("overlay", NodeKind::Format, &[(BACKING, &[Role::Cow], EdgePolicy::Backing)]),
     ("copy-on-read", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::CopyOnRead)]),
     ("blkdebug", NodeKind::Filter, &[(IMAGE, FILTERED, EdgePolicy::Passthrough)]),
+    // What it shows is no one child's bytes.
+    ("quorum", NodeKind::Format, &QUORUM),
     // What it shows is not its child's bytes as they are.
     ("snapshot-access", NodeKind::Format, &[(FILE, &[Role::Data], READS)]),
     ("throttle", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::Passthrough)]),

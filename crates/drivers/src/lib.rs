@@ -10,6 +10,7 @@
 //! | `overlay` | format | `backing` | keeps what is written in memory, shows its child for the rest |
 //! | `copy-on-read` | filter | `file` | copies up into its child what is read from below it |
 //! | `blkdebug` | filter | `image` | lets requests fail, stop or be cut, by rules |
+//! | `quorum` | format | `children.0` to `children.31` | keeps the same in each, and believes what most say |
 //! | `snapshot-access` | format | `file` | shows what its child was when a backup of it began |
 //! | `throttle` | filter | `file` | holds a rate, of its own or its group's |
 //!
@@ -31,6 +32,7 @@ mod luks;
 mod memory;
 mod null;
 mod overlay;
+mod quorum;
 mod raw;
 mod snapshot_access;
 #[cfg(test)]
@@ -45,6 +47,7 @@ pub use luks::Luks;
 pub use memory::Memory;
 pub use null::Null;
 pub use overlay::Overlay;
+pub use quorum::{Quorum, QuorumOptions, ReadPattern};
 pub use raw::Raw;
 pub use snapshot_access::SnapshotAccess;
 pub use throttle::{Rate, Rates, Throttle, ThrottleGroup, ThrottleLimits, Throttling};

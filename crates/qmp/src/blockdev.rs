@@ -9,15 +9,17 @@
 //! whole dotted key.
 
 mod overlap;
+mod quorum;
 #[cfg(test)]
 mod tests;
 
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use blockyard_block::LONGEST;
-use blockyard_drivers::Overlay;
+use blockyard_drivers::{Overlay, QuorumOptions};
 use blockyard_graph::{DetectZeroes, Discard, NodeAttributes, NodeOptions};
 use blockyard_qcow2::{OverlapChecks, TableCaches};
 use serde::Deserialize;
@@ -39,6 +41,7 @@ pub const DRIVERS: &[&str] = &[
     "null-co",
     "overlay",
     "qcow2",
+    "quorum",
     "raw",
     "snapshot-access",
     "throttle",
@@ -108,6 +111,10 @@ pub(crate) enum Kind {
         checks: OverlapChecks,
         read_only: bool,
         key_secret: Option<String>,
+    },
+    Quorum {
+        children: Vec<Child>,
+        options: QuorumOptions,
     },
     Raw {
         file: Child,
@@ -393,6 +400,7 @@ impl Kind {
             "null-co" => Self::Null { size: check_size(size()?, LONGEST)? },
             "overlay" => Self::overlay(visit(options, mode)?, general, mode)?,
             "qcow2" => Self::qcow2(visit(options, mode)?, general, mode)?,
+            "quorum" => quorum::parse(visit(options, mode)?, general, mode)?,
             "raw" => {
                 let ChildOptions { file } = visit(options, mode)?;
                 Self::Raw { file: Child::parse("file", file, general, mode)? }

@@ -6,9 +6,12 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use blockyard_block::{Corrupted, ErrorAction, GuestError, LayerEvents};
+use blockyard_block::{
+    ChildVote, Corrupted, ErrorAction, GuestError, LayerEvents, QuorumOperation,
+};
 use blockyard_jobs::{EventSink, Job, JobEvent, Position};
 use blockyard_sync::Shared;
+use blockyard_units::ByteRange;
 
 use crate::value::{Dict, Value};
 
@@ -51,6 +54,13 @@ fn action_word(action: ErrorAction) -> Value {
         ErrorAction::Ignore => "ignore",
         ErrorAction::Stop => "stop",
     })
+}
+
+/// The sectors that a range touches: the first, and how many.
+fn sectors(range: ByteRange) -> [(&'static str, Value); 2] {
+    let first = range.start() / 512;
+    let count = range.end().div_ceil(512) - first;
+    [("sector-num", Value::from(first)), ("sectors-count", Value::from(count))]
 }
 
 /// Watches nothing.
@@ -187,6 +197,29 @@ impl LayerEvents for EventHub {
                 ("size", Value::from(met.range.len().0)),
                 ("fatal", Value::Bool(true)),
             ])
+        });
+    }
+
+    fn quorum_report_bad(&self, vote: &ChildVote<'_>) {
+        self.publish("QUORUM_REPORT_BAD", || {
+            let word = match vote.operation {
+                QuorumOperation::Read => "read",
+                QuorumOperation::Write => "write",
+                QuorumOperation::Flush => "flush",
+            };
+            let who = [("type", Value::from(word)), ("node-name", Value::from(vote.node))];
+            let mut data = Dict::from_iter(who.into_iter().chain(sectors(vote.range)));
+            if let Some(error) = vote.error {
+                data.insert("error", format!("{error}").as_str());
+            }
+            data
+        });
+    }
+
+    fn quorum_failure(&self, reference: &str, range: ByteRange) {
+        self.publish("QUORUM_FAILURE", || {
+            let reference = [("reference", Value::from(reference))];
+            Dict::from_iter(reference.into_iter().chain(sectors(range)))
         });
     }
 

@@ -8,7 +8,8 @@ use alloc::vec::Vec;
 
 use blockyard_block::{BackingFile, BlockDriver, BlockError, BlockLayer, NewNode, Plan};
 use blockyard_drivers::{
-    Blkdebug, CopyOnRead, FileDriver, Luks, Memory, Null, Overlay, Raw, SnapshotAccess, Throttle,
+    Blkdebug, CopyOnRead, FileDriver, Luks, Memory, Null, Overlay, Quorum, Raw, SnapshotAccess,
+    Throttle,
 };
 use blockyard_graph::{Edit, Graph, NodeKind, NodeOptions, Parent, ROOT};
 use blockyard_qcow2::Qcow2;
@@ -237,6 +238,13 @@ fn define_part(
             let driver = Qcow2::new(name.as_str(), caches, read_only, secret);
             Box::new(driver.with_overlap_checks(checks))
         }
+        Kind::Quorum { children, options } => {
+            let count = children.len();
+            for (name, child) in Quorum::CHILDREN.into_iter().zip(children) {
+                below(name, child)?;
+            }
+            Box::new(Quorum::new(name.as_str(), count, options))
+        }
         Kind::Raw { file } => {
             below("file", file)?;
             Box::new(Raw)
@@ -314,7 +322,7 @@ impl Definition {
 
     /// Refuses nodes that have to be opened before anybody uses them, where they would be used at once.
     pub fn refuse_images(self) -> Result<Self, QmpError> {
-        match self.parts.iter().find(|part| ["luks", "qcow2"].contains(&part.driver)) {
+        match self.parts.iter().find(|part| ["luks", "qcow2", "quorum"].contains(&part.driver)) {
             Some(part) => {
                 let name = part.new.node().name();
                 let said = format!(

@@ -1,10 +1,10 @@
 //! `blockdev-reopen`: gives nodes all of their options anew, all the nodes of a list or none.
 //!
 //! `read-only`, `auto-read-only`, `discard` and `detect-zeroes` may change, and so may the `limits` of a throttle, its
-//! `throttle-group` and the nodes that are `file` and `backing`; by that filters are put in, taken out and replaced. All other options must
-//! be as they were. The list becomes one edit, judged once on the final graph,
-//! in one drained section; a `file` node's driver opens its disk anew when it prepares. What becomes read-only is
-//! written out before, and what becomes writable and cannot be made ready for it stays read-only, and so does the list.
+//! `throttle-group` and the nodes that are `file` and `backing`; by that filters are put in, taken out and replaced.
+//! All other options must be as they were. The list becomes one edit, judged once on the final graph, in one drained
+//! section; a `file` node's driver opens its disk anew when it prepares. What becomes read-only is written out before,
+//! and what becomes writable and cannot be made ready for it stays read-only, and so does the list.
 //!
 //! Source: QEMU's documented blockdev-reopen.
 //! Differs: a child is named, not defined in place, and never left out; it changes only if the edge leads where it
@@ -19,7 +19,7 @@ use alloc::vec::Vec;
 use core::any::Any;
 
 use blockyard_block::{BlockError, Plan};
-use blockyard_drivers::child_edges;
+use blockyard_drivers::{Quorum, child_edges};
 use blockyard_graph::{Edit, Graph, Parent};
 use blockyard_jobs::Job;
 use blockyard_units::NodeId;
@@ -110,6 +110,7 @@ impl Kind {
                 ("overlap-check", format!("{checks:?}")),
             ]
             .into(),
+            Self::Quorum { options, .. } => [("options", format!("{options:?}"))].into(),
             Self::Raw { .. } | Self::SnapshotAccess { .. } => DriverOptions::new(),
             Self::Throttle { held, .. } => held.driver_options(),
         }
@@ -135,6 +136,9 @@ impl Kind {
             Self::Qcow2 { file, data_file, backing, .. } => {
                 let data_file = ("data-file", Some(data_file));
                 [("file", Some(file)), data_file, ("backing", backing.as_ref())].into()
+            }
+            Self::Quorum { children, .. } => {
+                Quorum::CHILDREN.into_iter().zip(children.iter().map(Some)).collect()
             }
             Self::CopyOnRead { file, .. }
             | Self::Luks { file, .. }

@@ -8,14 +8,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use blockyard_block::{
-    Account, BlockError, BlockLayer, Corrupted, Counted, ErrorPolicies, GuestError, LayerEvents,
-    Node, OnError,
+    Account, BlockError, BlockLayer, ChildVote, Corrupted, Counted, ErrorPolicies, GuestError,
+    LayerEvents, Node, OnError,
 };
 use blockyard_graph::{Parent, ROOT};
 use blockyard_models::{Property, Violation};
 use blockyard_qmp::{Dict, EventHub, Mode, Size, Value, take};
 use blockyard_runtime::IoErrorKind;
 use blockyard_sync::door::world::Quiet;
+use blockyard_units::ByteRange;
 
 use crate::checks::Checks;
 use crate::request::Request;
@@ -278,6 +279,14 @@ impl LayerEvents for Told {
 
     fn bitmap_lost(&self, node: &str, bitmap: &str) {
         self.hub.bitmap_lost(node, bitmap);
+    }
+
+    fn quorum_report_bad(&self, vote: &ChildVote<'_>) {
+        self.hub.quorum_report_bad(vote);
+    }
+
+    fn quorum_failure(&self, reference: &str, range: ByteRange) {
+        self.hub.quorum_failure(reference, range);
     }
 
     fn running(&self, running: bool) {

@@ -250,6 +250,10 @@ words! {
             "a throttle whose turn it is in its group takes the turn with it when it is drained";
         ThrottleDrainedMemberWaitsForOthers = "throttle-drained-member-waits-for-others",
             "requests of a drained throttle wait for the turn of their member in the group";
+        QuorumAnyChildIsEnough = "quorum-any-child-is-enough",
+            "a quorum takes what any one child has done or says for what all have";
+        QuorumFlushVoteBypassed = "quorum-flush-vote-bypassed",
+            "a quorum's flush succeeds however many children fail";
         UnopenedNodeUsed = "unopened-node-used",
             "edges lead to a node that is still being opened";
         BusyNodeNotRefused = "busy-node-not-refused",

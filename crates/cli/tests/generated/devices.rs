@@ -140,6 +140,8 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::GrowExposesBackingData, "overlays that end before what is below them, and grow"),
     (Mutant::ThrottleMemberLeavesWithTimer, "their throttles are in no group"),
     (Mutant::ThrottleDrainedMemberWaitsForOthers, "their throttles are in no group"),
+    (Mutant::QuorumAnyChildIsEnough, "they have no quorum"),
+    (Mutant::QuorumFlushVoteBypassed, "they have no quorum"),
     (Mutant::UnopenedNodeUsed, "they have no images"),
     (Mutant::BusyNodeNotRefused, "what is refused or not is all the same to them"),
     (
