@@ -8,9 +8,14 @@ use blockyard_units::ByteRange;
 
 use super::votes::{Answers, error, succeeded, winner};
 
+/// A byte of its data, or what it met.
+type Child = Result<u8, IoErrorKind>;
+/// The byte, and how many have it.
+type Winner = (u8, usize);
+
 /// Each child's bytes, all the same; or its error.
-fn answers(children: &[Result<u8, IoErrorKind>]) -> Answers<IoBuffer> {
-    let answer = |child: &Result<u8, IoErrorKind>| match *child {
+fn answers(children: &[Child]) -> Answers<IoBuffer> {
+    let answer = |child: &Child| match *child {
         Ok(byte) => Ok(IoBuffer::from(Vec::from([byte; 4]))),
         Err(kind) => {
             Err(BlockError::Io { kind, node: "child".into(), range: ByteRange::new(0, 4) })
@@ -22,7 +27,7 @@ fn answers(children: &[Result<u8, IoErrorKind>]) -> Answers<IoBuffer> {
 #[test]
 fn most_votes_win_and_the_first_of_as_many() {
     let failed = Err(IoErrorKind::Io);
-    let cases: [(&[Result<u8, IoErrorKind>], Option<(u8, usize)>); 6] = [
+    let cases: [(&[Child], Option<Winner>); 6] = [
         (&[Ok(1), Ok(1), Ok(1)], Some((1, 3))),
         (&[Ok(2), Ok(1), Ok(1)], Some((1, 2))),
         (&[Ok(1), Ok(2), Ok(2), Ok(1)], Some((1, 2))),
