@@ -71,7 +71,7 @@ pub const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("qcow2-raw-root-not-mapped", "bitmap-metadata-root", "guest-consistency", 0, 0),
     ("qcow2-writes-kept-in-use", "qcow2-kept-space", "guest-consistency", 0, 0),
     ("qcow2-copies-what-is-written", "qcow2-subclusters", "guest-consistency", 0, 0),
-    ("throttle-member-leaves-with-timer", "throttle-group", "progress", 0, 1),
+    ("throttle-member-leaves-with-timer", "throttle-group", "progress", 0, 0),
     ("quorum-any-child-is-enough", "quorum-votes", "guest-consistency", 1, 0),
     ("quorum-flush-vote-bypassed", "quorum-flush-fails", "progress", 0, 0),
     ("qcow2-cleans-dirty", "qcow2-clean-caches", "guest-consistency", 0, 0),
