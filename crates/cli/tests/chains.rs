@@ -41,8 +41,11 @@ fn writes_of_one_cluster_that_meet_leave_what_each_has_written() {
 
 #[test]
 fn drives_that_share_a_rate_and_children_that_vote_end_clean() {
-    for scenario in ["quorum-bad-child", "quorum-flush-fails", "quorum-votes", "throttle-group"] {
+    for scenario in ["quorum-children", "quorum-flush-fails", "quorum-votes", "throttle-group"] {
         check_exhausted(scenario, &["--faults", "1"]);
+    }
+    for scenario in ["quorum-bad-child", "quorum-promises"] {
+        check_exhausted(scenario, &["--faults", "1", "--crashes", "1"]);
     }
 }
 

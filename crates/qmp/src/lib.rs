@@ -17,6 +17,7 @@ mod backup;
 mod bitmaps;
 mod blkdebug;
 mod blockdev;
+mod change;
 mod commit;
 mod create;
 mod drive_reopen;

@@ -23,6 +23,7 @@ use crate::backup::BlockdevBackup;
 use crate::bitmaps;
 use crate::blkdebug::{Break, Stopped};
 use crate::blockdev::Blockdev;
+use crate::change::BlockdevChange;
 use crate::commit::BlockCommit;
 use crate::create::BlockdevCreate;
 use crate::drive_reopen::DriveReopen;
@@ -111,6 +112,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ),
     ("transaction", "does several actions, all of them or none"),
     ("x-blockdev-amend", "changes the key slots of an encrypted image"),
+    ("x-blockdev-change", "gives a quorum another child, or takes one away"),
     ("x-blockdev-replace-child", "redirects an edge, named by both of its ends"),
     ("x-debug-block-dirty-bitmap-sha256", "hashes what a bitmap has recorded"),
     ("x-debug-query-block-graph", "shows nodes, edges and permissions"),
@@ -183,6 +185,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "qom-get" => Ok(visit::<QomGet>(&value, mode).map(drop)?),
         "qom-set" => Ok(visit::<QomSet>(&value, mode).map(drop)?),
         "transaction" => visit::<Transaction>(&value, mode)?.check(mode),
+        "x-blockdev-change" => visit::<BlockdevChange>(&value, mode)?.check(),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
         "x-drive-reopen" => Ok(visit::<DriveReopen>(&value, mode).map(drop)?),
         _ if accounting::knows(command) => accounting::check(command, &value, mode),
@@ -350,6 +353,10 @@ impl Monitor {
                 self.take_internal_snapshot(visit(&value, mode)?).await.map(done)
             }
             "transaction" => self.transaction(visit(&value, mode)?, mode).await.map(done),
+            "x-blockdev-change" => {
+                let change = visit::<BlockdevChange>(&value, mode)?.resolve(self.layer())?;
+                self.take_place(command, change).await.map(done)
+            }
             "x-blockdev-replace-child" => {
                 self.replace_child(visit(&value, mode)?, mode).await.map(done)
             }

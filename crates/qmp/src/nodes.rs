@@ -239,11 +239,10 @@ fn define_part(
             Box::new(driver.with_overlap_checks(checks))
         }
         Kind::Quorum { children, options } => {
-            let count = children.len();
             for (name, child) in Quorum::CHILDREN.into_iter().zip(children) {
                 below(name, child)?;
             }
-            Box::new(Quorum::new(name.as_str(), count, options))
+            Box::new(Quorum::new(name.as_str(), options))
         }
         Kind::Raw { file } => {
             below("file", file)?;

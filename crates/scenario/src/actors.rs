@@ -175,7 +175,7 @@ impl Actor {
     fn tell_checks(&self, command: &str, arguments: &Dict) {
         let text = |key: &str| arguments.get(key).and_then(Value::as_str);
         match command {
-            "blockdev-add" => note_file(&self.stage, arguments),
+            "blockdev-add" => note_node(&self.stage, arguments, &|| None),
             "blockdev-create" => {
                 let Some(Value::Dict(options)) = arguments.get("options") else { return };
                 let is_raw = options.get("data-file-raw") == Some(&Value::Bool(true));
@@ -284,24 +284,31 @@ fn main_path(graph: &Graph, from: Option<NodeId>) -> Vec<String> {
     path
 }
 
-/// The file that a node was added over. A child that is defined in place may have a name that only the graph knows.
-fn note_file(stage: &Stage, options: &Dict) {
-    if let Some(Value::Dict(backing)) = options.get("backing") {
-        note_file(stage, backing);
-    }
-    let mut lowest = options;
-    while let Some(Value::Dict(below)) = lowest.get("file") {
-        lowest = below;
-    }
-    let text = |of: &Dict, key| of.get(key).and_then(Value::as_str).map(String::from);
-    let Some(filename) = text(lowest, "filename") else { return };
-    let below = |name: String| {
-        let graph = stage.monitor.layer().graph();
-        disk_below(&graph, graph.node_by_name(&name)?)
-    };
-    let disk = text(lowest, "node-name").or_else(|| text(options, "node-name").and_then(below));
+/// What the checks have to know of a node that was added, and of those that were defined in place below it. `place`:
+/// its name, where its options give it none; only the graph knows it.
+fn note_node(stage: &Stage, options: &Dict, place: &dyn Fn() -> Option<String>) {
+    let text = |key| options.get(key).and_then(Value::as_str);
+    let name = || text("node-name").map(String::from).or_else(place);
     // Between two steps at the door somebody may have deleted the node again.
-    if let Some(disk) = disk {
-        stage.checks.file_added(&disk, &filename);
+    if let Some((filename, name)) = text("filename").and_then(|file| Some((file, name()?))) {
+        stage.checks.file_added(&name, filename);
+    }
+    let votes = options.get("vote-threshold").and_then(Value::as_u64);
+    if let Some((votes, name)) = votes.and_then(|votes| Some((votes, name()?))) {
+        stage.checks.quorum_added(&name, votes);
+    }
+    let note_child = |edge: &str, child: &Value| {
+        let Value::Dict(child) = child else { return };
+        note_node(stage, child, &|| {
+            let graph = stage.monitor.layer().graph();
+            let child = graph.child(Parent::Node(graph.node_by_name(&name()?)?), edge)?;
+            Some(graph.node(child)?.name.clone())
+        });
+    };
+    for (key, value) in options.iter() {
+        note_child(key, value);
+        for (index, value) in value.as_list().unwrap_or_default().iter().enumerate() {
+            note_child(&format!("{key}.{index}"), value);
+        }
     }
 }

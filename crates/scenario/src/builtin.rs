@@ -112,7 +112,9 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("qcow2-subclusters", include_str!("../../../tests/scenarios/qcow2-subclusters.json")),
     ("qcow2-under-mirror", include_str!("../../../tests/scenarios/qcow2-under-mirror.json")),
     ("quorum-bad-child", include_str!("../../../tests/scenarios/quorum-bad-child.json")),
+    ("quorum-children", include_str!("../../../tests/scenarios/quorum-children.json")),
     ("quorum-flush-fails", include_str!("../../../tests/scenarios/quorum-flush-fails.json")),
+    ("quorum-promises", include_str!("../../../tests/scenarios/quorum-promises.json")),
     ("quorum-votes", include_str!("../../../tests/scenarios/quorum-votes.json")),
     ("reopen-during-mirror", include_str!("../../../tests/scenarios/reopen-during-mirror.json")),
     (

@@ -52,6 +52,8 @@ struct State {
     disks: BTreeMap<String, DiskSpec>,
     /// Which disk a protocol node shows.
     filenames: BTreeMap<String, String>,
+    /// How many of a quorum node's children have to agree.
+    thresholds: BTreeMap<String, u64>,
     /// The nodes whose data images show that are made over them.
     shown: BTreeSet<String>,
     /// What people call the things that the models know by number.
@@ -92,6 +94,7 @@ impl Checks {
             statuses: BTreeMap::new(),
             disks,
             filenames: BTreeMap::new(),
+            thresholds: BTreeMap::new(),
             shown: BTreeSet::new(),
             names: BTreeMap::new(),
             covered: BTreeMap::new(),
@@ -145,6 +148,11 @@ impl Checks {
     /// A protocol node was added over this file; told in the step that published it.
     pub fn file_added(&self, node: &str, filename: &str) {
         self.state.with(|state| state.filenames.insert(node.into(), filename.into()));
+    }
+
+    /// A quorum was added, of whose children so many have to agree.
+    pub fn quorum_added(&self, node: &str, threshold: u64) {
+        self.state.with(|state| state.thresholds.insert(node.into(), threshold));
     }
 
     /// An image shows what this node holds already.
@@ -206,7 +214,7 @@ impl Checks {
         };
         for (id, device) in graph.backends() {
             let Some(node) = graph.child(Parent::Backend(id), ROOT) else { continue };
-            let Some(root) = root_below(&state.filenames, graph, node) else {
+            let Some(root) = root_below(state, graph, node) else {
                 // What is written there now is lost with the power, and may be.
                 state.roots.insert(device.into(), Vec::new());
                 continue;
@@ -328,21 +336,31 @@ pub(crate) fn disk_below(graph: &Graph, node: NodeId) -> Option<String> {
 }
 
 /// Where what is written to `node` is kept, if it outlives the power.
-fn root_below(filenames: &BTreeMap<String, String>, graph: &Graph, node: NodeId) -> Option<Root> {
+fn root_below(state: &State, graph: &Graph, node: NodeId) -> Option<Root> {
+    let attributes = graph.node(node)?;
+    if attributes.driver == "luks" {
+        // What is below is not what it shows.
+        return None;
+    }
     if let Some(child) = child_by(graph, node, Role::Primary) {
-        return root_below(filenames, graph, child);
+        return root_below(state, graph, child);
+    }
+    if let Some(threshold) = state.thresholds.get(&attributes.name) {
+        let children = graph.children(Parent::Node(node));
+        let places = children.map(|edge| root_below(state, graph, edge.child));
+        return Some(Root::Votes { places: places.collect::<Option<_>>()?, threshold: *threshold });
     }
     let image = graph.children(Parent::Node(node)).find(|edge| edge.roles.contains(Role::Metadata));
     let Some(image) = image else {
-        return filenames.get(&graph.node(node)?.name).cloned().map(Root::Disk);
+        return state.filenames.get(&attributes.name).cloned().map(Root::Disk);
     };
     if graph.child(Parent::Node(node), "data-file").is_some() {
         // Two disks, and what is below them: that is not judged after a power loss.
         return None;
     }
-    let disk = filenames.get(&disk_below(graph, image.child)?)?.clone();
+    let disk = state.filenames.get(&disk_below(graph, image.child)?)?.clone();
     let backing = match child_by(graph, node, Role::Cow) {
-        Some(backing) => Some(Box::new(root_below(filenames, graph, backing)?)),
+        Some(backing) => Some(Box::new(root_below(state, graph, backing)?)),
         None => None,
     };
     Some(Root::Image { disk, backing })
@@ -354,7 +372,7 @@ fn switch_with_witness(state: &State, graph: &Graph, device: BackendId) -> Optio
         let witness = graph.child(Parent::Job(job), "witness")?;
         let held = |name| graph.child(mirror_ends(graph, job), name);
         let (source, target) = (held("file")?, held("target")?);
-        let root = root_below(&state.filenames, graph, target)?;
+        let root = root_below(state, graph, target)?;
         let witness = state.filenames.get(&disk_below(graph, witness)?)?.clone();
         let is_above = graph.reaches(Parent::Backend(device), source);
         is_above.then_some(Led { root, acknowledged: None, witness: Some(witness) })

@@ -54,6 +54,8 @@ pub(crate) enum Root {
     Disk(String),
     /// In the qcow2 image on this disk, or below it.
     Image { disk: String, backing: Option<Box<Root>> },
+    /// Whatever so many of these places say.
+    Votes { places: Vec<Root>, threshold: u64 },
 }
 
 impl Led {
@@ -71,6 +73,13 @@ impl Root {
                 **backing == *other || backing.is_over(other)
             }
             Self::Image { .. } | Self::Disk(_) => false,
+            Self::Votes { places, .. } => {
+                let Self::Votes { places: others, .. } = other else { return false };
+                let mut pairs = places.iter().zip(others);
+                let same_or_over =
+                    |(place, other): (&Self, &Self)| place == other || place.is_over(other);
+                places.len() == others.len() && pairs.all(same_or_over)
+            }
         }
     }
 
@@ -81,7 +90,9 @@ impl Root {
             match at {
                 Self::Disk(disk) | Self::Image { disk, .. } if disk == name => return at,
                 Self::Image { backing: Some(backing), .. } => at = backing,
-                Self::Image { backing: None, .. } | Self::Disk(_) => return self,
+                Self::Image { backing: None, .. } | Self::Disk(_) | Self::Votes { .. } => {
+                    return self;
+                }
             }
         }
     }
@@ -94,6 +105,17 @@ impl Root {
             Self::Image { disk, backing } => {
                 all.insert(disk);
                 backing.iter().for_each(|backing| backing.disks(all));
+            }
+            Self::Votes { places, .. } => places.iter().for_each(|place| place.disks(all)),
+        }
+    }
+
+    /// What it is called.
+    fn name(&self) -> String {
+        match self {
+            Self::Disk(disk) | Self::Image { disk, .. } => disk.clone(),
+            Self::Votes { places, .. } => {
+                places.iter().map(Self::name).collect::<Vec<_>>().join(" and ")
             }
         }
     }
@@ -198,7 +220,7 @@ impl<L> LeftOf<L> {
 enum Stop<'a> {
     /// This is undecided.
     Undecided(&'a str, ByteRange),
-    /// The image is wrong there.
+    /// The image is wrong there, or nothing has enough votes.
     Wrong,
 }
 
@@ -256,17 +278,8 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
                     self.add(vec![left], Found::Bytes(range, bytes.to_vec()), &mut breaches);
                 }
             }
-            Root::Image { disk, .. } => {
-                let (disk, _) = self.left.get_key_value(&**disk).expect("every-root-has-disks");
-                self.decide(&mut Vec::new(), &mut breaches, &|picked| {
-                    let mut bytes = |range| self.read(disk, range, picked).ok();
-                    let image = Qcow2::of(&mut bytes);
-                    match image.and_then(|image| image.check(&mut bytes)) {
-                        Ok(_leaks) => Ok(None),
-                        Err(Stopped::Unread(range)) => Err(Stop::Undecided(disk, range)),
-                        Err(Stopped::Broken(violation)) => Ok(Some(Found::Wrong(violation))),
-                    }
-                });
+            Root::Image { .. } | Root::Votes { .. } => {
+                self.structures(root, &mut breaches);
                 for sector in self.promised.sectors() {
                     self.decide(&mut Vec::new(), &mut breaches, &|picked| {
                         match self.view(root, sector, picked) {
@@ -280,6 +293,27 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
             }
         }
         breaches
+    }
+
+    /// Looks at the structures of the images that are written to.
+    fn structures(&self, root: &Root, breaches: &mut Vec<Breach<'a, P::Left>>) {
+        let disk = match root {
+            Root::Disk(_) => return,
+            Root::Votes { places, .. } => {
+                return places.iter().for_each(|place| self.structures(place, breaches));
+            }
+            Root::Image { disk, .. } => disk,
+        };
+        let (disk, _) = self.left.get_key_value(&**disk).expect("every-root-has-disks");
+        self.decide(&mut Vec::new(), breaches, &|picked| {
+            let mut bytes = |range| self.read(disk, range, picked).ok();
+            let image = Qcow2::of(&mut bytes);
+            match image.and_then(|image| image.check(&mut bytes)) {
+                Ok(_leaks) => Ok(None),
+                Err(Stopped::Unread(range)) => Err(Stop::Undecided(disk, range)),
+                Err(Stopped::Broken(violation)) => Ok(Some(Found::Wrong(violation))),
+            }
+        });
     }
 
     fn add(&self, left: Vec<&'a P::Left>, found: Found, to: &mut Vec<Breach<'a, P::Left>>) {
@@ -368,6 +402,10 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
         let (disk, backing) = match root {
             Root::Disk(disk) => return self.read(on(disk), sector, picked),
             Root::Image { disk, backing } => (on(disk), backing),
+            Root::Votes { places, threshold } => {
+                let said = places.iter().map(|place| self.view(place, sector, picked));
+                return winner(said.collect::<Result<_, _>>()?, *threshold).ok_or(Stop::Wrong);
+            }
         };
         let mut bytes = |range| self.read(disk, range, picked).ok();
         let found = Qcow2::of(&mut bytes).and_then(|image| {
@@ -386,6 +424,14 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
             Err(Stopped::Broken(_)) => Err(Stop::Wrong),
         }
     }
+}
+
+/// What is said so often, and not less than anything else.
+fn winner(said: Vec<Vec<u8>>, threshold: u64) -> Option<Vec<u8>> {
+    let votes = |bytes: &Vec<u8>| said.iter().filter(|other| *other == bytes).count() as u64;
+    // Of as many, the first.
+    let most = said.iter().rev().max_by_key(|bytes| votes(bytes))?;
+    (votes(most) >= threshold).then(|| most.clone())
 }
 
 struct Search<'a, P: PowerLosses> {
@@ -426,8 +472,7 @@ impl<'a, P: PowerLosses> Search<'a, P> {
                 message = format!("{message}; {witness} is set");
             }
             let (_, violation) = self.judge.check(&all, &breach.found)?;
-            let (Root::Disk(disk) | Root::Image { disk, .. }) = root;
-            message = format!("{message}; {disk}: {}", violation.message);
+            message = format!("{message}; {}: {}", root.name(), violation.message);
             property = violation.property;
         }
         Some(Violation { property, message })

@@ -30,6 +30,7 @@ pub const GRAPH_EDITS: &[&str] = &[
     "blockdev-set-active",
     "blockdev-snapshot",
     "transaction",
+    "x-blockdev-change",
     "x-blockdev-replace-child",
 ];
 

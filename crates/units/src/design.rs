@@ -254,6 +254,8 @@ words! {
             "a quorum takes what any one child has done or says for what all have";
         QuorumFlushVoteBypassed = "quorum-flush-vote-bypassed",
             "a quorum's flush succeeds however many children fail";
+        QuorumFlushForgetsFailedWrites = "quorum-flush-forgets-failed-writes",
+            "a quorum's flush does not ask whether the children that flush have done the writes";
         UnopenedNodeUsed = "unopened-node-used",
             "edges lead to a node that is still being opened";
         BusyNodeNotRefused = "busy-node-not-refused",

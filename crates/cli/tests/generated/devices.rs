@@ -142,6 +142,7 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::ThrottleDrainedMemberWaitsForOthers, "their throttles are in no group"),
     (Mutant::QuorumAnyChildIsEnough, "they have no quorum"),
     (Mutant::QuorumFlushVoteBypassed, "they have no quorum"),
+    (Mutant::QuorumFlushForgetsFailedWrites, "they have no quorum"),
     (Mutant::UnopenedNodeUsed, "they have no images"),
     (Mutant::BusyNodeNotRefused, "what is refused or not is all the same to them"),
     (

@@ -7,13 +7,17 @@
 //! Invariants:
 //! - `children-agree-beside-reads`: writes serialise, so that a read never sees some children before and others after
 //!   a write;
+//! - `a-flush-keeps-promises`: a flush has succeeded if of each write before it as many children as the threshold have
+//!   both done and flushed it; so where one child fails a write, and another the flush, it does not;
 //! - `all-children-do-the-same`: what each child might do in its own way is not passed on: discards, after which a
 //!   child reads as it likes, and zeroes that only some children can make without writing them.
 //!
 //! Source: QEMU's documented options of quorum, and its events `QUORUM_REPORT_BAD` and `QUORUM_FAILURE`.
 //! Differs: with `blkverify` a difference is an error like any other, and the program goes on. Discards are left
-//! undone. Nothing is rewritten by a node that nobody writes through. Children stay as they were given.
+//! undone. Nothing is rewritten by a node that nobody writes through. Flushes look at who did the writes. What a child
+//! that is added holds is believed to be what the others hold.
 
+mod promises;
 #[cfg(test)]
 mod tests;
 mod votes;
@@ -25,13 +29,15 @@ use alloc::vec::Vec;
 use core::future::Future;
 
 use blockyard_block::{
-    BlockDriver, BlockError, ChildVote, Io, QuorumOperation, ReadFlags, Write, WriteKind,
+    BlockDriver, BlockError, Change, ChildVote, Io, QuorumOperation, ReadFlags, Write, WriteKind,
 };
-use blockyard_graph::{Parent, Permissions};
+use blockyard_graph::{Graph, Parent, Permissions};
 use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind};
+use blockyard_sync::door::world::Quiet;
 use blockyard_sync::sometimes;
 use blockyard_units::{ByteLen, ByteRange, Mutant};
 
+use promises::{Children, Promises};
 use votes::Answers;
 
 /// How children are read.
@@ -47,7 +53,7 @@ pub enum ReadPattern {
 /// What a quorum is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuorumOptions {
-    /// So many children have to agree; at least 1, and at most all.
+    /// So many children have to agree; at least 1.
     pub vote_threshold: usize,
     /// Children whose bytes lost a vote get those that won.
     pub rewrite_corrupted: bool,
@@ -58,12 +64,14 @@ pub struct QuorumOptions {
 /// Keeps the same bytes more than once.
 pub struct Quorum {
     name: String,
-    children: &'static [&'static str],
+    /// Changed only in a drained section over the node, so nobody sees it change.
+    children: Quiet<Vec<&'static str>>,
     options: QuorumOptions,
+    promises: Promises,
 }
 
 impl Quorum {
-    /// The names of the children that there can be; who has some has the first of them.
+    /// The names of the children that there can be.
     pub const CHILDREN: [&'static str; 32] = [
         "children.0",
         "children.1",
@@ -99,16 +107,21 @@ impl Quorum {
         "children.31",
     ];
 
-    /// A quorum of `count` children; `name` is its node's.
-    ///
-    /// # Panics
-    /// `threshold-can-be-met`: if the threshold is 0 or more than `count`, or that is more than there can be.
-    pub fn new(name: impl Into<String>, count: usize, options: QuorumOptions) -> Self {
-        const ALL: &[&str] = &Quorum::CHILDREN;
-        let threshold = options.vote_threshold;
-        let can_be_met = (1..=count).contains(&threshold) && count <= ALL.len();
-        assert!(can_be_met, "threshold-can-be-met: {threshold} of {count}");
-        Self { name: name.into(), children: &ALL[..count], options }
+    /// A quorum of whatever children its node has in the graph; `name` is its node's.
+    pub fn new(name: impl Into<String>, options: QuorumOptions) -> Self {
+        let (children, promises) = (Quiet::new(Vec::new()), Promises::default());
+        Self { name: name.into(), children, options, promises }
+    }
+
+    /// Those that the node has in `graph`, in order; none if it is not there.
+    fn children_in(&self, graph: &Graph) -> Option<Vec<&'static str>> {
+        let node = Parent::Node(graph.node_by_name(&self.name)?);
+        let is_there = |name: &&'static str| graph.child(node, name).is_some();
+        Some(Self::CHILDREN.into_iter().filter(is_there).collect())
+    }
+
+    fn children(&self) -> Vec<&'static str> {
+        self.children.with(|children| children.clone())
     }
 
     /// How many children have to agree.
@@ -129,14 +142,14 @@ impl Quorum {
         ask: impl Fn(Io, &'static str) -> F,
     ) -> Answers<T> {
         let runtime = io.layer().runtime();
-        let tasks: Vec<_> = self
-            .children
-            .iter()
-            .map(|child| runtime.spawn(format!("{} {child}", self.name), ask(io.clone(), child)))
-            .collect();
+        let spawn = |child: &'static str| {
+            let task = format!("{} {child}", self.name);
+            (child, runtime.spawn(task, ask(io.clone(), child)))
+        };
+        let tasks: Vec<_> = self.children().into_iter().map(spawn).collect();
         let mut answers = Vec::new();
-        for task in tasks {
-            answers.push(task.join().await);
+        for (child, task) in tasks {
+            answers.push((child, task.join().await));
         }
         answers
     }
@@ -162,7 +175,7 @@ impl Quorum {
         answers: &Answers<T>,
         range: ByteRange,
     ) {
-        for (child, answer) in self.children.iter().zip(answers) {
+        for (child, answer) in answers {
             if let Err(error) = answer {
                 self.report_bad(io, operation, (child, Some(error)), range);
             }
@@ -175,21 +188,16 @@ impl Quorum {
         BlockError::Io { kind, node: self.name.clone(), range }
     }
 
-    /// What becomes of an operation that enough children have to do.
+    /// What becomes of an operation that enough children have to do; `done`: whether they have.
     fn judge(
         &self,
         io: &Io,
         operation: QuorumOperation,
-        answers: &Answers<()>,
+        (answers, done): (&Answers<()>, bool),
         range: ByteRange,
     ) -> Result<(), BlockError> {
         self.report_failed(io, operation, answers, range);
-        let bypassed = operation == QuorumOperation::Flush
-            && io.layer().design().is_mutant(Mutant::QuorumFlushVoteBypassed);
-        if bypassed || votes::succeeded(answers) >= self.threshold(io) {
-            return Ok(());
-        }
-        Err(self.no_quorum(io, votes::error(answers), range))
+        if done { Ok(()) } else { Err(self.no_quorum(io, votes::error(answers), range)) }
     }
 
     async fn read_by_vote(
@@ -209,7 +217,7 @@ impl Quorum {
         else {
             return Err(self.no_quorum(io, IoErrorKind::Io, range));
         };
-        for (child, answer) in self.children.iter().zip(&answers) {
+        for (child, answer) in &answers {
             if answer.as_ref().is_ok_and(|other| other[..] != data[..]) {
                 self.report_bad(io, QuorumOperation::Read, (child, None), range);
                 // What reads on behalf of a write under way does not wait for other writes, and could undo them.
@@ -230,12 +238,12 @@ impl Quorum {
         flags: ReadFlags,
     ) -> Result<IoBuffer, BlockError> {
         let mut answers = Vec::new();
-        for child in self.children {
+        for child in self.children() {
             match io.read(child, range, flags).await {
                 Ok(data) => return Ok(data),
                 Err(error) => {
                     self.report_bad(io, QuorumOperation::Read, (child, Some(&error)), range);
-                    answers.push(Err::<(), _>(error));
+                    answers.push((child, Err::<(), _>(error)));
                 }
             }
         }
@@ -253,13 +261,13 @@ impl BlockDriver for Quorum {
     /// As far as enough children reach: one that failed to become longer is not believed.
     fn len(&self, io: &Io) -> ByteLen {
         let len = |child: &&str| io.len(child).unwrap_or_default();
-        let mut lens: Vec<ByteLen> = self.children.iter().map(len).collect();
+        let mut lens: Vec<ByteLen> = self.children().iter().map(len).collect();
         lens.sort_unstable();
         lens[lens.len() - self.options.vote_threshold]
     }
 
     fn grows(&self, io: &Io) -> bool {
-        self.children.iter().all(|child| io.grows(child))
+        self.children().iter().all(|child| io.grows(child))
     }
 
     fn serialises_writes(&self) -> bool {
@@ -270,8 +278,9 @@ impl BlockDriver for Quorum {
     /// The children are not of one length.
     fn open<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
-            let first = io.len(self.children[0])?;
-            for child in self.children {
+            let children = self.children();
+            let first = io.len(children[0])?;
+            for child in children {
                 let len = io.len(child)?;
                 if len != first {
                     let message = format!(
@@ -311,15 +320,51 @@ impl BlockDriver for Quorum {
                     async move { io.write(child, write).await }
                 })
                 .await;
-            self.judge(io, QuorumOperation::Write, &answers, range)
+            let done = votes::succeeded(&answers) >= self.threshold(io);
+            if done && votes::succeeded(&answers) < answers.len() {
+                self.promises.write_was_done_by(Children::that_did(&answers));
+            }
+            self.judge(io, QuorumOperation::Write, (&answers, done), range)
         })
     }
 
     fn flush<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
+            let promised = self.promises.as_of_now();
             let answers = self.ask(io, |io, child| async move { io.flush(child).await }).await;
             let all = ByteRange::new(0, self.len(io).0);
-            self.judge(io, QuorumOperation::Flush, &answers, all)
+            let (design, threshold) = (io.layer().design(), self.threshold(io));
+            let enough = votes::succeeded(&answers) >= threshold
+                || design.is_mutant(Mutant::QuorumFlushVoteBypassed);
+            let keeps = promised.are_kept_by(Children::that_did(&answers), threshold)
+                || design.is_mutant(Mutant::QuorumFlushForgetsFailedWrites);
+            sometimes!(enough && !keeps, "enough children flushed, and not of each write");
+            if enough && keeps {
+                self.promises.are_kept(&promised);
+            }
+            self.judge(io, QuorumOperation::Flush, (&answers, enough && keeps), all)
         })
+    }
+
+    /// # Errors
+    /// There would be too few children for a vote.
+    fn prepare<'a>(&'a self, change: Change<'a>) -> BoxFuture<'a, Result<(), BlockError>> {
+        Box::pin(async move {
+            let threshold = self.options.vote_threshold;
+            let count = self.children_in(change.after).map(|children| children.len());
+            match count.filter(|count| *count < threshold) {
+                None => Ok(()),
+                Some(count) => Err(BlockError::Invalid(format!(
+                    "refused: node {} needs the votes of {threshold} children, and would have {count}",
+                    self.name
+                ))),
+            }
+        })
+    }
+
+    fn commit(&self, change: Change<'_>) {
+        if let Some(children) = self.children_in(change.after) {
+            self.children.with(|old| *old = children);
+        }
     }
 }

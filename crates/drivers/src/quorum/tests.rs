@@ -6,6 +6,7 @@ use blockyard_block::BlockError;
 use blockyard_runtime::{IoBuffer, IoErrorKind};
 use blockyard_units::ByteRange;
 
+use super::Quorum;
 use super::votes::{Answers, error, succeeded, winner};
 
 /// A byte of its data, or what it met.
@@ -21,7 +22,7 @@ fn answers(children: &[Child]) -> Answers<IoBuffer> {
             Err(BlockError::Io { kind, node: "child".into(), range: ByteRange::new(0, 4) })
         }
     };
-    children.iter().map(answer).collect()
+    Quorum::CHILDREN.into_iter().zip(children.iter().map(answer)).collect()
 }
 
 #[test]

@@ -35,10 +35,11 @@ async fn add(bench: &Bench, children: &[&str], different: Option<u8>, options: &
 }
 
 async fn write_below(bench: &Bench, node: &str, byte: u8) {
-    let below = attach(bench, "below", node).await;
+    let device = format!("below-{node}");
+    let below = attach(bench, &device, node).await;
     let data = vec![byte; first().len().as_usize()];
     below.write(Write::data(0, data.into())).await.expect("memory does not fail");
-    bench.run("blockdev-remove-medium", "id=below").await;
+    bench.run("blockdev-remove-medium", &format!("id={device}")).await;
 }
 
 fn of_child(kind: &str, node: &str) -> Dict {
@@ -195,6 +196,94 @@ fn children_are_as_long_as_each_other() {
         assert_eq!(refused.desc, said);
         let gone = bench.monitor.layer().node("q");
         assert!(gone.is_err(), "it is not there");
+    });
+}
+
+#[test]
+fn children_come_and_go() {
+    check(|bench| async move {
+        add(&bench, &["a", "b", "c"], Some(7), "vote-threshold=2").await;
+        let (device, events) = device(&bench, "q").await;
+        bench.run("x-blockdev-change", "parent=q,child=children.0").await;
+        assert_eq!(read(&device, 0, 1024).await, [0; 1024]);
+        assert_eq!(events.take(), [], "the one that differed is gone");
+        bench.run("blockdev-add", "driver=memory,node-name=d,size=4k").await;
+        write_below(&bench, "d", 9).await;
+        bench.run("x-blockdev-change", "parent=q,node=d").await;
+        assert_eq!(read(&device, 0, 1024).await, [0; 1024]);
+        assert_eq!(count(&events.take(), "QUORUM_REPORT_BAD", &of_child("read", "d")), 1);
+        device.write(ones(0, 1024)).await.expect("memory does not fail");
+        bench.run("x-blockdev-change", "parent=q,child=children.1").await;
+        assert_eq!(read(&device, 0, 1024).await, [1; 1024]);
+        assert_eq!(events.take(), [], "a new child is written too");
+    });
+}
+
+#[test]
+fn changes_of_children_that_make_no_sense_are_refused() {
+    check(|bench| async move {
+        add(&bench, &["a", "b"], None, "vote-threshold=2").await;
+        for (name, size) in [("same", "4k"), ("long", "8k")] {
+            bench.run("blockdev-add", &format!("driver=memory,node-name={name},size={size}")).await;
+        }
+        let cases = [
+            ("parent=q", "child or node is missing: 'child' is taken away, 'node' is added"),
+            (
+                "parent=q,child=children.0,node=same",
+                "child and node cannot be given together: 'child' is taken away, 'node' is added",
+            ),
+            (
+                "parent=q,child=children.0",
+                "refused: node q needs the votes of 2 children, and would have 1",
+            ),
+            ("parent=q,child=children.2", "child: node 'q' has no child 'children.2'"),
+            (
+                "parent=q,node=long",
+                "refused: node long has 8192 bytes, and each child must have 4096",
+            ),
+            ("parent=q,node=a", "refused: node a is on edge q.children.0 already"),
+            (
+                "parent=a,node=same",
+                "parent: node 'a' takes no other children: its driver is memory, not quorum",
+            ),
+        ];
+        let before = bench.monitor.layer().graph();
+        for (options, said) in cases {
+            let refused = bench.execute("x-blockdev-change", options).await;
+            assert_eq!(refused.expect_err("it makes no sense").desc, said);
+        }
+        let after = bench.monitor.layer().graph();
+        assert!(before.changed_edges(&after).is_empty(), "nothing has changed");
+    });
+}
+
+#[test]
+fn there_can_be_only_so_many_children() {
+    check(|bench| async move {
+        add(&bench, &["a"], None, "vote-threshold=1").await;
+        for index in 1..33 {
+            let child = format!("driver=memory,node-name=c{index},size=4k");
+            bench.run("blockdev-add", &child).await;
+            let added =
+                bench.execute("x-blockdev-change", &format!("parent=q,node=c{index}")).await;
+            assert_eq!(added.is_ok(), index < 32);
+        }
+        bench.run("x-blockdev-change", "parent=q,child=children.31").await;
+        bench.run("x-blockdev-change", "parent=q,node=c32").await;
+    });
+}
+
+#[test]
+fn a_flush_needs_those_that_have_done_the_writes() {
+    let write = Some(r#""iotype": "write", "once": true"#);
+    let flush = Some(r#""iotype": "flush", "once": true"#);
+    check(move |bench| async move {
+        add_failing(&bench, &[write, flush, None], r#""vote-threshold": 2"#).await;
+        let (device, _) = device(&bench, "q").await;
+        device.write(ones(0, 512)).await.expect("two have done it");
+        device.flush().await.expect_err("and of these only one has flushed");
+        device.flush().await.expect("now both have");
+        device.flush().await.expect("and nothing is owed");
     });
 }
 
