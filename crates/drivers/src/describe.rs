@@ -6,7 +6,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use blockyard_graph::{
-    Edge, EdgePolicy, NodeAttributes, NodeKind, Parent, Permissions, Role, Roles,
+    Edge, EdgePolicy, Graph, NodeAttributes, NodeKind, Parent, Permissions, Role, Roles,
 };
 use blockyard_units::NodeId;
 
@@ -65,6 +65,9 @@ const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
     ("throttle", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::Passthrough)]),
 ];
 
+/// Formats that have nothing but other bytes for the same disk, or the same bytes more than once.
+const SHOWS_DATA: &[&str] = &["luks", "quorum"];
+
 fn known(driver: &str) -> Option<(NodeKind, &'static [Child])> {
     let found = DRIVERS.iter().find(|(name, ..)| *name == driver);
     found.map(|(_, kind, children)| (*kind, *children))
@@ -78,6 +81,19 @@ pub fn node_kind(driver: &str) -> Option<NodeKind> {
 /// Whether a node with this driver may hold a child of this name.
 pub fn takes_child(driver: &str, child: &str) -> bool {
     known(driver).is_some_and(|(_, children)| children.iter().any(|(name, ..)| *name == child))
+}
+
+/// The children whose disk is what `node` shows, in order: that of a filter, or of what encrypts it, or all of those
+/// that have the same. None, if the node has a disk of its own.
+pub fn shown_children(graph: &Graph, node: NodeId) -> Vec<NodeId> {
+    let shows = |edge: &&Edge| match graph.node(node) {
+        Some(node) if SHOWS_DATA.contains(&node.driver) => edge.roles.contains(Role::Data),
+        _ => edge.roles.contains(Role::Filtered),
+    };
+    let mut edges: Vec<&Edge> = graph.children(Parent::Node(node)).filter(shows).collect();
+    // The tenth comes behind the second.
+    edges.sort_by_key(|edge| (edge.name.len(), &edge.name));
+    edges.into_iter().map(|edge| edge.child).collect()
 }
 
 /// What the graph is to know of a new node: writable, active, in use, with the options that are the default.

@@ -41,7 +41,7 @@ mod throttle;
 
 pub use blkdebug::{Blkdebug, DebugLimits, InjectError, IoType, SetState};
 pub use copy_on_read::CopyOnRead;
-pub use describe::{attributes, child_edges, node_kind, takes_child};
+pub use describe::{attributes, child_edges, node_kind, shown_children, takes_child};
 pub use file::FileDriver;
 pub use luks::Luks;
 pub use memory::Memory;

@@ -39,6 +39,7 @@ use crate::opening::removal;
 use crate::reopen::{BlockdevReopen, DriverOptions};
 use crate::replace::ReplaceChild;
 use crate::snapshot::BlockdevSnapshot;
+use crate::snapshot::stack::SnapshotStack;
 use crate::stream::BlockStream;
 use crate::transaction::Transaction;
 use crate::value::{Dict, Value};
@@ -114,6 +115,10 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("x-blockdev-amend", "changes the key slots of an encrypted image"),
     ("x-blockdev-change", "gives a quorum another child, or takes one away"),
     ("x-blockdev-replace-child", "redirects an edge, named by both of its ends"),
+    (
+        "x-blockdev-snapshot-stack",
+        "puts nodes above the first layers below filters that can have an overlay, all or none",
+    ),
     ("x-debug-block-dirty-bitmap-sha256", "hashes what a bitmap has recorded"),
     ("x-debug-query-block-graph", "shows nodes, edges and permissions"),
     ("x-drive-reopen", "leads a device to its mirror's target, and sets a witness that tells so"),
@@ -187,6 +192,7 @@ pub fn check_command(command: &str, arguments: &Dict, mode: Mode) -> Result<(), 
         "transaction" => visit::<Transaction>(&value, mode)?.check(mode),
         "x-blockdev-change" => visit::<BlockdevChange>(&value, mode)?.check(),
         "x-blockdev-replace-child" => visit::<ReplaceChild>(&value, mode)?.check(mode),
+        "x-blockdev-snapshot-stack" => Ok(visit::<SnapshotStack>(&value, mode).map(drop)?),
         "x-drive-reopen" => Ok(visit::<DriveReopen>(&value, mode).map(drop)?),
         _ if accounting::knows(command) => accounting::check(command, &value, mode),
         _ if bitmaps::knows(command) => bitmaps::check(command, &value, mode),
@@ -359,6 +365,11 @@ impl Monitor {
             }
             "x-blockdev-replace-child" => {
                 self.replace_child(visit(&value, mode)?, mode).await.map(done)
+            }
+            "x-blockdev-snapshot-stack" => {
+                let arguments: SnapshotStack = visit(&value, mode)?;
+                let snapshot = arguments.resolve(self.layer(), &self.layer().graph())?;
+                self.take_place(command, snapshot).await.map(done)
             }
             "x-drive-reopen" => self.drive_reopen(visit(&value, mode)?).await.map(done),
             "query-block" => {

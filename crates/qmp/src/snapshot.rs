@@ -6,6 +6,8 @@
 //!
 //! Differs: a node that a job holds is refused by the edge that the job holds, and the error names the job.
 
+pub(crate) mod stack;
+
 use alloc::format;
 use alloc::string::String;
 

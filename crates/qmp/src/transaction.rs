@@ -32,6 +32,7 @@ use crate::mirror::BlockdevMirror;
 use crate::monitor::Monitor;
 use crate::replace::ReplaceChild;
 use crate::snapshot::BlockdevSnapshot;
+use crate::snapshot::stack::SnapshotStack;
 use crate::value::{Dict, Value};
 use crate::visitor::{Mode, Nothing, visit};
 
@@ -128,6 +129,7 @@ enum Typed {
     Mirror(BlockdevMirror),
     ReplaceChild(ReplaceChild),
     Snapshot(BlockdevSnapshot),
+    SnapshotStack(SnapshotStack),
 }
 
 impl ActionOptions {
@@ -146,12 +148,13 @@ impl ActionOptions {
                 arguments.check(mode)?;
                 Typed::ReplaceChild(arguments)
             }
+            "x-blockdev-snapshot-stack" => Typed::SnapshotStack(visit(&data, mode)?),
             other => match BitmapCommand::parse(other, &data, mode)? {
                 Some(command) => Typed::Bitmap(command),
                 None => {
                     let known = "abort, block-dirty-bitmap-add, -clear, -disable, -enable, -merge and \
                                  -remove, blockdev-backup, blockdev-mirror, blockdev-snapshot, \
-                                 x-blockdev-replace-child";
+                                 x-blockdev-replace-child, x-blockdev-snapshot-stack";
                     return Err(QmpError::generic(format!(
                         "'{other}' is no action of a transaction; known are {known}"
                     )));
@@ -234,6 +237,7 @@ impl Monitor {
             Typed::Mirror(arguments) => Box::new(self.mirror(arguments)?),
             Typed::ReplaceChild(arguments) => Box::new(self.replacement(&arguments, &seen, mode)?),
             Typed::Snapshot(arguments) => Box::new(arguments.resolve(self.layer(), &seen)?),
+            Typed::SnapshotStack(arguments) => Box::new(arguments.resolve(self.layer(), &seen)?),
         };
         edits.extend(action.plan(&seen)?.edits);
         Ok(action)

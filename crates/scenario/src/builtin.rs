@@ -115,6 +115,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("quorum-children", include_str!("../../../tests/scenarios/quorum-children.json")),
     ("quorum-flush-fails", include_str!("../../../tests/scenarios/quorum-flush-fails.json")),
     ("quorum-promises", include_str!("../../../tests/scenarios/quorum-promises.json")),
+    ("quorum-snapshot", include_str!("../../../tests/scenarios/quorum-snapshot.json")),
     ("quorum-votes", include_str!("../../../tests/scenarios/quorum-votes.json")),
     ("reopen-during-mirror", include_str!("../../../tests/scenarios/reopen-during-mirror.json")),
     (

@@ -32,6 +32,7 @@ pub const GRAPH_EDITS: &[&str] = &[
     "transaction",
     "x-blockdev-change",
     "x-blockdev-replace-child",
+    "x-blockdev-snapshot-stack",
 ];
 
 /// Of an operation or a flag.

@@ -1,6 +1,8 @@
 //! `blockdev-snapshot`: what leads to a node leads to its overlay afterwards.
 
-use crate::bench::{FAULTLESS, Test, check, check_alone, first_byte, write};
+use blockyard_block::Backend;
+
+use crate::bench::{Bench, FAULTLESS, Test, check, check_alone, first_byte, write};
 
 const SNAPSHOT: &str = r#"{"node":"a","overlay":"o"}"#;
 
@@ -99,4 +101,65 @@ fn a_node_that_a_job_holds_is_refused_with_the_job_named() {
         bench.done("job-cancel", r#"{"id":"m0"}"#).await;
     });
     check("held", &test, FAULTLESS, &[]);
+}
+
+/// `disk0` over a throttle over a quorum of `a` and `b`, and the overlays `o` and `p`.
+async fn stack(bench: &Bench) -> Backend {
+    bench.add_files(&["a", "b"]).await;
+    let quorum = r#"{"driver":"quorum","node-name":"q","vote-threshold":2,"children":["a","b"]}"#;
+    bench.done("blockdev-add", quorum).await;
+    bench.done("blockdev-add", r#"{"driver":"throttle","node-name":"t","file":"q"}"#).await;
+    let disk = bench.device("disk0", "t").await;
+    // The two files differ until that.
+    disk.write(write(5)).await.expect("no fault is budgeted");
+    bench.add_overlay("o").await;
+    bench.add_overlay("p").await;
+    disk
+}
+
+#[test]
+fn filters_stay_above_a_snapshot_and_every_copy_gets_one() {
+    let test = Test::new(|bench| async move {
+        let disk = stack(&bench).await;
+        let arguments = r#"{"node":"disk0","overlays":["o","p"]}"#;
+        bench.done("x-blockdev-snapshot-stack", arguments).await;
+        let edges = [
+            ("disk0", "root", "t"),
+            ("t", "file", "q"),
+            ("q", "children.0", "o"),
+            ("q", "children.1", "p"),
+            ("o", "backing", "a"),
+            ("p", "backing", "b"),
+        ];
+        for (parent, edge, child) in edges {
+            assert_eq!(bench.child(parent, edge).as_deref(), Some(child), "{parent}");
+        }
+        assert_eq!(first_byte(&disk).await, 5, "read from below");
+        disk.write(write(9)).await.expect("no fault is budgeted");
+        assert_eq!(first_byte(&disk).await, 9);
+    });
+    check_alone("stack", &test);
+}
+
+#[test]
+fn a_snapshot_of_all_copies_that_one_refuses_is_taken_of_none() {
+    let test = Test::new(|bench| async move {
+        let disk = stack(&bench).await;
+        let refused = async |node: &str, overlays: &str, said: &[&str]| {
+            let arguments = format!(r#"{{"node":"{node}","overlays":[{overlays}]}}"#);
+            bench.refused("x-blockdev-snapshot-stack", &arguments, said).await;
+        };
+        let too_few = "refused: 1 overlays are given, and below node t each of these is to get one";
+        refused("disk0", r#""o""#, &[too_few, "a, b"]).await;
+        refused("q", r#""o","p","r""#, &["'r'"]).await;
+        bench.done("blockdev-add", r#"{"driver":"raw","node-name":"r","file":"p"}"#).await;
+        refused("t", r#""o","p""#, &["overlay p is in use already on edge r.file"]).await;
+        refused("t", r#""o","o""#, &["o"]).await;
+        for (child, node) in [("children.0", "a"), ("children.1", "b")] {
+            assert_eq!(bench.child("q", child).as_deref(), Some(node));
+        }
+        assert_eq!(bench.child("o", "backing"), None);
+        assert_eq!(first_byte(&disk).await, 5);
+    });
+    check_alone("stack", &test);
 }
