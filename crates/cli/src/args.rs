@@ -246,8 +246,8 @@ pub(crate) struct FuzzArgs {
     /// Every built-in scenario, then generated ones.
     #[arg(long, conflicts_with = "scenarios")]
     pub all: bool,
-    /// Scenarios that are generated, one from each seed: about devices, filters, media and mirrors, or about chains of
-    /// images and the jobs that overlap on them.
+    /// Scenarios that are generated, one from each seed: about devices, filters, media and mirrors; about chains of
+    /// images and the jobs that overlap on them; or about stacks of filters and quorums above such chains.
     #[arg(long, value_name = "KIND", num_args = 0..=1, require_equals = true, default_missing_value = "devices")]
     #[arg(conflicts_with_all = ["scenarios", "all", "blockdevs"])]
     pub generate: Option<Kind>,
@@ -279,6 +279,7 @@ pub(crate) struct FuzzArgs {
 pub(crate) enum Kind {
     Devices,
     Chains,
+    Stacks,
 }
 
 #[derive(Args)]

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use blockyard_scenario::{GRAPH_EDITS, JOBS_AT_ONCE, LAYERS, POWER_LOSSES};
+use blockyard_scenario::{
+    GRAPH_EDITS, JOBS_AT_ONCE, LAYERS, PIVOT_BELOW, POWER_LOSSES, SNAPSHOT_BELOW,
+};
 use blockyard_sim::Counts;
 use serde_json::{Map, Value, json};
 
@@ -10,7 +12,10 @@ use serde_json::{Map, Value, json};
 pub(crate) fn as_text(counts: &Counts) -> String {
     let mut text =
         format!("  {:<28}{:>10}{:>11}{:>18}\n", "", "tried", "succeeded", "beside guest I/O");
-    let is_of_run = |name: &str| OF_RUNS.iter().any(|what| name.ends_with(what));
+    let is_of_run = |name: &str| {
+        OF_RUNS.iter().any(|what| name.ends_with(what))
+            || BELOW_PAIRS.iter().any(|what| name.starts_with(what))
+    };
     for (name, [tried, succeeded, beside]) in counts.iter().filter(|(name, _)| !is_of_run(name)) {
         // A String takes everything.
         let _ = writeln!(text, "  {name:<28}{tried:>10}{succeeded:>11}{beside:>18}");
@@ -20,8 +25,23 @@ pub(crate) fn as_text(counts: &Counts) -> String {
     let medians = OF_RUNS.iter().filter_map(|what| Some((median(counts, what)?, what)));
     let medians: Vec<String> = medians.map(|(median, what)| format!("{median} {what}")).collect();
     let _ = writeln!(text, "  in a run, medians: {}", medians.join(", "));
+    for what in BELOW_PAIRS {
+        let of_pairs = counts
+            .iter()
+            .filter_map(|(name, [runs, ..])| Some((runs, name.strip_prefix(what)?.trim_start())));
+        let pairs = of_pairs.clone().count();
+        if let Some((runs, rarest)) = of_pairs.min() {
+            let _ = writeln!(
+                text,
+                "  {what} {pairs} pairs of nodes; least often, {runs} times, {rarest}"
+            );
+        }
+    }
     text
 }
+
+/// What took place below pairs of nodes, one over the other.
+const BELOW_PAIRS: [&str; 2] = [SNAPSHOT_BELOW, PIVOT_BELOW];
 
 /// What a run has a number of.
 const OF_RUNS: [&str; 3] = [JOBS_AT_ONCE, LAYERS, POWER_LOSSES];

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use blockyard_scenario::generate::{ChainPlan, Generate, Plan};
+use blockyard_scenario::generate::{ChainPlan, Generate, Plan, StackPlan};
 use blockyard_sim::{Exploration, Limits, Summary, Verdict};
 use serde_json::{Map, Value, json};
 
@@ -41,6 +41,7 @@ pub(crate) fn fuzz(
     match args.generate {
         None | Some(Kind::Devices) => fuzz_plans::<Plan>(args, seeds, out, interrupt),
         Some(Kind::Chains) => fuzz_plans::<ChainPlan>(args, seeds, out, interrupt),
+        Some(Kind::Stacks) => fuzz_plans::<StackPlan>(args, seeds, out, interrupt),
     }
 }
 

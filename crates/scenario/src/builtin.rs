@@ -113,6 +113,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("qcow2-under-mirror", include_str!("../../../tests/scenarios/qcow2-under-mirror.json")),
     ("quorum-bad-child", include_str!("../../../tests/scenarios/quorum-bad-child.json")),
     ("quorum-children", include_str!("../../../tests/scenarios/quorum-children.json")),
+    ("quorum-fifo", include_str!("../../../tests/scenarios/quorum-fifo.json")),
     ("quorum-flush-fails", include_str!("../../../tests/scenarios/quorum-flush-fails.json")),
     ("quorum-promises", include_str!("../../../tests/scenarios/quorum-promises.json")),
     ("quorum-snapshot", include_str!("../../../tests/scenarios/quorum-snapshot.json")),

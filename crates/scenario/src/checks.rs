@@ -1,5 +1,8 @@
 //! What happens, translated for the models.
 
+mod passed;
+mod roots;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -13,11 +16,11 @@ use blockyard_models::{
 use blockyard_sync::door::Kind;
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::{Event, Shared, sometimes};
-use blockyard_units::{BackendId, ByteLen, ByteRange, JobId, NodeId};
+use blockyard_units::{ByteLen, ByteRange, JobId, NodeId};
 
 use crate::backups::Backups;
 use crate::bitmaps::Bitmaps;
-use crate::durable::{Led, Root, Roots};
+use crate::durable::Roots;
 use crate::figures::Measuring;
 use crate::graph_view::{reached, view};
 use crate::media::Media;
@@ -72,6 +75,8 @@ struct State {
     media: Media,
     /// Jobs at a time, and layers of a device's disk.
     most: (u64, u64),
+    /// What took place below which pairs of filters, one over the other.
+    passed: BTreeSet<String>,
     /// The names of the nodes that there are.
     present: BTreeSet<String>,
     /// The devices whose last switch a job made that has not ended.
@@ -106,6 +111,7 @@ impl Checks {
             roots: BTreeMap::new(),
             media: Media::default(),
             most: (0, 0),
+            passed: BTreeSet::new(),
             present: BTreeSet::new(),
             switched: BTreeMap::new(),
         };
@@ -170,6 +176,11 @@ impl Checks {
         self.state.with(|state| state.most)
     }
 
+    /// What took place below which pairs of filters.
+    pub fn passed(&self) -> BTreeSet<String> {
+        self.state.with(|state| state.passed.clone())
+    }
+
     /// Guest writes begin and end.
     pub fn writes_in_flight(&self, change: i64) {
         self.writes.add(|writes| *writes = writes.saturating_add_signed(change));
@@ -198,48 +209,6 @@ impl Checks {
     /// Where a device has led to; none if commands have put other data there, of which nothing is known.
     pub fn roots(&self, device: &str) -> Roots {
         self.state.with(|state| state.roots.get(device).cloned().unwrap_or_default())
-    }
-
-    /// Notes where each device leads to now. A pivot is acknowledged by its job's end.
-    fn note_roots(&self, state: &mut State, what: &str, before: &Graph, graph: &Graph) {
-        let gone = |name: &str| ends_job(what) && graph.job_by_name(name).is_none();
-        // Several may end in one publication: a device's is the one whose filter it was above.
-        let pivots = |device| {
-            let above = |job| match before.child(mirror_ends(before, job), "file") {
-                Some(source) => before.reaches(Parent::Backend(device), source),
-                None => false,
-            };
-            let mut gone = before.jobs().filter(|(_, name)| gone(name));
-            gone.find(|(job, _)| above(*job)).map(|(_, name)| name)
-        };
-        for (id, device) in graph.backends() {
-            let Some(node) = graph.child(Parent::Backend(id), ROOT) else { continue };
-            let Some(root) = root_below(state, graph, node) else {
-                // What is written there now is lost with the power, and may be.
-                state.roots.insert(device.into(), Vec::new());
-                continue;
-            };
-            let (led, now) = (switch_with_witness(state, graph, id), Some(self.world.step()));
-            let Some(roots) = state.roots.get_mut(device) else {
-                state.roots.insert(device.into(), vec![Led::to(root, now)]);
-                continue;
-            };
-            match (&**roots, led) {
-                ([], _) => {}
-                // Until it has taken place the witness says so, also if it never does.
-                ([.., before, Led { witness: Some(_), .. }], _) if before.root == root => {}
-                ([.., last], Some(led)) if last.root == root => roots.push(led),
-                ([.., last], _) if last.root == root => {}
-                ([.., Led { witness: None, .. }], _) if pivots(id).is_some() => {
-                    roots.push(Led::to(root, None));
-                    let job = pivots(id).unwrap_or_default();
-                    state.switched.entry(job.into()).or_default().push(device.into());
-                }
-                // A snapshot: whoever knows of it looks at the overlay from now on.
-                ([.., last], _) if root.is_over(&last.root) => roots.push(Led::to(root, now)),
-                _ => roots.clear(),
-            }
-        }
     }
 
     /// Whether there is a node of this name.
@@ -335,50 +304,6 @@ pub(crate) fn disk_below(graph: &Graph, node: NodeId) -> Option<String> {
     }
 }
 
-/// Where what is written to `node` is kept, if it outlives the power.
-fn root_below(state: &State, graph: &Graph, node: NodeId) -> Option<Root> {
-    let attributes = graph.node(node)?;
-    if attributes.driver == "luks" {
-        // What is below is not what it shows.
-        return None;
-    }
-    if let Some(child) = child_by(graph, node, Role::Primary) {
-        return root_below(state, graph, child);
-    }
-    if let Some(threshold) = state.thresholds.get(&attributes.name) {
-        let children = graph.children(Parent::Node(node));
-        let places = children.map(|edge| root_below(state, graph, edge.child));
-        return Some(Root::Votes { places: places.collect::<Option<_>>()?, threshold: *threshold });
-    }
-    let image = graph.children(Parent::Node(node)).find(|edge| edge.roles.contains(Role::Metadata));
-    let Some(image) = image else {
-        return state.filenames.get(&attributes.name).cloned().map(Root::Disk);
-    };
-    if graph.child(Parent::Node(node), "data-file").is_some() {
-        // Two disks, and what is below them: that is not judged after a power loss.
-        return None;
-    }
-    let disk = state.filenames.get(&disk_below(graph, image.child)?)?.clone();
-    let backing = match child_by(graph, node, Role::Cow) {
-        Some(backing) => Some(Box::new(root_below(state, graph, backing)?)),
-        None => None,
-    };
-    Some(Root::Image { disk, backing })
-}
-
-/// Where a job with a witness is to lead this device.
-fn switch_with_witness(state: &State, graph: &Graph, device: BackendId) -> Option<Led> {
-    graph.jobs().find_map(|(job, _)| {
-        let witness = graph.child(Parent::Job(job), "witness")?;
-        let held = |name| graph.child(mirror_ends(graph, job), name);
-        let (source, target) = (held("file")?, held("target")?);
-        let root = root_below(state, graph, target)?;
-        let witness = state.filenames.get(&disk_below(graph, witness)?)?.clone();
-        let is_above = graph.reaches(Parent::Backend(device), source);
-        is_above.then_some(Led { root, acknowledged: None, witness: Some(witness) })
-    })
-}
-
 /// The node that `node` shows: its child of this role.
 pub(crate) fn child_by(graph: &Graph, node: NodeId, role: Role) -> Option<NodeId> {
     let mut children = graph.children(Parent::Node(node));
@@ -393,21 +318,6 @@ pub(crate) fn child_by(graph: &Graph, node: NodeId, role: Role) -> Option<NodeId
 pub(crate) fn base_of(graph: &Graph, node: NodeId) -> NodeId {
     let below = child_by(graph, node, Role::Primary).or_else(|| child_by(graph, node, Role::Cow));
     below.map_or(node, |below| base_of(graph, below))
-}
-
-/// The most layers that a device's disk has.
-fn layers(graph: &Graph) -> u64 {
-    let below = |id: &NodeId| {
-        child_by(graph, *id, Role::Primary).or_else(|| child_by(graph, *id, Role::Cow))
-    };
-    let is_over =
-        |id: &NodeId| graph.children(Parent::Node(*id)).any(|edge| edge.roles.contains(Role::Cow));
-    let of = |backend| {
-        let root = graph.child(Parent::Backend(backend), ROOT)?;
-        let path = std::iter::successors(Some(root), below);
-        Some(1 + path.filter(is_over).count() as u64)
-    };
-    graph.backends().filter_map(|(id, _)| of(id)).max().unwrap_or(0)
 }
 
 /// Who holds source and target of a mirror: its filter, or the job itself.
@@ -462,9 +372,10 @@ impl Observer for Checks {
             let jobs = after.jobs().map(|(id, name)| (id.0.as_u64(), format!("job {name}")));
             state.names.extend(nodes.chain(backends).chain(jobs));
             state.present = after.nodes().map(|(_, node)| node.name.clone()).collect();
-            self.note_roots(state, what, before, after);
+            roots::note(state, self.world.step(), what, (before, after));
+            passed::note(state, what, before, after);
             let jobs = after.jobs().count() as u64;
-            state.most = (state.most.0.max(jobs), state.most.1.max(layers(after)));
+            state.most = (state.most.0.max(jobs), state.most.1.max(passed::layers(after)));
             state.graph.observe(&view(after))?;
             state.dropped.observe(reached(after), ends_job(what))
         });

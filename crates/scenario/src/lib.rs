@@ -45,6 +45,9 @@ pub use request::{Asked, Request};
 pub use script::{Parameters, Script, ScriptError};
 pub use stage::{Ended, Stage};
 pub use steps::DiskSpec;
-pub use tally::{CRASH_STATES, Count, Counts, GRAPH_EDITS, JOBS_AT_ONCE, LAYERS, POWER_LOSSES};
+pub use tally::{
+    CRASH_STATES, Count, Counts, GRAPH_EDITS, JOBS_AT_ONCE, LAYERS, PIVOT_BELOW, POWER_LOSSES,
+    SNAPSHOT_BELOW,
+};
 pub use world::{Contents, Moment, World};
 pub use written::GuestWrite;

@@ -214,8 +214,9 @@ impl Stage {
         let power_losses = u64::from(self.script.crashes);
         for (number, what) in [(jobs, JOBS_AT_ONCE), (layers, LAYERS), (power_losses, POWER_LOSSES)]
         {
-            self.tally.had(number, what);
+            self.tally.had(format!("{number} {what}"));
         }
+        self.checks.passed().into_iter().for_each(|passed| self.tally.had(passed));
         self.tally.counts()
     }
 

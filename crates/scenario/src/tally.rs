@@ -17,6 +17,10 @@ pub const CRASH_STATES: &str = "crash state";
 pub const JOBS_AT_ONCE: &str = "jobs at once";
 /// The most nodes that a device's disk consisted of, each over what the one below it holds.
 pub const LAYERS: &str = "layers";
+/// A snapshot was taken below two filters, the first over the second; in how many runs.
+pub const SNAPSHOT_BELOW: &str = "snapshot below";
+/// The same of a mirror that has pivoted.
+pub const PIVOT_BELOW: &str = "pivot below";
 /// How often power may have been lost.
 pub const POWER_LOSSES: &str = "power losses";
 
@@ -116,12 +120,10 @@ impl Tally {
         });
     }
 
-    /// Counts the run as one with so many of these; what is counted so has a row for each number.
-    pub fn had(&self, number: u64, what: &str) {
-        self.0.with(|state| {
-            let once = Count { tried: 1, succeeded: 1, in_flight: 0 };
-            state.counts.insert(format!("{number} {what}"), once);
-        });
+    /// Counts the run as one that had this.
+    pub fn had(&self, what: String) {
+        let once = Count { tried: 1, succeeded: 1, in_flight: 0 };
+        self.0.with(|state| state.counts.insert(what, once));
     }
 
     /// All of them.

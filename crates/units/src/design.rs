@@ -254,6 +254,8 @@ words! {
             "a quorum takes what any one child has done or says for what all have";
         QuorumFlushVoteBypassed = "quorum-flush-vote-bypassed",
             "a quorum's flush succeeds however many children fail";
+        QuorumReadsWhoMissedWrite = "quorum-reads-who-missed-write",
+            "a quorum reads from its first child, whatever writes that has missed";
         QuorumFlushForgetsFailedWrites = "quorum-flush-forgets-failed-writes",
             "a quorum's flush does not ask whether the children that flush have done the writes";
         UnopenedNodeUsed = "unopened-node-used",

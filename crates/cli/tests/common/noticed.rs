@@ -74,6 +74,7 @@ pub const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("throttle-member-leaves-with-timer", "throttle-group", "progress", 0, 0),
     ("quorum-any-child-is-enough", "quorum-votes", "guest-consistency", 1, 0),
     ("quorum-flush-vote-bypassed", "quorum-flush-fails", "progress", 0, 0),
+    ("quorum-reads-who-missed-write", "quorum-fifo", "guest-consistency", 1, 0),
     ("quorum-flush-forgets-failed-writes", "quorum-promises", "durability", 0, 0),
     ("qcow2-cleans-dirty", "qcow2-clean-caches", "guest-consistency", 0, 0),
     (

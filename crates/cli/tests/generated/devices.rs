@@ -143,6 +143,7 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::QuorumAnyChildIsEnough, "they have no quorum"),
     (Mutant::QuorumFlushVoteBypassed, "they have no quorum"),
     (Mutant::QuorumFlushForgetsFailedWrites, "they have no quorum"),
+    (Mutant::QuorumReadsWhoMissedWrite, "they have no quorum"),
     (Mutant::UnopenedNodeUsed, "they have no images"),
     (Mutant::BusyNodeNotRefused, "what is refused or not is all the same to them"),
     (

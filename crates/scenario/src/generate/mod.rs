@@ -2,7 +2,8 @@
 //!
 //! What is drawn is plain data ([`Generate`]), and all of it means something: what does not apply where it stands is
 //! left out, and places are taken modulo what exists. A [`Plan`] is about devices, what is between them and their
-//! disks, and mirrors; a [`ChainPlan`] about a chain of images, and the jobs that work on it at the same time. With the
+//! disks, and mirrors; a [`ChainPlan`] about a chain of images, and the jobs that work on it at the same time; a
+//! [`StackPlan`] about the same below filters. With the
 //! features `arbitrary`, `proptest` and `quickcheck` the traits of those crates draw a [`Plan`], too.
 //!
 //! Invariant `a-correct-layer-keeps-every-promise`: under the default design no plan breaks a property. So nothing is
@@ -20,6 +21,7 @@ mod draw;
 mod keep;
 mod render;
 mod smaller;
+mod stack;
 mod step;
 mod streams;
 
@@ -31,9 +33,10 @@ mod proptest;
 mod quickcheck;
 
 pub use self::bitmaps::{BitmapChange, BitmapStep};
-pub use self::chain::{ChainJob, ChainPlan, ChainStep, JobKind, LayerPlan};
+pub use self::chain::{ChainJob, ChainPlan, ChainStep, JobKind, LayerPlan, StackNode};
 #[cfg(feature = "proptest")]
 pub use self::proptest::{PlanTree, Plans};
+pub use self::stack::StackPlan;
 pub use self::step::{Action, AdminStep, Away, Back, Place, Reopened};
 
 use blockyard_block::ErrorPolicies;

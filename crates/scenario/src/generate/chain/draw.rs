@@ -35,7 +35,8 @@ impl ChainPlan {
         let bitmaps = bitmaps::draw(source);
         let faults = u32::from(source.one_in(2));
         let crashes = u32::from(!source.one_in(4));
-        Self { sectors, layers, short, guests, operators, admin, bitmaps, faults, crashes }
+        let stack = Vec::new();
+        Self { sectors, layers, stack, short, guests, operators, admin, bitmaps, faults, crashes }
     }
 }
 
@@ -73,7 +74,10 @@ fn stream(source: &mut Source<'_>, into: usize) -> JobKind {
 
 fn at_device(source: &mut Source<'_>) -> JobKind {
     match source.below(8) {
-        0 | 1 => JobKind::Mirror { image: source.one_in(2), active: source.one_in(2) },
+        0 | 1 => {
+            let (image, active) = (source.one_in(2), source.one_in(2));
+            JobKind::Mirror { below: false, image, active }
+        }
         2 => JobKind::Full { image: source.one_in(2), of: None },
         3 => JobKind::Fleecing { sector: source.below(8).into() },
         4 | 5 => JobKind::Incremental { granularity: source.below(4) },
@@ -97,7 +101,7 @@ fn below_device(source: &mut Source<'_>, images: u32) -> JobKind {
 
 fn step(source: &mut Source<'_>) -> ChainStep {
     match source.below(10) {
-        0..4 => ChainStep::Snapshot { large: source.one_in(3) },
+        0..4 => ChainStep::Snapshot { large: source.one_in(3), below: false },
         4 | 5 => ChainStep::Reopen(source.index(NODES)),
         6 => ChainStep::Delete(source.index(NODES)),
         7 => ChainStep::Query,

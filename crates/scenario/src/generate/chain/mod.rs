@@ -4,12 +4,14 @@
 //! Every command may be refused, and every job may fail; whatever comes of them, the guest's view, the backups and what
 //! a power loss leaves are judged. Where somebody waits, it is for what comes in any case, or he ends.
 //!
-//! Not for: filters and media; those are in the [other plans](super::Plan).
+//! Not for: filters and media that come and go; those are in the [other plans](super::Plan).
 
 mod draw;
 mod render;
 mod smaller;
+mod stack;
 
+pub use self::stack::StackNode;
 use super::{BitmapStep, GuestStep};
 
 /// What a large number of these scenarios reaches.
@@ -32,6 +34,8 @@ pub struct ChainPlan {
     pub sectors: u64,
     /// The images between the lowest disk and the device, from below.
     pub layers: Vec<LayerPlan>,
+    /// What is between them and the device, from below.
+    pub stack: Vec<StackNode>,
     /// The lowest disk lacks as many of these sectors, modulo all.
     pub short: u64,
     /// The guests, each with its steps.
@@ -100,6 +104,8 @@ pub enum JobKind {
     },
     /// `blockdev-mirror` of the device.
     Mirror {
+        /// Of the chain below the stack instead.
+        below: bool,
         /// To an image, or else a plain disk.
         image: bool,
         /// With its guest's writes.
@@ -132,6 +138,8 @@ pub enum ChainStep {
     Snapshot {
         /// Its clusters have 1 KiB, or else 512 bytes.
         large: bool,
+        /// Below the stack, above the chain and whatever is the same.
+        below: bool,
     },
     /// Gives the file below a node of this index, modulo all, its options anew.
     Reopen(usize),

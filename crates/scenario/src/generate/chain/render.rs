@@ -7,7 +7,7 @@ use crate::generate::bitmaps;
 use crate::generate::render::{Parts, SECTOR, Space, attempt, execute};
 use crate::generate::{Alignment, GuestStep};
 
-const DEVICE: &str = "disk0";
+pub(super) const DEVICE: &str = "disk0";
 /// Of a disk that an image grows on.
 const CAPACITY: u64 = 64 << 10;
 /// Where a job's events name it.
@@ -41,12 +41,13 @@ impl ChainPlan {
         parts.text(name, self.faults, self.crashes)
     }
 
-    fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.sectors.max(1) * SECTOR
     }
 
-    /// Without so many sectors of the device's.
+    /// Without so many sectors of the device's; with all of them where the chain is to be as long as its copies.
     fn without(&self, sectors: u64) -> u64 {
+        let sectors = if self.has_copies() { 0 } else { sectors };
         self.len() - sectors % self.sectors.max(1) * SECTOR
     }
 
@@ -83,9 +84,13 @@ impl ChainPlan {
     fn chain(&self, parts: &mut Parts) {
         let mut len = self.without(self.short);
         // Where a commit finds no room it would be told to go on for ever.
-        let base = json!({ "size": len, "capacity": self.len(), "fill": "unique" });
+        let mut base = json!({ "size": len, "capacity": self.len() });
+        if !self.has_copies() {
+            base["fill"] = json!("unique");
+        }
         parts.disk("l0", Alignment::Byte, base);
-        parts.setup.push(json!({ "device": { "id": DEVICE, "node": "l0" } }));
+        let top = self.stack(parts);
+        parts.setup.push(json!({ "device": { "id": DEVICE, "node": top } }));
         let nodes = self.layers();
         for (index, layer) in self.layers.iter().enumerate() {
             let (below, name) = (&nodes[index], &nodes[index + 1]);
@@ -113,7 +118,10 @@ impl ChainPlan {
         let mut steps = Vec::new();
         for (index, step) in self.admin.iter().enumerate() {
             match *step {
-                ChainStep::Snapshot { large } => {
+                ChainStep::Snapshot { large, below: true } => {
+                    steps.extend(self.snapshot_below(parts, &snapshot(index), large));
+                }
+                ChainStep::Snapshot { large, below: false } => {
                     let name = snapshot(index);
                     // What it is put above is not known; so it names nothing.
                     let image = Image { name: &name, len: self.len(), large, below: None };
@@ -186,17 +194,17 @@ impl LayerPlan {
 }
 
 /// A qcow2 image that is to be.
-struct Image<'n> {
-    name: &'n str,
-    len: u64,
-    large: bool,
+pub(super) struct Image<'n> {
+    pub name: &'n str,
+    pub len: u64,
+    pub large: bool,
     /// What it names as its backing file.
-    below: Option<&'n str>,
+    pub below: Option<&'n str>,
 }
 
 impl Image<'_> {
     /// Its disk, and the arguments that add its node.
-    fn make(&self, parts: &mut Parts, backing: Value) -> Value {
+    pub fn make(&self, parts: &mut Parts, backing: Value) -> Value {
         let Self { name, len, large, below } = self;
         let cluster = SECTOR << u32::from(*large);
         let mut image = json!({ "size": len, "cluster-size": cluster });
@@ -243,10 +251,11 @@ impl Operator<'_> {
                 }
                 self.run(parts, steps, "block-commit", arguments);
             }
-            JobKind::Mirror { image, active } => {
+            JobKind::Mirror { below, image, active } => {
                 let target = self.target(parts, image);
                 let mode = if active { "write-blocking" } else { "background" };
-                let arguments = json!({ "device": DEVICE, "target": target, "sync": "full",
+                let source = if below { plan.node(plan.layers.len()) } else { DEVICE.into() };
+                let arguments = json!({ "device": source, "target": target, "sync": "full",
                                         "copy-mode": mode });
                 self.run(parts, steps, "blockdev-mirror", arguments);
             }

@@ -97,10 +97,11 @@ fn plainer_kinds(kind: JobKind) -> Vec<JobKind> {
         JobKind::Commit { top, .. } => {
             vec![JobKind::Commit { top, down: None }, JobKind::Commit { top: None, down: None }]
         }
-        JobKind::Mirror { image, .. } => {
+        JobKind::Mirror { below, image, .. } => {
             vec![
-                JobKind::Mirror { image, active: false },
-                JobKind::Mirror { image: false, active: false },
+                JobKind::Mirror { below, image, active: false },
+                JobKind::Mirror { below, image: false, active: false },
+                JobKind::Mirror { below: false, image: false, active: false },
             ]
         }
         JobKind::Full { image, .. } => {
