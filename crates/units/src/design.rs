@@ -254,6 +254,14 @@ words! {
             "a quorum takes what any one child has done or says for what all have";
         QuorumFlushVoteBypassed = "quorum-flush-vote-bypassed",
             "a quorum's flush succeeds however many children fail";
+        DedupFreesBeforeFlush = "dedup-frees-before-flush",
+            "a data cluster is used anew while entries on disk still refer to it";
+        DedupEntryBeforeData = "dedup-entry-before-data",
+            "entries of a dedup image are written before the data that they refer to is durable";
+        DedupReadNotPinned = "dedup-read-not-pinned",
+            "a data cluster is used anew while somebody is on the way to read it";
+        DedupCopiesLate = "dedup-copies-late",
+            "entries of a dedup image are copied after its data was flushed, with what was written meanwhile";
         UnopenedNodeUsed = "unopened-node-used",
             "edges lead to a node that is still being opened";
         BusyNodeNotRefused = "busy-node-not-refused",
