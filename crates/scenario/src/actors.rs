@@ -286,8 +286,10 @@ fn main_path(graph: &Graph, from: Option<NodeId>) -> Vec<String> {
 
 /// The file that a node was added over. A child that is defined in place may have a name that only the graph knows.
 fn note_file(stage: &Stage, options: &Dict) {
-    if let Some(Value::Dict(backing)) = options.get("backing") {
-        note_file(stage, backing);
+    for child in ["backing", "metadata", "data"] {
+        if let Some(Value::Dict(child)) = options.get(child) {
+            note_file(stage, child);
+        }
     }
     let mut lowest = options;
     while let Some(Value::Dict(below)) = lowest.get("file") {

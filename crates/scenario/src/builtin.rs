@@ -47,6 +47,10 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("bitmap-subsection", include_str!("../../../tests/scenarios/bitmap-subsection.json")),
     ("bitmap-transaction", include_str!("../../../tests/scenarios/bitmap-transaction.json")),
     ("bitmap-unchanged", include_str!("../../../tests/scenarios/bitmap-unchanged.json")),
+    ("dedup-flush", include_str!("../../../tests/scenarios/dedup-flush.json")),
+    ("dedup-read-pinned", include_str!("../../../tests/scenarios/dedup-read-pinned.json")),
+    ("dedup-reuse", include_str!("../../../tests/scenarios/dedup-reuse.json")),
+    ("dedup-shared", include_str!("../../../tests/scenarios/dedup-shared.json")),
     (
         "guest-stopped-by-error",
         include_str!("../../../tests/scenarios/guest-stopped-by-error.json"),

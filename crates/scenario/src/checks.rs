@@ -336,6 +336,13 @@ fn root_below(filenames: &BTreeMap<String, String>, graph: &Graph, node: NodeId)
     let Some(image) = image else {
         return filenames.get(&graph.node(node)?.name).cloned().map(Root::Disk);
     };
+    if let Some(data) = graph.child(Parent::Node(node), "data") {
+        let below = |child| root_below(filenames, graph, child);
+        return match (below(image.child)?, below(data)?) {
+            (Root::Disk(metadata), Root::Disk(data)) => Some(Root::Dedup { metadata, data }),
+            _ => None,
+        };
+    }
     if graph.child(Parent::Node(node), "data-file").is_some() {
         // Two disks, and what is below them: that is not judged after a power loss.
         return None;

@@ -12,7 +12,8 @@ mod vouched;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use blockyard_models::qcow2::{Place, Qcow2, Stopped};
+use blockyard_models::dedup::Dedup;
+use blockyard_models::qcow2::{Bytes, Place, Qcow2, Stopped};
 use blockyard_models::{Durability, Property, Violation};
 use blockyard_units::ByteRange;
 
@@ -54,6 +55,8 @@ pub(crate) enum Root {
     Disk(String),
     /// In the qcow2 image on this disk, or below it.
     Image { disk: String, backing: Option<Box<Root>> },
+    /// In the dedup image that is on these two disks.
+    Dedup { metadata: String, data: String },
 }
 
 impl Led {
@@ -70,7 +73,7 @@ impl Root {
             Self::Image { backing: Some(backing), .. } => {
                 **backing == *other || backing.is_over(other)
             }
-            Self::Image { .. } | Self::Disk(_) => false,
+            Self::Image { .. } | Self::Disk(_) | Self::Dedup { .. } => false,
         }
     }
 
@@ -81,13 +84,23 @@ impl Root {
             match at {
                 Self::Disk(disk) | Self::Image { disk, .. } if disk == name => return at,
                 Self::Image { backing: Some(backing), .. } => at = backing,
-                Self::Image { backing: None, .. } | Self::Disk(_) => return self,
+                Self::Image { backing: None, .. } | Self::Disk(_) | Self::Dedup { .. } => {
+                    return self;
+                }
             }
         }
     }
 
+    /// The disk that is looked at first.
+    fn disk(&self) -> &str {
+        let (Self::Disk(disk) | Self::Image { disk, .. } | Self::Dedup { metadata: disk, .. }) =
+            self;
+        disk
+    }
+
     fn disks<'a>(&'a self, all: &mut BTreeSet<&'a str>) {
         match self {
+            Self::Dedup { metadata, data } => all.extend([&**metadata, data]),
             Self::Disk(disk) => {
                 all.insert(disk);
             }
@@ -256,13 +269,12 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
                     self.add(vec![left], Found::Bytes(range, bytes.to_vec()), &mut breaches);
                 }
             }
-            Root::Image { disk, .. } => {
+            Root::Image { disk, .. } | Root::Dedup { metadata: disk, .. } => {
                 let (disk, _) = self.left.get_key_value(&**disk).expect("every-root-has-disks");
                 self.decide(&mut Vec::new(), &mut breaches, &|picked| {
                     let mut bytes = |range| self.read(disk, range, picked).ok();
-                    let image = Qcow2::of(&mut bytes);
-                    match image.and_then(|image| image.check(&mut bytes)) {
-                        Ok(_leaks) => Ok(None),
+                    match check_structures(root, &mut bytes) {
+                        Ok(()) => Ok(None),
                         Err(Stopped::Unread(range)) => Err(Stop::Undecided(disk, range)),
                         Err(Stopped::Broken(violation)) => Ok(Some(Found::Wrong(violation))),
                     }
@@ -368,6 +380,19 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
         let (disk, backing) = match root {
             Root::Disk(disk) => return self.read(on(disk), sector, picked),
             Root::Image { disk, backing } => (on(disk), backing),
+            Root::Dedup { metadata, data } => {
+                let (metadata, data) = (on(metadata), on(data));
+                let mut bytes = |range| self.read(metadata, range, picked).ok();
+                let image = Dedup::of(&mut bytes);
+                return match image.and_then(|image| image.place(&mut bytes, sector.start())) {
+                    Ok(Place::Data(at)) => {
+                        self.read(data, ByteRange::new(at, sector.len().0), picked)
+                    }
+                    Ok(Place::Zero | Place::Below) => Ok(vec![0; sector.len().as_usize()]),
+                    Err(Stopped::Unread(range)) => Err(Stop::Undecided(metadata, range)),
+                    Err(Stopped::Broken(_)) => Err(Stop::Wrong),
+                };
+            }
         };
         let mut bytes = |range| self.read(disk, range, picked).ok();
         let found = Qcow2::of(&mut bytes).and_then(|image| {
@@ -385,6 +410,14 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
             Err(Stopped::Unread(range)) => Err(Stop::Undecided(disk, range)),
             Err(Stopped::Broken(_)) => Err(Stop::Wrong),
         }
+    }
+}
+
+/// Whether the structures of an image fit together.
+fn check_structures(root: &Root, bytes: &mut Bytes<'_>) -> Result<(), Stopped> {
+    match root {
+        Root::Dedup { .. } => Dedup::of(bytes)?.check(bytes),
+        Root::Disk(_) | Root::Image { .. } => Qcow2::of(bytes)?.check(bytes).map(|_leaks| ()),
     }
 }
 
@@ -426,8 +459,7 @@ impl<'a, P: PowerLosses> Search<'a, P> {
                 message = format!("{message}; {witness} is set");
             }
             let (_, violation) = self.judge.check(&all, &breach.found)?;
-            let (Root::Disk(disk) | Root::Image { disk, .. }) = root;
-            message = format!("{message}; {disk}: {}", violation.message);
+            message = format!("{message}; {}: {}", root.disk(), violation.message);
             property = violation.property;
         }
         Some(Violation { property, message })
