@@ -262,6 +262,10 @@ words! {
             "a data cluster is used anew while somebody is on the way to read it";
         DedupCopiesLate = "dedup-copies-late",
             "entries of a dedup image are copied after its data was flushed, with what was written meanwhile";
+        DedupFailedFlushForgets = "dedup-failed-flush-forgets",
+            "entries of a dedup image that could not be written are taken for written";
+        DedupReleasesReferred = "dedup-releases-referred",
+            "a data cluster is released after a flush though it was referred to anew meanwhile";
         UnopenedNodeUsed = "unopened-node-used",
             "edges lead to a node that is still being opened";
         BusyNodeNotRefused = "busy-node-not-refused",

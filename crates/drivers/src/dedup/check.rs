@@ -13,7 +13,7 @@ use blockyard_block::BlockError;
 use blockyard_runtime::{IoBuffer, Storage};
 use blockyard_units::ByteRange;
 
-use super::format::{Reference, digest_of};
+use super::format::{MAGIC, Reference, digest_of};
 use super::place::{Place, read_metadata};
 
 /// Findings that are kept.
@@ -56,6 +56,15 @@ impl DedupCheck {
         self.corruptions += 1;
         self.told(finding);
     }
+}
+
+/// Whether a disk begins as the metadata of an image do.
+///
+/// # Yields
+/// As the disk does.
+pub async fn is_metadata(disk: &dyn Storage) -> bool {
+    let beginning = ByteRange::new(0, disk.len().0.min(MAGIC.len() as u64));
+    disk.read(beginning).await.is_ok_and(|bytes| *bytes == *MAGIC)
 }
 
 /// Checks an image, reading each data cluster that is referred to. `watch` is told how many of how many are read, and

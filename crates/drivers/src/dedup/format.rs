@@ -34,7 +34,8 @@ pub const PER_SECTOR: u64 = SECTOR / ENTRY;
 /// The most clusters that a guest's disk may have: their table, of 1 GiB, is kept in memory.
 pub const MOST_CLUSTERS: u64 = 1 << 25;
 
-const MAGIC: &[u8; 8] = b"BYDEDUP\0";
+/// How the header begins.
+pub const MAGIC: &[u8; 8] = b"BYDEDUP\0";
 const VERSION: u32 = 1;
 const CHECKED: usize = 480;
 

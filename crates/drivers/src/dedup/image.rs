@@ -165,7 +165,7 @@ impl Image {
             let result = change(table);
             if hasty {
                 let unneeded = table.unneeded();
-                let left = table.release(&unneeded);
+                let left = table.release(&unneeded, false);
                 table.free(&left);
             }
             result
@@ -201,7 +201,10 @@ impl Image {
             match step {
                 Step::Done => return Ok(()),
                 Step::Full if self.reclaim(io).await? => {}
-                Step::Full => return Err(no_space(io, offset, &data)),
+                Step::Full => {
+                    sometimes!(true, "a dedup image had no space");
+                    return Err(no_space(io, offset, &data));
+                }
                 Step::Store(run) => {
                     let from = usize::try_from(done).expect("a-request-is-short");
                     let bytes = ByteLen(run.count * self.header.cluster).as_usize();
@@ -277,13 +280,16 @@ impl Image {
         if !copied.sectors.is_empty()
             && let Err(error) = self.write_back(io, &mut copied).await
         {
-            self.table.write(|table| table.keep_dirty(&copied));
+            if !mistaken(io, Mutant::DedupFailedFlushForgets) {
+                self.table.write(|table| table.keep_dirty(&copied));
+            }
             return Err(error);
         }
         if copied.unneeded.is_empty() {
             return Ok(());
         }
-        let leaving = self.table.write(|table| table.release(&copied.unneeded));
+        let hasty = mistaken(io, Mutant::DedupReleasesReferred);
+        let leaving = self.table.write(|table| table.release(&copied.unneeded, hasty));
         sometimes!(leaving.len() < copied.unneeded.len(), "a data cluster was kept for a reader");
         // Where nobody above writes any more the edge does not either.
         let discards = if may_write(io, DATA) { runs(&leaving) } else { Vec::new() };

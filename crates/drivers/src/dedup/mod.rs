@@ -30,7 +30,7 @@ use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::door::world::Quiet;
 use blockyard_units::{ByteLen, ByteRange};
 
-pub use check::{DedupCheck, check, repair};
+pub use check::{DedupCheck, check, is_metadata, repair};
 pub use create::{DedupHeader, create};
 use image::Image;
 

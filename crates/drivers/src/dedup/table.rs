@@ -295,12 +295,13 @@ impl Table {
         self.dirty.extend(copied.sectors.keys());
     }
 
-    /// The disk refers to none of these any more. Says which leave: nobody refers to them here or reads them.
-    pub fn release(&mut self, unneeded: &[u64]) -> Vec<u64> {
+    /// The disk refers to none of these any more. Says which leave: nobody refers to them here or reads them. `hasty`,
+    /// for a mutant: references that came meanwhile are not seen.
+    pub fn release(&mut self, unneeded: &[u64], hasty: bool) -> Vec<u64> {
         let mut leaving = Vec::new();
         for at in unneeded {
             let Some(used) = self.used.get(at).copied() else { continue };
-            if used.references > 0 || used.readers > 0 {
+            if (used.references > 0 && !hasty) || used.readers > 0 {
                 continue;
             }
             self.used.remove(at);
