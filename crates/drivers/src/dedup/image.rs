@@ -251,10 +251,12 @@ impl Image {
 
     /// Has what waits for a flush made free; whether anything did.
     async fn reclaim(&self, io: &Io) -> Result<bool, BlockError> {
-        if !self.table.read(Table::waits_for_flush) {
+        let look = |table: &Table| (table.waits_for_flush(), table.flush_releases());
+        let (waits, releases) = self.table.read(look);
+        if !waits {
             return Ok(false);
         }
-        sometimes!(true, "a write flushed a dedup image to have space");
+        sometimes!(!releases, "a write waited until a data cluster was read");
         // Somebody may still read all of it.
         self.table.wait_until(|table| table.flush_releases() || !table.waits_for_flush()).await;
         self.flush(io).await?;
@@ -290,7 +292,8 @@ impl Image {
         }
         let hasty = mistaken(io, Mutant::DedupReleasesReferred);
         let leaving = self.table.write(|table| table.release(&copied.unneeded, hasty));
-        sometimes!(leaving.len() < copied.unneeded.len(), "a data cluster was kept for a reader");
+        let kept = leaving.len() < copied.unneeded.len();
+        sometimes!(kept, "a data cluster was needed again during a flush");
         // Where nobody above writes any more the edge does not either.
         let discards = if may_write(io, DATA) { runs(&leaving) } else { Vec::new() };
         for (at, count) in discards {
