@@ -55,6 +55,10 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("dedup-reuse", include_str!("../../../tests/scenarios/dedup-reuse.json")),
     ("dedup-shared", include_str!("../../../tests/scenarios/dedup-shared.json")),
     (
+        "dedup-waits-for-reader",
+        include_str!("../../../tests/scenarios/dedup-waits-for-reader.json"),
+    ),
+    (
         "guest-stopped-by-error",
         include_str!("../../../tests/scenarios/guest-stopped-by-error.json"),
     ),

@@ -338,10 +338,7 @@ fn root_below(filenames: &BTreeMap<String, String>, graph: &Graph, node: NodeId)
     };
     if let Some(data) = graph.child(Parent::Node(node), "data") {
         let below = |child| root_below(filenames, graph, child);
-        return match (below(image.child)?, below(data)?) {
-            (Root::Disk(metadata), Root::Disk(data)) => Some(Root::Dedup { metadata, data }),
-            _ => None,
-        };
+        return below(image.child)?.of_dedup(below(data)?);
     }
     if graph.child(Parent::Node(node), "data-file").is_some() {
         // Two disks, and what is below them: that is not judged after a power loss.

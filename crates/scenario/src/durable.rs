@@ -67,6 +67,14 @@ impl Led {
 }
 
 impl Root {
+    /// What a dedup image with these metadata shows, if it and its data are each on a disk of their own.
+    pub fn of_dedup(self, data: Self) -> Option<Self> {
+        match (self, data) {
+            (Self::Disk(metadata), Self::Disk(data)) => Some(Self::Dedup { metadata, data }),
+            _ => None,
+        }
+    }
+
     /// Whether whatever is found at `other` shows here, where nothing was written since.
     pub fn is_over(&self, other: &Self) -> bool {
         match self {

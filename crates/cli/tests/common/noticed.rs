@@ -79,7 +79,7 @@ pub const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("dedup-read-not-pinned", "dedup-read-pinned", "guest-consistency", 0, 0),
     ("dedup-copies-late", "dedup-flush", "durability", 0, 0),
     ("dedup-failed-flush-forgets", "dedup-flush", "durability", 1, 1),
-    ("dedup-releases-referred", "dedup-again", "no-panic", 0, 1),
+    ("dedup-releases-referred", "dedup-again", "no-panic", 0, 0),
     ("qcow2-cleans-dirty", "qcow2-clean-caches", "guest-consistency", 0, 0),
     (
         "qcow2-discard-looks-at-backing-length",

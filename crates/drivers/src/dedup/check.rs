@@ -1,5 +1,5 @@
-//! Whether an image holds together: each entry refers to a data cluster that is there and has the content that the entry
-//! says.
+//! Whether an image holds together: each entry refers to a data cluster that is there and has the content that the
+//! entry says.
 //!
 //! A data cluster that nothing refers to is free space, not an error. An entry that is wrong has no right content that
 //! anybody could know, so it is told and left; what is repaired is something where zeroes belong.

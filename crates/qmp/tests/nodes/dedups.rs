@@ -1,6 +1,5 @@
 //! Dedup images: made, added, added anew, and what they refuse.
 
-use blockyard_block::{Preallocation, Truncate, Write};
 use blockyard_qmp::{Dict, Value, check_command};
 use blockyard_units::{ByteLen, ByteRange};
 
@@ -63,9 +62,9 @@ fn an_image_is_not_made_and_not_added_where_that_cannot_be() {
         let twice = ADD.replace("data=d", "data=m");
         bench.execute("blockdev-add", &twice).await.expect_err("one node cannot be both");
         bench.run("blockdev-add", ADD).await;
-        let device = attach(&bench, "disk0", "img").await;
-        let truncate = Truncate { len: ByteLen(8192), preallocation: Preallocation::Off };
-        device.write(Write::truncate(truncate)).await.expect_err("it keeps its size");
+        let resized = bench.execute("block_resize", "node-name=img,size=8k").await;
+        let error = resized.expect_err("it keeps its size");
+        assert!(error.desc.contains("keeps its size"), "{}", error.desc);
     });
 }
 
