@@ -12,6 +12,7 @@ extern crate std;
 
 mod bitmap;
 pub mod data;
+pub mod dedup;
 mod drain;
 mod dropped;
 mod durability;

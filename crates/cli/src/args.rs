@@ -80,7 +80,7 @@ enum Command {
     ///
     /// Exits with 1 if one of them is not noticed within the budget.
     Zoo(ZooArgs),
-    /// Check that all that stands in a qcow2 image goes together, and repair it if that is asked for.
+    /// Check that all that stands in a qcow2 or dedup image goes together, and repair it if that is asked for.
     ///
     /// Nothing is written without --repair. Exits with 0 if the data are safe, 1 if something is wrong, or could not be
     /// repaired, 2 if it is no image that can be checked. Leaked clusters alone cost only space, so the status is 0:
@@ -317,8 +317,11 @@ pub(crate) enum What {
 
 #[derive(Args)]
 pub(crate) struct CheckArgs {
-    /// The image: a file, or a block device.
+    /// The image: a file, or a block device. Of a dedup image, its metadata.
     pub image: PathBuf,
+    /// The data of a dedup image; all that it refers to is read.
+    #[arg(long, value_name = "DATA")]
+    pub data: Option<PathBuf>,
     /// Put right what is wrong.
     #[arg(long, value_enum, value_name = "leaks|all")]
     pub repair: Option<What>,

@@ -1,8 +1,11 @@
 //! `blockyard check`.
 
+mod dedup;
+
 use std::fmt::Write;
 use std::path::Path;
 
+use blockyard_drivers::dedup::is_metadata;
 use blockyard_host::{Host, HostFile};
 use blockyard_qcow2::{
     Check, CheckOptions, Header, ImageError, ImageFile, Repair, Severity, Watch, read_header,
@@ -18,6 +21,9 @@ use crate::report::{Output, Status};
 /// Checks an image, and repairs it if that is asked for.
 pub(crate) fn check(args: &CheckArgs, output: &Output) -> Result<Status, Failure> {
     let path = &args.image;
+    if let Some(data) = &args.data {
+        return dedup::check((path, data), args.repair, output);
+    }
     let repair = args.repair.map(|what| match what {
         What::Leaks => Repair::Leaks,
         What::All => Repair::All,
@@ -27,6 +33,10 @@ pub(crate) fn check(args: &CheckArgs, output: &Output) -> Result<Status, Failure
     let file = HostFile::open(path, repair.is_none());
     let file = file.map_err(|error| Failure::usage(error.to_string()))?;
     let host = Host::new(1).map_err(|error| Failure::file(path, error))?;
+    if host.block_on(is_metadata(&file)) {
+        let said = "it has the metadata of a dedup image: give --data with the file of its data";
+        return Err(Failure::usage(format!("{}: {said}", path.display())));
+    }
     let bar = ProgressBar::new(100).with_style(style());
     let mut watch = |progress: blockyard_qcow2::Progress| {
         bar.set_length(progress.all.0);

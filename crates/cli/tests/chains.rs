@@ -40,6 +40,23 @@ fn writes_of_one_cluster_that_meet_leave_what_each_has_written() {
 }
 
 #[test]
+fn a_dedup_image_keeps_what_guests_wrote_whatever_fails_and_whenever_power_is_lost() {
+    let all = [
+        "again",
+        "flush",
+        "no-space",
+        "part",
+        "read-pinned",
+        "reuse",
+        "shared",
+        "waits-for-reader",
+    ];
+    for scenario in all.map(|name| format!("dedup-{name}")) {
+        check_exhausted(&scenario, &["--faults", "1", "--crashes", "1"]);
+    }
+}
+
+#[test]
 fn drives_that_share_a_rate_and_children_that_vote_end_clean() {
     for scenario in ["quorum-children", "quorum-flush-fails", "quorum-votes", "throttle-group"] {
         check_exhausted(scenario, &["--faults", "1"]);

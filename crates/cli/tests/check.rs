@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
+use blockyard_drivers::dedup::DedupHeader;
 use common::{blockyard, blockyard_json, folder};
 
 const CLUSTER: usize = 512;
@@ -140,4 +141,62 @@ fn an_image_is_amended_or_stays_as_it_was() {
     assert_eq!((status, &json["corruptions"], &json["leaks"]), (0, &0.into(), &0.into()));
     let (status, json) = blockyard_json(&folder, &["amend", "image", "-o", "backing_file="]);
     assert_eq!((status, &json["filename"]), (0, &"image".into()));
+}
+
+/// The metadata of a dedup image of two clusters, both of which have the content of the first of two data clusters.
+fn dedup(folder: &Path) {
+    let header = DedupHeader::new(CLUSTER as u64, 2 * CLUSTER as u64).expect("that is fine");
+    let mut metadata = header.to_bytes();
+    // SHA-256 of 512 times 1, as far as an entry has it.
+    let digest = "6caf38d537984e261527b8caef5f990fb91415a1db917198";
+    let digest: Vec<u8> = (0..48)
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&digest[at..at + 2], 16).expect("it is hex"))
+        .collect();
+    for _ in 0..2 {
+        metadata.extend_from_slice(&1_u64.to_be_bytes());
+        metadata.extend_from_slice(&digest);
+    }
+    metadata.resize(2 * CLUSTER, 0);
+    fs::write(folder.join("meta"), &metadata).expect("the folder is writable");
+    fs::write(folder.join("data"), [[1; CLUSTER], [2; CLUSTER]].concat()).expect("it is writable");
+}
+
+fn change(folder: &Path, name: &str, at: usize, byte: u8) {
+    let mut bytes = fs::read(folder.join(name)).expect("it is there");
+    bytes[at] = byte;
+    fs::write(folder.join(name), bytes).expect("it is writable");
+}
+
+#[test]
+fn a_dedup_image_is_checked_with_its_data() {
+    let folder = folder("check-dedup");
+    dedup(&folder);
+    let check = ["check", "meta", "--data", "data"];
+    let (status, json) = blockyard_json(&folder, &check);
+    assert_eq!((status, &json["corruptions"]), (0, &0.into()), "{json}");
+    assert_eq!((&json["allocated-clusters"], &json["data-clusters"]), (&2.into(), &1.into()));
+    assert_eq!(json["free-clusters"], 1);
+    let ran = blockyard(&folder, &["check", "meta"]);
+    assert_eq!(ran.status, 2);
+    assert!(ran.stderr.contains("give --data"), "{}", ran.stderr);
+    let ran = blockyard(&folder, &[&check[..], &["--repair", "leaks"]].concat());
+    assert_eq!(ran.status, 2, "there are none");
+}
+
+#[test]
+fn of_a_dedup_image_only_what_ought_to_be_zero_is_repaired() {
+    let folder = folder("check-dedup-wrong");
+    dedup(&folder);
+    let (check, repair) = (["check", "meta", "--data", "data"], ["--repair", "all"]);
+    change(&folder, "meta", 2 * CLUSTER - 1, 1);
+    let ran = blockyard(&folder, &check);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.stdout.contains("1 places that ought to be zeroes"), "{}", ran.stdout);
+    let (status, json) = blockyard_json(&folder, &[&check[..], &repair].concat());
+    assert_eq!((status, &json["not-zero-fixed"]), (0, &1.into()), "{json}");
+    assert_eq!(blockyard(&folder, &check).status, 0);
+    change(&folder, "data", 7, 9);
+    let (status, json) = blockyard_json(&folder, &[&check[..], &repair].concat());
+    assert_eq!((status, &json["corruptions"]), (1, &2.into()), "both refer to it: {json}");
 }

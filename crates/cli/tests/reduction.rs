@@ -81,6 +81,7 @@ fn the_searches_see_the_same_traces_of_the_scenarios() {
         let reductions = if large.contains(name) { &with_sleep[..2] } else { &with_sleep[..] };
         // Their one guest has nobody to race with until something fails.
         let alone = [
+            "dedup-reuse",
             "guest-stopped-by-error",
             "quorum-bad-child",
             "quorum-fifo",

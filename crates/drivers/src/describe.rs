@@ -5,11 +5,13 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use blockyard_block::Io;
 use blockyard_graph::{
     Edge, EdgePolicy, Graph, NodeAttributes, NodeKind, Parent, Permissions, Role, Roles,
 };
 use blockyard_units::NodeId;
 
+use crate::dedup;
 use crate::{BACKING, DATA_FILE, FILE, IMAGE, Quorum};
 
 /// A child that a driver may have.
@@ -52,6 +54,14 @@ const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
             (FILE, IMAGE_FILE, EdgePolicy::Storage),
             (DATA_FILE, &[Role::Data], EdgePolicy::Storage),
             (BACKING, &[Role::Cow], EdgePolicy::Backing),
+        ],
+    ),
+    (
+        "dedup",
+        NodeKind::Format,
+        &[
+            (dedup::METADATA, &[Role::Metadata], EdgePolicy::Storage),
+            (dedup::DATA, &[Role::Data], EdgePolicy::Storage),
         ],
     ),
     ("luks", NodeKind::Format, &[(FILE, &[Role::Data, Role::Primary], EdgePolicy::Storage)]),
@@ -125,4 +135,10 @@ pub fn child_edges(node: NodeId, driver: &str, children: &[(&str, NodeId)]) -> V
         }
     };
     children.iter().map(edge).collect()
+}
+
+/// Whether the edge to `child` may write now: as long as nobody writes through the node it may not.
+pub(crate) fn may_write(io: &Io, child: &str) -> bool {
+    let held = io.layer().graph().permissions(Parent::Node(io.node_id()), child);
+    held.is_some_and(|(held, _)| held.contains(Permissions::WRITE))
 }

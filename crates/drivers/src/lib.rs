@@ -6,6 +6,7 @@
 //! | `null-co` | protocol | – | reads zeroes, forgets writes |
 //! | `file` | protocol | – | a disk that the world provides |
 //! | `raw` | format | `file` | the child's bytes as they are |
+//! | `dedup` | format | `metadata`, `data` | keeps equal clusters once |
 //! | `luks` | format | `file` | encrypts what is written, decrypts what is read |
 //! | `overlay` | format | `backing` | keeps what is written in memory, shows its child for the rest |
 //! | `copy-on-read` | filter | `file` | copies up into its child what is read from below it |
@@ -26,6 +27,7 @@ extern crate alloc;
 
 mod blkdebug;
 mod copy_on_read;
+pub mod dedup;
 mod describe;
 mod file;
 mod luks;

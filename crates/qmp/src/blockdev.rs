@@ -35,6 +35,7 @@ use crate::visitor::{Mode, Problem, Size, VisitError, take, visit};
 pub const DRIVERS: &[&str] = &[
     "blkdebug",
     "copy-on-read",
+    "dedup",
     "file",
     "luks",
     "memory",
@@ -81,6 +82,10 @@ pub(crate) enum Kind {
     CopyOnRead {
         file: Child,
         bottom: Option<String>,
+    },
+    Dedup {
+        metadata: Child,
+        data: Child,
     },
     File {
         filename: String,
@@ -168,6 +173,13 @@ struct ChildOptions {
 struct CopyOnReadOptions {
     file: Option<Reference>,
     bottom: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct DedupOptions {
+    metadata: Reference,
+    data: Reference,
 }
 
 #[derive(Deserialize)]
@@ -385,6 +397,13 @@ impl Kind {
             "copy-on-read" => {
                 let CopyOnReadOptions { file, bottom } = visit(options, mode)?;
                 Self::CopyOnRead { file: Child::parse("file", file, general, mode)?, bottom }
+            }
+            "dedup" => {
+                let DedupOptions { metadata, data } = visit(options, mode)?;
+                Self::Dedup {
+                    metadata: Child::parse("metadata", Some(metadata), general, mode)?,
+                    data: Child::parse("data", Some(data), general, mode)?,
+                }
             }
             "file" => {
                 let FileOptions { filename, locking, aio } = visit(options, mode)?;

@@ -1,8 +1,8 @@
-//! `blockdev-create`: makes a file, or a qcow2 image in a node, as a job of the type `create`.
+//! `blockdev-create`: makes a file, a qcow2 image in a node, or a dedup image in two, as a job of the type `create`.
 //!
 //! Source: QEMU's QMP reference, BlockdevCreateOptions, with its defaults. Differs: a node is named, not defined in
-//! place; `nocow`, other drivers and other types of encryption are not there. What
-//! is wrong with options that are asked for together fails the job, as it does in QEMU.
+//! place; `nocow`, other drivers and other types of encryption are not there. QEMU has no dedup. What is wrong with
+//! options that are asked for together fails the job, as it does in QEMU.
 
 use alloc::boxed::Box;
 use alloc::format;
@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 
 use blockyard_block::{Backend, BlockError, Preallocation, Truncate, Write, WriteFlags};
 use blockyard_crypto::{CipherSpec, Hash, Header as LuksHeader, Iterations, Secret};
+use blockyard_drivers::dedup::{self, Dedup, DedupHeader};
 use blockyard_graph::Permissions;
 use blockyard_jobs::{JobOptions, check_job_id, run_once};
 use blockyard_qcow2::{Compression, CreateOptions, DataFile, Files, ImageFile, create};
@@ -34,8 +35,18 @@ pub(crate) struct BlockdevCreate {
 
 /// What is to be made.
 enum Wanted {
+    Dedup(DedupOptions),
     File(FileOptions),
     Qcow2(Box<Qcow2Options>),
+}
+
+#[derive(Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct DedupOptions {
+    metadata: String,
+    data: String,
+    size: Size,
+    cluster_size: Option<Size>,
 }
 
 #[derive(Clone, Deserialize)]
@@ -130,10 +141,12 @@ impl BlockdevCreate {
         let driver = take::<String>(&mut options, "driver", mode).map_err(within)?;
         let value = Value::Dict(options);
         Ok(match driver.as_str() {
+            "dedup" => Wanted::Dedup(visit(&value, mode).map_err(within)?),
             "file" => Wanted::File(visit(&value, mode).map_err(within)?),
             "qcow2" => Wanted::Qcow2(Box::new(visit(&value, mode).map_err(within)?)),
             other => {
-                let said = format!("options.driver: '{other}' makes nothing; file and qcow2 do");
+                let said =
+                    format!("options.driver: '{other}' makes nothing; dedup, file and qcow2 do");
                 return Err(QmpError::generic(said));
             }
         })
@@ -151,6 +164,7 @@ impl Monitor {
         let (monitor, job) = (self.clone(), name.clone());
         let work = Box::pin(async move {
             let made = match &wanted {
+                Wanted::Dedup(options) => monitor.create_dedup(&job, options).await,
                 Wanted::File(options) => monitor.create_file(options).await,
                 Wanted::Qcow2(options) => monitor.create_qcow2(&job, options).await,
             };
@@ -174,6 +188,26 @@ impl Monitor {
         let truncate = Truncate { len: ByteLen(options.size.0), preallocation: how };
         truncate.on(&*file).await.map_err(failed)?;
         file.flush().await.map_err(failed)
+    }
+
+    async fn create_dedup(&self, job: &str, options: &DedupOptions) -> Result<(), QmpError> {
+        let cluster = options.cluster_size.map_or(Dedup::CLUSTER, |size| size.0);
+        let header = DedupHeader::new(cluster, options.size.0).map_err(QmpError::generic)?;
+        let metadata = self.writable(&format!("{job}.metadata"), &options.metadata).await?;
+        let data = self.writable(&format!("{job}.data"), &options.data).await;
+        let done = match &data {
+            Ok(data) => {
+                let failed =
+                    |kind| QmpError::generic(format!("node '{}': {kind}", options.metadata));
+                dedup::create(header, &metadata, data).await.map_err(failed)
+            }
+            Err(error) => Err(error.clone()),
+        };
+        let mut released = self.release(metadata).await;
+        if let Ok(data) = data {
+            released = released.and(self.release(data).await);
+        }
+        done.and(released)
     }
 
     async fn create_qcow2(&self, job: &str, options: &Qcow2Options) -> Result<(), QmpError> {

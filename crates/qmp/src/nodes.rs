@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use blockyard_block::{BackingFile, BlockDriver, BlockError, BlockLayer, NewNode, Plan};
+use blockyard_drivers::dedup::Dedup;
 use blockyard_drivers::{
     Blkdebug, CopyOnRead, FileDriver, Luks, Memory, Null, Overlay, Quorum, Raw, SnapshotAccess,
     Throttle,
@@ -202,6 +203,11 @@ fn define_part(
             let bottom = bottom.map(|bottom| find_bottom(layer, parts, &bottom)).transpose()?;
             Box::new(CopyOnRead::new(bottom))
         }
+        Kind::Dedup { metadata, data } => {
+            below("metadata", metadata)?;
+            below("data", data)?;
+            Box::new(Dedup::new(name.as_str()))
+        }
         Kind::File { filename, locking, cache: Cache { direct, no_flush }, aio } => {
             let NodeOptions { auto_read_only, force_share, .. } = general.options;
             // Nobody needs more yet.
@@ -321,7 +327,8 @@ impl Definition {
 
     /// Refuses nodes that have to be opened before anybody uses them, where they would be used at once.
     pub fn refuse_images(self) -> Result<Self, QmpError> {
-        match self.parts.iter().find(|part| ["luks", "qcow2", "quorum"].contains(&part.driver)) {
+        let opened = ["dedup", "luks", "qcow2", "quorum"];
+        match self.parts.iter().find(|part| opened.contains(&part.driver)) {
             Some(part) => {
                 let name = part.new.node().name();
                 let said = format!(

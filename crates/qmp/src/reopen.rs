@@ -111,7 +111,9 @@ impl Kind {
             ]
             .into(),
             Self::Quorum { options, .. } => [("options", format!("{options:?}"))].into(),
-            Self::Raw { .. } | Self::SnapshotAccess { .. } => DriverOptions::new(),
+            Self::Dedup { .. } | Self::Raw { .. } | Self::SnapshotAccess { .. } => {
+                DriverOptions::new()
+            }
             Self::Throttle { held, .. } => held.driver_options(),
         }
     }
@@ -132,6 +134,9 @@ impl Kind {
         match self {
             Self::File { .. } | Self::Memory { .. } | Self::Null { .. } => Vec::new(),
             Self::Blkdebug { image, .. } => [("image", Some(image))].into(),
+            Self::Dedup { metadata, data } => {
+                [("metadata", Some(metadata)), ("data", Some(data))].into()
+            }
             Self::Overlay { backing, .. } => [("backing", backing.as_ref())].into(),
             Self::Qcow2 { file, data_file, backing, .. } => {
                 let data_file = ("data-file", Some(data_file));

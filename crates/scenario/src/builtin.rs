@@ -47,6 +47,17 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("bitmap-subsection", include_str!("../../../tests/scenarios/bitmap-subsection.json")),
     ("bitmap-transaction", include_str!("../../../tests/scenarios/bitmap-transaction.json")),
     ("bitmap-unchanged", include_str!("../../../tests/scenarios/bitmap-unchanged.json")),
+    ("dedup-again", include_str!("../../../tests/scenarios/dedup-again.json")),
+    ("dedup-flush", include_str!("../../../tests/scenarios/dedup-flush.json")),
+    ("dedup-no-space", include_str!("../../../tests/scenarios/dedup-no-space.json")),
+    ("dedup-part", include_str!("../../../tests/scenarios/dedup-part.json")),
+    ("dedup-read-pinned", include_str!("../../../tests/scenarios/dedup-read-pinned.json")),
+    ("dedup-reuse", include_str!("../../../tests/scenarios/dedup-reuse.json")),
+    ("dedup-shared", include_str!("../../../tests/scenarios/dedup-shared.json")),
+    (
+        "dedup-waits-for-reader",
+        include_str!("../../../tests/scenarios/dedup-waits-for-reader.json"),
+    ),
     (
         "guest-stopped-by-error",
         include_str!("../../../tests/scenarios/guest-stopped-by-error.json"),

@@ -12,6 +12,7 @@ mod vouched;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
+use blockyard_models::dedup::Dedup;
 use blockyard_models::qcow2::{Place, Qcow2, Stopped};
 use blockyard_models::{Durability, Property, Violation};
 use blockyard_units::ByteRange;
@@ -56,6 +57,8 @@ pub(crate) enum Root {
     Image { disk: String, backing: Option<Box<Root>> },
     /// Whatever so many of these places say.
     Votes { places: Vec<Root>, threshold: u64 },
+    /// In the dedup image that is on these two disks.
+    Dedup { metadata: String, data: String },
 }
 
 impl Led {
@@ -66,13 +69,21 @@ impl Led {
 }
 
 impl Root {
+    /// What a dedup image with these metadata shows, if it and its data are each on a disk of their own.
+    pub fn of_dedup(self, data: Self) -> Option<Self> {
+        match (self, data) {
+            (Self::Disk(metadata), Self::Disk(data)) => Some(Self::Dedup { metadata, data }),
+            _ => None,
+        }
+    }
+
     /// Whether whatever is found at `other` shows here, where nothing was written since.
     pub fn is_over(&self, other: &Self) -> bool {
         match self {
             Self::Image { backing: Some(backing), .. } => {
                 **backing == *other || backing.is_over(other)
             }
-            Self::Image { .. } | Self::Disk(_) => false,
+            Self::Image { .. } | Self::Disk(_) | Self::Dedup { .. } => false,
             Self::Votes { places, .. } => {
                 let Self::Votes { places: others, .. } = other else { return false };
                 let mut pairs = places.iter().zip(others);
@@ -90,7 +101,10 @@ impl Root {
             match at {
                 Self::Disk(disk) | Self::Image { disk, .. } if disk == name => return at,
                 Self::Image { backing: Some(backing), .. } => at = backing,
-                Self::Image { backing: None, .. } | Self::Disk(_) | Self::Votes { .. } => {
+                Self::Image { backing: None, .. }
+                | Self::Disk(_)
+                | Self::Dedup { .. }
+                | Self::Votes { .. } => {
                     return self;
                 }
             }
@@ -99,6 +113,7 @@ impl Root {
 
     fn disks<'a>(&'a self, all: &mut BTreeSet<&'a str>) {
         match self {
+            Self::Dedup { metadata, data } => all.extend([&**metadata, data]),
             Self::Disk(disk) => {
                 all.insert(disk);
             }
@@ -113,7 +128,9 @@ impl Root {
     /// What it is called.
     fn name(&self) -> String {
         match self {
-            Self::Disk(disk) | Self::Image { disk, .. } => disk.clone(),
+            Self::Disk(disk) | Self::Image { disk, .. } | Self::Dedup { metadata: disk, .. } => {
+                disk.clone()
+            }
             Self::Votes { places, .. } => {
                 places.iter().map(Self::name).collect::<Vec<_>>().join(" and ")
             }
@@ -278,7 +295,7 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
                     self.add(vec![left], Found::Bytes(range, bytes.to_vec()), &mut breaches);
                 }
             }
-            Root::Image { .. } | Root::Votes { .. } => {
+            Root::Image { .. } | Root::Dedup { .. } | Root::Votes { .. } => {
                 self.structures(root, &mut breaches);
                 for sector in self.promised.sectors() {
                     self.decide(&mut Vec::new(), &mut breaches, &|picked| {
@@ -302,14 +319,19 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
             Root::Votes { places, .. } => {
                 return places.iter().for_each(|place| self.structures(place, breaches));
             }
-            Root::Image { disk, .. } => disk,
+            Root::Image { disk, .. } | Root::Dedup { metadata: disk, .. } => disk,
         };
         let (disk, _) = self.left.get_key_value(&**disk).expect("every-root-has-disks");
         self.decide(&mut Vec::new(), breaches, &|picked| {
             let mut bytes = |range| self.read(disk, range, picked).ok();
-            let image = Qcow2::of(&mut bytes);
-            match image.and_then(|image| image.check(&mut bytes)) {
-                Ok(_leaks) => Ok(None),
+            let checked = match root {
+                Root::Dedup { .. } => {
+                    Dedup::of(&mut bytes).and_then(|image| image.check(&mut bytes))
+                }
+                _ => Qcow2::of(&mut bytes).and_then(|image| image.check(&mut bytes)).map(drop),
+            };
+            match checked {
+                Ok(()) => Ok(None),
                 Err(Stopped::Unread(range)) => Err(Stop::Undecided(disk, range)),
                 Err(Stopped::Broken(violation)) => Ok(Some(Found::Wrong(violation))),
             }
@@ -405,6 +427,19 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
             Root::Votes { places, threshold } => {
                 let said = places.iter().map(|place| self.view(place, sector, picked));
                 return winner(said.collect::<Result<_, _>>()?, *threshold).ok_or(Stop::Wrong);
+            }
+            Root::Dedup { metadata, data } => {
+                let (metadata, data) = (on(metadata), on(data));
+                let mut bytes = |range| self.read(metadata, range, picked).ok();
+                let image = Dedup::of(&mut bytes);
+                return match image.and_then(|image| image.place(&mut bytes, sector.start())) {
+                    Ok(Place::Data(at)) => {
+                        self.read(data, ByteRange::new(at, sector.len().0), picked)
+                    }
+                    Ok(Place::Zero | Place::Below) => Ok(vec![0; sector.len().as_usize()]),
+                    Err(Stopped::Unread(range)) => Err(Stop::Undecided(metadata, range)),
+                    Err(Stopped::Broken(_)) => Err(Stop::Wrong),
+                };
             }
         };
         let mut bytes = |range| self.read(disk, range, picked).ok();

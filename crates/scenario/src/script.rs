@@ -11,8 +11,8 @@ use blockyard_units::decisions;
 use crate::bitmaps::{Bitmaps, actions_of};
 use crate::latency::LatencyOptions;
 use crate::steps::{
-    BudgetOptions, DiskOptions, DiskSpec, Fill, ImageOptions, LoadOptions, Step, check_length,
-    member, parse_steps,
+    BudgetOptions, DedupOptions, DiskOptions, DiskSpec, Fill, ImageOptions, LoadOptions, Step,
+    check_length, member, parse_steps,
 };
 
 /// Parameter values by name.
@@ -316,10 +316,14 @@ fn disks(disks: Dict) -> Result<BTreeMap<String, DiskSpec>, ScriptError> {
         let options: DiskOptions = visit(&value, Mode::Strings).map_err(at)?;
         let image = options.qcow2.map(ImageOptions::bytes).transpose();
         let wrong = |error| ScriptError(format!("disks.{name}.qcow2: {error}"));
-        let image = image.map_err(wrong)?.map(Arc::new);
+        let qcow2 = image.map_err(wrong)?;
+        let dedup = options.dedup.map(DedupOptions::bytes).transpose();
+        let dedup = dedup.map_err(|error| ScriptError(format!("disks.{name}.dedup: {error}")))?;
+        let is_one = qcow2.is_none() || dedup.is_none();
+        let image = qcow2.or(dedup).map(Arc::new);
         let size = match (options.size, &image) {
             (Some(size), None) => size.0,
-            (None, Some(image)) => image.len() as u64,
+            (None, Some(image)) if is_one => image.len() as u64,
             _ => {
                 let message = "either its size is needed, or the image that it begins with";
                 return Err(ScriptError(format!("disks.{name}: {message}")));

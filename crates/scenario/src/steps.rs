@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use blockyard_block::{ErrorPolicies, OnError, WriteFlags};
+use blockyard_drivers::dedup::{Dedup, DedupHeader};
 use blockyard_models::data;
 use blockyard_qcow2::{CreateOptions, ImageError, Piece, layout};
 use blockyard_qmp::{Dict, Mode, Size, Value, VisitError, check_command, take, visit};
@@ -63,6 +64,7 @@ pub(crate) struct DiskOptions {
     pub alignment: Option<Size>,
     pub fill: Option<Fill>,
     pub qcow2: Option<ImageOptions>,
+    pub dedup: Option<DedupOptions>,
     pub latency: Option<LatencyOptions>,
 }
 
@@ -101,6 +103,25 @@ impl ImageOptions {
                 image[start..end].copy_from_slice(&bytes);
             }
         }
+        Ok(image)
+    }
+}
+
+/// The metadata of an empty image of the driver `dedup`.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct DedupOptions {
+    pub size: Size,
+    pub cluster_size: Option<Size>,
+}
+
+impl DedupOptions {
+    /// The image.
+    pub fn bytes(self) -> Result<Vec<u8>, String> {
+        let cluster = self.cluster_size.map_or(Dedup::CLUSTER, |size| size.0);
+        let header = DedupHeader::new(cluster, self.size.0)?;
+        let mut image = header.to_bytes();
+        image.resize(ByteLen(header.metadata_len()).as_usize(), 0);
         Ok(image)
     }
 }

@@ -258,6 +258,18 @@ words! {
             "a quorum reads from its first child, whatever writes that has missed";
         QuorumFlushForgetsFailedWrites = "quorum-flush-forgets-failed-writes",
             "a quorum's flush does not ask whether the children that flush have done the writes";
+        DedupFreesBeforeFlush = "dedup-frees-before-flush",
+            "a data cluster is used anew while entries on disk still refer to it";
+        DedupEntryBeforeData = "dedup-entry-before-data",
+            "entries of a dedup image are written before the data that they refer to is durable";
+        DedupReadNotPinned = "dedup-read-not-pinned",
+            "a data cluster is used anew while somebody is on the way to read it";
+        DedupCopiesLate = "dedup-copies-late",
+            "entries of a dedup image are copied after its data was flushed, with what was written meanwhile";
+        DedupFailedFlushForgets = "dedup-failed-flush-forgets",
+            "entries of a dedup image that could not be written are taken for written";
+        DedupReleasesReferred = "dedup-releases-referred",
+            "a data cluster is released after a flush though it was referred to anew meanwhile";
         UnopenedNodeUsed = "unopened-node-used",
             "edges lead to a node that is still being opened";
         BusyNodeNotRefused = "busy-node-not-refused",

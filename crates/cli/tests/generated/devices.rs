@@ -144,6 +144,12 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::QuorumFlushVoteBypassed, "they have no quorum"),
     (Mutant::QuorumFlushForgetsFailedWrites, "they have no quorum"),
     (Mutant::QuorumReadsWhoMissedWrite, "they have no quorum"),
+    (Mutant::DedupFreesBeforeFlush, "they have no dedup images"),
+    (Mutant::DedupEntryBeforeData, "they have no dedup images"),
+    (Mutant::DedupReadNotPinned, "they have no dedup images"),
+    (Mutant::DedupCopiesLate, "they have no dedup images"),
+    (Mutant::DedupFailedFlushForgets, "they have no dedup images"),
+    (Mutant::DedupReleasesReferred, "they have no dedup images"),
     (Mutant::UnopenedNodeUsed, "they have no images"),
     (Mutant::BusyNodeNotRefused, "what is refused or not is all the same to them"),
     (

@@ -32,12 +32,13 @@ use core::future::Future;
 use blockyard_block::{
     BlockDriver, BlockError, Change, ChildVote, Io, QuorumOperation, ReadFlags, Write, WriteKind,
 };
-use blockyard_graph::{Graph, Parent, Permissions};
+use blockyard_graph::{Graph, Parent};
 use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind};
 use blockyard_sync::door::world::Quiet;
 use blockyard_sync::sometimes;
 use blockyard_units::{ByteLen, ByteRange, Mutant};
 
+use crate::describe::may_write;
 use behind::Behind;
 use promises::{Children, Promises};
 use votes::Answers;
@@ -258,12 +259,6 @@ impl Quorum {
         }
         Err(self.no_quorum(io, votes::error(&answers), range))
     }
-}
-
-/// Whether the edge to `child` may write now: as long as nobody writes through the node it may not.
-fn may_write(io: &Io, child: &str) -> bool {
-    let held = io.layer().graph().permissions(Parent::Node(io.node_id()), child);
-    held.is_some_and(|(held, _)| held.contains(Permissions::WRITE))
 }
 
 impl BlockDriver for Quorum {

@@ -29,6 +29,8 @@ pub struct Bench {
     pub runtime: Runtime,
     pub layer: BlockLayer,
     pub disk: SimDisk,
+    /// Another disk, if the setup has one.
+    pub second: Option<SimDisk>,
     /// Every request that entered a node, and on whose behalf.
     pub requests: Arc<Requests>,
 }
@@ -159,10 +161,11 @@ struct Run(Arc<Bench>);
 impl Program for Test {
     fn start(&self, world: &mut World) -> Box<dyn Execution> {
         let disk = world.disk("disk").expect("the setup has it");
+        let second = world.disk("second");
         let bench = world.begin(|runtime| {
             let requests = Arc::new(Requests::default());
             let layer = BlockLayer::new(runtime.clone(), Design::default(), requests.clone());
-            let bench = Arc::new(Bench { runtime: runtime.clone(), layer, disk, requests });
+            let bench = Arc::new(Bench { runtime: runtime.clone(), layer, disk, second, requests });
             drop(runtime.spawn("actor", (self.0)(bench.clone())));
             bench
         });
@@ -211,6 +214,16 @@ impl Chooser for Prompt {
             other => other,
         }
     }
+}
+
+/// Everything that may happen with these disks is right; how many executions that took.
+pub fn check_on_disks(test: &Test, images: Vec<DiskImage>) -> u64 {
+    let exploration = explore_in(test, Setup { images, ..Setup::default() });
+    match exploration.verdict {
+        Verdict::Violated { finding, .. } => panic!("{finding:?}"),
+        verdict => assert_eq!(verdict, Verdict::Clean { exhausted: true }),
+    }
+    exploration.summary.executions
 }
 
 /// Runs once at random, each task promptly.

@@ -3,6 +3,7 @@
 mod bench;
 mod copying;
 mod debugging;
+mod deduplicating;
 mod encrypting;
 mod grouping;
 mod overlaying;

@@ -1,6 +1,7 @@
 //! Nodes of each driver by `blockdev-add`, and the commands that only some of them have.
 
 mod bench;
+mod dedups;
 mod quorums;
 
 use blockyard_block::{Backend, Requester, Write};

@@ -67,6 +67,10 @@ fn root_below(state: &State, graph: &Graph, node: NodeId) -> Option<Root> {
     let Some(image) = image else {
         return state.filenames.get(&attributes.name).cloned().map(Root::Disk);
     };
+    if let Some(data) = graph.child(Parent::Node(node), "data") {
+        let below = |child| root_below(state, graph, child);
+        return below(image.child)?.of_dedup(below(data)?);
+    }
     if graph.child(Parent::Node(node), "data-file").is_some() {
         // Two disks, and what is below them: that is not judged after a power loss.
         return None;
