@@ -55,7 +55,7 @@ pub(crate) enum Root {
     Disk(String),
     /// In the qcow2 image on this disk, or below it.
     Image { disk: String, backing: Option<Box<Root>> },
-    /// Whatever so many of these places say.
+    /// Whatever so many of these places say; more than half.
     Votes { places: Vec<Root>, threshold: u64 },
     /// In the dedup image that is on these two disks.
     Dedup { metadata: String, data: String },
@@ -237,8 +237,10 @@ impl<L> LeftOf<L> {
 enum Stop<'a> {
     /// This is undecided.
     Undecided(&'a str, ByteRange),
-    /// The image is wrong there, or nothing has enough votes.
+    /// The image is wrong there.
     Wrong,
+    /// That is for these to say.
+    Voted(&'a Root, ByteRange),
 }
 
 struct Judge<'a, P: PowerLosses> {
@@ -284,7 +286,7 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
         Some((loss, violation))
     }
 
-    fn breaches(&self, root: &Root) -> Vec<Breach<'a, P::Left>> {
+    fn breaches(&self, root: &'a Root) -> Vec<Breach<'a, P::Left>> {
         let mut breaches = Vec::new();
         match root {
             Root::Disk(disk) => {
@@ -298,18 +300,58 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
             Root::Image { .. } | Root::Dedup { .. } | Root::Votes { .. } => {
                 self.structures(root, &mut breaches);
                 for sector in self.promised.sectors() {
-                    self.decide(&mut Vec::new(), &mut breaches, &|picked| {
-                        match self.view(root, sector, picked) {
-                            Ok(bytes) => Ok(Some(Found::Bytes(sector, bytes))),
-                            // It is wrong for whoever looks at the structures.
-                            Err(Stop::Wrong) => Ok(None),
-                            Err(stop) => Err(stop),
-                        }
-                    });
+                    breaches.extend(self.looks(root, sector));
                 }
             }
         }
         breaches
+    }
+
+    /// Looks at a sector of the guest's disk.
+    fn looks(&self, root: &'a Root, sector: ByteRange) -> Vec<Breach<'a, P::Left>> {
+        let mut breaches = Vec::new();
+        self.decide(&mut Vec::new(), &mut breaches, &|picked| {
+            match self.view(root, sector, picked) {
+                Ok(bytes) => Ok(Some(Found::Bytes(sector, bytes))),
+                // It is wrong for whoever looks at the structures.
+                Err(Stop::Wrong) => Ok(None),
+                Err(stop) => Err(stop),
+            }
+        });
+        breaches
+    }
+
+    /// What may win a vote though it breaks a promise, where these were `picked` before. As more than half have to
+    /// agree, the others may say what they like; and who breaks a promise together with others does so alone.
+    fn wins(
+        &self,
+        root: &'a Root,
+        sector: ByteRange,
+        picked: &Picked<'a, P::Left>,
+    ) -> Vec<Breach<'a, P::Left>> {
+        let Root::Votes { places, threshold } = root else { return Vec::new() };
+        let mut sets: Vec<(Breach<'a, P::Left>, u64)> = Vec::new();
+        for place in places {
+            let mut more = Vec::new();
+            for Breach { left, found } in self.looks(place, sector) {
+                let Found::Bytes(_, said) = &found else { continue };
+                for (with, votes) in &sets {
+                    if matches!(&with.found, Found::Bytes(_, other) if other == said) {
+                        let left: Vec<_> = with.left.iter().chain(&left).copied().collect();
+                        let found = Found::Bytes(sector, said.clone());
+                        if self.check(&left, &found).is_some() {
+                            more.push((Breach { left, found }, votes + 1));
+                        }
+                    }
+                }
+                more.push((Breach { left, found }, 1));
+            }
+            sets.extend(more);
+        }
+        let mut won: Vec<_> =
+            sets.into_iter().filter(|(_, votes)| votes == threshold).map(|(won, _)| won).collect();
+        won.iter_mut().for_each(|won| won.left.extend(picked.iter().map(|(_, left)| *left)));
+        won
     }
 
     /// Looks at the structures of the images that are written to.
@@ -353,6 +395,10 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
     ) {
         let (disk, range) = match look(picked) {
             Err(Stop::Undecided(disk, range)) => (disk, range),
+            Err(Stop::Voted(root, sector)) => {
+                let won = self.wins(root, sector, picked);
+                return won.into_iter().for_each(|won| self.add(won.left, won.found, breaches));
+            }
             seen => {
                 self.states.update(|states| states + 1);
                 if let Ok(Some(found)) = seen {
@@ -416,7 +462,7 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
     /// A sector of the guest's disk, as far as there is one.
     fn view(
         &self,
-        root: &Root,
+        root: &'a Root,
         sector: ByteRange,
         picked: &Picked<'a, P::Left>,
     ) -> Result<Vec<u8>, Stop<'a>> {
@@ -424,10 +470,7 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
         let (disk, backing) = match root {
             Root::Disk(disk) => return self.read(on(disk), sector, picked),
             Root::Image { disk, backing } => (on(disk), backing),
-            Root::Votes { places, threshold } => {
-                let said = places.iter().map(|place| self.view(place, sector, picked));
-                return winner(said.collect::<Result<_, _>>()?, *threshold).ok_or(Stop::Wrong);
-            }
+            Root::Votes { .. } => return Err(Stop::Voted(root, sector)),
             Root::Dedup { metadata, data } => {
                 let (metadata, data) = (on(metadata), on(data));
                 let mut bytes = |range| self.read(metadata, range, picked).ok();
@@ -459,14 +502,6 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
             Err(Stopped::Broken(_)) => Err(Stop::Wrong),
         }
     }
-}
-
-/// What is said so often, and not less than anything else.
-fn winner(said: Vec<Vec<u8>>, threshold: u64) -> Option<Vec<u8>> {
-    let votes = |bytes: &Vec<u8>| said.iter().filter(|other| *other == bytes).count() as u64;
-    // Of as many, the first.
-    let most = said.iter().rev().max_by_key(|bytes| votes(bytes))?;
-    (votes(most) >= threshold).then(|| most.clone())
 }
 
 struct Search<'a, P: PowerLosses> {

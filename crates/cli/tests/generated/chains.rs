@@ -31,6 +31,7 @@ fn shrinking_what_always_fails_comes_to_a_device_without_jobs() {
         let nothing = ChainPlan {
             sectors: 1,
             layers: Vec::new(),
+            stack: Vec::new(),
             short: 0,
             guests: Vec::new(),
             operators: Vec::new(),

@@ -67,7 +67,10 @@ fn generated_scenarios_are_clean_and_reach_what_matters() {
     // Whatever can be asked succeeds, also while a guest request is in flight.
     let kinds = Request::ALL.iter().map(|kind| kind.word());
     let flags = ["flush", "fua", "serialising", "unmap", "no-fallback", "cancel-after"];
-    for name in kinds.chain(flags).chain(GRAPH_EDITS.iter().copied()).chain(["block_resize"]) {
+    // They have no quorum, and nothing is told to go below filters.
+    let not_here = ["x-blockdev-change", "x-blockdev-snapshot-stack"];
+    let edits = GRAPH_EDITS.iter().copied().filter(|name| !not_here.contains(name));
+    for name in kinds.chain(flags).chain(edits).chain(["block_resize"]) {
         let [tried, succeeded, beside] = counts.get(name).copied().unwrap_or_default();
         assert!(
             beside > 5,

@@ -2,6 +2,7 @@
 
 mod chains;
 mod devices;
+mod stacks;
 
 use std::fmt::Debug;
 use std::ops::Range;

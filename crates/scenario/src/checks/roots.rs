@@ -61,7 +61,10 @@ fn root_below(state: &State, graph: &Graph, node: NodeId) -> Option<Root> {
     if let Some(threshold) = state.thresholds.get(&attributes.name) {
         let children = graph.children(Parent::Node(node));
         let places = children.map(|edge| root_below(state, graph, edge.child));
-        return Some(Root::Votes { places: places.collect::<Option<_>>()?, threshold: *threshold });
+        let places = places.collect::<Option<Vec<_>>>()?;
+        // With fewer than that what is old may win.
+        let wins = *threshold as usize * 2 > places.len();
+        return wins.then_some(Root::Votes { places, threshold: *threshold });
     }
     let image = graph.children(Parent::Node(node)).find(|edge| edge.roles.contains(Role::Metadata));
     let Some(image) = image else {

@@ -21,6 +21,9 @@ impl StackPlan {
                 *below = !source.one_in(3);
             }
         }
+        if source.one_in(6) {
+            plan.admin.push(ChainStep::RemoveCopy(source.index(MOST)));
+        }
         for job in plan.operators.iter_mut().flatten() {
             if let JobKind::Mirror { below, .. } = &mut job.kind {
                 *below = !source.one_in(3);

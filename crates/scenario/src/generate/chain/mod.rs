@@ -149,6 +149,9 @@ pub enum ChainStep {
     Query,
     /// Has the guests stand still for a while.
     StandStill,
+    /// Takes the last copy from the quorum of this index, modulo all of the stack, where no request fails: those that
+    /// are left all have to agree.
+    RemoveCopy(usize),
     /// Has reads copy up what comes from below the node of this index, modulo all, or no more.
     CopyOnRead {
         /// Where.

@@ -143,6 +143,7 @@ impl ChainPlan {
                     let node = json!({ "node-name": self.node(node) });
                     steps.push(attempt("blockdev-del", node));
                 }
+                ChainStep::RemoveCopy(quorum) => steps.extend(self.remove_copy(quorum)),
                 ChainStep::Query => steps.extend(queries()),
                 ChainStep::StandStill => {
                     steps.push(json!({ "execute": "stop" }));

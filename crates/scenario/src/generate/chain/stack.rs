@@ -80,6 +80,18 @@ impl ChainPlan {
         below
     }
 
+    /// Takes a copy from a quorum, if there is one.
+    pub(super) fn remove_copy(&self, quorum: usize) -> Option<Value> {
+        let copies = self.stack.iter().map(|node| node.copies()).enumerate();
+        let quorums: Vec<(usize, usize)> = copies.filter(|(_, copies)| *copies > 0).collect();
+        if quorums.is_empty() || self.faults > 0 {
+            return None;
+        }
+        let (index, copies) = quorums[quorum % quorums.len()];
+        let arguments = json!({ "parent": node(index), "child": format!("children.{copies}") });
+        Some(attempt("x-blockdev-change", arguments))
+    }
+
     /// Puts an overlay above the chain, below the stack, and one above each other disk.
     pub(super) fn snapshot_below(&self, parts: &mut Parts, name: &str, large: bool) -> [Value; 2] {
         // Of the highest node the chain is the first child, and its own disks come last.
