@@ -8,6 +8,7 @@ mod qcow2 {
     pub mod bitmaps;
     pub mod caches;
     pub mod check;
+    pub mod compressing;
     pub mod create;
     pub mod disk;
     pub mod external;

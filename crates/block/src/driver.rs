@@ -177,6 +177,11 @@ pub trait BlockDriver: Send + Sync {
         Box::pin(async move { Ok(extent) })
     }
 
+    /// Whether it can compress what it is told to, in whole clusters.
+    fn compresses(&self) -> bool {
+        false
+    }
+
     /// Whether what is written stays here, and in no child: a flush with nothing written since the last one is then
     /// left out, and there is one at a time.
     fn keeps_data(&self) -> bool {

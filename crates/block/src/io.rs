@@ -170,8 +170,23 @@ impl Io {
     /// # Errors
     /// If there is no such child.
     pub fn len(&self, name: &str) -> Result<ByteLen, BlockError> {
+        let shown = self.shown(name)?;
+        Ok(shown.len(&self.below(&shown)))
+    }
+
+    /// Bytes, a power of two: what the child allocates at once, and so compresses; none if it cannot compress.
+    ///
+    /// # Errors
+    /// If there is no such child.
+    pub fn compresses(&self, name: &str) -> Result<Option<ByteLen>, BlockError> {
+        let shown = self.shown(name)?;
+        Ok(shown.driver().compresses().then(|| shown.cluster_size()))
+    }
+
+    /// The node whose bytes are the child's where they are.
+    fn shown(&self, name: &str) -> Result<Arc<Node>, BlockError> {
         let edge = edge_key(self.holder, name);
-        let last = self.layer.state().trusted_follow((edge, edge + 1), |state, looks| {
+        self.layer.state().trusted_follow((edge, edge + 1), |state, looks| {
             let link = state.links.get(edge, self.parent, name);
             let mut child = &link.ok_or_else(|| self.missing(state, name))?.child;
             // Its length is that of its main child, down to the first that has one of its own.
@@ -183,9 +198,8 @@ impl Io {
                     None => break,
                 }
             }
-            Ok::<_, BlockError>(child.clone())
-        })?;
-        Ok(last.len(&self.below(&last)))
+            Ok(child.clone())
+        })
     }
 
     /// Whether a write behind the child's end makes it longer.

@@ -66,6 +66,7 @@ const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
     ),
     ("luks", NodeKind::Format, &[(FILE, &[Role::Data, Role::Primary], EdgePolicy::Storage)]),
     ("overlay", NodeKind::Format, &[(BACKING, &[Role::Cow], EdgePolicy::Backing)]),
+    ("compress", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::Passthrough)]),
     ("copy-on-read", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::CopyOnRead)]),
     ("blkdebug", NodeKind::Filter, &[(IMAGE, FILTERED, EdgePolicy::Passthrough)]),
     // What it shows is no one child's bytes.

@@ -26,6 +26,7 @@
 extern crate alloc;
 
 mod blkdebug;
+mod compress;
 mod copy_on_read;
 pub mod dedup;
 mod describe;
@@ -42,6 +43,7 @@ mod tests;
 mod throttle;
 
 pub use blkdebug::{Blkdebug, DebugLimits, InjectError, IoType, SetState};
+pub use compress::Compress;
 pub use copy_on_read::CopyOnRead;
 pub use describe::{attributes, child_edges, node_kind, shown_children, takes_child};
 pub use file::FileDriver;

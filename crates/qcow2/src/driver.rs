@@ -172,6 +172,10 @@ impl BlockDriver for Qcow2 {
         Limits { request_alignment, fua: false, fua_zeroes: false, ..Limits::NONE }
     }
 
+    fn compresses(&self) -> bool {
+        self.image().is_some_and(|image| image.compresses())
+    }
+
     fn cluster_size(&self) -> ByteLen {
         self.image().map_or(ByteLen(1), |image| image.cluster_size())
     }

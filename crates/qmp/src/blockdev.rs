@@ -34,6 +34,7 @@ use crate::visitor::{Mode, Problem, Size, VisitError, take, visit};
 /// The drivers that `blockdev-add` knows.
 pub const DRIVERS: &[&str] = &[
     "blkdebug",
+    "compress",
     "copy-on-read",
     "dedup",
     "file",
@@ -78,6 +79,9 @@ pub(crate) enum Kind {
     Blkdebug {
         image: Child,
         rules: DebugRules,
+    },
+    Compress {
+        file: Child,
     },
     CopyOnRead {
         file: Child,
@@ -321,6 +325,7 @@ impl Blockdev {
         match self.kind {
             Kind::Raw { file: Child::LeftOut }
             | Kind::SnapshotAccess { file: Child::LeftOut }
+            | Kind::Compress { file: Child::LeftOut }
             | Kind::CopyOnRead { file: Child::LeftOut, .. }
             | Kind::Qcow2 { file: Child::LeftOut, .. }
             | Kind::Luks { file: Child::LeftOut, .. }
@@ -393,6 +398,10 @@ impl Kind {
                     image: Child::parse("image", Some(options.image), general, mode)?,
                     rules,
                 }
+            }
+            "compress" => {
+                let ChildOptions { file } = visit(options, mode)?;
+                Self::Compress { file: Child::parse("file", file, general, mode)? }
             }
             "copy-on-read" => {
                 let CopyOnReadOptions { file, bottom } = visit(options, mode)?;

@@ -111,9 +111,10 @@ impl Kind {
             ]
             .into(),
             Self::Quorum { options, .. } => [("options", format!("{options:?}"))].into(),
-            Self::Dedup { .. } | Self::Raw { .. } | Self::SnapshotAccess { .. } => {
-                DriverOptions::new()
-            }
+            Self::Compress { .. }
+            | Self::Dedup { .. }
+            | Self::Raw { .. }
+            | Self::SnapshotAccess { .. } => DriverOptions::new(),
             Self::Throttle { held, .. } => held.driver_options(),
         }
     }
@@ -145,7 +146,8 @@ impl Kind {
             Self::Quorum { children, .. } => {
                 Quorum::CHILDREN.into_iter().zip(children.iter().map(Some)).collect()
             }
-            Self::CopyOnRead { file, .. }
+            Self::Compress { file }
+            | Self::CopyOnRead { file, .. }
             | Self::Luks { file, .. }
             | Self::Raw { file }
             | Self::SnapshotAccess { file }

@@ -102,6 +102,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("mirror-witness", include_str!("../../../tests/scenarios/mirror-witness.json")),
     ("qcow2-allocate", include_str!("../../../tests/scenarios/qcow2-allocate.json")),
     ("qcow2-clean-caches", include_str!("../../../tests/scenarios/qcow2-clean-caches.json")),
+    ("qcow2-compress", include_str!("../../../tests/scenarios/qcow2-compress.json")),
     (
         "qcow2-cow-over-backing",
         include_str!("../../../tests/scenarios/qcow2-cow-over-backing.json"),

@@ -12,6 +12,12 @@ use crate::error::ImageError;
 use crate::file::Files;
 
 impl Image {
+    /// Whether clusters can be compressed: not in an external data file, which has them where the guest does, nor
+    /// where they are encrypted.
+    pub fn compresses(&self) -> bool {
+        !self.geometry.external && !self.is_encrypted()
+    }
+
     /// Writes `data` at `offset` of the guest's disk, compressed: whole clusters, or up to the end of the disk.
     ///
     /// # Errors
