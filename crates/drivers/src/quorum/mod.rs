@@ -1,8 +1,9 @@
 //! `quorum`: keeps the same bytes in each of its children, and believes what enough of them say.
 //!
 //! A read asks all children and returns the bytes that most have, if they are at least as many as the threshold; with
-//! the pattern `fifo` it returns what the first child says that does not fail and has missed no write there. A write goes to all children, and has
-//! succeeded if it has in as many as the threshold; a flush as well. Children that failed or differ are told of.
+//! the pattern `fifo` it returns what the first child says that does not fail and has missed no write there. A write
+//! goes to all children, and has succeeded if it has in as many as the threshold; a flush as well. Children that failed
+//! or differ are told of.
 //!
 //! Invariants:
 //! - `children-agree-beside-reads`: writes serialise, so that a read never sees some children before and others after
@@ -38,10 +39,10 @@ use blockyard_sync::door::world::Quiet;
 use blockyard_sync::sometimes;
 use blockyard_units::{ByteLen, ByteRange, Mutant};
 
+use self::behind::Behind;
+use self::promises::{Children, Promises};
+use self::votes::Answers;
 use crate::describe::may_write;
-use behind::Behind;
-use promises::{Children, Promises};
-use votes::Answers;
 
 /// How children are read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
