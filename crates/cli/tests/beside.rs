@@ -38,7 +38,9 @@ const EQUAL_HERE: &[&str] = &[
     "peer-bitmap-copy-on-read",
     "peer-bitmap-kept",
     "peer-commit",
+    "peer-compress",
     "peer-mirror-modes",
+    "peer-quorum",
     "peer-stream",
 ];
 

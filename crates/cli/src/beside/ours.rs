@@ -35,6 +35,8 @@ const EVENTS: &[&str] = &[
     "BLOCK_JOB_READY",
     "BLOCK_WRITE_THRESHOLD",
     "JOB_STATUS_CHANGE",
+    "QUORUM_FAILURE",
+    "QUORUM_REPORT_BAD",
 ];
 
 pub(super) struct Ours<'a> {
