@@ -95,6 +95,9 @@ pub trait LayerEvents: Send + Sync {
     /// A child of a quorum failed, or differs from what most say.
     fn quorum_report_bad(&self, vote: &ChildVote<'_>);
 
+    /// The children of the blkverify `node` differ, from the start of `range` on; that is empty if a flush did.
+    fn blkverify_mismatch(&self, node: &str, range: ByteRange);
+
     /// Too few children of a quorum agreed; `reference`: its backend's name, or its node's.
     fn quorum_failure(&self, reference: &str, range: ByteRange);
 }
@@ -139,6 +142,12 @@ impl BlockLayer {
     pub fn child_is_bad(&self, vote: &ChildVote<'_>) {
         note!("{} is outvoted at {}", vote.node, vote.range);
         self.tell(|events| events.quorum_report_bad(vote));
+    }
+
+    /// Tells that the children of the blkverify `node` differ.
+    pub fn children_differ(&self, node: &str, range: ByteRange) {
+        note!("the children of {node} differ at {range}");
+        self.tell(|events| events.blkverify_mismatch(node, range));
     }
 
     /// Tells that too few children of the quorum `node` agreed.

@@ -494,7 +494,7 @@ fn bad_input_is_refused_in_one_line_and_changes_nothing() {
     check_refused(&["explore", "./unknown-key.json"], "surprise: unexpected");
     check_refused(
         &["explore", "./unknown-driver.json"],
-        "setup: step 1: blockdev-add: driver: expected one of blkdebug, compress, copy-on-read, dedup,",
+        "setup: step 1: blockdev-add: driver: expected one of blkdebug, blkverify, compress,",
     );
     check_refused(&["explore", "./missing-disk.json"], "there is no disk 'sorc'");
     check_refused(&["explore", "mirror-passive", "--design", "replace=maybe"], "none of naive");

@@ -12,7 +12,7 @@ use blockyard_graph::{
 use blockyard_units::NodeId;
 
 use crate::dedup;
-use crate::{BACKING, DATA_FILE, FILE, IMAGE, Quorum};
+use crate::{BACKING, DATA_FILE, FILE, IMAGE, Quorum, RAW, TEST};
 
 /// A child that a driver may have.
 type Child = (&'static str, &'static [Role], EdgePolicy);
@@ -66,6 +66,15 @@ const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
     ),
     ("luks", NodeKind::Format, &[(FILE, &[Role::Data, Role::Primary], EdgePolicy::Storage)]),
     ("overlay", NodeKind::Format, &[(BACKING, &[Role::Cow], EdgePolicy::Backing)]),
+    (
+        "blkverify",
+        NodeKind::Filter,
+        &[
+            (RAW, FILTERED, EdgePolicy::Passthrough),
+            // It may change only together with the other.
+            (TEST, &[Role::Data], EdgePolicy::Storage),
+        ],
+    ),
     ("compress", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::Passthrough)]),
     ("copy-on-read", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::CopyOnRead)]),
     ("blkdebug", NodeKind::Filter, &[(IMAGE, FILTERED, EdgePolicy::Passthrough)]),

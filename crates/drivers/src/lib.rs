@@ -9,8 +9,10 @@
 //! | `dedup` | format | `metadata`, `data` | keeps equal clusters once |
 //! | `luks` | format | `file` | encrypts what is written, decrypts what is read |
 //! | `overlay` | format | `backing` | keeps what is written in memory, shows its child for the rest |
+//! | `compress` | filter | `file` | has its child compress what is written |
 //! | `copy-on-read` | filter | `file` | copies up into its child what is read from below it |
 //! | `blkdebug` | filter | `image` | lets requests fail, stop or be cut, by rules |
+//! | `blkverify` | filter | `raw`, `test` | does the same to both, and compares what they say |
 //! | `quorum` | format | `children.0` to `children.31` | keeps the same in each, and believes what most say |
 //! | `snapshot-access` | format | `file` | shows what its child was when a backup of it began |
 //! | `throttle` | filter | `file` | holds a rate, of its own or its group's |
@@ -26,6 +28,7 @@
 extern crate alloc;
 
 mod blkdebug;
+mod blkverify;
 mod compress;
 mod copy_on_read;
 pub mod dedup;
@@ -43,6 +46,7 @@ mod tests;
 mod throttle;
 
 pub use blkdebug::{Blkdebug, DebugLimits, InjectError, IoType, SetState};
+pub use blkverify::Blkverify;
 pub use compress::Compress;
 pub use copy_on_read::CopyOnRead;
 pub use describe::{attributes, child_edges, node_kind, shown_children, takes_child};
@@ -60,6 +64,10 @@ pub use throttle::{Rate, Rates, Throttle, ThrottleGroup, ThrottleLimits, Throttl
 const FILE: &str = "file";
 /// The name of the child of `blkdebug`.
 const IMAGE: &str = "image";
+/// The name of the child of `blkverify` that is believed.
+const RAW: &str = "raw";
+/// The name of the one that is compared with it.
+const TEST: &str = "test";
 
 /// The name of the child of `qcow2` that has the data, if the image has them in a file of their own.
 const DATA_FILE: &str = "data-file";

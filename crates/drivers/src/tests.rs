@@ -16,6 +16,8 @@ fn kinds_are_as_the_drivers_are() {
     assert_eq!(node_kind("luks"), Some(NodeKind::Format));
     assert_eq!(node_kind("overlay"), Some(NodeKind::Format));
     assert_eq!(node_kind("quorum"), Some(NodeKind::Format));
+    assert_eq!(node_kind("blkverify"), Some(NodeKind::Filter));
+    assert_eq!(node_kind("compress"), Some(NodeKind::Filter));
     assert_eq!(node_kind("copy-on-read"), Some(NodeKind::Filter));
     assert_eq!(node_kind("blkdebug"), Some(NodeKind::Filter));
     assert_eq!(node_kind("throttle"), Some(NodeKind::Filter));

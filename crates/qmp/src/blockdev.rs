@@ -34,6 +34,7 @@ use crate::visitor::{Mode, Problem, Size, VisitError, take, visit};
 /// The drivers that `blockdev-add` knows.
 pub const DRIVERS: &[&str] = &[
     "blkdebug",
+    "blkverify",
     "compress",
     "copy-on-read",
     "dedup",
@@ -79,6 +80,10 @@ pub(crate) enum Kind {
     Blkdebug {
         image: Child,
         rules: DebugRules,
+    },
+    Blkverify {
+        raw: Child,
+        test: Child,
     },
     Compress {
         file: Child,
@@ -170,6 +175,13 @@ struct SizeOptions {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct ChildOptions {
     file: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct BlkverifyOptions {
+    raw: Reference,
+    test: Reference,
 }
 
 #[derive(Deserialize)]
@@ -397,6 +409,13 @@ impl Kind {
                 Self::Blkdebug {
                     image: Child::parse("image", Some(options.image), general, mode)?,
                     rules,
+                }
+            }
+            "blkverify" => {
+                let BlkverifyOptions { raw, test } = visit(options, mode)?;
+                Self::Blkverify {
+                    raw: Child::parse("raw", Some(raw), general, mode)?,
+                    test: Child::parse("test", Some(test), general, mode)?,
                 }
             }
             "compress" => {

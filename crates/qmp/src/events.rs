@@ -216,6 +216,13 @@ impl LayerEvents for EventHub {
         });
     }
 
+    fn blkverify_mismatch(&self, node: &str, range: ByteRange) {
+        self.publish("X_BLKVERIFY_MISMATCH", || {
+            let place = [("offset", range.start().into()), ("length", range.len().0.into())];
+            Dict::from_iter([("node-name", Value::from(node))].into_iter().chain(place))
+        });
+    }
+
     fn quorum_failure(&self, reference: &str, range: ByteRange) {
         self.publish("QUORUM_FAILURE", || {
             let reference = [("reference", Value::from(reference))];

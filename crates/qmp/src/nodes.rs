@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 use blockyard_block::{BackingFile, BlockDriver, BlockError, BlockLayer, NewNode, Plan};
 use blockyard_drivers::dedup::Dedup;
 use blockyard_drivers::{
-    Blkdebug, Compress, CopyOnRead, FileDriver, Luks, Memory, Null, Overlay, Quorum, Raw,
-    SnapshotAccess, Throttle,
+    Blkdebug, Blkverify, Compress, CopyOnRead, FileDriver, Luks, Memory, Null, Overlay, Quorum,
+    Raw, SnapshotAccess, Throttle,
 };
 use blockyard_graph::{Edit, Graph, NodeKind, NodeOptions, Parent, ROOT};
 use blockyard_qcow2::Qcow2;
@@ -197,6 +197,11 @@ fn define_part(
             below("image", image)?;
             let DebugRules { limits, inject_error, set_state } = rules;
             Box::new(Blkdebug::new(name.as_str(), limits, inject_error, set_state))
+        }
+        Kind::Blkverify { raw, test } => {
+            below("raw", raw)?;
+            below("test", test)?;
+            Box::new(Blkverify::new(name.as_str()))
         }
         Kind::Compress { file } => {
             below("file", file)?;

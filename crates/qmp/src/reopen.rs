@@ -111,7 +111,8 @@ impl Kind {
             ]
             .into(),
             Self::Quorum { options, .. } => [("options", format!("{options:?}"))].into(),
-            Self::Compress { .. }
+            Self::Blkverify { .. }
+            | Self::Compress { .. }
             | Self::Dedup { .. }
             | Self::Raw { .. }
             | Self::SnapshotAccess { .. } => DriverOptions::new(),
@@ -138,6 +139,7 @@ impl Kind {
             Self::Dedup { metadata, data } => {
                 [("metadata", Some(metadata)), ("data", Some(data))].into()
             }
+            Self::Blkverify { raw, test } => [("raw", Some(raw)), ("test", Some(test))].into(),
             Self::Overlay { backing, .. } => [("backing", backing.as_ref())].into(),
             Self::Qcow2 { file, data_file, backing, .. } => {
                 let data_file = ("data-file", Some(data_file));

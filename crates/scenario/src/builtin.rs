@@ -47,6 +47,10 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("bitmap-subsection", include_str!("../../../tests/scenarios/bitmap-subsection.json")),
     ("bitmap-transaction", include_str!("../../../tests/scenarios/bitmap-transaction.json")),
     ("bitmap-unchanged", include_str!("../../../tests/scenarios/bitmap-unchanged.json")),
+    (
+        "blkverify-overlapping-writes",
+        include_str!("../../../tests/scenarios/blkverify-overlapping-writes.json"),
+    ),
     ("dedup-again", include_str!("../../../tests/scenarios/dedup-again.json")),
     ("dedup-flush", include_str!("../../../tests/scenarios/dedup-flush.json")),
     ("dedup-no-space", include_str!("../../../tests/scenarios/dedup-no-space.json")),

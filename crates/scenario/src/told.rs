@@ -285,6 +285,10 @@ impl LayerEvents for Told {
         self.hub.quorum_report_bad(vote);
     }
 
+    fn blkverify_mismatch(&self, node: &str, range: ByteRange) {
+        self.hub.blkverify_mismatch(node, range);
+    }
+
     fn quorum_failure(&self, reference: &str, range: ByteRange) {
         self.hub.quorum_failure(reference, range);
     }

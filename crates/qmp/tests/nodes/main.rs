@@ -3,6 +3,7 @@
 mod bench;
 mod dedups;
 mod quorums;
+mod verifying;
 
 use blockyard_block::{Backend, Requester, Write};
 use blockyard_qmp::check_command;
