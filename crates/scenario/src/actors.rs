@@ -117,7 +117,8 @@ impl Actor {
         if let ("query-blockstats", Ok(value)) = (command, &reply) {
             checks.judge(self.seen.with(|seen| Told::counters(seen, value)));
         }
-        let snapshots = |kind: &str| kind == "blockdev-snapshot";
+        let snapshots =
+            |kind: &str| matches!(kind, "blockdev-snapshot" | "x-blockdev-snapshot-stack");
         let snapshots = snapshots(command) || actions.iter().any(|(kind, _)| snapshots(kind));
         sometimes!(
             snapshots && drained && reply.is_ok(),

@@ -122,6 +122,11 @@ impl BlockDriver for Overlay {
         ByteLen(self.map.trusted(touched(Kind::Write), |map| *map.len.get_or_insert(len.0)))
     }
 
+    /// It keeps it as data.
+    fn compresses(&self) -> bool {
+        true
+    }
+
     fn cluster_size(&self) -> ByteLen {
         ByteLen(self.cluster)
     }

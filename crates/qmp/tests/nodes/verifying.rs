@@ -72,8 +72,8 @@ fn children_that_cannot_be_are_refused() {
             ),
             (
                 "driver=compress,node-name=n,file=a",
-                "node 'n': its child cannot compress; give it an image that can, as qcow2 without \
-                 encryption and external data",
+                "node 'n': its child cannot compress; a qcow2 image can, if it is neither encrypted nor \
+                 has an external data file",
             ),
         ];
         for (options, said) in cases {
