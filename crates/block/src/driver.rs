@@ -189,7 +189,7 @@ pub trait BlockDriver: Send + Sync {
     }
 
     /// Whether overlapping writes through this node must not run side by side.
-    fn serialises_writes(&self, _io: &Io) -> bool {
+    fn serialises_writes(&self) -> bool {
         false
     }
 

@@ -478,7 +478,7 @@ impl Node {
     /// What a request keeps others out of, or is kept out of, and which of the two.
     fn kept_to_itself(&self, io: &Io, write: &Write) -> (ByteRange, bool) {
         let (range, limits) = (write.range, self.driver.limits());
-        let serialising = write.flags.serialising || self.driver.serialises_writes(io);
+        let serialising = write.flags.serialising || self.driver.serialises_writes();
         match &write.kind {
             // Nobody else is to see or change the length meanwhile.
             WriteKind::Truncate(_) => (ByteRange::between(0, FAR_END), true),

@@ -27,7 +27,7 @@ use core::future::Future;
 use blockyard_block::{BlockDriver, BlockError, Io, ReadFlags, Write, WriteKind};
 use blockyard_runtime::{BoxFuture, IoBuffer, IoErrorKind};
 use blockyard_sync::sometimes;
-use blockyard_units::{ByteRange, Mutant};
+use blockyard_units::ByteRange;
 
 use crate::{RAW, TEST};
 
@@ -115,8 +115,8 @@ impl BlockDriver for Blkverify {
         io.grows(RAW) && io.grows(TEST)
     }
 
-    fn serialises_writes(&self, io: &Io) -> bool {
-        !io.layer().design().is_mutant(Mutant::BlkverifyDoesNotSerialise)
+    fn serialises_writes(&self) -> bool {
+        true
     }
 
     /// # Errors

@@ -258,8 +258,6 @@ words! {
             "a quorum reads from its first child, whatever writes that has missed";
         QuorumFlushForgetsFailedWrites = "quorum-flush-forgets-failed-writes",
             "a quorum's flush does not ask whether the children that flush have done the writes";
-        BlkverifyDoesNotSerialise = "blkverify-does-not-serialise",
-            "writes that overlap reach the two children of blkverify each in an order of its own";
         DedupFreesBeforeFlush = "dedup-frees-before-flush",
             "a data cluster is used anew while entries on disk still refer to it";
         DedupEntryBeforeData = "dedup-entry-before-data",

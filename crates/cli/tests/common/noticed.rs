@@ -76,7 +76,6 @@ pub const NOTICED: &[(&str, &str, &str, u32, u32)] = &[
     ("quorum-flush-vote-bypassed", "quorum-flush-fails", "progress", 0, 0),
     ("quorum-reads-who-missed-write", "quorum-fifo", "guest-consistency", 1, 0),
     ("quorum-flush-forgets-failed-writes", "quorum-promises", "durability", 0, 0),
-    ("blkverify-does-not-serialise", "blkverify-overlapping-writes", "progress", 0, 0),
     ("dedup-frees-before-flush", "dedup-reuse", "durability", 0, 0),
     ("dedup-entry-before-data", "dedup-flush", "durability", 0, 0),
     ("dedup-read-not-pinned", "dedup-read-pinned", "guest-consistency", 0, 0),

@@ -147,7 +147,6 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::QuorumFlushVoteBypassed, "they have no quorum"),
     (Mutant::QuorumFlushForgetsFailedWrites, "they have no quorum"),
     (Mutant::QuorumReadsWhoMissedWrite, "they have no quorum"),
-    (Mutant::BlkverifyDoesNotSerialise, "they have no blkverify"),
     (Mutant::DedupFreesBeforeFlush, "they have no dedup images"),
     (Mutant::DedupEntryBeforeData, "they have no dedup images"),
     (Mutant::DedupReadNotPinned, "they have no dedup images"),

@@ -275,7 +275,7 @@ impl BlockDriver for Quorum {
         self.children().iter().all(|child| io.grows(child))
     }
 
-    fn serialises_writes(&self, _io: &Io) -> bool {
+    fn serialises_writes(&self) -> bool {
         true
     }
 

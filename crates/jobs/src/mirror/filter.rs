@@ -101,7 +101,7 @@ impl BlockDriver for MirrorFilter {
         false
     }
 
-    fn serialises_writes(&self, _io: &Io) -> bool {
+    fn serialises_writes(&self) -> bool {
         self.0.mode() == CopyMode::Active
     }
 }
