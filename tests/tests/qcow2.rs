@@ -23,4 +23,5 @@ mod qcow2 {
     pub mod slots;
     pub mod snapshots;
     pub mod theirs;
+    pub mod volumes;
 }

@@ -361,8 +361,9 @@ const BY_CRASHES: [&str; 13] = [
     "qcow2-amends-over-dirty",
 ];
 
-/// What the tests of the drivers hunt, by virtual time.
-const BY_DRIVERS: [&str; 1] = ["throttle-drained-member-waits-for-others"];
+/// What the tests of the drivers hunt, by virtual time, or by what lies below a node.
+const BY_DRIVERS: [&str; 2] =
+    ["luks-erased-slot-keeps-key", "throttle-drained-member-waits-for-others"];
 
 /// Has the zoo hunt those that are not hunted one by one above: every second of them, for two tests beside each other.
 fn hunt_others(first: usize) {

@@ -56,6 +56,11 @@ impl Hash {
         found.map(|(_, word)| *word).expect("every-hash-has-a-word")
     }
 
+    /// Bytes of a digest.
+    pub fn digest_len(self) -> usize {
+        self.digest(&[]).len()
+    }
+
     /// The digest of `parts`, one behind the other.
     pub fn digest(self, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
         fn of<D: Digest>(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {

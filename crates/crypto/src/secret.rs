@@ -20,6 +20,15 @@ impl Secret {
     }
 }
 
+/// The key of an image's payload.
+pub struct MasterKey(pub(crate) Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey")
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")

@@ -3,8 +3,8 @@
 //! The blocks of several sectors, and their tweaks, go through the cipher together: the machine works on many at a time
 //! and waits for one.
 //!
-//! Source: IEEE 1619, 5.3 and 5.4, for XTS over data units of 512 bytes; LUKS 2.1 and appendix A for the initial
-//! vectors.
+//! Source: IEEE 1619, 5.3 and 5.4, for XTS; LUKS 2.1 and appendix A for the initial vectors, which are made of numbers
+//! of 512 bytes also where sectors are longer.
 
 use alloc::boxed::Box;
 use core::fmt;
@@ -15,14 +15,17 @@ use crate::aes::{Aes, BLOCK, Block};
 use crate::hash::Hash;
 use crate::spec::{CipherSpec, IvGenerator, Mode};
 
-/// Bytes of a sector.
+/// Bytes of a sector, where nobody says otherwise.
 pub const SECTOR: usize = 512;
 
-/// Blocks of a sector.
+/// Blocks of such a sector.
 const BLOCKS: usize = SECTOR / BLOCK;
 
-/// Sectors that are done together.
+/// Such sectors that are done together; as long as the longest sector.
 const BATCH: usize = 8;
+
+/// Bytes that a sector may have.
+pub(crate) const SECTOR_SIZES: [usize; 4] = [512, 1024, 2048, BATCH * SECTOR];
 
 /// A cipher with its key.
 pub struct SectorCipher {
@@ -30,6 +33,8 @@ pub struct SectorCipher {
     /// Of XTS.
     tweak: Option<Aes>,
     iv: Iv,
+    /// Bytes, one of [`SECTOR_SIZES`]; more than [`SECTOR`] with XTS only.
+    sector: usize,
 }
 
 enum Iv {
@@ -64,18 +69,33 @@ impl SectorCipher {
             IvGenerator::Essiv => Iv::Essiv(Box::new(aes(&Hash::Sha256.digest(&[key])))),
         };
         match spec.mode() {
-            Mode::Cbc => Self { data: aes(key), tweak: None, iv },
+            Mode::Cbc => Self { data: aes(key), tweak: None, iv, sector: SECTOR },
             Mode::Xts => {
                 let (data, tweak) = key.split_at(key.len() / 2);
-                Self { data: aes(data), tweak: Some(aes(tweak)), iv }
+                Self { data: aes(data), tweak: Some(aes(tweak)), iv, sector: SECTOR }
             }
         }
+    }
+
+    /// The same over longer sectors.
+    ///
+    /// # Panics
+    /// `long-sectors-are-xts`
+    pub(crate) fn over_sectors(self, sector: usize) -> Self {
+        let possible = SECTOR_SIZES.contains(&sector) && (sector == SECTOR || self.tweak.is_some());
+        assert!(possible, "long-sectors-are-xts: {sector} bytes");
+        Self { sector, ..self }
+    }
+
+    /// Bytes of a sector.
+    pub fn sector(&self) -> usize {
+        self.sector
     }
 
     /// Encrypts `data`, which lies at `offset` bytes from where sectors are counted.
     ///
     /// # Panics
-    /// `whole-sectors`: if one of the two is no multiple of [`SECTOR`].
+    /// `whole-sectors`: if one of the two is no multiple of a sector.
     pub fn encrypt(&self, offset: u64, data: &mut [u8]) {
         self.apply(Direction::Encrypt, offset, data);
     }
@@ -83,23 +103,29 @@ impl SectorCipher {
     /// Decrypts `data`, which lies at `offset` bytes from where sectors are counted.
     ///
     /// # Panics
-    /// `whole-sectors`: if one of the two is no multiple of [`SECTOR`].
+    /// `whole-sectors`: if one of the two is no multiple of a sector.
     pub fn decrypt(&self, offset: u64, data: &mut [u8]) {
         self.apply(Direction::Decrypt, offset, data);
     }
 
     fn apply(&self, direction: Direction, offset: u64, data: &mut [u8]) {
-        let whole = offset.is_multiple_of(SECTOR as u64) && data.len().is_multiple_of(SECTOR);
+        let sector = self.sector;
+        let whole = offset.is_multiple_of(sector as u64) && data.len().is_multiple_of(sector);
         assert!(whole, "whole-sectors: {} bytes at {offset}", data.len());
         let mut number = offset / SECTOR as u64;
         for batch in data.chunks_mut(BATCH * SECTOR) {
             let mut vectors = [Block::default(); BATCH];
-            let vectors = &mut vectors[..batch.len() / SECTOR];
+            let vectors = &mut vectors[..batch.len() / sector];
             self.initial_vectors(number, vectors);
-            number += vectors.len() as u64;
+            number += (batch.len() / SECTOR) as u64;
             let (blocks, _) = Array::slice_as_chunks_mut(batch);
             if self.tweak.is_some() {
-                self.xts(direction, vectors, blocks);
+                match sector {
+                    SECTOR => self.xts::<BLOCKS>(direction, vectors, blocks),
+                    1024 => self.xts::<{ 2 * BLOCKS }>(direction, vectors, blocks),
+                    2048 => self.xts::<{ 4 * BLOCKS }>(direction, vectors, blocks),
+                    _ => self.xts::<{ BATCH * BLOCKS }>(direction, vectors, blocks),
+                }
                 continue;
             }
             for (sector, vector) in blocks.chunks_exact_mut(BLOCKS).zip(vectors) {
@@ -113,7 +139,7 @@ impl SectorCipher {
 
     /// Those of the sectors from `number` on; for XTS encrypted with its second key already.
     fn initial_vectors(&self, number: u64, vectors: &mut [Block]) {
-        for (number, vector) in (number..).zip(vectors.iter_mut()) {
+        for (number, vector) in (number..).step_by(self.sector / SECTOR).zip(vectors.iter_mut()) {
             let number = match self.iv {
                 Iv::Plain => number & u64::from(u32::MAX),
                 Iv::Plain64 | Iv::Essiv(_) => number,
@@ -128,15 +154,21 @@ impl SectorCipher {
         }
     }
 
-    fn xts(&self, direction: Direction, vectors: &[Block], blocks: &mut [Block]) {
-        let mut tweaks = [[0; BLOCKS]; BATCH];
+    /// `EACH`: blocks of a sector.
+    fn xts<const EACH: usize>(
+        &self,
+        direction: Direction,
+        vectors: &[Block],
+        blocks: &mut [Block],
+    ) {
+        let mut tweaks = [0; BATCH * BLOCKS];
         let mut next = [0; BATCH];
         next.iter_mut().zip(vectors).for_each(|(next, vector)| {
             *next = u128::from_le_bytes((*vector).into());
         });
         // Each tweak waits for the one before, but not for those of other sectors.
-        for index in 0..BLOCKS {
-            for (tweaks, next) in tweaks.iter_mut().zip(&mut next) {
+        for index in 0..EACH {
+            for (tweaks, next) in tweaks.chunks_exact_mut(EACH).zip(&mut next) {
                 tweaks[index] = *next;
                 // Doubled in GF(2^128).
                 let carry = (next.cast_signed() >> 127).cast_unsigned() & 0x87;
@@ -144,7 +176,7 @@ impl SectorCipher {
             }
         }
         let whiten = |blocks: &mut [Block]| {
-            blocks.iter_mut().zip(tweaks.as_flattened()).for_each(|(block, tweak)| {
+            blocks.iter_mut().zip(&tweaks).for_each(|(block, tweak)| {
                 let bytes = u128::from_le_bytes((*block).into()) ^ tweak;
                 *block = bytes.to_le_bytes().into();
             });

@@ -141,6 +141,11 @@ impl CipherSpec {
         format!("{mode}-{iv}{hash}")
     }
 
+    /// Name and mode in one word, as `aes-xts-plain64`.
+    pub fn words(&self) -> String {
+        format!("{CIPHER_NAME}-{}", self.mode_word())
+    }
+
     /// The mode.
     pub fn mode(&self) -> Mode {
         self.mode

@@ -2,6 +2,7 @@
 
 mod headers;
 mod hostile;
+mod luks2;
 mod pieces;
 mod sectors;
 

@@ -11,8 +11,8 @@ use blockyard_graph::{
 };
 use blockyard_units::NodeId;
 
-use crate::dedup;
 use crate::{BACKING, DATA_FILE, FILE, IMAGE, Quorum, RAW, TEST};
+use crate::{dedup, luks};
 
 /// A child that a driver may have.
 type Child = (&'static str, &'static [Role], EdgePolicy);
@@ -64,7 +64,14 @@ const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
             (dedup::DATA, &[Role::Data], EdgePolicy::Storage),
         ],
     ),
-    ("luks", NodeKind::Format, &[(FILE, &[Role::Data, Role::Primary], EdgePolicy::Storage)]),
+    (
+        "luks",
+        NodeKind::Format,
+        &[
+            (FILE, &[Role::Data, Role::Primary], EdgePolicy::Storage),
+            (luks::HEADER, &[Role::Metadata], EdgePolicy::Storage),
+        ],
+    ),
     ("overlay", NodeKind::Format, &[(BACKING, &[Role::Cow], EdgePolicy::Backing)]),
     (
         "blkverify",

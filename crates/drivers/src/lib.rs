@@ -7,7 +7,7 @@
 //! | `file` | protocol | – | a disk that the world provides |
 //! | `raw` | format | `file` | the child's bytes as they are |
 //! | `dedup` | format | `metadata`, `data` | keeps equal clusters once |
-//! | `luks` | format | `file` | encrypts what is written, decrypts what is read |
+//! | `luks` | format | `file`, `header` | encrypts what is written, decrypts what is read |
 //! | `overlay` | format | `backing` | keeps what is written in memory, shows its child for the rest |
 //! | `compress` | filter | `file` | has its child compress what is written |
 //! | `copy-on-read` | filter | `file` | copies up into its child what is read from below it |

@@ -1,35 +1,40 @@
-//! `luks`: a LUKS1 image in its child `file`. The header and the key material come first; the payload behind them is
-//! decrypted when it is read and encrypted when it is written, sectors of 512 bytes at a time.
+//! `luks`: a LUKS image, of version 1 or 2, in its child `file`. The header and the key material come first; the
+//! payload behind them is decrypted when it is read and encrypted when it is written, a sector at a time. With a child
+//! `header` all but the payload lies there.
 //!
 //! It keeps nothing between requests, so a request is the child's own, moved by the payload's offset. Zeroes are data
 //! here: written through it they are encrypted like all else. What nobody has written reads as whatever the child's
 //! bytes come to, also behind the old end of an image that was made longer.
 //!
 //! Source: QEMU's documented luks driver. A discard is left undone there too, as the child's zeroes would read as
-//! noise.
+//! noise. Differs: QEMU has no version 2.
 
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::any::Any;
 
 use blockyard_block::{
     Amended, BlockDriver, BlockError, Extent, Io, Limits, ReadFlags, Truncate, Write, WriteKind,
 };
-use blockyard_crypto::{CryptoError, Header, SECTOR, SLOTS, Secret, SectorCipher, SlotChange};
+use blockyard_crypto::{CryptoError, Materials, SECTOR, Secret, SectorCipher, SlotChange, Volume};
 use blockyard_runtime::{BoxFuture, IoBuffer};
 use blockyard_sync::door;
 use blockyard_sync::door::world::Quiet;
-use blockyard_units::{ByteLen, ByteOffset, ByteRange};
+use blockyard_units::{ByteLen, ByteOffset, ByteRange, Mutant};
 
 use crate::FILE;
+
+/// The child that has a header which is detached from its payload.
+pub(crate) const HEADER: &str = "header";
 
 /// A node with an encrypted image. Until it is opened it has no length.
 pub struct Luks {
     node: String,
     secret: Arc<Secret>,
+    /// The child with the header.
+    header: &'static str,
     /// Replaced only while nobody uses the node.
     opened: Quiet<Option<Arc<Opened>>>,
 }
@@ -37,27 +42,37 @@ pub struct Luks {
 /// What an image needs once it is open.
 struct Opened {
     cipher: SectorCipher,
-    /// Bytes, a multiple of [`SECTOR`].
+    /// Bytes before the payload, a multiple of [`SECTOR`].
     payload: u64,
+}
+
+fn said(error: CryptoError) -> BlockError {
+    BlockError::Invalid(format!("{error}"))
+}
+
+fn pause() -> BoxFuture<'static, ()> {
+    Box::pin(door::boundary())
+}
+
+/// The header of the image, which a child has.
+async fn volume(io: &Io, header: &'static str) -> Result<Volume, BlockError> {
+    let space = io.len(header)?.0;
+    let read = |len: u64| io.read(header, ByteRange::new(0, len.min(space)), ReadFlags::default());
+    let beginning = read(Volume::BEGINNING).await?;
+    let bytes = read(Volume::wanted(&beginning)).await?;
+    Volume::parse(&bytes, space, header == HEADER).map_err(said)
 }
 
 impl Opened {
     /// The image in the child, opened with a passphrase. No error holds that.
-    async fn find(io: &Io, passphrase: &[u8]) -> Result<Self, BlockError> {
-        let invalid = |error: CryptoError| BlockError::Invalid(format!("{error}"));
-        let read = |range| io.read(FILE, range, ReadFlags::default());
-        let space = io.len(FILE)?.0;
-        let bytes = read(ByteRange::new(0, space.min(Header::LEN as u64))).await?;
-        let header = Header::parse(&bytes, space).map_err(invalid)?;
-        for slot in header.enabled_slots() {
-            let material = read(header.key_material(slot)).await?;
-            if let Some(key) = header
-                .unlock_in_pieces(slot, passphrase, &material, || Box::pin(door::boundary()))
-                .await
-                .map_err(invalid)?
-            {
-                let cipher = header.sector_cipher(&key);
-                return Ok(Self { cipher, payload: header.payload_offset() });
+    async fn find(io: &Io, header: &'static str, passphrase: &[u8]) -> Result<Self, BlockError> {
+        let volume = volume(io, header).await?;
+        for (slot, place) in volume.key_materials() {
+            let material = io.read(header, place, ReadFlags::default()).await?;
+            let key = volume.unlock_in_pieces(slot, passphrase, &material, pause).await;
+            if let Some(key) = key.map_err(said)? {
+                let cipher = volume.sector_cipher(&key);
+                return Ok(Self { cipher, payload: volume.payload_offset() });
             }
         }
         Err(BlockError::Invalid("the passphrase opens none of the key slots".into()))
@@ -81,8 +96,10 @@ impl Opened {
             }
             WriteKind::Truncate(truncate) => {
                 let Truncate { len, preallocation } = *truncate;
-                if !len.0.is_multiple_of(SECTOR as u64) {
-                    let message = format!("a luks image has whole sectors of 512 bytes, not {len}");
+                let sector = self.cipher.sector();
+                if !len.0.is_multiple_of(sector as u64) {
+                    let message =
+                        format!("a luks image has whole sectors of {sector} bytes, not {len}");
                     return Err(BlockError::Invalid(message));
                 }
                 let len = ByteLen(self.below(io, ByteRange::new(len.0, 0))?.start());
@@ -99,7 +116,12 @@ impl Opened {
 impl Luks {
     /// Of the node `node`, whose passphrase is `secret`.
     pub fn new(node: impl Into<String>, secret: Arc<Secret>) -> Self {
-        Self { node: node.into(), secret, opened: Quiet::new(None) }
+        Self { node: node.into(), secret, header: FILE, opened: Quiet::new(None) }
+    }
+
+    /// The same with the header in a child of its own.
+    pub fn with_detached_header(self) -> Self {
+        Self { header: HEADER, ..self }
     }
 
     fn opened(&self) -> Result<Arc<Opened>, BlockError> {
@@ -110,18 +132,19 @@ impl Luks {
 
 impl BlockDriver for Luks {
     fn limits(&self) -> Limits {
-        Limits { request_alignment: SECTOR as u32, ..Limits::NONE }
+        let sector = self.opened().map_or(SECTOR, |opened| opened.cipher.sector());
+        Limits { request_alignment: sector as u32, ..Limits::NONE }
     }
 
     fn len(&self, io: &Io) -> ByteLen {
         let Ok(opened) = self.opened() else { return ByteLen(0) };
         let behind = io.len(FILE).unwrap_or_default().0.saturating_sub(opened.payload);
-        ByteLen(ByteOffset(behind).align_down(ByteLen(SECTOR as u64)).0)
+        ByteLen(ByteOffset(behind).align_down(ByteLen(opened.cipher.sector() as u64)).0)
     }
 
     fn open<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
-            let opened = Opened::find(io, self.secret.bytes()).await?;
+            let opened = Opened::find(io, self.header, self.secret.bytes()).await?;
             self.opened.with(|slot| *slot = Some(Arc::new(opened)));
             Ok(())
         })
@@ -157,10 +180,11 @@ impl BlockDriver for Luks {
         Box::pin(async move {
             let change =
                 change.downcast_ref().ok_or_else(|| io.unsupported(ByteRange::new(0, 0)))?;
-            amend(io, change).await.map(|()| Box::new(()) as Amended)
+            amend(io, self.header, change).await.map(|()| Box::new(()) as Amended)
         })
     }
 
+    /// The header needs none: what is written there is flushed at once.
     fn flush<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(io.flush(FILE))
     }
@@ -175,26 +199,25 @@ impl BlockDriver for Luks {
     }
 }
 
-/// Changes the key slots of the image in the child. A crash leaves each slot as it was or as it is to be, but for one
+/// Changes the key slots of the image. A crash leaves each slot as it was or as it is to be, but for one of version 1
 /// that is overwritten.
-async fn amend(io: &Io, change: &SlotChange) -> Result<(), BlockError> {
-    let said = |error: CryptoError| BlockError::Invalid(format!("{error}"));
-    let read = |range| io.read(FILE, range, ReadFlags::default());
-    let space = io.len(FILE)?.0;
-    let bytes = read(ByteRange::new(0, space.min(Header::LEN as u64))).await?;
-    let header = Header::parse(&bytes, space).map_err(said)?;
-    let mut materials = Vec::new();
-    for slot in 0..SLOTS {
-        materials.push(read(header.key_material(slot)).await?.to_vec());
+async fn amend(io: &Io, header: &'static str, change: &SlotChange) -> Result<(), BlockError> {
+    let volume = volume(io, header).await?;
+    let mut materials = Materials::new();
+    for (slot, place) in volume.key_materials() {
+        materials.insert(slot, io.read(header, place, ReadFlags::default()).await?.to_vec());
     }
     let runtime = io.layer().runtime();
     let mut random = |bytes: &mut [u8]| runtime.fill_random(bytes);
-    let pause = || -> BoxFuture<'static, ()> { Box::pin(door::boundary()) };
-    for update in header.amend(change, &materials, &mut random, pause).await.map_err(said)? {
-        io.write(FILE, Write::data(update.offset, update.material.into())).await?;
-        io.flush(FILE).await?;
-        io.write(FILE, Write::data(0, update.header.to_bytes().to_vec().into())).await?;
-        io.flush(FILE).await?;
+    let mut steps = volume.amend(change, &materials, &mut random, pause).await.map_err(said)?;
+    if io.layer().design().is_mutant(Mutant::LuksErasedSlotKeepsKey)
+        && matches!(change, SlotChange::Erase { .. })
+    {
+        steps.remove(0);
+    }
+    for step in steps {
+        io.write(header, Write::data(step.offset, step.bytes.into())).await?;
+        io.flush(header).await?;
     }
     Ok(())
 }

@@ -104,6 +104,7 @@ pub(crate) enum Kind {
     },
     Luks {
         file: Child,
+        header: Child,
         key_secret: String,
     },
     Memory {
@@ -202,6 +203,7 @@ struct DedupOptions {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct LuksOptions {
     file: Option<Reference>,
+    header: Option<Reference>,
     key_secret: String,
 }
 
@@ -439,9 +441,13 @@ impl Kind {
                 Self::File { filename, locking, cache: general.cache, aio }
             }
             "luks" => {
-                let LuksOptions { file, key_secret } = visit(options, mode)?;
+                let LuksOptions { file, header, key_secret } = visit(options, mode)?;
                 let file = Child::parse("file", file, general, mode)?;
-                Self::Luks { file, key_secret }
+                Self::Luks {
+                    file,
+                    header: Child::parse("header", header, general, mode)?,
+                    key_secret,
+                }
             }
             "memory" => Self::Memory { size: check_size(size()?, MEMORY_MAX)? },
             "null-co" => Self::Null { size: check_size(size()?, LONGEST)? },

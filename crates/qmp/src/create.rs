@@ -1,4 +1,5 @@
-//! `blockdev-create`: makes a file, a qcow2 image in a node, or a dedup image in two, as a job of the type `create`.
+//! `blockdev-create`: makes a file, a qcow2 or LUKS image in a node, or a dedup image in two, as a job of the type
+//! `create`.
 //!
 //! Source: QEMU's QMP reference, BlockdevCreateOptions, with its defaults. Differs: a node is named, not defined in
 //! place; `nocow`, other drivers and other types of encryption are not there. QEMU has no dedup. What is wrong with
@@ -7,11 +8,8 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
-use alloc::vec::Vec;
 
 use blockyard_block::{Backend, BlockError, Preallocation, Truncate, Write, WriteFlags};
-use blockyard_crypto::{CipherSpec, Hash, Header as LuksHeader, Iterations, Secret};
 use blockyard_drivers::dedup::{self, Dedup, DedupHeader};
 use blockyard_graph::Permissions;
 use blockyard_jobs::{JobOptions, check_job_id, run_once};
@@ -26,6 +24,11 @@ use crate::monitor::Monitor;
 use crate::value::{Dict, Value};
 use crate::visitor::{Mode, Size, VisitError, take, visit};
 
+mod luks;
+
+pub(crate) use self::luks::Luks;
+use self::luks::{Encrypt, LuksOptions};
+
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(crate) struct BlockdevCreate {
@@ -37,6 +40,7 @@ pub(crate) struct BlockdevCreate {
 enum Wanted {
     Dedup(DedupOptions),
     File(FileOptions),
+    Luks(Box<LuksOptions>),
     Qcow2(Box<Qcow2Options>),
 }
 
@@ -99,27 +103,6 @@ enum CompressionType {
     Zstd,
 }
 
-#[derive(Clone, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Encrypt {
-    #[serde(rename = "format")]
-    _format: Luks,
-    key_secret: String,
-    cipher_alg: Option<String>,
-    cipher_mode: Option<String>,
-    ivgen_alg: Option<String>,
-    ivgen_hash_alg: Option<String>,
-    hash_alg: Option<String>,
-    /// Milliseconds that the passphrase shall take.
-    iter_time: Option<u64>,
-}
-
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Luks {
-    Luks,
-}
-
 fn preallocation(mode: Option<PreallocMode>) -> Preallocation {
     match mode {
         None | Some(PreallocMode::Off) => Preallocation::Off,
@@ -139,14 +122,19 @@ impl BlockdevCreate {
         let within = |error: VisitError| error.within("options");
         let mut options = self.options;
         let driver = take::<String>(&mut options, "driver", mode).map_err(within)?;
+        if driver == "luks" {
+            let options = LuksOptions::parse(options, mode).map_err(within)?;
+            return Ok(Wanted::Luks(Box::new(options)));
+        }
         let value = Value::Dict(options);
         Ok(match driver.as_str() {
             "dedup" => Wanted::Dedup(visit(&value, mode).map_err(within)?),
             "file" => Wanted::File(visit(&value, mode).map_err(within)?),
             "qcow2" => Wanted::Qcow2(Box::new(visit(&value, mode).map_err(within)?)),
             other => {
-                let said =
-                    format!("options.driver: '{other}' makes nothing; dedup, file and qcow2 do");
+                let said = format!(
+                    "options.driver: '{other}' makes nothing; dedup, file, luks and qcow2 do"
+                );
                 return Err(QmpError::generic(said));
             }
         })
@@ -166,6 +154,7 @@ impl Monitor {
             let made = match &wanted {
                 Wanted::Dedup(options) => monitor.create_dedup(&job, options).await,
                 Wanted::File(options) => monitor.create_file(options).await,
+                Wanted::Luks(options) => monitor.create_luks(&job, options).await,
                 Wanted::Qcow2(options) => monitor.create_qcow2(&job, options).await,
             };
             made.map_err(|error| BlockError::Invalid(error.desc))
@@ -255,7 +244,10 @@ impl Monitor {
             backing: backing.map(|name| (name, options.backing_fmt.clone())),
             data_file,
             luks: match encrypt {
-                Some(encrypt) => Some(self.luks_header(encrypt).await?),
+                Some(encrypt) => {
+                    let header = self.luks_header(encrypt).await;
+                    Some(header.map_err(|error| error.within("encrypt"))?)
+                }
                 None => None,
             },
             preallocation: preallocation(options.preallocation),
@@ -269,50 +261,6 @@ impl Monitor {
         let named = self.driver_options(node).and_then(|options| options.get("filename").cloned());
         let said = || format!("data-file: node '{name}' has no filename that could be kept");
         named.ok_or_else(|| QmpError::generic(said()))
-    }
-
-    /// A LUKS header and its key material, with a key that nobody can guess.
-    async fn luks_header(&self, encrypt: &Encrypt) -> Result<Vec<u8>, QmpError> {
-        let said = |error| QmpError::generic(format!("encrypt: {error}"));
-        let Encrypt { cipher_alg, cipher_mode, ivgen_alg, ivgen_hash_alg, .. } = encrypt;
-        let words = [cipher_alg, cipher_mode, ivgen_alg, ivgen_hash_alg].map(Option::as_deref);
-        let [cipher_alg, cipher_mode, ivgen_alg, ivgen_hash_alg] = words;
-        let cipher = CipherSpec::from_options(cipher_alg, cipher_mode, ivgen_alg, ivgen_hash_alg);
-        let hash = Hash::named(encrypt.hash_alg.as_deref().unwrap_or("sha256")).map_err(said)?;
-        let secret = self.secret(&encrypt.key_secret).map_err(|error| error.within("encrypt"))?;
-        let runtime = self.layer().runtime();
-        let mut random = |bytes: &mut [u8]| runtime.fill_random(bytes);
-        let slot = self.iterations(hash, &secret, encrypt.iter_time.unwrap_or(2000)).await;
-        // An eighth of it is for the digest, as QEMU has it.
-        let iterations = Iterations { slot, digest: (slot / 8).max(1000) };
-        let cipher = cipher.map_err(said)?;
-        let made = LuksHeader::create_in_pieces(
-            cipher,
-            hash,
-            secret.bytes(),
-            iterations,
-            &mut random,
-            pause,
-        );
-        let update = made.await.map_err(said)?.update;
-        let end = ByteLen(update.header.payload_offset()).as_usize();
-        let mut area = vec![0; end];
-        area[..LuksHeader::LEN].copy_from_slice(&update.header.to_bytes());
-        let at = ByteLen(update.offset).as_usize();
-        area[at..at + update.material.len()].copy_from_slice(&update.material);
-        Ok(area)
-    }
-
-    /// How many rounds take so long here, and 1000 at least: in a world whose clock stands still, so many.
-    pub(crate) async fn iterations(&self, hash: Hash, secret: &Secret, wanted_ms: u64) -> u32 {
-        const TRIED: u32 = 1 << 14;
-        let began = self.layer().runtime().now_ns();
-        drop(hash.derive_in_pieces(secret.bytes(), &[0; 32], TRIED, 32, pause).await);
-        let took_ns = self.layer().runtime().now_ns().saturating_sub(began);
-        let rounds = u128::from(wanted_ms) * 1_000_000 * u128::from(TRIED);
-        let rounds = rounds.checked_div(u128::from(took_ns)).unwrap_or(0);
-        let most = u128::from(blockyard_crypto::MAX_ITERATIONS);
-        u32::try_from(rounds.clamp(1000, most)).unwrap_or(blockyard_crypto::MAX_ITERATIONS)
     }
 
     /// A node, to be written and given another length.

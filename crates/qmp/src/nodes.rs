@@ -226,9 +226,15 @@ fn define_part(
             let access = if read_only { Access::Read } else { Access::Write };
             Box::new(FileDriver::new(name.as_str(), storage, access))
         }
-        Kind::Luks { file, key_secret } => {
+        Kind::Luks { file, header, key_secret } => {
             below("file", file)?;
-            Box::new(Luks::new(name.as_str(), monitor.secret(&key_secret)?))
+            let luks = Luks::new(name.as_str(), monitor.secret(&key_secret)?);
+            if let Child::LeftOut = header {
+                Box::new(luks)
+            } else {
+                below("header", header)?;
+                Box::new(luks.with_detached_header())
+            }
         }
         Kind::Memory { size } => Box::new(Memory::new(size, None)),
         Kind::Null { size } => Box::new(Null::new(size)),

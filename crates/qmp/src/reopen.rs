@@ -140,6 +140,10 @@ impl Kind {
                 [("metadata", Some(metadata)), ("data", Some(data))].into()
             }
             Self::Blkverify { raw, test } => [("raw", Some(raw)), ("test", Some(test))].into(),
+            Self::Luks { file, header: Child::LeftOut, .. } => [("file", Some(file))].into(),
+            Self::Luks { file, header, .. } => {
+                [("file", Some(file)), ("header", Some(header))].into()
+            }
             Self::Overlay { backing, .. } => [("backing", backing.as_ref())].into(),
             Self::Qcow2 { file, data_file, backing, .. } => {
                 let data_file = ("data-file", Some(data_file));
@@ -150,7 +154,6 @@ impl Kind {
             }
             Self::Compress { file }
             | Self::CopyOnRead { file, .. }
-            | Self::Luks { file, .. }
             | Self::Raw { file }
             | Self::SnapshotAccess { file }
             | Self::Throttle { file, .. } => [("file", Some(file))].into(),

@@ -9,11 +9,13 @@ use zeroize::Zeroizing;
 
 use super::header::{DIGEST_LEN, Header, Iterations, SALT_LEN, Slot};
 use super::slots::check_iterations;
-use super::{MasterKey, Random, SLOTS, STRIPES, SlotUpdate};
+use super::{SLOTS, STRIPES, SlotUpdate};
 use crate::error::CryptoError;
 use crate::hash::Hash;
 use crate::pieces::{Pause, at_once};
+use crate::secret::MasterKey;
 use crate::sector::SECTOR;
+use crate::slots::Random;
 use crate::spec::CipherSpec;
 
 /// Sectors to whose multiples everything is put.
@@ -93,7 +95,7 @@ impl Header {
 }
 
 /// A random one (RFC 9562, 5.4).
-fn uuid(random: Random<'_>) -> String {
+pub(crate) fn uuid(random: Random<'_>) -> String {
     let mut bytes = [0; 16];
     random(&mut bytes);
     let drawn = u128::from_be_bytes(bytes);

@@ -2,7 +2,7 @@
 //!
 //! Source: LUKS 2.1 ("The partition header"), with the offsets of its figures 2 and 3. Numbers are big-endian, words
 //! end with a zero byte, positions are counted in sectors of 512 bytes.
-//! Differs: what stands behind a word's end is not kept; a header that is detached from its payload is not implemented.
+//! Differs: what stands behind a word's end is not kept.
 
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -81,6 +81,23 @@ impl Header {
     /// # Errors
     /// It is no such header, a field is wrong, or it asks for what is not implemented.
     pub fn parse(bytes: &[u8], space: u64) -> Result<Self, CryptoError> {
+        Self::parse_of(bytes, space, false)
+    }
+
+    /// The same of a header whose payload is elsewhere: `space` holds the header and all key material.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn parse_detached(bytes: &[u8], space: u64) -> Result<Self, CryptoError> {
+        Self::parse_of(bytes, space, true)
+    }
+
+    /// The same for a payload that begins at the start of another place.
+    pub fn detached(self) -> Self {
+        Self { payload: 0, ..self }
+    }
+
+    fn parse_of(bytes: &[u8], space: u64, detached: bool) -> Result<Self, CryptoError> {
         let Some(bytes) = bytes.first_chunk::<{ Self::LEN }>() else {
             let found = format!("{} bytes", bytes.len());
             return Err(corrupt("length", 0, found, "592 bytes at least"));
@@ -110,14 +127,14 @@ impl Header {
             uuid: word(bytes, "uuid", UUID_AT, UUID_LEN)?.into(),
             slots: slots(bytes)?,
         };
-        header.check_places(space)?;
+        header.check_places(space, detached)?;
         header.check_work()?;
         Ok(header)
     }
 
     /// Header, key material and payload follow each other, and do not overlap.
-    fn check_places(&self, space: u64) -> Result<(), CryptoError> {
-        let payload = self.payload_offset();
+    fn check_places(&self, space: u64, detached: bool) -> Result<(), CryptoError> {
+        let payload = if detached { space } else { self.payload_offset() };
         if payload > space {
             let found = format!("byte {payload} of {space}");
             return Err(corrupt("payload-offset", PAYLOAD_AT, found, "the image has that place"));
@@ -181,6 +198,12 @@ impl Header {
     /// Bytes from the start of the header to that of the payload.
     pub fn payload_offset(&self) -> u64 {
         u64::from(self.payload) * SECTOR as u64
+    }
+
+    /// Bytes from the start of the header to the end of all key material.
+    pub fn end(&self) -> u64 {
+        let ends = (0..SLOTS).map(|slot| self.key_material(slot).end());
+        ends.max().expect("slots-are-eight")
     }
 
     /// Where the key material of a slot lies, in bytes from the start of the header; up to

@@ -8,16 +8,16 @@ mod create;
 mod header;
 mod slots;
 
-pub use amend::SlotChange;
 pub use create::Created;
+pub(crate) use create::uuid;
 pub use header::{Header, Iterations};
-pub use slots::{MasterKey, Random, SlotUpdate};
+pub use slots::SlotUpdate;
 
 /// Slots of a header (LUKS 2.1, LUKS_NUMKEYS).
 pub const SLOTS: usize = 8;
 
 /// Stripes of a slot's key material (LUKS 2.1, LUKS_STRIPES).
-const STRIPES: u32 = 4000;
+pub(crate) const STRIPES: u32 = 4000;
 
 /// Rounds that a header may ask for in one place: half a minute or so with a slow machine. What is written takes two
 /// seconds, where it was written.
@@ -25,7 +25,7 @@ pub const MAX_ITERATIONS: u32 = 1 << 26;
 
 /// Rounds that all that is tried of a header may take together: whoever made it is not to keep others waiting for
 /// longer than a minute or so. Eight slots as they are made take less.
-const MAX_TRIED: u64 = 1 << 27;
+pub(crate) const MAX_TRIED: u64 = 1 << 27;
 
 /// Bytes that a slot's key material may have: of the longest key.
 pub const MAX_MATERIAL: u64 = 64 * STRIPES as u64;

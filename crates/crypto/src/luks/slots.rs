@@ -4,10 +4,8 @@
 //! Differs: what a slot held is overwritten once; how often the medium keeps it elsewhere nobody knows.
 
 use alloc::format;
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::fmt;
 
 use zeroize::Zeroizing;
 
@@ -15,20 +13,10 @@ use super::header::{DIGEST_LEN, Header, SALT_LEN, Slot};
 use super::{MAX_ITERATIONS, SLOTS, STRIPES};
 use crate::error::CryptoError;
 use crate::pieces::{Pause, at_once};
+use crate::secret::MasterKey;
 use crate::sector::SectorCipher;
+use crate::slots::{Random, Step, check_slot, place, refuse};
 use crate::split;
-
-/// Fills bytes with random numbers.
-pub type Random<'a> = &'a mut (dyn FnMut(&mut [u8]) + Send);
-
-/// The key of an image's payload.
-pub struct MasterKey(pub(super) Zeroizing<Vec<u8>>);
-
-impl fmt::Debug for MasterKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("MasterKey")
-    }
-}
 
 /// What is to be written so that a slot changes: the material, then, once that is durable, the header. A crash between
 /// the two leaves a new slot unused, or one that was to be emptied without its passphrase.
@@ -41,6 +29,14 @@ pub struct SlotUpdate {
     pub material: Vec<u8>,
     /// The header afterwards.
     pub header: Header,
+}
+
+impl SlotUpdate {
+    /// The two pieces.
+    pub fn steps(self) -> [Step; 2] {
+        let header = Step { offset: 0, bytes: self.header.to_bytes().to_vec() };
+        [Step { offset: self.offset, bytes: self.material }, header]
+    }
 }
 
 impl Header {
@@ -133,15 +129,7 @@ impl Header {
         pause: Pause,
     ) -> Result<SlotUpdate, CryptoError> {
         check_iterations(iterations)?;
-        let free = |slot: &usize| !self.slots[*slot].enabled;
-        let index = match slot {
-            Some(slot) => Some(check_slot(slot)?).filter(free),
-            None => (0..SLOTS).find(free),
-        };
-        let index = index.ok_or_else(|| {
-            let which = slot.map_or_else(|| "every key slot".into(), |slot| format!("slot {slot}"));
-            CryptoError::Refused(format!("{which} is in use; erase a passphrase first"))
-        })?;
+        let index = place(slot, SLOTS, |slot| !self.slots[slot].enabled)?;
         let mut salt = [0; SALT_LEN];
         random(&mut salt);
         let slot = Slot { enabled: true, iterations, salt, ..self.slots[index] };
@@ -161,8 +149,7 @@ impl Header {
         force: bool,
         random: Random<'_>,
     ) -> Result<SlotUpdate, CryptoError> {
-        let old = &self.slots[check_slot(slot)?];
-        let refuse = |what: String| Err(CryptoError::Refused(what));
+        let old = &self.slots[check_slot(slot, SLOTS)?];
         if !old.enabled {
             return refuse(format!("slot {slot} is not in use"));
         }
@@ -181,13 +168,6 @@ impl Header {
         header.slots[index] = slot;
         SlotUpdate { offset: header.key_material(index).start(), material, header }
     }
-}
-
-pub(super) fn check_slot(slot: usize) -> Result<usize, CryptoError> {
-    if slot < SLOTS {
-        return Ok(slot);
-    }
-    Err(CryptoError::Refused(format!("there is no slot {slot}; there are slots 0 to 7")))
 }
 
 pub(super) fn check_iterations(iterations: u32) -> Result<(), CryptoError> {

@@ -9,6 +9,7 @@ use xts_mode::{Xts128, get_tweak_default};
 
 use super::numbers;
 use crate::aes::{Aes, Block};
+use crate::sector::SECTOR_SIZES;
 use crate::{CipherSpec, SECTOR, SectorCipher};
 
 fn bytes(seed: u64, len: usize) -> Vec<u8> {
@@ -25,14 +26,16 @@ fn cipher(mode: &str, key: &[u8]) -> SectorCipher {
 /// More than a batch, and no multiple of one.
 const LEN: usize = 21 * SECTOR;
 
-fn by_another<C>(key: &[u8], number: u128, data: &mut [u8])
+fn by_another<C>(key: &[u8], number: u128, sector: usize, data: &mut [u8])
 where
     C: KeyInit + BlockCipherEncrypt + BlockSizeUser<BlockSize = U16>,
 {
     let (data_key, tweak_key) = key.split_at(key.len() / 2);
     let new = |key: &[u8]| C::new_from_slice(key).expect("the key has its length");
     let xts = Xts128::new(new(data_key), new(tweak_key));
-    xts.encrypt_area(data, SECTOR, number, get_tweak_default);
+    // Numbers count sectors of 512 bytes, however long these are.
+    let tweak = |index: u128| get_tweak_default(number + index * (sector / SECTOR) as u128);
+    xts.encrypt_area(data, sector, 0, tweak);
 }
 
 #[test]
@@ -44,14 +47,30 @@ fn xts_is_what_another_implementation_says() {
             cipher("xts-plain64", &key).encrypt(first * SECTOR as u64, &mut ours);
             let mut theirs = plain.clone();
             match key_len {
-                32 => by_another::<aes::Aes128>(&key, first.into(), &mut theirs),
-                48 => by_another::<aes::Aes192>(&key, first.into(), &mut theirs),
-                _ => by_another::<aes::Aes256>(&key, first.into(), &mut theirs),
+                32 => by_another::<aes::Aes128>(&key, first.into(), SECTOR, &mut theirs),
+                48 => by_another::<aes::Aes192>(&key, first.into(), SECTOR, &mut theirs),
+                _ => by_another::<aes::Aes256>(&key, first.into(), SECTOR, &mut theirs),
             }
             assert!(ours == theirs, "sector {first}, {key_len} bytes of key");
             cipher("xts-plain64", &key).decrypt(first * SECTOR as u64, &mut ours);
             assert!(ours == plain, "sector {first}, {key_len} bytes of key, back");
         }
+    }
+}
+
+#[test]
+fn long_sectors_are_what_another_implementation_says() {
+    for sector in SECTOR_SIZES {
+        let (key, plain) = (bytes(1, 64), bytes(2, 7 * 4096));
+        let number = 8 * 77;
+        let cipher = cipher("xts-plain64", &key).over_sectors(sector);
+        let mut ours = plain.clone();
+        cipher.encrypt(number * SECTOR as u64, &mut ours);
+        let mut theirs = plain.clone();
+        by_another::<aes::Aes256>(&key, number.into(), sector, &mut theirs);
+        assert!(ours == theirs, "{sector}");
+        cipher.decrypt(number * SECTOR as u64, &mut ours);
+        assert!(ours == plain, "{sector}, back");
     }
 }
 

@@ -88,7 +88,7 @@ fn what_is_written_again_before_a_flush_is_still_there() {
     assert_eq!(copied.unneeded, [0]);
     write(&mut table, 1, &[1]);
     assert_eq!(table.look(1, 1), (Some(0), 1), "it costs no write");
-    assert_eq!(table.release(&copied.unneeded, false), [], "and is needed");
+    assert!(table.release(&copied.unneeded, false).is_empty(), "and is needed");
     table.check_invariants();
 }
 
@@ -100,7 +100,7 @@ fn a_reader_keeps_what_it_reads() {
     table.clear(0, 2);
     let copied = table.copy();
     assert!(!table.flush_releases() && table.waits_for_flush());
-    assert_eq!(table.release(&copied.unneeded, false), []);
+    assert!(table.release(&copied.unneeded, false).is_empty());
     table.unpin(&pinned);
     let left = table.release(&copied.unneeded, false);
     assert_eq!(left, [0, 1]);

@@ -16,7 +16,7 @@ use blockyard_sim::{
     Outcome, Pick, Program, RandomWalk, Reduction, Setup, SimDisk, Verdict, World, run_once,
 };
 use blockyard_sync::door::world::Quiet;
-use blockyard_units::{Design, NodeId};
+use blockyard_units::{Design, Mutant, NodeId};
 
 pub const LEN: u64 = 4096;
 pub const FAULTLESS: Budgets = Budgets::NONE;
@@ -146,13 +146,19 @@ fn child_name(driver: &str) -> &'static str {
 type Body = Box<dyn Fn(Arc<Bench>) -> BoxFuture<'static, ()>>;
 
 /// A program of one actor; its asserts are the findings.
-pub struct Test(Body);
+pub struct Test(Body, Design);
 
 impl Test {
     pub fn new<F: Future<Output = ()> + Send + 'static>(
         body: impl Fn(Arc<Bench>) -> F + 'static,
     ) -> Self {
-        Self(Box::new(move |bench| Box::pin(body(bench))))
+        Self(Box::new(move |bench| Box::pin(body(bench))), Design::default())
+    }
+
+    /// The same with a known bug.
+    pub fn with(mut self, mutant: Mutant) -> Self {
+        self.1.set_mutant(mutant).expect("tests are built with mutants");
+        self
     }
 }
 
@@ -164,7 +170,7 @@ impl Program for Test {
         let second = world.disk("second");
         let bench = world.begin(|runtime| {
             let requests = Arc::new(Requests::default());
-            let layer = BlockLayer::new(runtime.clone(), Design::default(), requests.clone());
+            let layer = BlockLayer::new(runtime.clone(), self.1, requests.clone());
             let bench = Arc::new(Bench { runtime: runtime.clone(), layer, disk, second, requests });
             drop(runtime.spawn("actor", (self.0)(bench.clone())));
             bench

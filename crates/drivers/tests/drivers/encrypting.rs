@@ -1,14 +1,17 @@
 //! `luks`: what comes back, what lies below, and what is refused.
 
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use blockyard_block::{Backend, BlockError, Preallocation, Truncate, Write};
-use blockyard_crypto::{CipherSpec, Hash, Header, Iterations, Secret};
+use blockyard_crypto::{
+    CipherSpec, Cost, Hash, Header, Iterations, Luks2, Luks2Options, Secret, SlotChange, Volume,
+};
 use blockyard_drivers::Luks;
 use blockyard_graph::Permissions;
 use blockyard_runtime::{IoBuffer, Storage};
 use blockyard_sim::{Budgets, DiskImage};
-use blockyard_units::{ByteLen, ByteRange};
+use blockyard_units::{ByteLen, ByteRange, Mutant};
 
 use crate::bench::{Bench, Test, bytes, check_on, file};
 
@@ -136,4 +139,94 @@ fn a_fault_below_is_the_requests_own() {
     });
     let budgets = Budgets { faults: 1, ..Budgets::NONE };
     crate::bench::explore_on(&test, disk(1024), budgets);
+}
+
+/// Where the payload of a LUKS2 image begins here.
+const PAYLOAD_2: u64 = 288 << 10;
+
+/// A LUKS2 image of `len` bytes behind the header, with long sectors.
+fn image_2(len: u64) -> IoBuffer {
+    let options = Luks2Options {
+        cipher: CipherSpec::from_words("aes", "xts-plain64", 32).expect("it is known"),
+        sector_size: 4096,
+        hash: Hash::Sha256,
+        cost: Cost::Argon2 { id: true, time: 1, memory: 32, lanes: 4 },
+        digest_iterations: 2,
+        keyslots_size: PAYLOAD_2 - (32 << 10),
+        detached: false,
+    };
+    let mut random = |bytes: &mut [u8]| bytes.fill(0x5A);
+    let pause = || -> blockyard_runtime::BoxFuture<'static, ()> { Box::pin(async {}) };
+    let mut image = vec![0xEE; (PAYLOAD_2 + len) as usize];
+    let made = Luks2::create_in_pieces(&options, b"open", &mut random, pause);
+    for step in at_once(made).expect("the options are fine").0 {
+        image[step.offset as usize..][..step.bytes.len()].copy_from_slice(&step.bytes);
+    }
+    image.into()
+}
+
+fn at_once<F: Future>(computation: F) -> F::Output {
+    let mut context = Context::from_waker(Waker::noop());
+    match std::pin::pin!(computation).poll(&mut context) {
+        Poll::Ready(done) => done,
+        Poll::Pending => panic!("it has nothing to wait for"),
+    }
+}
+
+#[test]
+fn a_luks2_image_is_written_in_its_own_sectors() {
+    let test = Test::new(|bench| async move {
+        let backend = device(&bench).await;
+        assert_eq!(backend.len().expect("there is a root").0, LEN);
+        let whole = ByteRange::new(0, LEN);
+        let mut model = backend.read(whole).await.expect("no fault is budgeted").to_vec();
+        for (seed, start, len) in [(2, 0, 512), (3, 700, 1), (4, 1000, 9000), (5, LEN - 9, 9)] {
+            let data = bytes(seed, len);
+            model[start as usize..(start + len) as usize].copy_from_slice(&data);
+            backend.write(Write::data(start, data)).await.expect("no fault is budgeted");
+        }
+        let shown = backend.read(whole).await.expect("no fault is budgeted");
+        assert!(*shown == model[..], "what was written came back otherwise");
+        let odd = backend.write(truncate(LEN - 512)).await;
+        let said = "a luks image has whole sectors of 4096 bytes, not 15872";
+        assert_eq!(odd, Err(BlockError::Invalid(said.into())));
+        let below = bench.disk.read(ByteRange::new(0, PAYLOAD_2 + LEN)).await.expect("it is there");
+        assert!(below[..PAYLOAD_2 as usize] == image_2(0)[..], "the header was written");
+    });
+    check_on(&test, DiskImage::new("disk", image_2(LEN + 4095)));
+}
+
+/// Erases the only slot, by force, and tries it as the old header says.
+fn erased(image: fn(u64) -> IoBuffer) -> (Test, DiskImage) {
+    let test = Test::new(move |bench| async move {
+        let backend = device(&bench).await;
+        let change = SlotChange::Erase { slot: Some(0), old: None, force: true };
+        backend.amend(Arc::new(change)).await.expect("no fault is budgeted");
+        let old = image(0);
+        let volume = Volume::parse(&old, old.len() as u64, false).expect("it was fine");
+        let (slot, place) = volume.key_materials()[0];
+        let opens = async |material: &[u8]| {
+            let key = volume.unlock_in_pieces(slot, b"open", material, || Box::pin(async {})).await;
+            key.expect("the length is right").is_some()
+        };
+        assert!(opens(&old[place.start() as usize..place.end() as usize]).await);
+        let material = bench.disk.read(place).await.expect("no fault is budgeted");
+        assert!(!opens(&material).await, "a slot that was erased opens the image");
+    });
+    (test, DiskImage::new("disk", image(LEN)))
+}
+
+#[test]
+fn an_old_header_does_not_bring_an_erased_slot_back() {
+    for image in [image as fn(u64) -> IoBuffer, image_2] {
+        let (test, disk) = erased(image);
+        check_on(&test, disk);
+    }
+}
+
+#[test]
+#[should_panic(expected = "a slot that was erased opens the image")]
+fn key_material_that_stays_is_noticed() {
+    let (test, disk) = erased(image_2);
+    check_on(&test.with(Mutant::LuksErasedSlotKeepsKey), disk);
 }

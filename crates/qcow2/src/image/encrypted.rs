@@ -7,10 +7,9 @@
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use blockyard_crypto::{
-    CryptoError, Header as LuksHeader, Random, SECTOR, SLOTS, SectorCipher, SlotChange,
+    CryptoError, Header as LuksHeader, Materials, Random, SECTOR, SectorCipher, SlotChange, Volume,
 };
 use blockyard_runtime::IoBuffer;
 use blockyard_sync::door;
@@ -108,17 +107,15 @@ impl Image {
             return Err(ImageError::Unsupported("the image is not encrypted".into()));
         }
         let (area, header) = self.luks_header(files.image).await?;
-        let mut materials = Vec::new();
-        for slot in 0..SLOTS {
-            materials.push(key_material(files.image, area, &header, slot).await?.to_vec());
+        let mut materials = Materials::new();
+        for slot in header.enabled_slots() {
+            let material = key_material(files.image, area, &header, slot).await?;
+            materials.insert(slot, material.to_vec());
         }
-        let amended = header.amend(change, &materials, random, || Box::pin(door::boundary())).await;
-        for update in amended.map_err(said)? {
-            let material = update.material.into();
-            self.put(files, None, area.start() + update.offset, material).await?;
-            files.image.flush().await?;
-            let header = update.header.to_bytes().to_vec();
-            self.put(files, None, area.start(), header.into()).await?;
+        let volume = Volume::V1(Box::new(header));
+        let amended = volume.amend(change, &materials, random, || Box::pin(door::boundary())).await;
+        for step in amended.map_err(said)? {
+            self.put(files, None, area.start() + step.offset, step.bytes.into()).await?;
             files.image.flush().await?;
         }
         Ok(())
