@@ -7,6 +7,7 @@
 //! of 512 bytes also where sectors are longer.
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::fmt;
 
 use aes::cipher::Array;
@@ -106,6 +107,33 @@ impl SectorCipher {
     /// `whole-sectors`: if one of the two is no multiple of a sector.
     pub fn decrypt(&self, offset: u64, data: &mut [u8]) {
         self.apply(Direction::Decrypt, offset, data);
+    }
+
+    /// The same of bytes that stay as they are.
+    ///
+    /// # Panics
+    /// The same.
+    pub fn encrypted(&self, offset: u64, data: &[u8]) -> Vec<u8> {
+        self.applied(Direction::Encrypt, offset, data)
+    }
+
+    /// The same of bytes that stay as they are.
+    ///
+    /// # Panics
+    /// The same.
+    pub fn decrypted(&self, offset: u64, data: &[u8]) -> Vec<u8> {
+        self.applied(Direction::Decrypt, offset, data)
+    }
+
+    /// Copies a batch, which is near then, and works on that.
+    fn applied(&self, direction: Direction, offset: u64, data: &[u8]) -> Vec<u8> {
+        let mut done = Vec::with_capacity(data.len());
+        for batch in data.chunks(BATCH * SECTOR) {
+            let from = done.len();
+            done.extend_from_slice(batch);
+            self.apply(direction, offset + from as u64, &mut done[from..]);
+        }
+        done
     }
 
     fn apply(&self, direction: Direction, offset: u64, data: &mut [u8]) {

@@ -90,9 +90,8 @@ impl Opened {
         let range = self.below(io, write.range)?;
         let kind = match &write.kind {
             WriteKind::Data(_) | WriteKind::Copy(_) => {
-                let mut data = write.bytes().await?.to_vec();
-                self.cipher.encrypt(write.range.start(), &mut data);
-                WriteKind::Data(data.into())
+                let data = write.bytes().await?;
+                WriteKind::Data(self.cipher.encrypted(write.range.start(), &data).into())
             }
             WriteKind::Truncate(truncate) => {
                 let Truncate { len, preallocation } = *truncate;
@@ -159,9 +158,8 @@ impl BlockDriver for Luks {
         Box::pin(async move {
             let opened = self.opened()?;
             let below = opened.below(io, range)?;
-            let mut data = io.read(FILE, below, flags).await?.to_vec();
-            opened.cipher.decrypt(range.start(), &mut data);
-            Ok(data.into())
+            let data = io.read(FILE, below, flags).await?;
+            Ok(opened.cipher.decrypted(range.start(), &data).into())
         })
     }
 

@@ -10,6 +10,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod encrypted;
 mod files;
 mod graph;
 mod nodes;
@@ -17,5 +18,5 @@ mod nodes;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    common::table::run("requests", &[nodes::ROWS, files::ROWS, graph::ROWS], &[])
+    common::table::run("requests", &[nodes::ROWS, encrypted::ROWS, files::ROWS, graph::ROWS], &[])
 }

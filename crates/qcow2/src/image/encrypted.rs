@@ -157,8 +157,7 @@ impl Image {
     ) -> Result<IoBuffer, ImageError> {
         let Some(cipher) = self.cipher()? else { return Ok(files.data.read(range).await?) };
         let whole = range.align_outward(ByteLen(SECTOR as u64));
-        let mut bytes = files.data.read(whole).await?.to_vec();
-        cipher.decrypt(whole.start(), &mut bytes);
+        let bytes = cipher.decrypted(whole.start(), &files.data.read(whole).await?);
         let from = ByteLen(range.start() - whole.start()).as_usize();
         Ok(IoBuffer::from(bytes).slice(from..from + range.len().as_usize()))
     }
@@ -176,8 +175,6 @@ impl Image {
             let message = "an encrypted image is written in whole sectors of 512 bytes";
             return Err(ImageError::Unsupported(message.into()));
         }
-        let mut bytes = data.to_vec();
-        cipher.encrypt(host, &mut bytes);
-        self.put_data(files, host, bytes.into()).await
+        self.put_data(files, host, cipher.encrypted(host, &data).into()).await
     }
 }
