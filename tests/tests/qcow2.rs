@@ -12,6 +12,7 @@ mod qcow2 {
     pub mod create;
     pub mod disk;
     pub mod external;
+    pub mod filters;
     pub mod hostile;
     pub mod matrix;
     pub mod model;

@@ -62,7 +62,12 @@ fn drives_that_share_a_rate_and_children_that_vote_end_clean() {
     for scenario in ["quorum-children", "quorum-flush-fails", "quorum-votes", "throttle-group"] {
         check_exhausted(scenario, &["--faults", "1"]);
     }
-    check_exhausted("blkverify-overlapping-writes", &["--crashes", "1"]);
+    for scenario in ["blklogwrites-drained", "blkverify-overlapping-writes"] {
+        check_exhausted(scenario, &["--crashes", "1"]);
+    }
+    for scenario in ["luks-snapshot", "preallocate-growing"] {
+        check_exhausted(scenario, &["--faults", "1", "--crashes", "1"]);
+    }
     check_exhausted("quorum-fifo", &["--faults", "2"]);
     for scenario in ["quorum-bad-child", "quorum-promises", "quorum-snapshot"] {
         check_exhausted(scenario, &["--faults", "1", "--crashes", "1"]);

@@ -362,8 +362,11 @@ const BY_CRASHES: [&str; 13] = [
 ];
 
 /// What the tests of the drivers hunt, by virtual time, or by what lies below a node.
-const BY_DRIVERS: [&str; 2] =
-    ["luks-erased-slot-keeps-key", "throttle-drained-member-waits-for-others"];
+const BY_DRIVERS: [&str; 3] = [
+    "blklogwrites-logs-first",
+    "luks-erased-slot-keeps-key",
+    "throttle-drained-member-waits-for-others",
+];
 
 /// Has the zoo hunt those that are not hunted one by one above: every second of them, for two tests beside each other.
 fn hunt_others(first: usize) {
@@ -495,7 +498,7 @@ fn bad_input_is_refused_in_one_line_and_changes_nothing() {
     check_refused(&["explore", "./unknown-key.json"], "surprise: unexpected");
     check_refused(
         &["explore", "./unknown-driver.json"],
-        "setup: step 1: blockdev-add: driver: expected one of blkdebug, blkverify, compress,",
+        "setup: step 1: blockdev-add: driver: expected one of blkdebug, blklogwrites, blkverify,",
     );
     check_refused(&["explore", "./missing-disk.json"], "there is no disk 'sorc'");
     check_refused(&["explore", "mirror-passive", "--design", "replace=maybe"], "none of naive");

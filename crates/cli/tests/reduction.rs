@@ -69,6 +69,7 @@ fn the_searches_see_the_same_traces_of_the_scenarios() {
         let with_sleep = [Reduction::Optimal, Reduction::SourceSets, Reduction::SleepSets];
         let large = [
             "bitmap-follow-mirror",
+            "blklogwrites-drained",
             "commit-filters",
             "commit-grow-image",
             "mirror-group",

@@ -8,8 +8,8 @@
 //! - `children-agree-beside-reads`: writes serialise, so that two which overlap reach both children in one order, and
 //!   no read sees one child before and the other after a write;
 //! - `both-do-the-same`: what each might do in its own way is not passed on: discards, after which a child reads as it
-//!   likes, and zeroes that only one can make without writing them. What is to be compressed is so for `test`, and
-//!   plain data for `raw`.
+//!   likes, and zeroes that only one can make without writing them. What is to be compressed is so for `test`, which
+//!   is asked first as it may refuse, and plain data for `raw`.
 //!
 //! Source: QEMU's documented blkverify. Differs: QEMU ends the process where it finds a difference; here the request
 //! fails with an I/O error whose range begins at the first byte that differs, and the event `X_BLKVERIFY_MISMATCH`
@@ -155,11 +155,14 @@ impl BlockDriver for Blkverify {
                 return Err(io.unsupported(range));
             }
             let test = write.resolved().await?;
-            let mut raw = test.clone();
-            if let WriteKind::Compressed(data) = raw.kind {
-                raw.kind = WriteKind::Data(data);
-            }
             let below = io.clone();
+            if let WriteKind::Compressed(data) = &test.kind {
+                let raw = Write { kind: WriteKind::Data(data.clone()), ..test.clone() };
+                below.write(TEST, test).await?;
+                let done = io.write(RAW, raw).await;
+                return done.map_err(|_| self.differ(io, range));
+            }
+            let raw = test.clone();
             let test = async move { below.write(TEST, test).await };
             let answers = self.ask(io, io.write(RAW, raw), test).await;
             self.judge(io, answers, range).map(drop)

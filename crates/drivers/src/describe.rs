@@ -12,7 +12,7 @@ use blockyard_graph::{
 use blockyard_units::NodeId;
 
 use crate::{BACKING, DATA_FILE, FILE, IMAGE, Quorum, RAW, TEST};
-use crate::{dedup, luks};
+use crate::{blklogwrites, dedup, luks};
 
 /// A child that a driver may have.
 type Child = (&'static str, &'static [Role], EdgePolicy);
@@ -68,7 +68,7 @@ const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
         "luks",
         NodeKind::Format,
         &[
-            (FILE, &[Role::Data, Role::Primary], EdgePolicy::Storage),
+            (FILE, IMAGE_FILE, EdgePolicy::Storage),
             (luks::HEADER, &[Role::Metadata], EdgePolicy::Storage),
         ],
     ),
@@ -82,6 +82,15 @@ const DRIVERS: &[(&str, NodeKind, &[Child])] = &[
             (TEST, &[Role::Data], EdgePolicy::Storage),
         ],
     ),
+    (
+        "blklogwrites",
+        NodeKind::Filter,
+        &[
+            (FILE, FILTERED, EdgePolicy::Passthrough),
+            (blklogwrites::LOG, &[Role::Metadata], EdgePolicy::Storage),
+        ],
+    ),
+    ("preallocate", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::Preallocate)]),
     ("compress", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::Passthrough)]),
     ("copy-on-read", NodeKind::Filter, &[(FILE, FILTERED, EdgePolicy::CopyOnRead)]),
     ("blkdebug", NodeKind::Filter, &[(IMAGE, FILTERED, EdgePolicy::Passthrough)]),
@@ -156,6 +165,15 @@ pub fn child_edges(node: NodeId, driver: &str, children: &[(&str, NodeId)]) -> V
 
 /// Whether the edge to `child` may write now: as long as nobody writes through the node it may not.
 pub(crate) fn may_write(io: &Io, child: &str) -> bool {
+    holds(io, child, Permissions::WRITE)
+}
+
+/// The same of its length.
+pub(crate) fn may_resize(io: &Io, child: &str) -> bool {
+    holds(io, child, Permissions::RESIZE)
+}
+
+fn holds(io: &Io, child: &str, permission: Permissions) -> bool {
     let held = io.layer().graph().permissions(Parent::Node(io.node_id()), child);
-    held.is_some_and(|(held, _)| held.contains(Permissions::WRITE))
+    held.is_some_and(|(held, _)| held.contains(permission))
 }

@@ -12,7 +12,9 @@
 //! | `compress` | filter | `file` | has its child compress what is written |
 //! | `copy-on-read` | filter | `file` | copies up into its child what is read from below it |
 //! | `blkdebug` | filter | `image` | lets requests fail, stop or be cut, by rules |
+//! | `blklogwrites` | filter | `file`, `log` | writes down what is written, for the tools of dm-log-writes |
 //! | `blkverify` | filter | `raw`, `test` | does the same to both, and compares what they say |
+//! | `preallocate` | filter | `file` | has its child allocate ahead of what is written |
 //! | `quorum` | format | `children.0` to `children.31` | keeps the same in each, and believes what most say |
 //! | `snapshot-access` | format | `file` | shows what its child was when a backup of it began |
 //! | `throttle` | filter | `file` | holds a rate, of its own or its group's |
@@ -28,6 +30,7 @@
 extern crate alloc;
 
 mod blkdebug;
+mod blklogwrites;
 mod blkverify;
 mod compress;
 mod copy_on_read;
@@ -38,6 +41,7 @@ mod luks;
 mod memory;
 mod null;
 mod overlay;
+mod preallocate;
 mod quorum;
 mod raw;
 mod snapshot_access;
@@ -46,6 +50,7 @@ mod tests;
 mod throttle;
 
 pub use blkdebug::{Blkdebug, DebugLimits, InjectError, IoType, SetState};
+pub use blklogwrites::{Blklogwrites, LogOptions};
 pub use blkverify::Blkverify;
 pub use compress::Compress;
 pub use copy_on_read::CopyOnRead;
@@ -55,6 +60,7 @@ pub use luks::Luks;
 pub use memory::Memory;
 pub use null::Null;
 pub use overlay::Overlay;
+pub use preallocate::{Preallocate, PreallocateOptions};
 pub use quorum::{Quorum, QuorumOptions, ReadPattern};
 pub use raw::Raw;
 pub use snapshot_access::SnapshotAccess;

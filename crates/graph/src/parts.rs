@@ -168,6 +168,9 @@ pub enum EdgePolicy {
     /// As [`Passthrough`](Self::Passthrough), of a filter that copies up what is read: requires write-unchanged too
     /// while the node is writable, and always shares it.
     CopyOnRead,
+    /// As [`Passthrough`](Self::Passthrough), of a filter that allocates ahead: requires resize too while the node is
+    /// writable, and does not share it, unless the node is inactive.
+    Preallocate,
     /// A format's storage: always consistent-read; write and resize while the node is writable and
     /// a parent modifies (or, with the metadata role, whether or not). Shares what the parents
     /// share, but neither write nor resize, unless the node is inactive.

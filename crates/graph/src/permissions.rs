@@ -144,6 +144,7 @@ fn of_policy(
             Cumulative { shared: above.shared.difference(WRITE_AND_RESIZE), ..above }
         }
         EdgePolicy::CopyOnRead => of_copy_on_read(node, above),
+        EdgePolicy::Preallocate => of_preallocate(node, above),
         EdgePolicy::Storage => of_storage(roles, node, above),
         EdgePolicy::Backing => of_backing(node, above),
         EdgePolicy::Committed => {
@@ -164,6 +165,13 @@ fn of_copy_on_read(node: Option<&NodeAttributes>, above: Cumulative) -> Cumulati
     let unchanged = Permissions::WRITE_UNCHANGED;
     let needed = if is_writable(node) { unchanged } else { Permissions::NONE };
     Cumulative { required: above.required.union(needed), shared: above.shared.union(unchanged) }
+}
+
+/// What it allocates ahead it takes away again when nobody writes any more; so nobody else is to see a length.
+fn of_preallocate(node: Option<&NodeAttributes>, above: Cumulative) -> Cumulative {
+    let needed = if is_writable(node) { Permissions::RESIZE } else { Permissions::NONE };
+    let shared = above.shared.difference(Permissions::RESIZE).union(of_inactive(node));
+    Cumulative { required: above.required.union(needed), shared }
 }
 
 /// A format reads its own structures, so it always needs them consistent and nobody else may change

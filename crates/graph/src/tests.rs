@@ -59,9 +59,10 @@ fn add_job(index: u32, name: &str) -> Edit {
 fn add_edge(parent: Parent, name: &str, child: u32, policy: EdgePolicy) -> Edit {
     let roles = match policy {
         EdgePolicy::Explicit { .. } => Roles::NONE,
-        EdgePolicy::Passthrough | EdgePolicy::Exclusive | EdgePolicy::CopyOnRead => {
-            Role::Filtered.into()
-        }
+        EdgePolicy::Passthrough
+        | EdgePolicy::Exclusive
+        | EdgePolicy::CopyOnRead
+        | EdgePolicy::Preallocate => Role::Filtered.into(),
         EdgePolicy::Storage => Roles::of(&[Role::Data, Role::Primary]),
         EdgePolicy::Backing | EdgePolicy::Committed => Role::Cow.into(),
     };

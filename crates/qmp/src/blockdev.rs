@@ -19,7 +19,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use blockyard_block::LONGEST;
-use blockyard_drivers::{Overlay, QuorumOptions};
+use blockyard_drivers::{LogOptions, Overlay, PreallocateOptions, QuorumOptions};
 use blockyard_graph::{DetectZeroes, Discard, NodeAttributes, NodeOptions};
 use blockyard_qcow2::{OverlapChecks, TableCaches};
 use serde::Deserialize;
@@ -31,9 +31,12 @@ use crate::throttling::{Held, Limits};
 use crate::value::{Dict, Reference, ReferenceOrNull, Value};
 use crate::visitor::{Mode, Problem, Size, VisitError, take, visit};
 
+mod filters;
+
 /// The drivers that `blockdev-add` knows.
 pub const DRIVERS: &[&str] = &[
     "blkdebug",
+    "blklogwrites",
     "blkverify",
     "compress",
     "copy-on-read",
@@ -43,6 +46,7 @@ pub const DRIVERS: &[&str] = &[
     "memory",
     "null-co",
     "overlay",
+    "preallocate",
     "qcow2",
     "quorum",
     "raw",
@@ -81,6 +85,11 @@ pub(crate) enum Kind {
         image: Child,
         rules: DebugRules,
     },
+    Blklogwrites {
+        file: Child,
+        log: Child,
+        options: LogOptions,
+    },
     Blkverify {
         raw: Child,
         test: Child,
@@ -117,6 +126,10 @@ pub(crate) enum Kind {
         size: Option<u64>,
         cluster_size: u64,
         backing: Option<Child>,
+    },
+    Preallocate {
+        file: Child,
+        options: PreallocateOptions,
     },
     Qcow2 {
         file: Child,
@@ -176,13 +189,6 @@ struct SizeOptions {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 struct ChildOptions {
     file: Option<Reference>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct BlkverifyOptions {
-    raw: Reference,
-    test: Reference,
 }
 
 #[derive(Deserialize)]
@@ -341,6 +347,7 @@ impl Blockdev {
             | Kind::SnapshotAccess { file: Child::LeftOut }
             | Kind::Compress { file: Child::LeftOut }
             | Kind::CopyOnRead { file: Child::LeftOut, .. }
+            | Kind::Preallocate { file: Child::LeftOut, .. }
             | Kind::Qcow2 { file: Child::LeftOut, .. }
             | Kind::Luks { file: Child::LeftOut, .. }
             | Kind::Throttle { file: Child::LeftOut, .. } => Err(VisitError::missing_field("file")),
@@ -413,13 +420,8 @@ impl Kind {
                     rules,
                 }
             }
-            "blkverify" => {
-                let BlkverifyOptions { raw, test } = visit(options, mode)?;
-                Self::Blkverify {
-                    raw: Child::parse("raw", Some(raw), general, mode)?,
-                    test: Child::parse("test", Some(test), general, mode)?,
-                }
-            }
+            "blklogwrites" => filters::blklogwrites(visit(options, mode)?, general, mode)?,
+            "blkverify" => filters::blkverify(visit(options, mode)?, general, mode)?,
             "compress" => {
                 let ChildOptions { file } = visit(options, mode)?;
                 Self::Compress { file: Child::parse("file", file, general, mode)? }
@@ -452,6 +454,7 @@ impl Kind {
             "memory" => Self::Memory { size: check_size(size()?, MEMORY_MAX)? },
             "null-co" => Self::Null { size: check_size(size()?, LONGEST)? },
             "overlay" => Self::overlay(visit(options, mode)?, general, mode)?,
+            "preallocate" => filters::preallocate(visit(options, mode)?, general, mode)?,
             "qcow2" => Self::qcow2(visit(options, mode)?, general, mode)?,
             "quorum" => quorum::parse(visit(options, mode)?, general, mode)?,
             "raw" => {

@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 use blockyard_block::{BackingFile, BlockDriver, BlockError, BlockLayer, NewNode, Plan};
 use blockyard_drivers::dedup::Dedup;
 use blockyard_drivers::{
-    Blkdebug, Blkverify, Compress, CopyOnRead, FileDriver, Luks, Memory, Null, Overlay, Quorum,
-    Raw, SnapshotAccess, Throttle,
+    Blkdebug, Blklogwrites, Blkverify, Compress, CopyOnRead, FileDriver, Luks, Memory, Null,
+    Overlay, Preallocate, Quorum, Raw, SnapshotAccess, Throttle,
 };
 use blockyard_graph::{Edit, Graph, NodeKind, NodeOptions, Parent, ROOT};
 use blockyard_qcow2::Qcow2;
@@ -198,6 +198,11 @@ fn define_part(
             let DebugRules { limits, inject_error, set_state } = rules;
             Box::new(Blkdebug::new(name.as_str(), limits, inject_error, set_state))
         }
+        Kind::Blklogwrites { file, log, options } => {
+            below("file", file)?;
+            below("log", log)?;
+            Box::new(Blklogwrites::new(name.as_str(), options))
+        }
         Kind::Blkverify { raw, test } => {
             below("raw", raw)?;
             below("test", test)?;
@@ -243,6 +248,10 @@ fn define_part(
                 below("backing", backing)?;
             }
             Box::new(Overlay::new(size, cluster_size))
+        }
+        Kind::Preallocate { file, options } => {
+            below("file", file)?;
+            Box::new(Preallocate::new(options))
         }
         Kind::Qcow2 { file, data_file, backing, caches, checks, read_only, key_secret } => {
             below("file", file)?;
@@ -342,7 +351,7 @@ impl Definition {
 
     /// Refuses nodes that have to be opened before anybody uses them, where they would be used at once.
     pub fn refuse_images(self) -> Result<Self, QmpError> {
-        let opened = ["dedup", "luks", "qcow2", "quorum"];
+        let opened = ["blklogwrites", "dedup", "luks", "qcow2", "quorum"];
         match self.parts.iter().find(|part| opened.contains(&part.driver)) {
             Some(part) => {
                 let name = part.new.node().name();

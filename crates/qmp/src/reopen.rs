@@ -110,10 +110,12 @@ impl Kind {
                 ("overlap-check", format!("{checks:?}")),
             ]
             .into(),
+            Self::Blklogwrites { options, .. } => [("options", format!("{options:?}"))].into(),
             Self::Quorum { options, .. } => [("options", format!("{options:?}"))].into(),
             Self::Blkverify { .. }
             | Self::Compress { .. }
             | Self::Dedup { .. }
+            | Self::Preallocate { .. }
             | Self::Raw { .. }
             | Self::SnapshotAccess { .. } => DriverOptions::new(),
             Self::Throttle { held, .. } => held.driver_options(),
@@ -126,6 +128,7 @@ impl Kind {
         monitor: &Monitor,
     ) -> Result<Option<Arc<dyn Any + Send + Sync>>, QmpError> {
         Ok(match self {
+            Self::Preallocate { options, .. } => Some(Arc::new(*options)),
             Self::Throttle { held, .. } => Some(Arc::new(monitor.throttling(held)?)),
             _ => None,
         })
@@ -138,6 +141,9 @@ impl Kind {
             Self::Blkdebug { image, .. } => [("image", Some(image))].into(),
             Self::Dedup { metadata, data } => {
                 [("metadata", Some(metadata)), ("data", Some(data))].into()
+            }
+            Self::Blklogwrites { file, log, .. } => {
+                [("file", Some(file)), ("log", Some(log))].into()
             }
             Self::Blkverify { raw, test } => [("raw", Some(raw)), ("test", Some(test))].into(),
             Self::Luks { file, header: Child::LeftOut, .. } => [("file", Some(file))].into(),
@@ -154,6 +160,7 @@ impl Kind {
             }
             Self::Compress { file }
             | Self::CopyOnRead { file, .. }
+            | Self::Preallocate { file, .. }
             | Self::Raw { file }
             | Self::SnapshotAccess { file }
             | Self::Throttle { file, .. } => [("file", Some(file))].into(),

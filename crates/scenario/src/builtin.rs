@@ -47,6 +47,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("bitmap-subsection", include_str!("../../../tests/scenarios/bitmap-subsection.json")),
     ("bitmap-transaction", include_str!("../../../tests/scenarios/bitmap-transaction.json")),
     ("bitmap-unchanged", include_str!("../../../tests/scenarios/bitmap-unchanged.json")),
+    ("blklogwrites-drained", include_str!("../../../tests/scenarios/blklogwrites-drained.json")),
     (
         "blkverify-overlapping-writes",
         include_str!("../../../tests/scenarios/blkverify-overlapping-writes.json"),
@@ -80,6 +81,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
         "insert-filter-transaction",
         include_str!("../../../tests/scenarios/insert-filter-transaction.json"),
     ),
+    ("luks-snapshot", include_str!("../../../tests/scenarios/luks-snapshot.json")),
     ("mirror-active", include_str!("../../../tests/scenarios/mirror-active.json")),
     ("mirror-busy-guest", include_str!("../../../tests/scenarios/mirror-busy-guest.json")),
     ("mirror-busy-source", include_str!("../../../tests/scenarios/mirror-busy-source.json")),
@@ -104,6 +106,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("mirror-switch", include_str!("../../../tests/scenarios/mirror-switch.json")),
     ("mirror-top", include_str!("../../../tests/scenarios/mirror-top.json")),
     ("mirror-witness", include_str!("../../../tests/scenarios/mirror-witness.json")),
+    ("preallocate-growing", include_str!("../../../tests/scenarios/preallocate-growing.json")),
     ("qcow2-allocate", include_str!("../../../tests/scenarios/qcow2-allocate.json")),
     ("qcow2-clean-caches", include_str!("../../../tests/scenarios/qcow2-clean-caches.json")),
     ("qcow2-compress", include_str!("../../../tests/scenarios/qcow2-compress.json")),

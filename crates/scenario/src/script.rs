@@ -11,8 +11,8 @@ use blockyard_units::decisions;
 use crate::bitmaps::{Bitmaps, actions_of};
 use crate::latency::LatencyOptions;
 use crate::steps::{
-    BudgetOptions, DedupOptions, DiskOptions, DiskSpec, Fill, ImageOptions, LoadOptions, Step,
-    check_length, member, parse_steps,
+    BudgetOptions, DedupOptions, DiskOptions, DiskSpec, Fill, ImageOptions, LoadOptions,
+    LuksOptions, Step, check_length, member, parse_steps,
 };
 
 /// Parameter values by name.
@@ -319,8 +319,11 @@ fn disks(disks: Dict) -> Result<BTreeMap<String, DiskSpec>, ScriptError> {
         let qcow2 = image.map_err(wrong)?;
         let dedup = options.dedup.map(DedupOptions::bytes).transpose();
         let dedup = dedup.map_err(|error| ScriptError(format!("disks.{name}.dedup: {error}")))?;
-        let is_one = qcow2.is_none() || dedup.is_none();
-        let image = qcow2.or(dedup).map(Arc::new);
+        let luks = options.luks.map(LuksOptions::bytes).transpose();
+        let luks = luks.map_err(|error| ScriptError(format!("disks.{name}.luks: {error}")))?;
+        let mut images = [qcow2, dedup, luks].into_iter().flatten();
+        let image = images.next().map(Arc::new);
+        let is_one = images.next().is_none();
         let size = match (options.size, &image) {
             (Some(size), None) => size.0,
             (None, Some(image)) if is_one => image.len() as u64,

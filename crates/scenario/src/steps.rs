@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use blockyard_block::{ErrorPolicies, OnError, WriteFlags};
+use blockyard_crypto::{CipherSpec, Cost, CryptoError, Hash, Luks2, Luks2Options};
 use blockyard_drivers::dedup::{Dedup, DedupHeader};
 use blockyard_models::data;
 use blockyard_qcow2::{CreateOptions, ImageError, Piece, layout};
 use blockyard_qmp::{Dict, Mode, Size, Value, VisitError, check_command, take, visit};
 use blockyard_units::{ByteLen, ByteRange};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng, SeedableRng};
 use serde::Deserialize;
 
 use crate::latency::{DiskLatency, LatencyOptions};
@@ -65,6 +68,7 @@ pub(crate) struct DiskOptions {
     pub fill: Option<Fill>,
     pub qcow2: Option<ImageOptions>,
     pub dedup: Option<DedupOptions>,
+    pub luks: Option<LuksOptions>,
     pub latency: Option<LatencyOptions>,
 }
 
@@ -122,6 +126,38 @@ impl DedupOptions {
         let header = DedupHeader::new(cluster, self.size.0)?;
         let mut image = header.to_bytes();
         image.resize(ByteLen(header.metadata_len()).as_usize(), 0);
+        Ok(image)
+    }
+}
+
+/// The header of a LUKS image whose payload is elsewhere; a short one, that takes no time.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(crate) struct LuksOptions {
+    pub passphrase: String,
+}
+
+impl LuksOptions {
+    /// The header and its key material, with the same key each time.
+    pub fn bytes(self) -> Result<Vec<u8>, CryptoError> {
+        let hash = Hash::Sha256;
+        let options = Luks2Options {
+            cipher: CipherSpec::from_words("aes", "cbc-essiv:sha256", 16)?,
+            sector_size: 512,
+            hash,
+            cost: Cost::Pbkdf2 { hash, iterations: 1 },
+            digest_iterations: 1,
+            keyslots_size: 64 << 10,
+            detached: true,
+        };
+        let mut numbers = ChaCha8Rng::seed_from_u64(0);
+        let mut random = |bytes: &mut [u8]| numbers.fill_bytes(bytes);
+        let steps = Luks2::create(&options, self.passphrase.as_bytes(), &mut random)?;
+        let mut image = vec![0; ByteLen(options.payload_offset()).as_usize()];
+        for step in steps {
+            image[ByteLen(step.offset).as_usize()..][..step.bytes.len()]
+                .copy_from_slice(&step.bytes);
+        }
         Ok(image)
     }
 }

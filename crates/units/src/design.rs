@@ -270,6 +270,8 @@ words! {
             "entries of a dedup image that could not be written are taken for written";
         DedupReleasesReferred = "dedup-releases-referred",
             "a data cluster is released after a flush though it was referred to anew meanwhile";
+        BlklogwritesLogsFirst = "blklogwrites-logs-first",
+            "writes are logged before they are done, and stay there if they fail";
         LuksErasedSlotKeepsKey = "luks-erased-slot-keeps-key",
             "a key slot that is erased is no longer named, and its key material stays where it is";
         UnopenedNodeUsed = "unopened-node-used",

@@ -20,7 +20,7 @@ use super::{ALIGNMENT, Luks2};
 use crate::error::CryptoError;
 use crate::hash::Hash;
 use crate::luks::uuid;
-use crate::pieces::Pause;
+use crate::pieces::{Pause, at_once};
 use crate::secret::MasterKey;
 use crate::sector::SECTOR_SIZES;
 use crate::slots::{Random, Step, refuse};
@@ -61,11 +61,23 @@ impl Luks2Options {
 }
 
 impl Luks2 {
-    /// What is to be written for a new image that one passphrase opens, and its key. `random` fills bytes with random
-    /// numbers that nobody can guess.
+    /// What is to be written for a new image that one passphrase opens. `random` fills bytes with random numbers that
+    /// nobody can guess.
     ///
     /// # Errors
     /// A cost, a size or a mode is not possible.
+    pub fn create(
+        options: &Luks2Options,
+        passphrase: &[u8],
+        random: Random<'_>,
+    ) -> Result<Vec<Step>, CryptoError> {
+        at_once(|pause| Self::create_in_pieces(options, passphrase, random, pause))
+    }
+
+    /// The same in pieces.
+    ///
+    /// # Errors
+    /// The same.
     ///
     /// # Yields
     /// `pause`, between the pieces.
@@ -74,7 +86,7 @@ impl Luks2 {
         passphrase: &[u8],
         random: Random<'_>,
         pause: Pause,
-    ) -> Result<(Vec<Step>, MasterKey), CryptoError> {
+    ) -> Result<Vec<Step>, CryptoError> {
         let Luks2Options { cipher, sector_size, hash, cost, .. } = *options;
         let possible = SECTOR_SIZES.contains(&(sector_size as usize));
         if !possible || (sector_size > 512 && cipher.mode() != Mode::Xts) {
@@ -122,7 +134,6 @@ impl Luks2 {
         let empty = Self { binary, used: Which::Primary, document, metadata, cipher };
         let (key, form) = (MasterKey(key), Form { cost, hash, cipher });
         let adding = empty.add_slot(None, false, &key, passphrase, &form, random, pause);
-        let steps = Box::pin(adding).await?;
-        Ok((steps, key))
+        Box::pin(adding).await
     }
 }

@@ -134,6 +134,56 @@ impl Bench {
     }
 }
 
+impl Bench {
+    /// A backend above a node of this driver, whose children, so named, have the two disks. With another number: opened
+    /// anew.
+    pub async fn over_both(
+        &self,
+        number: u32,
+        (driver, made): Link,
+        children: [&'static str; 2],
+    ) -> Result<Backend, BlockError> {
+        let backend = self.layer.add_backend(&format!("disk{number}"))?;
+        let new = |name: &str, driver| self.layer.new_node(&format!("{name}{number}"), driver);
+        let file = |name: &'static str, disk: SimDisk| {
+            new(name, Box::new(FileDriver::new(name, Arc::new(disk), Access::Write)))
+        };
+        let second = self.second.clone().expect("the setup has it");
+        let nodes = [
+            (driver, new(driver, made)),
+            ("file", file(children[0], self.disk.clone())),
+            ("file", file(children[1], second)),
+        ];
+        let [top, first, second] = [0, 1, 2].map(|index| nodes[index].1.id());
+        let root = Edge {
+            parent: Parent::Backend(backend.id()),
+            name: "root".into(),
+            child: top,
+            roles: Roles::NONE,
+            policy: EdgePolicy::Explicit {
+                required: Permissions::ALL.difference(Permissions::RESIZE),
+                shared: Permissions::ALL,
+            },
+            frozen: None,
+        };
+        let mut edits = vec![Edit::AddEdge(root)];
+        for (driver, node) in &nodes {
+            let mut attributes = attributes(node.node().name(), driver);
+            attributes.options.discard = Discard::Unmap;
+            edits.push(Edit::AddNode { id: node.id(), attributes });
+        }
+        let edges = child_edges(top, driver, &[(children[0], first), (children[1], second)]);
+        edits.extend(edges.into_iter().map(Edit::AddEdge));
+        let nodes = nodes.map(|(_, node)| node).to_vec();
+        let plan = || Plan { edits: edits.clone(), nodes: nodes.clone(), ..Plan::default() };
+        self.layer.publish("add", OnLost::StartOver, |_| Ok(plan())).await?;
+        for node in nodes.iter().rev() {
+            self.layer.open_node(node.node()).await?;
+        }
+        Ok(backend)
+    }
+}
+
 /// What the driver calls the child of a chain.
 fn child_name(driver: &str) -> &'static str {
     match driver {
@@ -224,7 +274,12 @@ impl Chooser for Prompt {
 
 /// Everything that may happen with these disks is right; how many executions that took.
 pub fn check_on_disks(test: &Test, images: Vec<DiskImage>) -> u64 {
-    let exploration = explore_in(test, Setup { images, ..Setup::default() });
+    explore_on_disks(test, images, FAULTLESS)
+}
+
+/// The same, whatever goes wrong.
+pub fn explore_on_disks(test: &Test, images: Vec<DiskImage>, budgets: Budgets) -> u64 {
+    let exploration = explore_in(test, Setup { images, budgets, ..Setup::default() });
     match exploration.verdict {
         Verdict::Violated { finding, .. } => panic!("{finding:?}"),
         verdict => assert_eq!(verdict, Verdict::Clean { exhausted: true }),

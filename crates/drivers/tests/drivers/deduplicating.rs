@@ -3,11 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use blockyard_block::{Backend, BlockDriver, BlockError, OnLost, Plan, Write};
+use blockyard_block::{Backend, BlockError, Write};
 use blockyard_drivers::dedup::{Dedup, DedupHeader, check, create, repair};
-use blockyard_drivers::{FileDriver, attributes, child_edges};
-use blockyard_graph::{Discard, Edge, EdgePolicy, Edit, Parent, Permissions, Roles};
-use blockyard_runtime::{Access, IoBuffer, IoErrorKind, Storage};
+use blockyard_runtime::{IoBuffer, IoErrorKind, Storage};
 use blockyard_sim::{DiskImage, SimDisk};
 use blockyard_units::{ByteLen, ByteRange};
 
@@ -44,43 +42,8 @@ fn second(bench: &Bench) -> SimDisk {
 
 /// A device on the image in the two disks, opened anew.
 async fn opened(bench: &Bench, number: u32) -> Result<Backend, BlockError> {
-    let backend = bench.layer.add_backend(&format!("disk{number}"))?;
-    let file = |name: &str, disk: SimDisk| -> Box<dyn BlockDriver> {
-        Box::new(FileDriver::new(name, Arc::new(disk), Access::Write))
-    };
-    let new = |name: &str, driver| bench.layer.new_node(&format!("{name}{number}"), driver);
-    let nodes = [
-        ("dedup", new("dedup", Box::new(Dedup::new("dedup")))),
-        ("file", new("metadata", file("metadata", bench.disk.clone()))),
-        ("file", new("data", file("data", second(bench)))),
-    ];
-    let [dedup, metadata, data] = [0, 1, 2].map(|index| nodes[index].1.id());
-    let root = Edge {
-        parent: Parent::Backend(backend.id()),
-        name: "root".into(),
-        child: dedup,
-        roles: Roles::NONE,
-        policy: EdgePolicy::Explicit {
-            required: Permissions::ALL.difference(Permissions::RESIZE),
-            shared: Permissions::ALL,
-        },
-        frozen: None,
-    };
-    let mut edits = vec![Edit::AddEdge(root)];
-    for (driver, node) in &nodes {
-        let mut attributes = attributes(node.node().name(), driver);
-        attributes.options.discard = Discard::Unmap;
-        edits.push(Edit::AddNode { id: node.id(), attributes });
-    }
-    let edges = child_edges(dedup, "dedup", &[("metadata", metadata), ("data", data)]);
-    edits.extend(edges.into_iter().map(Edit::AddEdge));
-    let nodes = nodes.map(|(_, node)| node).to_vec();
-    let plan = || Plan { edits: edits.clone(), nodes: nodes.clone(), ..Plan::default() };
-    bench.layer.publish("add", OnLost::StartOver, |_| Ok(plan())).await?;
-    for node in nodes.iter().rev() {
-        bench.layer.open_node(node.node()).await?;
-    }
-    Ok(backend)
+    let dedup = Box::new(Dedup::new("dedup"));
+    bench.over_both(number, ("dedup", dedup), ["metadata", "data"]).await
 }
 
 async fn device(bench: &Bench, number: u32) -> Backend {

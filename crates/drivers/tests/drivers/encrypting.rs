@@ -1,7 +1,6 @@
 //! `luks`: what comes back, what lies below, and what is refused.
 
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use blockyard_block::{Backend, BlockError, Preallocation, Truncate, Write};
 use blockyard_crypto::{
@@ -156,21 +155,12 @@ fn image_2(len: u64) -> IoBuffer {
         detached: false,
     };
     let mut random = |bytes: &mut [u8]| bytes.fill(0x5A);
-    let pause = || -> blockyard_runtime::BoxFuture<'static, ()> { Box::pin(async {}) };
     let mut image = vec![0xEE; (PAYLOAD_2 + len) as usize];
-    let made = Luks2::create_in_pieces(&options, b"open", &mut random, pause);
-    for step in at_once(made).expect("the options are fine").0 {
+    let made = Luks2::create(&options, b"open", &mut random);
+    for step in made.expect("the options are fine") {
         image[step.offset as usize..][..step.bytes.len()].copy_from_slice(&step.bytes);
     }
     image.into()
-}
-
-fn at_once<F: Future>(computation: F) -> F::Output {
-    let mut context = Context::from_waker(Waker::noop());
-    match std::pin::pin!(computation).poll(&mut context) {
-        Poll::Ready(done) => done,
-        Poll::Pending => panic!("it has nothing to wait for"),
-    }
 }
 
 #[test]

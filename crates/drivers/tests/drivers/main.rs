@@ -6,6 +6,7 @@ mod debugging;
 mod deduplicating;
 mod encrypting;
 mod grouping;
+mod logging;
 mod overlaying;
 mod placing;
 mod storing;

@@ -80,9 +80,11 @@ impl View {
         match edge.policy {
             EdgePolicy::Explicit { required, .. } => required.contains(permission),
             EdgePolicy::CopyOnRead if permission == UNCHANGED && writable => true,
-            EdgePolicy::Passthrough | EdgePolicy::Exclusive | EdgePolicy::CopyOnRead => {
-                parents.any(|upper| self.requires(upper, permission))
-            }
+            EdgePolicy::Preallocate if permission == RESIZE && writable => true,
+            EdgePolicy::Passthrough
+            | EdgePolicy::Exclusive
+            | EdgePolicy::CopyOnRead
+            | EdgePolicy::Preallocate => parents.any(|upper| self.requires(upper, permission)),
             EdgePolicy::Backing | EdgePolicy::Committed => {
                 permission == READ && parents.any(|upper| self.requires(upper, READ))
             }
@@ -108,6 +110,7 @@ impl View {
             EdgePolicy::CopyOnRead => permission == UNCHANGED || all(permission),
             EdgePolicy::Exclusive => !changing && all(permission),
             _ if changing && inactive => true,
+            EdgePolicy::Preallocate => permission != RESIZE && all(permission),
             EdgePolicy::Storage => !changing && all(permission),
             EdgePolicy::Backing => !changing || all(WRITE),
             EdgePolicy::Committed => true,

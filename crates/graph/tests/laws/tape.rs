@@ -101,6 +101,7 @@ fn edge(parent: Parent, name: &str, child: NodeId, policy: u8, c: u8) -> Edge {
         0 => (explicit(c), Roles::NONE),
         1 if c.is_multiple_of(4) => (EdgePolicy::Exclusive, Role::Filtered.into()),
         1 if c % 4 == 1 => (EdgePolicy::CopyOnRead, Role::Filtered.into()),
+        1 if c % 4 == 2 => (EdgePolicy::Preallocate, Role::Filtered.into()),
         1 => (EdgePolicy::Passthrough, Role::Filtered.into()),
         2 if c.is_multiple_of(2) => (EdgePolicy::Storage, Role::Data.into()),
         2 => (EdgePolicy::Storage, Roles::of(&[Role::Data, Role::Metadata])),

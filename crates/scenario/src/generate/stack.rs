@@ -34,11 +34,16 @@ impl StackPlan {
 }
 
 fn node(source: &mut Source<'_>) -> StackNode {
-    match source.below(6) {
+    match source.below(11) {
         0 => StackNode::Filter(Filter::Throttle { limited: false }),
         1 => StackNode::Filter(Filter::Raw),
         2 => StackNode::Filter(Filter::CopyOnRead),
         3 => StackNode::Filter(Filter::Blkdebug(DebugRule::Nothing)),
+        4 => StackNode::Compress,
+        5 => StackNode::Luks,
+        6 => StackNode::Blkverify,
+        7 => StackNode::Blklogwrites,
+        8 => StackNode::Preallocate,
         _ => StackNode::Quorum { copies: 2 + source.index(2), fifo: source.one_in(3) },
     }
 }

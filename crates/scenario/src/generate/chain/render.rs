@@ -47,7 +47,7 @@ impl ChainPlan {
 
     /// Without so many sectors of the device's; with all of them where the chain is to be as long as its copies.
     fn without(&self, sectors: u64) -> u64 {
-        let sectors = if self.has_copies() { 0 } else { sectors };
+        let sectors = if self.begins_with_nothing() { 0 } else { sectors };
         self.len() - sectors % self.sectors.max(1) * SECTOR
     }
 
@@ -85,12 +85,13 @@ impl ChainPlan {
         let mut len = self.without(self.short);
         // Where a commit finds no room it would be told to go on for ever.
         let mut base = json!({ "size": len, "capacity": self.len() });
-        if !self.has_copies() {
+        if !self.begins_with_nothing() {
             base["fill"] = json!("unique");
         }
         parts.disk("l0", Alignment::Byte, base);
         let top = self.stack(parts);
         parts.setup.push(json!({ "device": { "id": DEVICE, "node": top } }));
+        parts.setup.extend(self.blank());
         let nodes = self.layers();
         for (index, layer) in self.layers.iter().enumerate() {
             let (below, name) = (&nodes[index], &nodes[index + 1]);
@@ -111,6 +112,7 @@ impl ChainPlan {
             len = wanted;
             parts.setup.extend(layer.contents(len));
         }
+        self.compress(parts);
         parts.setup.push(json!({ "flush": { "device": DEVICE } }));
     }
 
