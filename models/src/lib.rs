@@ -19,6 +19,7 @@ mod durability;
 mod graph;
 mod guest;
 mod job;
+pub mod luks;
 mod mirror;
 mod progress;
 pub mod qcow2;

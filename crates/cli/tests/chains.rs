@@ -68,7 +68,9 @@ fn drives_that_share_a_rate_and_children_that_vote_end_clean() {
     for scenario in ["luks-snapshot", "preallocate-growing"] {
         check_exhausted(scenario, &["--faults", "1", "--crashes", "1"]);
     }
-    check_exhausted("quorum-fifo", &["--faults", "2"]);
+    for scenario in ["preallocate-cut", "quorum-fifo"] {
+        check_exhausted(scenario, &["--faults", "2"]);
+    }
     for scenario in ["quorum-bad-child", "quorum-promises", "quorum-snapshot"] {
         check_exhausted(scenario, &["--faults", "1", "--crashes", "1"]);
     }

@@ -23,6 +23,13 @@ impl Secret {
 /// The key of an image's payload.
 pub struct MasterKey(pub(crate) Zeroizing<Vec<u8>>);
 
+impl MasterKey {
+    /// The bytes, for somebody else to decrypt with.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("MasterKey")

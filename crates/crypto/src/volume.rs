@@ -34,6 +34,9 @@ impl Volume {
     /// Bytes that tell how long the header is.
     pub const BEGINNING: u64 = 4096;
 
+    /// Bytes that any header has at most: where those that are wanted hold none, its beginning may be what is damaged.
+    pub const LONGEST: u64 = Luks2::LONGEST;
+
     /// Reads and checks the header at the start of `bytes`, as many as are wanted, of an image of `space` bytes;
     /// `detached`, if the payload is elsewhere.
     ///
@@ -51,13 +54,14 @@ impl Volume {
         header.map(|header| Self::V1(Box::new(header)))
     }
 
-    /// The slots that a passphrase is tried on, in this order, and where their key material lies.
-    pub fn key_materials(&self) -> Vec<(usize, ByteRange)> {
+    /// The slots that a passphrase is tried on, in this order, and where their key material lies. `all`: also those
+    /// that are not tried when an image is opened.
+    pub fn key_materials(&self, all: bool) -> Vec<(usize, ByteRange)> {
         match self {
             Self::V1(header) => {
                 header.enabled_slots().map(|slot| (slot, header.key_material(slot))).collect()
             }
-            Self::V2(header) => header.key_materials(),
+            Self::V2(header) => header.key_materials(all),
         }
     }
 
@@ -105,7 +109,8 @@ impl Volume {
         }
     }
 
-    /// What is to be written so that the slots change. `materials`: those of [`Volume::key_materials`].
+    /// What is to be written so that the slots change. `materials`: those of all
+    /// [`Volume::key_materials`].
     ///
     /// # Errors
     /// A passphrase is none of the image's, or the change is not allowed.

@@ -60,14 +60,20 @@ async fn volume(io: &Io, header: &'static str) -> Result<Volume, BlockError> {
     let read = |len: u64| io.read(header, ByteRange::new(0, len.min(space)), ReadFlags::default());
     let beginning = read(Volume::BEGINNING).await?;
     let bytes = read(Volume::wanted(&beginning)).await?;
-    Volume::parse(&bytes, space, header == HEADER).map_err(said)
+    let parse = |bytes: &[u8]| Volume::parse(bytes, space, header == HEADER).map_err(said);
+    match parse(&bytes) {
+        Err(_) if (bytes.len() as u64) < space.min(Volume::LONGEST) => {
+            parse(&read(Volume::LONGEST).await?)
+        }
+        parsed => parsed,
+    }
 }
 
 impl Opened {
     /// The image in the child, opened with a passphrase. No error holds that.
     async fn find(io: &Io, header: &'static str, passphrase: &[u8]) -> Result<Self, BlockError> {
         let volume = volume(io, header).await?;
-        for (slot, place) in volume.key_materials() {
+        for (slot, place) in volume.key_materials(false) {
             let material = io.read(header, place, ReadFlags::default()).await?;
             let key = volume.unlock_in_pieces(slot, passphrase, &material, pause).await;
             if let Some(key) = key.map_err(said)? {
@@ -202,7 +208,7 @@ impl BlockDriver for Luks {
 async fn amend(io: &Io, header: &'static str, change: &SlotChange) -> Result<(), BlockError> {
     let volume = volume(io, header).await?;
     let mut materials = Materials::new();
-    for (slot, place) in volume.key_materials() {
+    for (slot, place) in volume.key_materials(true) {
         materials.insert(slot, io.read(header, place, ReadFlags::default()).await?.to_vec());
     }
     let runtime = io.layer().runtime();

@@ -63,13 +63,14 @@ impl Preallocate {
         else {
             return Ok(());
         };
-        let before = self.end.with(|written| *written);
-        self.end.with(|written| *written = Some(before.unwrap_or(len)));
+        // Where there is a surplus already, others write there meanwhile, and say how far.
+        let is_first = self.end.with(|written| written.is_none());
+        self.end.with(|written| *written = Some(written.unwrap_or(len)));
         let room = Truncate { len: ByteLen(ahead), preallocation: Preallocation::Falloc };
         let allocated = io.write(FILE, Write::truncate(room)).await;
         sometimes!(allocated.is_ok(), "space was allocated ahead of what is written");
-        if allocated.is_err() && io.len(FILE)?.0 == len {
-            self.end.with(|written| *written = before);
+        if is_first && allocated.is_err() && io.len(FILE)?.0 == len {
+            self.end.with(|written| *written = None);
         }
         Ok(())
     }
@@ -128,6 +129,7 @@ impl BlockDriver for Preallocate {
                 }
                 if end > io.len(FILE)?.0 {
                     io.write(FILE, write).await?;
+                    self.written(end);
                     turn.unlock();
                     return Ok(());
                 }

@@ -106,6 +106,7 @@ pub const BUILTIN: &[(&str, &str)] = &[
     ("mirror-switch", include_str!("../../../tests/scenarios/mirror-switch.json")),
     ("mirror-top", include_str!("../../../tests/scenarios/mirror-top.json")),
     ("mirror-witness", include_str!("../../../tests/scenarios/mirror-witness.json")),
+    ("preallocate-cut", include_str!("../../../tests/scenarios/preallocate-cut.json")),
     ("preallocate-growing", include_str!("../../../tests/scenarios/preallocate-growing.json")),
     ("qcow2-allocate", include_str!("../../../tests/scenarios/qcow2-allocate.json")),
     ("qcow2-clean-caches", include_str!("../../../tests/scenarios/qcow2-clean-caches.json")),

@@ -14,8 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use blockyard_models::dedup::Dedup;
 use blockyard_models::qcow2::{Place, Qcow2, Stopped};
-use blockyard_models::{Durability, Property, Violation};
+use blockyard_models::{Durability, Property, Violation, luks};
 use blockyard_units::ByteRange;
+
+use crate::steps::LuksKey;
 
 pub(crate) use vouched::judge_bitmaps;
 
@@ -59,6 +61,8 @@ pub(crate) enum Root {
     Votes { places: Vec<Root>, threshold: u64 },
     /// In the dedup image that is on these two disks.
     Dedup { metadata: String, data: String },
+    /// What this says, decrypted.
+    Luks { payload: Box<Root>, key: LuksKey },
 }
 
 impl Led {
@@ -77,6 +81,22 @@ impl Root {
         }
     }
 
+    /// What it is to who decrypts it. What votes is not judged then: it is counted before.
+    pub fn encrypted(self, key: LuksKey) -> Option<Self> {
+        let payload = Box::new(self);
+        (!payload.has_votes()).then_some(Self::Luks { payload, key })
+    }
+
+    fn has_votes(&self) -> bool {
+        match self {
+            Self::Votes { .. } => true,
+            Self::Image { backing: Some(below), .. } | Self::Luks { payload: below, .. } => {
+                below.has_votes()
+            }
+            Self::Image { backing: None, .. } | Self::Disk(_) | Self::Dedup { .. } => false,
+        }
+    }
+
     /// Whether whatever is found at `other` shows here, where nothing was written since.
     pub fn is_over(&self, other: &Self) -> bool {
         match self {
@@ -84,6 +104,10 @@ impl Root {
                 **backing == *other || backing.is_over(other)
             }
             Self::Image { .. } | Self::Disk(_) | Self::Dedup { .. } => false,
+            Self::Luks { payload, .. } => match other {
+                Self::Luks { payload: other, .. } => payload.is_over(other),
+                _ => false,
+            },
             Self::Votes { places, .. } => {
                 let Self::Votes { places: others, .. } = other else { return false };
                 let mut pairs = places.iter().zip(others);
@@ -104,6 +128,7 @@ impl Root {
                 Self::Image { backing: None, .. }
                 | Self::Disk(_)
                 | Self::Dedup { .. }
+                | Self::Luks { .. }
                 | Self::Votes { .. } => {
                     return self;
                 }
@@ -121,6 +146,7 @@ impl Root {
                 all.insert(disk);
                 backing.iter().for_each(|backing| backing.disks(all));
             }
+            Self::Luks { payload, .. } => payload.disks(all),
             Self::Votes { places, .. } => places.iter().for_each(|place| place.disks(all)),
         }
     }
@@ -131,6 +157,7 @@ impl Root {
             Self::Disk(disk) | Self::Image { disk, .. } | Self::Dedup { metadata: disk, .. } => {
                 disk.clone()
             }
+            Self::Luks { payload, .. } => payload.name(),
             Self::Votes { places, .. } => {
                 places.iter().map(Self::name).collect::<Vec<_>>().join(" and ")
             }
@@ -297,7 +324,7 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
                     self.add(vec![left], Found::Bytes(range, bytes.to_vec()), &mut breaches);
                 }
             }
-            Root::Image { .. } | Root::Dedup { .. } | Root::Votes { .. } => {
+            Root::Image { .. } | Root::Dedup { .. } | Root::Luks { .. } | Root::Votes { .. } => {
                 self.structures(root, &mut breaches);
                 for sector in self.promised.sectors() {
                     breaches.extend(self.looks(root, sector));
@@ -358,6 +385,7 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
     fn structures(&self, root: &Root, breaches: &mut Vec<Breach<'a, P::Left>>) {
         let disk = match root {
             Root::Disk(_) => return,
+            Root::Luks { payload, .. } => return self.structures(payload, breaches),
             Root::Votes { places, .. } => {
                 return places.iter().for_each(|place| self.structures(place, breaches));
             }
@@ -470,6 +498,11 @@ impl<'a, P: PowerLosses> Judge<'a, P> {
         let (disk, backing) = match root {
             Root::Disk(disk) => return self.read(on(disk), sector, picked),
             Root::Image { disk, backing } => (on(disk), backing),
+            Root::Luks { payload, key } => {
+                let mut bytes = self.view(payload, sector, picked)?;
+                luks::decrypt(key, sector.start() / 512, &mut bytes);
+                return Ok(bytes);
+            }
             Root::Votes { .. } => return Err(Stop::Voted(root, sector)),
             Root::Dedup { metadata, data } => {
                 let (metadata, data) = (on(metadata), on(data));

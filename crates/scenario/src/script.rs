@@ -321,6 +321,7 @@ fn disks(disks: Dict) -> Result<BTreeMap<String, DiskSpec>, ScriptError> {
         let dedup = dedup.map_err(|error| ScriptError(format!("disks.{name}.dedup: {error}")))?;
         let luks = options.luks.map(LuksOptions::bytes).transpose();
         let luks = luks.map_err(|error| ScriptError(format!("disks.{name}.luks: {error}")))?;
+        let (luks, luks_key) = luks.unzip();
         let mut images = [qcow2, dedup, luks].into_iter().flatten();
         let image = images.next().map(Arc::new);
         let is_one = images.next().is_none();
@@ -357,7 +358,7 @@ fn disks(disks: Dict) -> Result<BTreeMap<String, DiskSpec>, ScriptError> {
         let latency = options.latency.map(LatencyOptions::latency).transpose();
         let wrong = |error| ScriptError(format!("disks.{name}.latency.{error}"));
         let latency = latency.map_err(wrong)?.unwrap_or_default();
-        Ok((name, DiskSpec { size, capacity, alignment, fill_tag, image, latency }))
+        Ok((name, DiskSpec { size, capacity, alignment, fill_tag, image, luks_key, latency }))
     };
     disks.into_iter().map(disk).collect()
 }

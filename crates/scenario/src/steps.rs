@@ -30,9 +30,14 @@ pub struct DiskSpec {
     pub fill_tag: u64,
     /// The image that it begins with, instead.
     pub image: Option<Arc<Vec<u8>>>,
+    /// The key of the payload whose header that is.
+    pub luks_key: Option<LuksKey>,
     /// How long a simulated one takes, in timed runs.
     pub latency: DiskLatency,
 }
+
+/// Of AES with 128 bits.
+pub(crate) type LuksKey = [u8; 16];
 
 impl DiskSpec {
     /// Whether it is there before a command makes it.
@@ -138,8 +143,8 @@ pub(crate) struct LuksOptions {
 }
 
 impl LuksOptions {
-    /// The header and its key material, with the same key each time.
-    pub fn bytes(self) -> Result<Vec<u8>, CryptoError> {
+    /// The header and its key material, with the same key each time, and that.
+    pub fn bytes(self) -> Result<(Vec<u8>, LuksKey), CryptoError> {
         let hash = Hash::Sha256;
         let options = Luks2Options {
             cipher: CipherSpec::from_words("aes", "cbc-essiv:sha256", 16)?,
@@ -152,13 +157,14 @@ impl LuksOptions {
         };
         let mut numbers = ChaCha8Rng::seed_from_u64(0);
         let mut random = |bytes: &mut [u8]| numbers.fill_bytes(bytes);
-        let steps = Luks2::create(&options, self.passphrase.as_bytes(), &mut random)?;
+        let (steps, key) = Luks2::create(&options, self.passphrase.as_bytes(), &mut random)?;
         let mut image = vec![0; ByteLen(options.payload_offset()).as_usize()];
         for step in steps {
             image[ByteLen(step.offset).as_usize()..][..step.bytes.len()]
                 .copy_from_slice(&step.bytes);
         }
-        Ok(image)
+        let key = key.bytes().try_into().expect("the-options-say-how-long-it-is");
+        Ok((image, key))
     }
 }
 

@@ -235,6 +235,7 @@ fn a_version_2_image_is_refused_what_it_cannot_have() {
         ),
         (json!({ "x-version": 2, "x-pbkdf-memory": 31 }), "x-pbkdf-memory: refused: 31 KiB"),
         (json!({ "x-version": 2, "x-keyslots-size": 4097 }), "a multiple of 4096"),
+        (json!({ "x-version": 2, "x-keyslots-size": 1_u64 << 40 }), "up to 128 MiB"),
         (json!({ "x-version": 2, "x-keyslots-size": 4096 }), "no room for the key material"),
         (
             json!({ "x-version": 2, "x-pbkdf": "pbkdf2", "x-pbkdf-memory": 64 }),

@@ -156,7 +156,7 @@ impl Header {
     }
 
     /// Every slot in use is tried with its own rounds, and then with those of the digest.
-    fn check_work(&self) -> Result<(), CryptoError> {
+    pub(super) fn check_work(&self) -> Result<(), CryptoError> {
         let digest = u64::from(self.digest_iterations);
         let tried =
             self.enabled_slots().map(|slot| u64::from(self.slots[slot].iterations) + digest);

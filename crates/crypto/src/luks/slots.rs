@@ -133,6 +133,12 @@ impl Header {
         let mut salt = [0; SALT_LEN];
         random(&mut salt);
         let slot = Slot { enabled: true, iterations, salt, ..self.slots[index] };
+        let mut header = self.clone();
+        header.slots[index] = slot;
+        header.check_work().map_err(|_| {
+            let said = "with this slot too, trying all of them takes too many iterations; give it less time";
+            CryptoError::Refused(said.into())
+        })?;
         let mut material = split::split(self.hash, &key.0, STRIPES as usize, random);
         self.slot_cipher(&slot, passphrase, pause).await.encrypt(0, &mut material);
         Ok(self.update(index, slot, material.to_vec()))

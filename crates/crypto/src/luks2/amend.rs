@@ -57,7 +57,9 @@ impl Luks2 {
             }
             SlotChange::Erase { slot, old, force } => {
                 let opened = old.as_ref().map(|_| opened);
-                let enabled: Vec<usize> = self.metadata.bound().map(|(number, _)| number).collect();
+                // Without these it is not opened any more.
+                let enabled: Vec<usize> =
+                    self.key_materials(false).into_iter().map(|(number, _)| number).collect();
                 let gone = gone(*slot, opened, &enabled, *force)?;
                 self.erase_slots(&gone, random)
             }
@@ -95,9 +97,6 @@ impl Luks2 {
         let area = self.free_area(len.next_multiple_of(ALIGNMENT))?;
         let described = described(key.0.len(), area, form, &salt);
         let keyslot = Keyslot::deserialize(&described).expect("a-slot-that-is-made-can-be-read");
-        let mut material = split::split(form.hash, &key.0, STRIPES as usize, random);
-        let cipher = area_cipher(&keyslot, form.cost, &salt, passphrase, pause).await?;
-        cipher.encrypt(0, &mut material);
         let mut document = self.document.clone();
         without_slot(&mut document, number);
         document["keyslots"][number.to_string()] = described;
@@ -105,8 +104,13 @@ impl Luks2 {
         if let Value::Array(slots) = &mut document["digests"][digest.to_string()]["keyslots"] {
             slots.push(number.to_string().into());
         }
+        // Before anybody waits for a key.
+        let header = self.header_steps(document, random)?;
+        let mut material = split::split(form.hash, &key.0, STRIPES as usize, random);
+        let cipher = area_cipher(&keyslot, form.cost, &salt, passphrase, pause).await?;
+        cipher.encrypt(0, &mut material);
         let mut steps = vec![Step { offset: area.start(), bytes: material.to_vec() }];
-        steps.extend(self.header_steps(document, random)?);
+        steps.extend(header);
         steps.extend(taken(number).map(|old| overwritten(old.area_place(), random)));
         Ok(steps)
     }
@@ -134,7 +138,8 @@ impl Luks2 {
         if text.len() as u64 > binary.room() {
             return refuse("there is no room for another key slot in the header".into());
         }
-        Metadata::deserialize(&document).expect("metadata-that-are-made-can-be-read");
+        let next = Metadata::deserialize(&document);
+        next.expect("metadata-that-are-made-can-be-read").check_costs()?;
         binary.sequence = binary.sequence.saturating_add(1);
         let mut step = |which| Step {
             offset: super::binary::Which::offset(which, binary.size),
@@ -175,9 +180,11 @@ fn without_slot(document: &mut Value, number: usize) {
         slots.remove(&word);
     }
     for key in ["digests", "tokens"] {
-        let members = document[key].as_object_mut().into_iter().flat_map(|all| all.values_mut());
-        for slots in members.filter_map(|member| member["keyslots"].as_array_mut()) {
-            slots.retain(|slot| slot.as_str() != Some(&word));
+        let all = document.get_mut(key).and_then(Value::as_object_mut);
+        for member in all.into_iter().flat_map(|all| all.values_mut()) {
+            if let Some(slots) = member.get_mut("keyslots").and_then(Value::as_array_mut) {
+                slots.retain(|slot| slot.as_str() != Some(&word));
+            }
         }
     }
 }

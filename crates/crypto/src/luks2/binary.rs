@@ -30,7 +30,6 @@ const CHECKSUM_ALG: &[u8] = b"sha256\0";
 const SALT_AT: usize = 104;
 const SALT_LEN: usize = 64;
 const UUID_AT: usize = 168;
-const UUID_LEN: usize = 40;
 const OFFSET_AT: usize = 256;
 const CHECKSUM_AT: usize = 448;
 const CHECKSUM_LEN: usize = 64;
@@ -91,12 +90,6 @@ impl Binary {
     /// Bytes that metadata may have; one more ends them.
     pub fn room(&self) -> u64 {
         self.size - LEN as u64 - 1
-    }
-
-    pub fn uuid(&self) -> String {
-        let field = &self.block[UUID_AT..UUID_AT + UUID_LEN];
-        let end = field.iter().position(|byte| *byte == 0).unwrap_or(UUID_LEN);
-        String::from_utf8_lossy(&field[..end]).into_owned()
     }
 
     /// A copy with its metadata, which have room.

@@ -31,6 +31,9 @@ const HEADER: u64 = 16 << 10;
 
 const SALT_LEN: usize = 32;
 
+/// Bytes that key material may have.
+const MAX_KEYSLOTS: u64 = 128 << 20;
+
 /// What a new image is to be.
 #[derive(Clone, Debug)]
 pub struct Luks2Options {
@@ -61,8 +64,8 @@ impl Luks2Options {
 }
 
 impl Luks2 {
-    /// What is to be written for a new image that one passphrase opens. `random` fills bytes with random numbers that
-    /// nobody can guess.
+    /// What is to be written for a new image that one passphrase opens, and its key. `random` fills bytes with random
+    /// numbers that nobody can guess.
     ///
     /// # Errors
     /// A cost, a size or a mode is not possible.
@@ -70,7 +73,7 @@ impl Luks2 {
         options: &Luks2Options,
         passphrase: &[u8],
         random: Random<'_>,
-    ) -> Result<Vec<Step>, CryptoError> {
+    ) -> Result<(Vec<Step>, MasterKey), CryptoError> {
         at_once(|pause| Self::create_in_pieces(options, passphrase, random, pause))
     }
 
@@ -86,14 +89,16 @@ impl Luks2 {
         passphrase: &[u8],
         random: Random<'_>,
         pause: Pause,
-    ) -> Result<Vec<Step>, CryptoError> {
+    ) -> Result<(Vec<Step>, MasterKey), CryptoError> {
         let Luks2Options { cipher, sector_size, hash, cost, .. } = *options;
         let possible = SECTOR_SIZES.contains(&(sector_size as usize));
         if !possible || (sector_size > 512 && cipher.mode() != Mode::Xts) {
             return refuse("sectors have 512 bytes; in mode xts 1024, 2048 or 4096 too".into());
         }
-        if !options.keyslots_size.is_multiple_of(ALIGNMENT) {
-            return refuse("the room for key material is a multiple of 4096 bytes".into());
+        let size = options.keyslots_size;
+        if !size.is_multiple_of(ALIGNMENT) || size > MAX_KEYSLOTS {
+            let what = "the room for key material is a multiple of 4096 bytes, up to 128 MiB";
+            return refuse(what.into());
         }
         let of_digest = Cost::Pbkdf2 { hash, iterations: options.digest_iterations };
         of_digest.check()?;
@@ -134,6 +139,7 @@ impl Luks2 {
         let empty = Self { binary, used: Which::Primary, document, metadata, cipher };
         let (key, form) = (MasterKey(key), Form { cost, hash, cipher });
         let adding = empty.add_slot(None, false, &key, passphrase, &form, random, pause);
-        Box::pin(adding).await
+        let steps = Box::pin(adding).await?;
+        Ok((steps, key))
     }
 }

@@ -22,6 +22,9 @@ use crate::luks::{MAX_MATERIAL, STRIPES};
 use crate::sector::{SECTOR, SECTOR_SIZES};
 use crate::spec::{CipherSpec, Mode};
 
+/// Bytes that the area of a slot may have: what is there is overwritten in one piece.
+const MAX_AREA: u64 = 1 << 20;
+
 /// The segment that holds the payload.
 const PAYLOAD: Word<usize> = Word(0);
 
@@ -207,6 +210,10 @@ impl Metadata {
             let place = slot.area.offset.0.checked_add(slot.area.size.0);
             let place = place.map(|end| ByteRange::between(slot.area.offset.0, end));
             let found = |place| format!("slot {number}: bytes {place}, of {room}");
+            if slot.area.size.0 > MAX_AREA {
+                let found = format!("slot {number}: {}", slot.area.size.0);
+                return Err(wrong("keyslot area", found, "at most 1048576 bytes"));
+            }
             let Some(place) =
                 place.filter(|place| room.start() <= place.start() && place.end() <= room.end())
             else {
@@ -232,11 +239,16 @@ impl Metadata {
         for digest in self.digests.values() {
             digest.cost()?.check()?;
         }
+        self.check_costs()
+    }
+
+    /// Refuses slots that nobody would wait for.
+    pub fn check_costs(&self) -> Result<(), CryptoError> {
         // Whoever tries a slot compares what it comes to with the digest.
         let digest = self.digest().map(|(_, digest)| digest.cost()).transpose()?;
         let mut costs = Vec::new();
-        for (slot, _) in self.tried() {
-            costs.push(Cost::of(&self.keyslots[&Word(slot)].kdf)?);
+        for (_, slot) in self.bound() {
+            costs.push(Cost::of(&slot.kdf)?);
             costs.extend(digest);
         }
         Cost::check_all(costs.into_iter())
@@ -320,9 +332,11 @@ impl Metadata {
             .map(|(n, slot)| (n.0, slot))
     }
 
-    /// Those of them that are tried, the preferred ones first, and where their key material lies.
-    pub fn tried(&self) -> Vec<(usize, ByteRange)> {
-        let mut tried: Vec<_> = self.bound().filter(|(_, slot)| slot.priority != Some(0)).collect();
+    /// Those of them that are tried, the preferred ones first, and where their key material lies. `all`: also those
+    /// that are not tried unless somebody asks for them.
+    pub fn tried(&self, all: bool) -> Vec<(usize, ByteRange)> {
+        let mut tried: Vec<_> =
+            self.bound().filter(|(_, slot)| all || slot.priority != Some(0)).collect();
         tried.sort_by_key(|(number, slot)| (slot.priority != Some(2), *number));
         tried.into_iter().map(|(number, slot)| (number, slot.material())).collect()
     }

@@ -16,7 +16,7 @@ mod create;
 mod metadata;
 mod slots;
 
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use blockyard_units::ByteRange;
@@ -31,7 +31,7 @@ use crate::error::CryptoError;
 use crate::spec::CipherSpec;
 
 /// Key slots that a header may have (LUKS2 3.1).
-pub const SLOTS: usize = 32;
+const SLOTS: usize = 32;
 
 /// To whose multiples areas of key material begin and end (LUKS2 3.1).
 const ALIGNMENT: u64 = 4096;
@@ -50,7 +50,7 @@ pub struct Luks2 {
 
 impl Luks2 {
     /// Bytes of both copies, at their longest.
-    const LONGEST: u64 = 2 * binary::LONGEST;
+    pub const LONGEST: u64 = 2 * binary::LONGEST;
 
     /// How many bytes from the start of an image hold both copies, as its beginning tells; all that they may be where
     /// it does not.
@@ -90,20 +90,15 @@ impl Luks2 {
         self.metadata.segment().sector_size
     }
 
-    /// The image's id, for people.
-    pub fn uuid(&self) -> String {
-        self.binary.uuid()
-    }
-
     /// The number of the copy that is believed: one more at each change.
     pub fn sequence(&self) -> u64 {
         self.binary.sequence
     }
 
     /// The slots that a passphrase may open the payload by, the preferred ones first, and where their key material
-    /// lies. Slots that are to be tried only when they are asked for by number are not among them.
-    pub fn key_materials(&self) -> Vec<(usize, ByteRange)> {
-        self.metadata.tried()
+    /// lies. `all`: also those that are to be tried only when somebody asks for them.
+    pub fn key_materials(&self, all: bool) -> Vec<(usize, ByteRange)> {
+        self.metadata.tried(all)
     }
 }
 

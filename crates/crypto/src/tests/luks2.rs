@@ -39,7 +39,7 @@ impl Image {
         let mut random = numbers(1);
         let made = Luks2::create(options, b"first", &mut random);
         let mut image = Self(vec![0; options.payload_offset() as usize]);
-        made.expect("the options are fine").iter().for_each(|step| image.write(step));
+        made.expect("the options are fine").0.iter().for_each(|step| image.write(step));
         image
     }
 
@@ -61,7 +61,7 @@ impl Image {
     }
 
     fn materials(&self, volume: &Volume) -> Materials {
-        let places = volume.key_materials().into_iter();
+        let places = volume.key_materials(true).into_iter();
         let of = |start: u64, end: u64| self.0[start as usize..end as usize].to_vec();
         places.map(|(slot, place)| (slot, of(place.start(), place.end()))).collect()
     }
@@ -232,6 +232,33 @@ fn what_is_not_understood_stays_and_the_number_rises() {
     assert!(text_of(&image).contains(r#""keyslots":[],"type":"another""#), "{}", text_of(&image));
 }
 
+#[test]
+fn tokens_that_are_odd_stay_as_they_are() {
+    for odd in [r#""tokens":{"0":5,"1":{"type":"x"}}"#, r#""tokens":[1]"#] {
+        let mut image = Image::new(&options());
+        rewrite(&mut image, |text| text.replace(r#""tokens":{}"#, odd));
+        image.amend(&add(None, "second", "first", false)).expect("there is room");
+        image.amend(&erase(None, Some("first"), false)).expect("another is left");
+        assert!(text_of(&image).contains(odd), "{}", text_of(&image));
+    }
+}
+
+/// Slots that are not tried when the image is opened do not keep it open, and do not keep a passphrase either.
+#[test]
+fn slots_of_no_priority_count_as_who_opens_it_sees_them() {
+    let mut image = Image::new(&options());
+    image.amend(&add(None, "second", "first", false)).expect("there is room");
+    let rare = "\"type\":\"luks2\",\"priority\":0}},\"segments\"";
+    rewrite(&mut image, |text| text.replace("\"type\":\"luks2\"}},\"segments\"", rare));
+    let header = image.header();
+    let slots = |all| header.key_materials(all).into_iter().map(|(slot, _)| slot).collect();
+    assert_eq!((slots(false), slots(true)), (vec![0], vec![0, 1]));
+    let last = image.amend(&erase(None, Some("first"), false)).expect_err("it is the last one");
+    assert!(last.contains("the data are lost"), "{last}");
+    image.amend(&erase(None, Some("second"), false)).expect("it is known all the same");
+    assert!(image.slots("second").is_empty());
+}
+
 fn text_of(image: &Image) -> String {
     let area = &image.0[4096..HEADERS / 2];
     let end = area.iter().position(|byte| *byte == 0).expect("it ends");
@@ -299,6 +326,7 @@ const WRONG: &[(&str, &str, &str)] = &[
         "keyslot key_size",
     ),
     ("\"tokens\":{}", "\"tokens\":{\"0\":1}", "fine"),
+    ("\"size\":\"65536\"", "\"size\":\"1052672\"", "keyslot area at byte 4096: slot 0: 1052672"),
 ];
 
 fn argon(memory: u64, time: u64, cpus: u64) -> String {
@@ -360,7 +388,7 @@ fn no_byte_that_is_changed_does_harm() {
         }
         let Ok(volume) = image.volume() else { continue };
         assert!(volume.payload_offset() <= PAYLOAD as u64);
-        for (_, place) in volume.key_materials() {
+        for (_, place) in volume.key_materials(true) {
             assert!(place.len().0 <= crate::MAX_MATERIAL && place.end() <= PAYLOAD as u64);
         }
         drop(image.steps(&add(None, "second", "first", true)));

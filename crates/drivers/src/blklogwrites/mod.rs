@@ -2,7 +2,8 @@
 //! the tools for the logs of dm-log-writes read it.
 //!
 //! Invariants:
-//! - `a-flush-names-what-it-has`: what had been written when a flush was asked for stands in the log before that flush;
+//! - `a-flush-names-what-it-has`: what had been written when a flush was asked for stands in the log before that flush,
+//!   and what is written while it is under way behind it;
 //! - `logged-as-it-lies`: writes serialise, so that those which overlap stand in the order in which they lie on the
 //!   disk;
 //! - `entries-before-their-number`: the super block counts entries that are durable. A log begins with a super block
@@ -10,7 +11,7 @@
 //!
 //! Source: the kernel's documentation of dm-log-writes; QEMU's documented blklogwrites, with its options. Differs: what
 //! is asked for fails if it could not be written down, and stands in the log if it failed after it was done in part;
-//! changes of length are not in the log, which has no entry for them.
+//! changes of length are not in the log, which has no entry for them. What is not whole sectors is refused.
 
 mod format;
 
@@ -102,12 +103,12 @@ impl Blklogwrites {
         }
         let mut next = 1_u64;
         for number in 0..found.entries {
-            let at = next.checked_mul(sector).filter(|at| len - Entry::LEN.min(len) >= *at);
-            let Some(at) = at else {
-                return Err(self.invalid(&format!("entry {number} is behind its end")));
-            };
-            let entry = Entry::parse(&read(at, Entry::LEN).await?);
+            let behind = || self.invalid(&format!("entry {number} is behind its end"));
+            let inside = |sectors: u64| sectors.checked_mul(sector).filter(|end| *end <= len);
+            inside(next.saturating_add(1)).ok_or_else(behind)?;
+            let entry = Entry::parse(&read(next * sector, Entry::LEN).await?);
             next = next.saturating_add(1).saturating_add(entry.sectors_of_data());
+            inside(next).ok_or_else(behind)?;
         }
         let mut log = self.log.lock().await;
         *log = Log { entries: found.entries, next, begun: true, uncounted: 0 };
@@ -120,14 +121,14 @@ impl Blklogwrites {
     async fn append(
         &self,
         io: &Io,
+        log: &mut Log,
         flags: u64,
-        range: ByteRange,
-        data: Option<WriteKind>,
+        (range, data): (ByteRange, Option<WriteKind>),
     ) -> Result<(), BlockError> {
-        let mut log = self.log.lock().await;
         let sector = u64::from(self.sector());
         if !log.begun {
-            self.count(io, &log).await?;
+            self.count(io, log).await?;
+            io.flush(LOG).await?;
             log.begun = true;
         }
         let [first, count] = [range.start(), range.len().0].map(|bytes| bytes / sector);
@@ -141,10 +142,22 @@ impl Blklogwrites {
         log.entries += 1;
         log.uncounted += 1;
         if flags & (FLUSH | FUA) != 0 || log.uncounted >= self.options.super_interval {
-            self.count_durably(io, &mut log).await?;
+            self.count_durably(io, log).await?;
         }
-        log.unlock();
         Ok(())
+    }
+
+    /// The same in one's turn.
+    async fn logged(
+        &self,
+        io: &Io,
+        flags: u64,
+        done: (ByteRange, Option<WriteKind>),
+    ) -> Result<(), BlockError> {
+        let mut log = self.log.lock().await;
+        let logged = self.append(io, &mut log, flags, done).await;
+        log.unlock();
+        logged
     }
 
     async fn finish(&self, io: &Io) -> Result<(), BlockError> {
@@ -185,13 +198,19 @@ impl BlockDriver for Blklogwrites {
     }
 
     /// # Errors
-    /// There is no log that could be appended to, or its sectors are not those that are asked for.
+    /// There is no log that could be appended to, its sectors are not those that are asked for, or they are longer than
+    /// what is logged has.
     fn open<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
-            match self.options.append {
-                true => self.find(io).await,
-                false => Ok(()),
+            if self.options.append {
+                self.find(io).await?;
             }
+            let (len, sector) = (io.len(FILE)?, self.sector());
+            if !len.0.is_multiple_of(u64::from(sector)) {
+                let said = format!("its sectors have {sector} bytes, and the file {len}");
+                return Err(self.invalid(&said));
+            }
+            Ok(())
         })
     }
 
@@ -211,19 +230,29 @@ impl BlockDriver for Blklogwrites {
                 WriteKind::Copy(_) | WriteKind::Truncate(_) => None,
             };
             let Some((flags, data)) = logged else { return io.write(FILE, write).await };
+            let sector = u64::from(self.sector());
+            // At an end that is not at a multiple.
+            if !range.len().0.is_multiple_of(sector) {
+                return Err(self.invalid(&format!("{range} is no whole number of sectors")));
+            }
+            let done = (range, data);
             if io.layer().design().is_mutant(Mutant::BlklogwritesLogsFirst) {
-                self.append(io, flags, range, data).await?;
+                self.logged(io, flags, done).await?;
                 return io.write(FILE, write).await;
             }
             io.write(FILE, write).await?;
-            self.append(io, flags, range, data).await
+            self.logged(io, flags, done).await
         })
     }
 
     fn flush<'a>(&'a self, io: &'a Io) -> BoxFuture<'a, Result<(), BlockError>> {
         Box::pin(async move {
+            // Whoever writes meanwhile waits with his entry.
+            let mut log = self.log.lock().await;
             io.flush(FILE).await?;
-            self.append(io, FLUSH, ByteRange::new(0, 0), None).await
+            let logged = self.append(io, &mut log, FLUSH, (ByteRange::new(0, 0), None)).await;
+            log.unlock();
+            logged
         })
     }
 

@@ -157,7 +157,7 @@ fn image_2(len: u64) -> IoBuffer {
     let mut random = |bytes: &mut [u8]| bytes.fill(0x5A);
     let mut image = vec![0xEE; (PAYLOAD_2 + len) as usize];
     let made = Luks2::create(&options, b"open", &mut random);
-    for step in made.expect("the options are fine") {
+    for step in made.expect("the options are fine").0 {
         image[step.offset as usize..][..step.bytes.len()].copy_from_slice(&step.bytes);
     }
     image.into()
@@ -194,7 +194,7 @@ fn erased(image: fn(u64) -> IoBuffer) -> (Test, DiskImage) {
         backend.amend(Arc::new(change)).await.expect("no fault is budgeted");
         let old = image(0);
         let volume = Volume::parse(&old, old.len() as u64, false).expect("it was fine");
-        let (slot, place) = volume.key_materials()[0];
+        let (slot, place) = volume.key_materials(true)[0];
         let opens = async |material: &[u8]| {
             let key = volume.unlock_in_pieces(slot, b"open", material, || Box::pin(async {})).await;
             key.expect("the length is right").is_some()

@@ -214,7 +214,7 @@ impl Monitor {
         let runtime = self.layer().runtime();
         let mut random = |bytes: &mut [u8]| runtime.fill_random(bytes);
         let made = Luks2::create_in_pieces(&options, secret.bytes(), &mut random, pause);
-        Ok(Beginning { steps: made.await.map_err(said)?, len: options.payload_offset() })
+        Ok(Beginning { steps: made.await.map_err(said)?.0, len: options.payload_offset() })
     }
 
     /// A LUKS1 header and its key material, with a key that nobody can guess.

@@ -52,8 +52,10 @@ pub(super) fn note(state: &mut State, step: u32, what: &str, (before, graph): (&
 fn root_below(state: &State, graph: &Graph, node: NodeId) -> Option<Root> {
     let attributes = graph.node(node)?;
     if attributes.driver == "luks" {
-        // What is below is not what it shows.
-        return None;
+        let child = |name| graph.child(Parent::Node(node), name);
+        let header = state.filenames.get(&disk_below(graph, child("header")?)?)?;
+        let key = state.disks.get(header)?.luks_key?;
+        return root_below(state, graph, child("file")?)?.encrypted(key);
     }
     if let Some(child) = child_by(graph, node, Role::Primary) {
         return root_below(state, graph, child);
