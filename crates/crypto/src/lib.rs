@@ -7,7 +7,8 @@
 //!
 //! Invariants:
 //! - `hostile-headers-are-refused`: every length, offset and count is checked when a header is parsed; what follows
-//!   allocates [`MAX_MATERIAL`] bytes at most, or what Argon2 asks for up to 4 GiB, and takes a minute or so at most;
+//!   allocates [`MAX_MATERIAL`] bytes at most, or what Argon2 asks for up to 4 GiB, and takes a minute or so at most.
+//!   The metadata of LUKS2 are a tree of what 4 MiB of text may say;
 //! - `secrets-stay-inside`: no error, and nothing that can be printed, holds a passphrase or a key; the memory of keys
 //!   is overwritten when it is given back.
 //!

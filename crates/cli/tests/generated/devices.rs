@@ -94,6 +94,8 @@ const NOT_BY_AWAIT: &[(Mutant, &str)] = &[
     (Mutant::DrainForgetsNewParents, "a device that gets its node while that is drained"),
     (Mutant::FailedFlushMarksClean, "flushes that fail, which are no default family of faults"),
     (Mutant::UnchangedReachesStorage, "they have no images"),
+    (Mutant::BlklogwritesLogsFirst, "none of their filters keeps a log"),
+    (Mutant::LuksErasedSlotKeepsKey, "they encrypt nothing"),
     (Mutant::SnapshotSkipsFlush, "their overlays are in memory"),
     (Mutant::TxnAbortSoftcancelsReadyPeer, "their jobs end alone"),
     (Mutant::TxnCancelledMemberCommits, "their jobs end alone"),
